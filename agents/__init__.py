@@ -1,0 +1,1 @@
+"""What all backbones share: trajectory tokenizer, encoders, action heads, the agent and its acting contexts."""

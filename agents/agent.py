@@ -1,0 +1,70 @@
+"""The agent: tokenizer, backbone and action head, put together once for all backbones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from backbench.agents.heads import ActionHead, TanhHead
+from backbench.agents.tokenizer import STATE, TOKENS_PER_STEP, TrajectoryTokenizer
+from backbench.backbones.contract import Backbone
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch of right-padded windows of K steps.
+
+    Attributes:
+        returns_to_go: (batch, K) float32, raw.
+        states: (batch, K, *observation) float32.
+        actions: (batch, K, action_dim) float32.
+        timesteps: (batch, K) int64.
+        mask: (batch, K) bool, true on real steps; padding is zero and comes last.
+    """
+
+    returns_to_go: Tensor
+    states: Tensor
+    actions: Tensor
+    timesteps: Tensor
+    mask: Tensor
+
+
+class Agent(nn.Module):
+    """A return-conditioned policy over trajectory windows.
+
+    Padding is on the right and the backbone is causal, so that padded steps cannot reach real ones; only the loss
+    has to leave them out.
+    """
+
+    def __init__(self, tokenizer: TrajectoryTokenizer, backbone: Backbone, head: ActionHead) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
+        """The head's output at every step's state token: (batch, K, out)."""
+        tokens = self.tokenizer(returns_to_go, states, actions, timesteps)  # (batch, 3K, d_model)
+        hidden = self.backbone(tokens)
+        output: Tensor = self.head(hidden[:, STATE::TOKENS_PER_STEP])  # sees R_1 … s_t, not yet a_t
+        return output
+
+    def loss(self, batch: Windows) -> Tensor:
+        """Mean imitation loss over the batch's real steps."""
+        output = self(batch.returns_to_go, batch.states, batch.actions, batch.timesteps)
+        return self.head.loss(output, batch.actions, batch.mask)
+
+
+def continuous_agent(
+    backbone: Backbone,
+    encoder: nn.Module,
+    action_dim: int,
+    d_model: int,
+    max_timesteps: int,
+    return_scale: float,
+    dropout: float,
+) -> Agent:
+    """The agent of the Gym suites: any state encoder, tanh head."""
+    tokenizer = TrajectoryTokenizer(encoder, action_dim, d_model, max_timesteps, return_scale, dropout)
+    return Agent(tokenizer, backbone, TanhHead(d_model, action_dim))

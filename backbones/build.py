@@ -1,0 +1,30 @@
+"""From a name and options to a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backbench.backbones import BACKBONES
+from backbench.backbones.contract import Backbone, Causal, Mixer, Spec
+from backbench.backbones.errors import UserError
+from backbench.backbones.options import make_options
+from backbench.backbones.stack import ResidualStack
+
+
+def build(backbone: str | type[Causal], options: Mapping[str, Any] | object | None, spec: Spec) -> Backbone:
+    """Build a backbone; a mixer comes in the shared residual stack.
+
+    Args:
+        backbone: a registered name, ``package.module:Class``, or the class itself.
+        options: the options to change, as a mapping or as the backbone's options dataclass; None for the defaults.
+        spec: width, depth, dropout and longest context.
+
+    Raises:
+        UserError: an unknown name or option, a value out of range, or options that do not fit the spec.
+    """
+    cls = BACKBONES.get(backbone) if isinstance(backbone, str) else backbone
+    if not issubclass(cls, Mixer | Backbone):
+        raise UserError(f"{cls.__name__} is neither a Mixer nor a Backbone; derive it from one")
+    made = make_options(cls, options)
+    return ResidualStack(cls, made, spec) if issubclass(cls, Mixer) else cls(made, spec)

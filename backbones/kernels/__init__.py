@@ -1,0 +1,41 @@
+"""The operations that cost most, each with a reference that anybody can read and implementations that equal it."""
+
+from __future__ import annotations
+
+from backbench.backbones.errors import UserError, suggest
+from backbench.backbones.kernels.attention import ATTENTION, attention
+from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d, causal_conv1d_step
+from backbench.backbones.kernels.dispatch import Operation
+from backbench.backbones.kernels.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_step
+
+OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
+    operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL_CONV1D, ATTENTION)
+}
+
+__all__ = [
+    "OPERATIONS",
+    "attention",
+    "causal_conv1d",
+    "causal_conv1d_step",
+    "chosen",
+    "implementations",
+    "selective_scan",
+    "selective_scan_step",
+]
+
+
+def implementations(op: str) -> dict[str, str]:
+    """Every implementation of the operation ``op`` that is there, and the first line of what it says of itself."""
+    table = _operation(op).table
+    return {name: (function.__doc__ or "").partition("\n")[0] for name, function in table.items()}
+
+
+def chosen(op: str, implementation: str = "auto") -> str:
+    """The name of the implementation of ``op`` that runs when ``implementation`` is asked for: what a record holds."""
+    return _operation(op).chosen(implementation)
+
+
+def _operation(op: str) -> Operation:  # type: ignore[type-arg]
+    if op not in OPERATIONS:
+        raise UserError(f"unknown operation '{op}'{suggest(op, OPERATIONS)}")
+    return OPERATIONS[op]

@@ -1,0 +1,157 @@
+"""The selective scan as an autograd function: what plain PyTorch can do, on one CPU thread above all.
+
+What makes it fast: buffers are time-major, so a time step is contiguous; batch rows are scanned in blocks whose state
+fits the cache; every operation writes into a buffer that exists; channels lie innermost, so that sums over states are
+matrix products or run over whole vectors; the decays exp(dt A) are computed again in the backward pass, not stored.
+
+Nothing here depends on the order of threads, so the bits are the same from run to run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Elements of one block's state. With its operands it stays within the second-level cache.
+BLOCK = 1 << 17
+
+
+def windowed_sum(dt: Tensor, window: int) -> Tensor:
+    """(length, ...): the sum over each token and the window-1 before it, added up directly so that nothing cancels."""
+    total = dt.clone()
+    for shift in range(1, min(window, len(dt))):
+        total[shift:] += dt[:-shift]
+    return total
+
+
+def windowed_sum_transposed(grad: Tensor, window: int) -> Tensor:
+    """The transpose of :func:`windowed_sum`: the sum over each token and the window-1 after it."""
+    return windowed_sum(grad.flip(0), window).flip(0)
+
+
+def time_major(*tensors: Tensor) -> list[Tensor]:
+    """(batch, length, d) -> contiguous (length, batch, d)."""
+    return [tensor.transpose(0, 1).contiguous() for tensor in tensors]
+
+
+class SelectiveScan(torch.autograd.Function):
+    """y_t = sum_n C_t h_t: the scan without its skip D x_t. States are laid out (batch, state, channels).
+
+    With a window w, the state that has seen the last w tokens only is h_t - exp(A S_t) h_{t-w}, where S_t is the sum of
+    dt over them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, window: int | None) -> Tensor:
+        A = A.t().contiguous()
+        x, dt, B, C = time_major(x, dt, B, C)
+        save = any(ctx.needs_input_grad)
+        y = torch.empty_like(x)
+        rows = max(1, BLOCK // A.numel())
+        blocks = [slice(start, start + rows) for start in range(0, x.shape[1], rows)]
+        states = [
+            _forward(x[:, block], dt[:, block], A, B[:, block], C[:, block], window, y[:, block], save)
+            for block in blocks
+        ]
+        if save:
+            ctx.save_for_backward(x, dt, A, B, C, *states)
+            ctx.window, ctx.blocks = window, blocks
+        return y.transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, dt, A, B, C, *states = ctx.saved_tensors
+        (dy,) = time_major(dy)
+        dx, ddt, dA, dB, dC = (torch.empty_like(tensor) for tensor in (x, dt, A, B, C))
+        dA.zero_()
+        for block, h in zip(ctx.blocks, states, strict=True):
+            inputs = (x[:, block], dt[:, block], A, B[:, block], C[:, block])
+            grads = (dx[:, block], ddt[:, block], dA, dB[:, block], dC[:, block])
+            _backward(*inputs, h, ctx.window, dy[:, block], grads)
+        return dx.transpose(0, 1), ddt.transpose(0, 1), dA.t(), dB.transpose(0, 1), dC.transpose(0, 1), None
+
+
+def _forward(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, window: int | None, y: Tensor, save: bool
+) -> Tensor:
+    """Scan one block of rows into ``y``; returns its states, (length, rows, state, channels), if ``save``."""
+    length, batch = x.shape[:2]
+    u = dt * x
+    sums = windowed_sum(dt, window) if window else dt
+    keep = length if save else min(length, (window or 1) + 1)  # else a ring of what is still needed
+    states = x.new_empty(keep, batch, *A.shape)
+    work = torch.empty_like(states[0])
+    for t in range(length):
+        h = states[t % keep]
+        torch.mul(u[t].unsqueeze(1), B[t].unsqueeze(2), out=h)
+        if t > 0:
+            torch.mul(dt[t].unsqueeze(1), A, out=work).exp_()
+            h.addcmul_(work, states[(t - 1) % keep])
+        if window and t >= window:
+            torch.mul(sums[t].unsqueeze(1), A, out=work).exp_()
+            h = torch.addcmul(h, work, states[(t - window) % keep], value=-1, out=work)
+        torch.bmm(C[t].unsqueeze(1), h, out=y[t].unsqueeze(1))
+    return states
+
+
+def _backward(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    states: Tensor,
+    window: int | None,
+    dy: Tensor,
+    grads: tuple[Tensor, ...],
+) -> None:
+    """The gradients of one block of rows, written into ``grads`` = (dx, ddt, dA, dB, dC); dA is added to.
+
+    ``g`` is the gradient of h_t. Through the decay a_t = exp(dt_t A), the exponent's gradient is (a_t g_t) h_{t-1}, and
+    a_t g_t is what h_{t-1} receives anyway.
+    """
+    dx, ddt, dA, dB, dC = grads
+    length = len(x)
+    u = dt * x
+    du = torch.empty_like(u)
+    ddt[0] = 0
+    g = torch.zeros_like(states[0])
+    work, total = torch.empty_like(g), torch.zeros_like(g)
+    if window:
+        sums = windowed_sum(dt, window)
+        dsums = torch.zeros_like(sums)
+        decays = torch.empty_like(states[:window])  # ring: the gradient that y_{t+w} sends back to h_t
+        end = torch.empty_like(g)
+    for t in range(length - 1, -1, -1):
+        h, dy_t = states[t], dy[t].unsqueeze(1)
+        if window and t + window < length:
+            g.sub_(decays[t % window])
+        g.addcmul_(C[t].unsqueeze(2), dy_t)
+        if window and t >= window:
+            old, decay = states[t - window], decays[t % window]
+            torch.mul(sums[t].unsqueeze(1), A, out=decay).exp_()
+            torch.mul(decay, old, out=work)
+            torch.sub(h, work, out=end)
+            h = end
+            decay.mul_(dy_t).mul_(C[t].unsqueeze(2))
+            torch.mul(decay, old, out=work)
+            total.addcmul_(work, sums[t].unsqueeze(1), value=-1)
+            torch.sum(work.mul_(A), 1, out=dsums[t])
+        torch.bmm(h, dy_t.transpose(1, 2), out=dC[t].unsqueeze(2))
+        torch.bmm(g, u[t].unsqueeze(2), out=dB[t].unsqueeze(2))
+        torch.bmm(B[t].unsqueeze(1), g, out=du[t].unsqueeze(1))
+        if t > 0:
+            torch.mul(dt[t].unsqueeze(1), A, out=work).exp_()
+            g.mul_(work)
+            torch.mul(g, states[t - 1], out=work)
+            total.addcmul_(work, dt[t].unsqueeze(1))
+            torch.sum(work.mul_(A), 1, out=ddt[t])
+    dA += total.sum(0)
+    if window:
+        ddt -= windowed_sum_transposed(dsums, window)
+    ddt.addcmul_(du, x)
+    torch.mul(du, dt, out=dx)

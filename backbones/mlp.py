@@ -1,0 +1,57 @@
+"""The control that sees the present only: tokens mix within their own environment step.
+
+A window of one token would be `identity` again, as a feed-forward network already treats each token alone. What memory
+is worth shows against a control that sees all of the present: the return asked for and the state (and, at the action's
+token, the action), as an ordinary policy network does. So the window here is one environment step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backbench.backbones.contract import Mixer, NoOptions, Spec, State
+
+
+class StepMLP(Mixer):
+    """y_t = W [x_t, x_{t-1}, ...] + b over the tokens of the current step up to t, zeros for those of earlier steps.
+
+    A step has ``spec.tokens_per_step`` tokens, and a context starts with the first token of one.
+    """
+
+    Options: ClassVar[type] = NoOptions
+
+    def __init__(self, options: NoOptions, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.tokens = spec.tokens_per_step
+        self.out_proj = nn.Linear(self.tokens * spec.d_model, spec.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, d = x.shape
+        steps = -(-length // self.tokens)
+        x = F.pad(x, (0, 0, 0, steps * self.tokens - length)).view(batch * steps, self.tokens, d)
+        # Entry k of the last axis but one is the token k places before, or zero when that lies before the step.
+        back = F.pad(x, (0, 0, self.tokens - 1, 0)).unfold(1, self.tokens, 1).transpose(2, 3).flip(2)
+        y: Tensor = self.out_proj(back.flatten(2))
+        return y.view(batch, steps * self.tokens, d)[:, :length]
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
+        """The tokens of the step so far, the latest first, (batch, tokens_per_step - 1, d_model), and their number."""
+        like = self.out_proj.weight
+        device, dtype = device or like.device, dtype or like.dtype
+        shape = (batch, self.tokens - 1, self.spec.d_model)
+        return torch.zeros(shape, device=device, dtype=dtype), torch.zeros(batch, dtype=torch.long, device=device)
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        earlier, count = state
+        seen = torch.cat((x_t.unsqueeze(1), earlier), dim=1)
+        count = (count + 1) % self.tokens
+        ended = (count == 0)[:, None, None]
+        return self.out_proj(seen.flatten(1)), (seen[:, :-1].masked_fill(ended, 0), count)
+
+    def residual_outputs(self) -> Iterable[nn.Linear]:
+        return (self.out_proj,)

@@ -1,0 +1,80 @@
+"""Options from a mapping: every key known, every value of the declared type, every mistake one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from backbench.backbones.errors import UserError, suggest
+
+
+def make_options(cls: type, values: Mapping[str, Any] | object | None = None) -> Any:
+    """Build the frozen options dataclass of a backbone.
+
+    Args:
+        cls: the backbone, or the options dataclass itself.
+        values: field to value; an instance of the dataclass is returned as it is; None means the defaults.
+
+    Raises:
+        UserError: an unknown key, a value of another type, or what the dataclass itself refuses.
+    """
+    options_type: type = getattr(cls, "Options", cls)
+    owner = cls.__name__
+    if values is None:
+        values = {}
+    if isinstance(values, options_type):
+        return values
+    if not isinstance(values, Mapping):
+        raise UserError(f"options of {owner}: expected a mapping or {options_type.__name__}, got {values!r}")
+    if not dataclasses.is_dataclass(options_type):
+        raise UserError(f"{owner}: Options is {options_type.__name__}, not a dataclass; make it a frozen one")
+    hints = typing.get_type_hints(options_type)
+    fields = [field.name for field in dataclasses.fields(options_type)]
+    checked = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise UserError(f"unknown option '{key}' of {owner}{suggest(str(key), fields)}")
+        checked[key] = _checked(value, hints[key], f"option '{key}' of {owner}")
+    missing = [
+        field.name
+        for field in dataclasses.fields(options_type)
+        if field.name not in checked
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"options of {owner}: no value for {', '.join(missing)}; give one")
+    return options_type(**checked)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """``value`` if it fits the type ``hint`` (whole numbers become floats where floats are asked for)."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value in choices and type(value) in {type(choice) for choice in choices}:
+            return value
+        raise UserError(f"{where} is {value!r}{suggest(str(value), [str(choice) for choice in choices])}")
+    if origin in (typing.Union, types.UnionType):
+        for member in typing.get_args(hint):
+            try:
+                return _checked(value, member, where)
+            except UserError:
+                continue
+    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif origin is tuple and isinstance(value, list | tuple):
+        return tuple(value)
+    elif not isinstance(hint, type) or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
+        return value  # a hint this function cannot judge is left to the dataclass
+    name = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
+    raise UserError(f"{where} is {value!r}; give a value of type {name}")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`UserError` with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise UserError(message)

@@ -1,0 +1,124 @@
+"""The shared residual stack: what surrounds every mixer, so that a difference in a score is the mixer's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backbench.backbones.contract import Backbone, Mixer, Spec, State, initialise_gpt2
+from backbench.backbones.errors import UserError, suggest
+
+# "gelu_tanh" is the approximation that transformers calls "gelu_new"; its "gelu" is exact, as here.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+}
+NORM_EPS = 1e-5
+
+
+class FeedForward(nn.Module):
+    """d -> 4d -> activation -> d -> dropout, for each token alone."""
+
+    def __init__(self, d_model: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise UserError(f"unknown activation '{activation}'{suggest(activation, ACTIVATIONS)}")
+        self.up = nn.Linear(d_model, 4 * d_model)
+        self.activation = ACTIVATIONS[activation]()
+        self.down = nn.Linear(4 * d_model, d_model)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.down(self.activation(self.up(x))))  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """``x = x + dropout(mixer(norm1(x)))``, then ``x = x + ffn(norm2(x))`` unless the mixer wants no such network."""
+
+    def __init__(self, mixer: Mixer, spec: Spec) -> None:
+        super().__init__()
+        self.mixer = mixer
+        self.norm1 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
+        self.drop = nn.Dropout(spec.dropout)
+        self.norm2: nn.LayerNorm | None = None
+        self.ffn: FeedForward | None = None
+        if mixer.ffn_activation is not None:
+            self.norm2 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
+            self.ffn = FeedForward(spec.d_model, mixer.ffn_activation, spec.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._feed_forward(x + self.drop(self.mixer(self.norm1(x))))
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        y_t, state = self.mixer.step(self.norm1(x_t), state)
+        return self._feed_forward(x_t + self.drop(y_t)), state
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        if self.ffn is None or self.norm2 is None:
+            return x
+        return x + self.ffn(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class ResidualStack(Backbone):
+    """``spec.n_layers`` layers around mixers of one class, then a final layer norm.
+
+    Initialised as GPT-2: weights N(0, 0.02), biases zero, and the projections that write to the residual stream scaled
+    by 1/sqrt(number of residual branches); a mixer may initialise its own parameters differently.
+    """
+
+    def __init__(self, mixer: type[Mixer], options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.layers = nn.ModuleList(Layer(mixer(options, spec), spec) for _ in range(spec.n_layers))
+        self.norm = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
+        branches = sum(1 if layer.ffn is None else 2 for layer in self._layers())
+        self._initialise(branches**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
+        """The mixers' states, one a layer."""
+        like = self.norm.weight  # a mixer without parameters could not tell where the stack is
+        device, dtype = device or like.device, dtype or like.dtype
+        return tuple(layer.mixer.initial_state(batch, device, dtype) for layer in self._layers())
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        """One token through the mixers' own steps.
+
+        Beyond ``max_length`` tokens, a layer whose mixer keeps a window sees that many outputs of the layer below,
+        which themselves saw earlier tokens: the memory of a stack of windows is longer than one window.
+        """
+        after = []
+        for layer, before in zip(self._layers(), state, strict=True):
+            x_t, changed = layer.step(x_t, before)
+            after.append(changed)
+        return self.norm(x_t), tuple(after)
+
+    def reset(self, state: State, done: Tensor) -> State:
+        return tuple(layer.mixer.reset(part, done) for layer, part in zip(self._layers(), state, strict=True))
+
+    def flops_per_token(self, length: int) -> float:
+        """The mixers' FLOPs and those of the feed-forward networks. Norms and activations are left out, as is usual."""
+        total = 0.0
+        for layer in self._layers():
+            total += layer.mixer.flops_per_token(length)
+            if layer.ffn is not None:
+                total += 2 * (layer.ffn.up.weight.numel() + layer.ffn.down.weight.numel())
+        return total
+
+    def _layers(self) -> list[Layer]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    def _initialise(self, residual_scale: float) -> None:
+        for layer in self._layers():
+            layer.mixer.initialise(residual_scale)
+            if layer.ffn is not None:
+                initialise_gpt2(layer.ffn)
+                with torch.no_grad():
+                    layer.ffn.down.weight.mul_(residual_scale)

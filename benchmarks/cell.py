@@ -1,0 +1,249 @@
+"""One cell, from its settings to its record: ``run(Cell(...)) -> Record``. Needs no Hydra and no MLflow."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backbench.agents.agent import Agent
+from backbench.agents.tokenizer import TOKENS_PER_STEP
+from backbench.backbones.errors import UserError
+from backbench.backbones.kernels import OPERATIONS, chosen
+from backbench.benchmarks import checkpoint, measure, provenance
+from backbench.benchmarks.assemble import make_agent
+from backbench.benchmarks.config import Cell
+from backbench.benchmarks.data import sources
+from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.evaluate import Interrupted, TargetResult, evaluate
+from backbench.benchmarks.train import Diverged, Progress, train
+from backbench.leaderboard import record as schema
+from backbench.leaderboard.normalise import normalise
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA when there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device '{name}'; give auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"unknown device '{name}'; give auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device '{name}' is not there: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
+        )
+    return device
+
+
+def record_path(results: Path, cell: Cell) -> Path:
+    """Where the record of a cell is, or will be."""
+    return results / "records" / f"{cell.key}.json"
+
+
+def checkpoint_folder(results: Path, cell: Cell) -> Path:
+    """Where the checkpoints of a cell are, or will be."""
+    return results / "checkpoints" / cell.key
+
+
+def run(
+    cell: Cell,
+    results: Path,
+    device: str = "auto",
+    report: Report = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    command: Sequence[str] | None = None,
+) -> schema.Record:
+    """Train, evaluate and record one cell; a checkpoint of an earlier attempt is taken up.
+
+    The record is written to ``results/records``, weights to ``results/checkpoints``. A cell whose training diverges, or
+    whose code raises, gets a record of its failure.
+
+    Raises:
+        Interrupted: ``should_stop`` answered true; the same call goes on from there.
+        UserError: something about the settings, the data or a checkpoint that the user has to mend; no record.
+        OSError: the results cannot be written.
+    """
+    began, cpu_began = time.perf_counter(), time.process_time()
+    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    where = choose_device(device)
+    if where.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+    data = sources.load(cell.task)
+    agent = make_agent(cell, data).to(where)
+    parts: dict[str, Any] = {
+        "key": cell.key,
+        "identity": _identity(cell, data),
+        "protocol": _protocol(cell, agent),
+    }
+    provenance_ = _provenance(cell, where, started, command)
+    folder = checkpoint_folder(results, cell)
+
+    def score(targets: Sequence[float]) -> list[TargetResult]:
+        return evaluate(
+            agent, cell.task.env_id, targets, cell.eval.episodes, cell.eval.acting, cell.model.context,
+            cell.max_steps, cell.eval.seed, where, should_stop,
+        )  # fmt: skip
+
+    try:
+        sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where)
+        progress = train(cell, agent, sampler, where, folder, lambda: score(cell.targets[:1])[0], report, should_stop)
+        report({"kind": "evaluating", "step": progress.step})
+        eval_began = time.perf_counter()
+        final = score(cell.targets)
+        progress.eval_seconds += time.perf_counter() - eval_began
+    except (Interrupted, UserError, OSError):
+        raise
+    except Exception as error:
+        # Whatever a backbone raises is this cell's result; the others go on.
+        at = (error.step, error.lr) if isinstance(error, Diverged) else (None, None)
+        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        failure = schema.Failure(type=type(error).__name__, message=message, step=at[0], lr=at[1])
+        failed = schema.Record(status="failed", failure=failure, provenance=schema.Provenance(**provenance_), **parts)
+        schema.dump_record(failed, record_path(results, cell))
+        return failed
+
+    report({"kind": "eval", "step": progress.step, "return": final[0].mean})
+    done = schema.Record(
+        status="done",
+        scores=_scores(cell, progress, final),
+        cost=schema.Cost(
+            parameters_total=measure.count_parameters(agent),
+            parameters_backbone=measure.count_parameters(agent.backbone),
+            flops_per_token=agent.backbone.flops_per_token(cell.model.context * TOKENS_PER_STEP),
+            train_tokens_per_s=progress.tokens_per_second(cell),
+            train_seconds=progress.seconds,
+            eval_seconds=progress.eval_seconds,
+            decision=measure.decision_latency(
+                agent, cell.eval.acting, cell.model.context, torch.from_numpy(data.states[:1]).to(where)
+            ),
+            peak_memory_mb=measure.peak_memory_mb(where),
+            cpu_seconds=time.process_time() - cpu_began,
+            wall_seconds=time.perf_counter() - began,
+        ),
+        curve=schema.Curve(
+            loss=tuple(_thinned(progress.losses)),
+            evaluations=tuple(
+                schema.Evaluation(step=step, raw=raw, normalised=_normalised(cell, raw))
+                for step, raw in progress.evaluations
+            ),
+        ),
+        provenance=schema.Provenance(**provenance_ | {"weights_sha256": checkpoint.weights_digest(agent.state_dict())}),
+        **parts,
+    )
+    schema.dump_record(done, record_path(results, cell))
+    (folder / "state.pt").unlink(missing_ok=True)  # the weights stay
+    return done
+
+
+def _normalised(cell: Cell, raw: float) -> float:
+    return normalise(cell.task.normaliser, cell.task.name, raw)
+
+
+def _thinned(rows: Sequence[tuple[int, float]], most: int = 200) -> list[tuple[int, float]]:
+    """At most ``most`` rows, evenly spaced, the last one among them."""
+    stride = -(-len(rows) // most)
+    return [(int(step), float(value)) for step, value in list(rows)[::-1][:: max(1, stride)][::-1]]
+
+
+def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
+    summary = data.summary()
+    return schema.Identity(
+        backbone=cell.backbone,
+        options=dict(cell.options),
+        model=schema.ModelShape(
+            d_model=cell.model.d_model,
+            n_layers=cell.model.n_layers,
+            dropout=cell.model.dropout,
+            context=cell.model.context,
+            tokens_per_step=TOKENS_PER_STEP,
+        ),
+        suite=cell.task.suite,
+        task=cell.task.name,
+        source=cell.data.source,
+        environment=cell.task.env_id,
+        data=schema.DataSummary(
+            id=cell.task.data_id,
+            sha256=data.digest,
+            episodes=int(summary["episodes"]),
+            steps=int(summary["steps"]),
+            return_mean=summary["return_mean"],
+            return_std=summary["return_std"],
+            return_min=summary["return_min"],
+            return_max=summary["return_max"],
+            normalised_mean=_normalised(cell, summary["return_mean"]),
+        ),
+        preset=cell.preset,
+        seed=cell.seed,
+        variant=cell.variant,
+    )
+
+
+def _protocol(cell: Cell, agent: Agent) -> schema.Protocol:
+    return schema.Protocol(
+        context=cell.model.context,
+        targets=cell.targets,
+        episodes=cell.eval.episodes,
+        acting=cell.eval.acting,  # type: ignore[arg-type]  # EvalConfig has checked it
+        sampling=agent.head.sampling,
+        max_steps=cell.max_steps,
+        eval_seed=cell.eval.seed,
+        normaliser=cell.task.normaliser,
+    )
+
+
+def _provenance(cell: Cell, device: torch.device, started: str, command: Sequence[str] | None) -> dict[str, Any]:
+    commit, dirty = provenance.git_state()
+    words = list(command if command is not None else sys.argv)
+    return {
+        "kernels": {op: chosen(op, str(cell.options.get("kernels", "auto"))) for op in OPERATIONS},
+        "device": device.type,
+        "dtype": "bfloat16" if cell.train.bf16 else "float32",
+        "threads": torch.get_num_threads(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "packages": provenance.packages(),
+        "hardware": provenance.hardware(torch.cuda.get_device_name(device) if device.type == "cuda" else None),
+        "python": sys.version.split()[0],
+        "platform": f"{os.uname().sysname} {os.uname().machine}",
+        "started": started,
+        "config": cell.resolved(),
+        "command": shlex.join(words),
+    }
+
+
+def _target_score(cell: Cell, result: TargetResult) -> schema.TargetScore:
+    return schema.TargetScore(
+        target=result.target,
+        returns=result.returns,
+        lengths=result.lengths,
+        raw_mean=result.mean,
+        normalised_mean=_normalised(cell, result.mean),
+    )
+
+
+def _scores(cell: Cell, progress: Progress, final: Sequence[TargetResult]) -> schema.Scores:
+    """The last checkpoint is the score; the best intermediate one, when it is better, stands beside it."""
+    last = schema.CheckpointScores(step=progress.step, targets=tuple(_target_score(cell, r) for r in final))
+    best = None
+    if progress.best is not None:
+        fields = dict(progress.best)
+        step = fields.pop("step")
+        result = TargetResult(fields["target"], tuple(fields["returns"]), tuple(fields["lengths"]))
+        if result.mean > final[0].mean:
+            best = schema.CheckpointScores(step=step, targets=(_target_score(cell, result),))
+        else:
+            best = schema.CheckpointScores(step=progress.step, targets=(_target_score(cell, final[0]),))
+    return schema.Scores(last=last, best=best)

@@ -1,0 +1,308 @@
+"""The command ``bench``. Heavy imports happen inside the command that needs them, so that help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backbench import __version__
+
+app = typer.Typer(
+    help="Which sequence backbone makes the best decision maker, and at what cost?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Make data sets and look at them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"backbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    os.environ.setdefault("MUJOCO_GL", "disabled")
+
+
+@app.command()
+def run(
+    backbone: Annotated[str, typer.Option(help="Names, comma-separated; or package.module:Class.")],
+    suite: Annotated[str, typer.Option(help="Suite of tasks.")] = "d4rl",
+    preset: Annotated[str, typer.Option(help="smoke (seconds), quick (minutes), paper (as published).")] = "quick",
+    task: Annotated[str, typer.Option(help="Only these tasks of the suite, comma-separated.")] = "",
+    seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
+    data: Annotated[str, typer.Option(help="Data source instead of the preset's: embedded, d4rl.")] = "",
+    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side; 0: one a core, or one on a GPU.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Results = Path("results"),
+    track: Annotated[
+        str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the results folder.")
+    ] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value, e.g. train.lr=1e-4,1e-3 or backbone.window=12; commas make a grid."),
+    ] = None,
+) -> None:
+    """Train and evaluate backbones on a suite, then print the board. The same command again does what is left."""
+    from backbench.benchmarks.invocation import Invocation, invoke
+
+    raise typer.Exit(
+        invoke(
+            Invocation(
+                backbones=_split(backbone),
+                suite=suite,
+                preset=preset,
+                tasks=_split(task),
+                seeds=_seeds(seeds),
+                source=data or None,
+                jobs=jobs,
+                device=device,
+                out=out,
+                track=track or None,
+                overrides=tuple(overrides or ()),
+            )
+        )
+    )
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="backbones, suites, tasks or presets.")] = "backbones") -> None:
+    """Say what there is."""
+    from backbench.backbones import BACKBONES
+    from backbench.backbones.errors import UserError, suggest
+    from backbench.benchmarks import compose, tasks
+
+    kinds = ["backbones", "suites", "tasks", "presets"]
+    if what == "backbones":
+        for name in BACKBONES.names():
+            print(f"{name:<16} {BACKBONES.origin(name)}")
+    elif what == "suites":
+        for name in tasks.suites():
+            print(f"{name:<16} {len(tasks.names(name))} tasks")
+    elif what == "tasks":
+        for suite in tasks.suites():
+            for name in tasks.names(suite):
+                row = tasks.table(suite)["tasks"][name]
+                print(f"{suite:<8} {name:<28} data: {', '.join(row['sources'])}")
+    elif what == "presets":
+        print("\n".join(compose.presets()))
+    else:
+        raise UserError(f"cannot list '{what}'{suggest(what, kinds)}")
+
+
+@app.command()
+def check(
+    backbone: Annotated[str, typer.Argument(help="Name, or package.module:Class.")],
+    options: Annotated[list[str] | None, typer.Argument(help="Options of the backbone, key=value.")] = None,
+) -> None:
+    """Run the contract on a backbone: shapes, causality, step against forward, reset, gradients, repeatability."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from backbench.backbones.check import check as run_checks
+
+    results = run_checks(backbone, _options(options or []))
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "check", "measured"):
+        table.add_column(name)
+    for result in results:
+        table.add_row("[green]ok[/]" if result.passed else "[red]FAILED[/]", result.name, result.detail)
+    console = Console()
+    console.print(table)
+    failed = sum(not result.passed for result in results)
+    console.print(f"{backbone}: {len(results) - failed} of {len(results)} checks passed")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def leaderboard(
+    results: Annotated[list[Path] | None, typer.Argument(help="Folders of results or of records.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="terminal or markdown.")] = "terminal",
+) -> None:
+    """Print the board of all records in one or more folders (default: results)."""
+    from backbench.backbones.errors import UserError, suggest
+    from backbench.benchmarks.invocation import print_board, read_records
+
+    if format_ not in ("terminal", "markdown"):
+        raise UserError(f"unknown format '{format_}'{suggest(format_, ['terminal', 'markdown'])}")
+    folders = results or [Path("results")]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}; run something first: bench run --backbone gloma --suite d4rl")
+    records, broken = [], 0
+    for folder in folders:
+        good, bad = read_records(folder)
+        records += good
+        broken += bad
+    print_board(records, markdown=format_ == "markdown")
+    raise typer.Exit(1 if broken else 0)
+
+
+@app.command()
+def ui(
+    out: Results = Path("results"),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's page on the results, on this machine only."""
+    from backbench.backbones.errors import UserError
+
+    database = out.absolute() / "mlflow.db"
+    if not database.is_file():
+        raise UserError(f"no tracking database {out / 'mlflow.db'}; run something first, or name its folder with --out")
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{database}",
+        "--default-artifact-root",
+        str(out.absolute() / "mlartifacts"),
+    ]
+    os.execv(sys.executable, [*command, *store])
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The data sets in the store, and those that can be made."""
+    from backbench.benchmarks.data import embedded, store
+
+    here = store.names()
+    for name in here:
+        noted = store.sidecar(name)
+        counts = f"{noted['steps']:,} steps, {noted['episodes']:,} episodes" if noted else "from elsewhere"
+        print(f"{name:<44} {counts}")
+    for name in embedded.names():
+        if name not in here:
+            print(f"{name:<44} not made yet: bench data make {name}")
+
+
+@data_app.command("make")
+def data_make(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets or tasks; default: all nine.")] = None,
+    force: Annotated[bool, typer.Option(help="Make it anew where it is there.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Side by side; 0: one a core.")] = 0,
+) -> None:
+    """Make embedded data sets: the policies in the package play in the local simulator."""
+    from rich.console import Console
+
+    from backbench.benchmarks import console, provenance
+    from backbench.benchmarks.data import embedded, sources, store
+    from backbench.benchmarks.datashow import show
+
+    wanted = [embedded.parse(name) for name in dict.fromkeys(_data_id(n) for n in names or embedded.names())]
+    due = [name.id for name in wanted if force or not store.exists(name.id)]
+    if due:
+        sources.make_all(due, jobs or provenance.cores(), console.progress_of(due, Console(), "made"))
+    show([name.id for name in wanted], Console(), histogram=False)
+
+
+@data_app.command("show")
+def data_show(
+    names: Annotated[list[str] | None, typer.Argument(help="Data sets in the store, or tasks; default: all.")] = None,
+) -> None:
+    """Counts, returns and their spread, normalised return and hash, of any data set in the Minari store."""
+    from rich.console import Console
+
+    from backbench.backbones.errors import UserError
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.datashow import show
+
+    chosen = [_data_id(name) for name in names] if names else store.names()
+    if not chosen:
+        raise UserError(f"the store {store.root()} is empty; fill it: bench data make")
+    show(chosen, Console(), histogram=bool(names))
+
+
+def _data_id(name: str) -> str:
+    """A task's name stands for its embedded data set."""
+    from backbench.benchmarks import tasks
+
+    for suite in tasks.suites():
+        if name in tasks.names(suite):
+            return tasks.resolve(suite, name, "embedded").data_id
+    return name
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    from backbench.backbones.errors import UserError
+
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--seeds {text}: give a count such as 3, or a list such as 0,1,2") from error
+    seeds = tuple(range(numbers[0])) if len(numbers) == 1 else tuple(numbers)
+    if not seeds or min(seeds) < 0:
+        raise UserError(f"--seeds {text}: give at least one seed, none below 0")
+    return seeds
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from backbench.backbones.errors import UserError
+
+    options = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise UserError(f"option '{pair}': write key=value")
+        options[key.removeprefix("backbone.")] = yaml.safe_load(value)
+    return options
+
+
+def main() -> None:
+    """Entry point. A mistake of the user's is one line on stderr and exit status 2."""
+    from backbench.backbones.errors import UserError
+
+    code: object
+    try:
+        code = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except UserError as error:
+        code = _fail(str(error))
+    except BrokenPipeError:  # `bench ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        code = _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except Exception as error:
+        # Typer's own mistakes of usage; some versions of it bring their own copy of click, so go by what they offer.
+        if not hasattr(error, "format_message"):
+            raise
+        code = _fail(_one_line(error)) if error.format_message() else 2  # empty: the help was printed instead
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: Any) -> str:
+    """A usage error with its parameter, and with what is close to a mistyped option."""
+    from backbench.backbones.errors import suggest
+
+    context = getattr(error, "ctx", None)
+    wrong = getattr(error, "option_name", None)
+    if wrong and context is not None:
+        known = [name for p in context.command.params for name in p.opts if name.startswith("--")]
+        return f"no option {wrong}{suggest(wrong, known)}"
+    text = str(error.format_message())
+    return text if context is None else f"{text} ({context.command_path} --help says more)"
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"bench: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,172 @@
+"""Hydra at the edge: presets, suites and overrides become ``Cell`` objects; mistakes become one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backbench.backbones import BACKBONES
+from backbench.backbones.errors import UserError, suggest
+from backbench.backbones.options import make_options
+from backbench.benchmarks import tasks
+from backbench.benchmarks.config import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
+
+GROUPS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig}
+FLAGS = {"backbone": "--backbone", "suite": "--suite", "preset": "--preset", "seed": "--seeds", "task": "--task"}
+
+
+def presets() -> list[str]:
+    """Names of the presets there are."""
+    return sorted(p.stem for p in (tasks.FOLDER.parent / "preset").glob("*.yaml"))
+
+
+def cells(
+    backbones: Sequence[str],
+    suite: str,
+    preset: str,
+    seeds: Sequence[int],
+    only: Sequence[str] = (),
+    source: str | None = None,
+    overrides: Sequence[str] = (),
+) -> list[Cell]:
+    """The grid: backbones x variants x tasks x seeds, in the order in which it should run.
+
+    Args:
+        backbones: registered names or ``package.module:Class``.
+        suite, preset: names.
+        seeds: of training.
+        only: names of tasks, when not the whole suite.
+        source: data source instead of the preset's.
+        overrides: Hydra overrides, ``key=value``; a comma list makes a variant of each value.
+
+    Raises:
+        UserError: anything unknown or out of range, with the closest name.
+    """
+    if preset not in presets():
+        raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
+    chosen = list(only) or tasks.names(suite)
+    for name in chosen:
+        if name not in tasks.names(suite):
+            raise UserError(f"unknown task '{name}' of suite '{suite}'{suggest(name, tasks.names(suite))}")
+    made = []
+    for backbone in backbones:
+        cls = BACKBONES.get(backbone)
+        for variant in _variants(overrides):
+            content = _compose(preset, backbone, make_options(cls), variant)
+            if source:
+                content["data"]["source"] = source
+            parts = {name: group(**_tuples(content[name])) for name, group in GROUPS.items()}
+            options = jsonable(dataclasses.asdict(make_options(cls, content["backbone"])))
+            for name, seed in itertools.product(chosen, seeds):
+                task = tasks.resolve(suite, name, parts["data"].source)
+                task = _sized(task, parts["data"])
+                made.append(Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts))
+    if len({cell.key for cell in made}) != len(made):
+        raise UserError("the same cell was asked for twice: look for a repeated backbone, seed or value")
+    _fit(made)
+    return made
+
+
+def _sized(task: tasks.Task, data: DataConfig) -> tasks.Task:
+    from backbench.benchmarks.data import embedded
+
+    if data.source != "embedded":
+        return task
+    return dataclasses.replace(task, data_id=embedded.sized(task.data_id, data.steps))
+
+
+def _fit(made: Sequence[Cell]) -> None:
+    """Build each model once, small part by small part: a width that does not fit the heads fails now, not in a cell."""
+    import torch
+
+    from backbench.benchmarks.assemble import make_backbone
+
+    seen = set()
+    for cell in made:
+        shape = (cell.backbone, repr(cell.options), cell.model)
+        if shape not in seen:
+            seen.add(shape)
+            with torch.device("meta"):
+                make_backbone(cell)
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _variants(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Every combination of the values in comma lists."""
+    if not overrides:
+        yield ()
+        return
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    choices: list[list[str]] = []
+    for text in overrides:
+        try:
+            (parsed,) = OverridesParser.create().parse_overrides([text])
+        except HydraException as error:
+            raise UserError(f"override '{text}': {_first_line(error)}; write key=value") from error
+        key = parsed.get_key_element()
+        if key in FLAGS:
+            raise UserError(f"override '{text}': use {FLAGS[key]} for it")
+        if parsed.is_sweep_override():
+            choices.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+        else:
+            choices.append([text])
+    yield from itertools.product(*choices)
+
+
+def _compose(preset: str, backbone: str, options: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    from hydra import compose, initialize_config_module
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    store = ConfigStore.instance()
+    store.store(name="schema", node={name: _thawed(group) for name, group in GROUPS.items()})
+    # A plug-in needs no YAML: its options are the schema. Their types are checked by make_options.
+    store.store(group="backbone", name="chosen", node=jsonable(dataclasses.asdict(options)))
+    groups = [f"preset={preset}"]
+    with initialize_config_module("backbench.configs", version_base="1.3"):
+        known = _leaves(OmegaConf.to_container(compose("root", overrides=groups)))
+        for text in overrides:
+            key = text.split("=", 1)[0].lstrip("+~")
+            if key not in known:
+                shown = [k for k in known if k.split(".")[0] == key.split(".")[0]] or known
+                raise UserError(f"unknown override key '{key}' for backbone '{backbone}'{suggest(key, shown)}")
+            if "=" not in text or text[0] in "+~":
+                raise UserError(f"override '{text}': write {key}=value")
+        try:
+            content = compose("root", overrides=[*groups, *overrides])
+        except HydraException as error:
+            cause = error.__cause__ or error
+            raise UserError(f"override {' '.join(overrides)}: {_first_line(cause)}") from error
+    resolved = OmegaConf.to_container(content, resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(k): v for k, v in resolved.items()}
+
+
+def _thawed(group: type) -> Any:
+    """A structured config of a frozen dataclass that presets and overrides may still write to."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.structured(group)
+    node._set_flag("readonly", None)
+    return node
+
+
+def _leaves(content: Any, prefix: str = "") -> list[str]:
+    """Dotted keys that an override may set."""
+    keys = []
+    for key, value in content.items():
+        path = f"{prefix}{key}"
+        keys += _leaves(value, f"{path}.") if isinstance(value, dict) else [path]
+    return keys
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

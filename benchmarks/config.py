@@ -1,0 +1,169 @@
+"""The typed settings of a run, frozen dataclasses all the way; Hydra fills them at the edge (``compose``)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backbench.backbones.errors import UserError
+from backbench.backbones.options import require
+from backbench.benchmarks.tasks import Task
+from backbench.leaderboard.record import cell_digest, cell_key
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What all backbones share."""
+
+    # Width of a token.
+    d_model: int = 64
+    # Layers of the residual stack.
+    n_layers: int = 2
+    # Dropout on embeddings, attention and residual branches.
+    dropout: float = 0.1
+    # K, steps of a window; a step is three tokens.
+    context: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "n_layers", "context"):
+            require(getattr(self, name) >= 1, f"model.{name}={getattr(self, name)}: give at least 1")
+        require(0 <= self.dropout < 1, f"model.dropout={self.dropout}: give a number in [0, 1)")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the trajectories come from."""
+
+    # embedded, d4rl, minari, …; there is no fallback from one to another.
+    source: str = "embedded"
+    # Environment steps of an embedded data set, at least.
+    steps: int = 50_000
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"data.steps={self.steps}: give at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training loop for all."""
+
+    # Optimiser updates.
+    steps: int = 600
+    # Windows in a batch.
+    batch_size: int = 64
+    # Peak learning rate.
+    lr: float = 1e-3
+    # AdamW's decay rates of the moments.
+    betas: tuple[float, float] = (0.9, 0.95)
+    # Decoupled weight decay; not on biases, norms, embeddings, A and D.
+    weight_decay: float = 1e-4
+    # Updates of linear warm-up.
+    warmup: int = 50
+    # After the warm-up: constant, or cosine (down to a tenth).
+    schedule: str = "constant"
+    # Largest norm of the gradient; 0 for no clipping.
+    clip: float = 1.0
+    # Autocast to bfloat16.
+    bf16: bool = False
+    # Evaluations, evenly spaced, the last one at the end; the best one is kept apart.
+    evaluations: int = 1
+    # Updates between two lines of progress.
+    log_every: int = 25
+    # Updates between two checkpoints.
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "evaluations", "log_every", "checkpoint_every"):
+            require(getattr(self, name) >= 1, f"train.{name}={getattr(self, name)}: give at least 1")
+        require(self.lr > 0, f"train.lr={self.lr}: give a positive number")
+        require(self.warmup >= 0 and self.clip >= 0, "train.warmup and train.clip: give 0 or more")
+        require(self.weight_decay >= 0, f"train.weight_decay={self.weight_decay}: give 0 or more")
+        require(
+            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+            f"train.betas={list(self.betas)}: give two numbers in [0, 1)",
+        )
+        require(
+            self.schedule in ("constant", "cosine"), f"train.schedule={self.schedule}: give one of constant, cosine"
+        )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How a checkpoint is scored."""
+
+    # Episodes for each target return.
+    episodes: int = 10
+    # window (recompute the last K steps) or recurrent (carry state).
+    acting: str = "window"
+    # Seed of the evaluation's environments.
+    seed: int = 1000
+    # Longest episode; 0 for the task's own limit.
+    max_steps: int = 0
+    # Target returns instead of the task's declared ones; the first one is the headline.
+    targets: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.episodes >= 1, f"eval.episodes={self.episodes}: give at least 1")
+        require(self.max_steps >= 0, f"eval.max_steps={self.max_steps}: give 0 or more")
+        require(self.seed >= 0, f"eval.seed={self.seed}: give 0 or more")
+        require(self.acting in ("window", "recurrent"), f"eval.acting={self.acting}: give one of window, recurrent")
+        require(len(set(self.targets)) == len(self.targets), "eval.targets: the same target twice")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid, backbone x task x seed: everything that its result depends on.
+
+    ``options`` are the backbone's own, as resolved. ``variant`` names what was changed from the preset.
+    """
+
+    backbone: str
+    task: Task
+    preset: str = "quick"
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    variant: str = ""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**32, f"seed {self.seed}: give a whole number from 0 to 2**32 - 1")
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Target returns, raw; the first one is the headline."""
+        return self.eval.targets or self.task.targets
+
+    @property
+    def max_steps(self) -> int:
+        """Longest evaluated episode."""
+        return self.eval.max_steps or self.task.max_steps
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole cell as plain JSON values."""
+        content: dict[str, Any] = jsonable(dataclasses.asdict(self))
+        return content
+
+    @property
+    def key(self) -> str:
+        """Stable name of the cell: its record's file name. Logging and checkpoint intervals do not change a result."""
+        content = self.resolved()
+        for cosmetic in ("log_every", "checkpoint_every"):
+            del content["train"][cosmetic]
+        del content["variant"]
+        return cell_key(self.backbone, self.task.name, self.data.source, self.preset, self.seed, cell_digest(content))
+
+
+def jsonable(value: Any) -> Any:
+    """Tuples to lists and mappings to dicts, so that a value equals itself after a trip through JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise UserError(f"{value!r} is not a number, text, list or mapping; options of a backbone must be")

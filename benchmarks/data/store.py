@@ -1,0 +1,177 @@
+"""The Minari store on disk: write a data set whole or not at all, read it checked.
+
+The store is Minari's own (``MINARI_DATASETS_PATH``, else ``~/.minari/datasets``), so that ``minari.load_dataset``
+opens what is made here. Beside Minari's files lies ``backbench.json`` with the content's hash and counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+
+SIDECAR = "backbench.json"
+
+
+def root() -> Path:
+    """The store's folder; it need not exist."""
+    set_by_user = os.environ.get("MINARI_DATASETS_PATH")
+    return Path(set_by_user) if set_by_user else Path.home() / ".minari" / "datasets"
+
+
+def path_of(name: str) -> Path:
+    """Where a data set lies, or would lie."""
+    return root() / name
+
+
+def exists(name: str) -> bool:
+    """Whether a finished data set of that name is in the store."""
+    return (path_of(name) / "data" / "metadata.json").is_file()
+
+
+def names() -> list[str]:
+    """All data sets in the store."""
+    return sorted(
+        str(p.parents[1].relative_to(root()))
+        for p in root().glob("**/data/metadata.json")
+        if not any(part.startswith(".") for part in p.relative_to(root()).parts)
+    )
+
+
+@contextmanager
+def _store_at(folder: Path) -> Iterator[None]:
+    """Minari reads its store's path from the environment alone."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before
+
+
+def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str, Any]) -> Trajectories:
+    """Write a data set under a temporary name, then move it into place; an older one of that name is replaced.
+
+    ``origin`` says how the data came about; it is kept beside the data as JSON.
+    """
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
+    trajectories = Trajectories.from_episodes(episodes, name)
+    buffers = []
+    for number, e in enumerate(episodes):
+        ended = np.zeros(len(e.rewards), dtype=bool)
+        ended[-1] = True
+        never = np.zeros_like(ended)
+        buffers.append(
+            EpisodeBuffer(
+                id=number,
+                seed=e.seed,
+                observations=e.observations,
+                actions=e.actions,
+                rewards=e.rewards,
+                terminations=ended if e.terminated else never,
+                truncations=never if e.terminated else ended,
+            )
+        )
+    final = path_of(name)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".making-", dir=root()))
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the data store {root()}: {error.strerror}; set MINARI_DATASETS_PATH"
+        ) from error
+    try:
+        with _store_at(staging), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # optional fields (author, reference scores) that do not apply
+            minari.create_dataset_from_buffers(
+                name,
+                buffers,
+                env=env_id,
+                algorithm_name=origin.get("algorithm"),
+                author="Backbench",
+                description=origin.get("description"),
+                jpeg_encoding=False,
+            )
+        sidecar = {"digest": trajectories.digest, **trajectories.summary(), "origin": origin}
+        (staging / name / SIDECAR).write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
+        if final.exists():
+            os.replace(final, staging / "replaced")
+        os.replace(staging / name, final)
+    except OSError as error:
+        raise DataError(f"cannot write data set {name!r} to {root()}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return trajectories
+
+
+def sidecar(name: str) -> dict[str, Any]:
+    """What was noted when the data set was made; empty for one that another program wrote."""
+    path = path_of(name) / SIDECAR
+    if not path.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"data set {name!r}: {path} is not valid JSON; {_remedy(name)}") from error
+    return content
+
+
+def read(name: str) -> Trajectories:
+    """Read a data set and check its counts, and its hash where one was noted.
+
+    Raises:
+        DataError: absent, truncated, inconsistent, or changed since it was made.
+    """
+    import minari
+
+    if not exists(name):
+        raise DataError(f"data set {name!r} is not in the store {root()}; {_remedy(name)}")
+    noted = sidecar(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = minari.load_dataset(name)
+        episodes = [
+            Episode(
+                observations=np.asarray(e["observations"]),
+                actions=np.asarray(e["actions"]),
+                rewards=np.asarray(e["rewards"], dtype=np.float64),
+                terminated=bool(np.any(e["terminations"])),
+            )
+            for e in dataset.storage.get_episodes(range(dataset.total_episodes))
+        ]
+        steps = int(dataset.total_steps)
+    except DataError:
+        raise
+    except Exception as error:  # h5py and Minari raise many kinds for a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"data set {name!r} in {path_of(name)} cannot be read ({reason}); {_remedy(name)}") from error
+    trajectories = Trajectories.from_episodes(episodes, name)
+    if len(trajectories.rewards) != steps:
+        raise DataError(
+            f"data set {name!r} has {len(trajectories.rewards)} steps where its metadata say {steps}; {_remedy(name)}"
+        )
+    if noted and noted.get("digest") != trajectories.digest:
+        raise DataError(f"data set {name!r} is not what was written: its hash has changed; {_remedy(name)}")
+    return trajectories
+
+
+def _remedy(name: str) -> str:
+    if name.startswith("backbench/"):
+        return f"make it anew: bench data make {name} --force"
+    return f"bring it with Minari: minari download {name}"

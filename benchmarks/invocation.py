@@ -1,0 +1,154 @@
+"""One ``bench run``: the grid is composed, data are prepared, cells run, and the board is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from backbench.backbones.errors import UserError
+from backbench.benchmarks.config import Cell
+from backbench.benchmarks.console import RunDisplay, progress_of
+from backbench.leaderboard.board import build_board
+from backbench.leaderboard.record import Record, RecordError, load_record, load_records
+from backbench.leaderboard.render import to_markdown, to_rich
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What was asked for on the command line; see ``bench run --help``."""
+
+    backbones: tuple[str, ...]
+    suite: str = "d4rl"
+    preset: str = "quick"
+    tasks: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    source: str | None = None
+    jobs: int = 0
+    device: str = "auto"
+    out: Path = Path("results")
+    track: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+def invoke(asked: Invocation) -> int:
+    """Carry it out; the exit status: 0 all done, 1 a cell failed, 128 + signal when it was stopped.
+
+    Raises:
+        UserError: nothing was written.
+    """
+    from backbench.benchmarks import provenance
+    from backbench.benchmarks.cell import choose_device
+    from backbench.benchmarks.compose import cells as compose_cells
+    from backbench.benchmarks.data import sources, store
+    from backbench.benchmarks.grid import finished, run_cells
+    from backbench.benchmarks.tracking import Tracker
+
+    console = Console()
+    if not asked.backbones:
+        raise UserError("--backbone: name at least one; bench list backbones")
+    cells = compose_cells(
+        asked.backbones, asked.suite, asked.preset, asked.seeds, asked.tasks, asked.source, asked.overrides
+    )
+    device = choose_device(asked.device)
+    try:
+        left = [cell for cell in cells if finished(cell, asked.out) is None]
+    except RecordError as error:
+        raise UserError(str(error)) from error
+    status = 0
+    if left:
+        jobs = min(asked.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
+        _writable(asked.out)
+        missing = list(dict.fromkeys(c.task.data_id for c in left if not store.exists(c.task.data_id)))
+        sources.prepare(
+            [cell.task for cell in left], left[0].data.source, provenance.cores(), progress_of(missing, console, "made")
+        )
+        skipped = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
+        console.print(
+            f"{len(left)} cells to run{skipped}; {jobs} side by side on {device.type}; results in {asked.out}/",
+            markup=False, highlight=False,
+        )  # fmt: skip
+        command = ["bench", *sys.argv[1:]]
+        warn = Console(stderr=True)
+        with (
+            Tracker(
+                asked.out, asked.track, warn=lambda text: warn.print(text, style="yellow", markup=False)
+            ) as tracker,
+            RunDisplay(left, console) as display,
+        ):
+            tracker.start({"name": " ".join(command[:8]), "suite": asked.suite, "preset": asked.preset})
+
+            def report(cell: Cell, event: dict[str, Any]) -> None:
+                display.event(cell, event)
+                _track(tracker, cell, event, asked.out)
+
+            outcome = run_cells(left, asked.out, jobs, device=str(device), report=report, command=command)
+        for record in outcome.failed:
+            if record.failure is not None:
+                console.print(f"failed: {record.key}: {record.failure.message}", markup=False, highlight=False)
+        for key, message in outcome.errors.items():
+            console.print(f"not done: {key}: {message}", markup=False, highlight=False)
+        if outcome.stopped:
+            done = len(outcome.done)
+            console.print(f"stopped: {done} of {len(left)} cells done; the same command goes on from the checkpoints")
+            return 128 + outcome.stopped
+        status = 1 if outcome.failed or outcome.errors else 0
+    records, broken = read_records(asked.out)
+    alike = [
+        r
+        for r in records
+        if (r.identity.suite, r.identity.preset, r.identity.source) == (asked.suite, asked.preset, cells[0].data.source)
+    ]
+    print_board(alike)
+    if left:
+        (asked.out / "leaderboard.md").write_text(to_markdown(build_board(alike)))
+        console.print(f"Written: {asked.out / 'leaderboard.md'}. Look closer: bench ui --out {asked.out}", markup=False)
+    return status or (1 if broken else 0)
+
+
+def _track(tracker: Any, cell: Cell, event: dict[str, Any], out: Path) -> None:
+    from backbench.benchmarks.cell import record_path
+
+    kind = event["kind"]
+    if kind == "started":
+        tracker.cell_started(cell.key, cell.resolved())
+    elif kind in ("train", "eval"):
+        values = {k: float(v) for k, v in event.items() if k not in ("kind", "step")}
+        tracker.metrics(cell.key, event["step"], values)
+    elif kind in ("done", "failed"):
+        tracker.cell_finished(cell.key, load_record(record_path(out, cell)))
+    elif kind in ("error", "stopped"):
+        tracker.cell_failed(cell.key, event.get("message", kind))
+
+
+def _writable(folder: Path) -> None:
+    try:
+        (folder / "records").mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+
+
+def read_records(folder: Path) -> tuple[list[Record], int]:
+    """The good records below ``folder`` (of results, or of records) and the number of broken ones, each named."""
+    records = folder / "records"
+    good, bad = load_records(records if records.is_dir() else folder)
+    for error in bad:
+        print(f"bench: {error}", file=sys.stderr)
+    return good, len(bad)
+
+
+def print_board(records: Sequence[Record], markdown: bool = False) -> None:
+    """The board of these records on the terminal."""
+    board = build_board(records)
+    if markdown:
+        print(to_markdown(board))
+    else:
+        console = Console()
+        console.print(to_rich(board, console.width))

@@ -1,0 +1,1 @@
+"""Hydra's configuration files: suites (tables of tasks) and presets. The schema is ``backbench.benchmarks.config``."""

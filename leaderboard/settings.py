@@ -1,0 +1,175 @@
+"""What must be equal before two scores are compared, and how records that differ in it are set apart."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import zip_longest
+
+from backbench.leaderboard.schema import Record
+from backbench.leaderboard.store import cell_digest
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What is equal for all tasks of one table."""
+
+    suite: str
+    source: str
+    preset: str
+    acting: str
+    sampling: str
+    episodes: int
+    eval_seed: int
+    normaliser: str
+
+    @classmethod
+    def of(cls, record: Record) -> Setting:
+        cell, protocol = record.identity, record.protocol
+        return cls(
+            suite=cell.suite,
+            source=cell.source,
+            preset=cell.preset,
+            acting=protocol.acting,
+            sampling=protocol.sampling,
+            episodes=protocol.episodes,
+            eval_seed=protocol.eval_seed,
+            normaliser=protocol.normaliser,
+        )
+
+
+@dataclass(frozen=True)
+class TaskSetting:
+    """What is equal for all rows of one task, and may differ between tasks."""
+
+    context: int
+    targets: tuple[float, ...]
+    max_steps: int
+    environment: str
+    data_sha256: str | None
+    """None in a failed record that never saw its data; it stands for any data."""
+
+    @classmethod
+    def of(cls, record: Record) -> TaskSetting:
+        protocol, data = record.protocol, record.identity.data
+        return cls(
+            context=protocol.context,
+            targets=protocol.targets,
+            max_steps=protocol.max_steps,
+            environment=record.identity.environment,
+            data_sha256=None if data is None else data.sha256,
+        )
+
+    def agrees(self, other: TaskSetting) -> bool:
+        """Whether both could be the same setting."""
+        if self.data_sha256 is None or other.data_sha256 is None:
+            return replace(self, data_sha256=None) == replace(other, data_sha256=None)
+        return self == other
+
+
+@dataclass(frozen=True, order=True)
+class RowId:
+    """A row of a table: a backbone with its options, and what was overridden in the preset."""
+
+    backbone: str
+    variant: str
+    digest: str
+    """Of the options and the model's size: a plug-in whose defaults changed is another row."""
+
+    @classmethod
+    def of(cls, record: Record) -> RowId:
+        cell = record.identity
+        shape = [cell.model.d_model, cell.model.n_layers, cell.model.dropout]
+        return cls(cell.backbone, cell.variant, cell_digest({"options": cell.options, "model": shape}))
+
+
+@dataclass
+class Group:
+    """Records that may stand in one table."""
+
+    setting: Setting
+    tasks: dict[str, TaskSetting] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+
+    def takes(self, tasks: dict[str, TaskSetting]) -> bool:
+        """Whether no task of ``tasks`` contradicts what is here."""
+        return all(task not in self.tasks or self.tasks[task].agrees(setting) for task, setting in tasks.items())
+
+    def add(self, tasks: dict[str, TaskSetting], records: Iterable[Record]) -> None:
+        for task, setting in tasks.items():
+            known = self.tasks.get(task)
+            if known is None or known.data_sha256 is None:
+                self.tasks[task] = setting
+        self.records.extend(records)
+
+
+def comparable_groups(records: Sequence[Record]) -> list[Group]:
+    """Records in groups within which scores may be compared; independent of the order of ``records``.
+
+    Within a setting a row's tasks stay together as far as they can: rows are placed, those with most tasks first, in
+    the first group that they do not contradict. A row that itself has a task twice under different settings (data
+    made anew, say) is cut into layers, the more common setting first.
+    """
+    common: Counter[tuple[Setting, str, TaskSetting]] = Counter()
+    rows: dict[tuple[Setting, RowId], dict[str, dict[TaskSetting, list[Record]]]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: record.key):
+        setting, task, detail = Setting.of(record), record.identity.task, TaskSetting.of(record)
+        common[setting, task, detail] += 1
+        rows[setting, RowId.of(record)].setdefault(task, {}).setdefault(detail, []).append(record)
+
+    layers: list[tuple[Setting, RowId, dict[str, TaskSetting], list[Record]]] = []
+    for (setting, row), tasks in rows.items():
+        columns = [
+            [
+                (task, detail, found[detail])
+                for detail in sorted(
+                    found,
+                    # An unknown data set comes last: it joins a group, it does not make one.
+                    key=lambda one: (one.data_sha256 is None, -common[setting, task, one], repr(one)),
+                )
+            ]
+            for task, found in tasks.items()
+        ]
+        for layer in zip_longest(*columns):
+            cells = [cell for cell in layer if cell is not None]
+            details = {task: detail for task, detail, _ in cells}
+            layers.append((setting, row, details, [record for _, _, found in cells for record in found]))
+    layers.sort(key=lambda one: (one[0], any(d.data_sha256 is None for d in one[2].values()), -len(one[2]), one[1]))
+
+    groups: list[Group] = []
+    for setting, _, details, found in layers:
+        group = next((group for group in groups if group.setting == setting and group.takes(details)), None)
+        if group is None:
+            group = Group(setting)
+            groups.append(group)
+        group.add(details, found)
+    return groups
+
+
+def differences(group: Group, other: Group) -> list[str]:
+    """Why ``group`` is not compared with ``other``, one phrase each."""
+    said = [
+        f"{spec.name} {getattr(group.setting, spec.name)!r} instead of {getattr(other.setting, spec.name)!r}"
+        for spec in fields(Setting)
+        if getattr(group.setting, spec.name) != getattr(other.setting, spec.name)
+    ]
+    if said:  # data and targets follow from these; naming them too would bury the cause
+        return said
+    for spec in fields(TaskSetting):
+        tasks = [
+            task
+            for task in group.tasks
+            if task in other.tasks and getattr(group.tasks[task], spec.name) != getattr(other.tasks[task], spec.name)
+        ]
+        if tasks:
+            here, there = (_short(getattr(one.tasks[tasks[0]], spec.name)) for one in (group, other))
+            more = f" and {len(tasks) - 1} more tasks" if len(tasks) > 1 else ""
+            said.append(f"{spec.name} of {tasks[0]}{more}: {here} instead of {there}")
+    return said
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return value[:8]
+    return ", ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,165 @@
+"""Point estimates and bootstrap intervals of normalised scores. NumPy only; equal input and seed give equal output.
+
+Scores are arrays of (runs, tasks), in points (100 is the reference expert); the estimates take leading axes too. Point
+estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+(arXiv:2108.13264). Intervals are percentile intervals of a bootstrap stratified by task: the runs of each task are
+drawn anew among themselves. Pooling runs over tasks would count the difference between tasks as noise.
+
+A nominal 95 % interval covers less than it says when runs are few; see ``COVERAGE``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+
+# Seeds -> how often a nominal 95 % interval of this kind held the true value, measured by simulation.
+COVERAGE = {3: 0.87, 5: 0.86, 10: 0.95}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile bootstrap interval."""
+
+    low: float
+    """Lower end, in points."""
+    high: float
+    """Upper end, in points."""
+    over: Literal["seeds", "episodes"]
+    """What was resampled. ``episodes``: those of a single run, which says nothing about the noise of training."""
+    n: int
+    """How many of them there were (the fewest of a task)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A point estimate, in points, with its interval where one can be had."""
+
+    value: float
+    interval: Interval | None
+
+
+def mean(scores: Floats) -> Floats:
+    """Mean over tasks of the task's mean over runs."""
+    return np.asarray(scores.mean(axis=(-2, -1)))
+
+
+def median(scores: Floats) -> Floats:
+    """Median over tasks of the task's mean over runs."""
+    return np.asarray(np.median(scores.mean(axis=-2), axis=-1))
+
+
+def iqm(scores: Floats) -> Floats:
+    """Interquartile mean: over all runs of all tasks, a quarter (rounded down) cut off at each end."""
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = flat.shape[-1] // 4
+    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
+
+
+def optimality_gap(scores: Floats) -> Floats:
+    """How far below 100 points runs are on average, in units of 100 points; what is above counts as 100."""
+    return np.asarray(1.0 - np.minimum(scores / 100.0, 1.0).mean(axis=(-2, -1)))
+
+
+AGGREGATES: dict[str, Statistic] = {"mean": mean, "median": median, "iqm": iqm, "optimality_gap": optimality_gap}
+
+
+def stratified_bootstrap(
+    scores: ArrayLike, statistic: Statistic, rng: np.random.Generator, *, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """(low, high) of ``statistic`` over runs drawn with replacement within each task.
+
+    ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``resamples`` draws; ``level`` is
+    the nominal coverage.
+    """
+    matrix = _matrix(scores)
+    runs, tasks = matrix.shape
+    if runs < 2:
+        raise ValueError("one run has no spread over runs; resample its episodes instead")
+    drawn = rng.integers(runs, size=(resamples, runs, tasks))
+    return _percentiles(statistic(np.take_along_axis(matrix[None], drawn, axis=1)), level)
+
+
+def episode_bootstrap(
+    episodes: Sequence[ArrayLike],
+    statistic: Statistic,
+    rng: np.random.Generator,
+    *,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """(low, high) of ``statistic`` over the episodes of one run per task: noise of the evaluation alone.
+
+    ``episodes``: for each task the scores of its episodes, in points; numbers may differ. ``ValueError`` when a task
+    has none or holds NaN.
+    """
+    columns = []
+    for task in episodes:
+        values = _matrix(np.asarray(task, dtype=np.float64)[:, None])[:, 0]
+        columns.append(values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1))
+    # A run of a task is the mean of its episodes, so each resample is one run.
+    return _percentiles(statistic(np.stack(columns, axis=-1)[:, None, :]), level)
+
+
+def estimate(
+    scores: ArrayLike,
+    statistic: Statistic = mean,
+    *,
+    episodes: Sequence[ArrayLike] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Estimate:
+    """``statistic`` of (runs, tasks) with its interval: over seeds, or with one run over the ``episodes`` of each task.
+
+    Each call seeds a generator of its own, so that a further row in a table moves no other interval.
+    """
+    matrix = _matrix(scores)
+    rng = np.random.default_rng(seed)
+    value = float(statistic(matrix))
+    if len(matrix) > 1:
+        low, high = stratified_bootstrap(matrix, statistic, rng, resamples=resamples, level=level)
+        return Estimate(value, Interval(low, high, "seeds", len(matrix)))
+    fewest = min((len(np.asarray(task)) for task in episodes), default=0) if episodes is not None else 0
+    if episodes is None or fewest < 2:
+        return Estimate(value, None)
+    low, high = episode_bootstrap(episodes, statistic, rng, resamples=resamples, level=level)
+    return Estimate(value, Interval(low, high, "episodes", fewest))
+
+
+def interval(
+    values: ArrayLike,
+    *,
+    episodes: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval | None:
+    """Interval of the mean of one task's ``values`` (one per seed, in points).
+
+    With a single seed: of that seed's ``episodes``, labelled so; None when there are fewer than two of them either.
+    """
+    runs = np.asarray(values, dtype=np.float64)[:, None]
+    tasks = None if episodes is None else [episodes]
+    return estimate(runs, mean, episodes=tasks, seed=seed, resamples=resamples, level=level).interval
+
+
+def _matrix(scores: ArrayLike) -> Floats:
+    matrix = np.asarray(scores, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.size == 0:
+        raise ValueError(f"scores have the shape (runs, tasks), neither empty; got {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError("scores hold NaN or infinities; a failed run is no score")
+    return matrix
+
+
+def _percentiles(values: Floats, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,203 @@
+"""Boards from synthetic records: what is compared, what is set apart, and what is said about it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from record_factory import full_suite, make_record
+
+from backbench.leaderboard.board import Board, Row, build_board
+from backbench.leaderboard.suites import SUITES, suite_tasks
+
+
+def row(board: Board, label: str, section: int = 0) -> Row:
+    return next(row for row in board.sections[section].rows if row.label == label)
+
+
+def test_a_full_suite() -> None:
+    # Scores are 40 + task index + 2 * seed: task means 42 .. 50.
+    board = build_board(full_suite("gloma", 40.0) + full_suite("mamba", 60.0))
+    assert len(board.sections) == 1
+    section = board.sections[0]
+    assert section.tasks == SUITES["d4rl"]
+    assert [one.label for one in section.rows] == ["gloma", "mamba"]
+    gloma = row(board, "gloma")
+    assert gloma.mean is not None
+    assert gloma.iqm is not None
+    assert gloma.mean.value == pytest.approx(46.0)
+    assert gloma.iqm.value == pytest.approx(46.0)  # symmetric
+    assert gloma.mean.interval is not None
+    assert (gloma.mean.interval.over, gloma.mean.interval.n) == ("seeds", 3)
+    score = gloma.scores["halfcheetah-medium"]
+    assert (score.value, score.seeds) == (pytest.approx(42.0), (0, 1, 2))
+    assert score.values == pytest.approx((40.0, 42.0, 44.0))
+    assert score.data_ratio == pytest.approx(42.0 / 44.0)
+    assert section.data_mean == pytest.approx(44.0)
+    assert (gloma.parameters, gloma.train_tokens_per_s, gloma.decision_ms) == (27_000, 41_000.0, 1.5)
+    assert section.notes == ()
+    assert section.apart == ()
+
+
+def test_order_of_records_does_not_matter() -> None:
+    records = full_suite("gloma", 40.0) + full_suite("mamba", 60.0, seeds=(0,))
+    records += [make_record(seed=5, identity__data__sha256="12" * 32), make_record(failed="x", identity__data=None)]
+    board = build_board(records)
+    random.Random(0).shuffle(records)
+    assert build_board(records) == board
+
+
+def test_no_records() -> None:
+    assert build_board([]) == Board(())
+
+
+def test_a_missing_task_means_no_aggregate() -> None:
+    board = build_board([one for one in full_suite("gloma", 40.0) if one.identity.task != "hopper-medium"])
+    gloma = row(board, "gloma")
+    assert gloma.mean is gloma.iqm is None
+    assert gloma.missing == ("hopper-medium",)
+    assert board.sections[0].data_mean is None
+    assert board.sections[0].notes == ("gloma: no aggregate, it lacks 1 of 9 tasks: hopper-medium",)
+
+
+def test_seeds_that_lack_a_task_are_left_out_of_the_aggregate() -> None:
+    records = [*full_suite("gloma", 40.0), make_record("gloma", "hopper-medium", 7, scores=[100.0] * 3)]
+    board = build_board(records)
+    gloma = row(board, "gloma")
+    assert gloma.mean is not None
+    assert gloma.mean.value == pytest.approx(46.0)
+    assert gloma.scores["hopper-medium"].seeds == (0, 1, 2, 7)
+    assert board.sections[0].notes == ("gloma: seeds 7 lack some tasks and are not in the aggregate",)
+
+
+def test_no_common_seed_no_aggregate() -> None:
+    records = [make_record("gloma", task, seed) for seed, task in enumerate(SUITES["d4rl"])]
+    assert row(build_board(records), "gloma").mean is None
+
+
+def test_one_seed_is_over_episodes() -> None:
+    gloma = row(build_board(full_suite("gloma", 40.0, seeds=(0,))), "gloma")
+    assert gloma.mean is not None
+    assert gloma.mean.interval is not None
+    assert gloma.mean.interval.over == "episodes"
+    found = gloma.scores["halfcheetah-medium"].interval
+    assert found is not None
+    assert found.over == "episodes"
+    assert 37.0 - 1e-9 <= found.low < 40.0 < found.high <= 43.0 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"identity__data__sha256": "12" * 32}, "data_sha256 of hopper-medium: 12121212 instead of"),
+        ({"identity__environment": "Hopper-v4"}, "environment of hopper-medium: Hopper-v4 instead of Hopper-v5"),
+        ({"protocol__context": 8}, "context of hopper-medium: 8 instead of 20"),
+        ({"protocol__max_steps": 2000}, "max_steps of hopper-medium: 2000 instead of 1000"),
+        ({"protocol__acting": "recurrent"}, "acting 'recurrent' instead of 'window'"),
+        ({"protocol__sampling": "sample"}, "sampling 'sample' instead of 'greedy'"),
+        ({"protocol__eval_seed": 1}, "eval_seed 1 instead of 10000"),
+        ({"preset": "paper"}, "preset 'paper' instead of 'quick'"),
+        ({"source": "minari"}, "source 'minari' instead of 'embedded'"),
+        ({"scores": [1.0]}, "episodes 1 instead of 3"),
+    ],
+)
+def test_other_settings_are_not_compared(changes: dict[str, Any], said: str) -> None:
+    board = build_board([*full_suite("gloma", 40.0), make_record("mamba", **changes)])
+    assert [len(section.rows) for section in board.sections] == [1, 1]
+    assert said in board.sections[1].apart[0]
+    assert len(board.sections[1].apart) == 1
+
+
+def test_targets_are_part_of_the_setting() -> None:
+    other = make_record("mamba").model_dump()
+    for index, target in enumerate((3000.0, 1500.0)):
+        other["scores"]["last"]["targets"][index]["target"] = target
+    other["protocol"]["targets"] = (3000.0, 1500.0)
+    board = build_board([*full_suite("gloma", 40.0), type(make_record()).model_validate(other)])
+    assert board.sections[1].apart == ("targets of hopper-medium: 3000, 1500 instead of 3600, 1800",)
+
+
+def test_data_made_anew_splits_a_row_but_not_its_suites() -> None:
+    old = full_suite("gloma", 40.0) + full_suite("mamba", 50.0)
+    new = full_suite("gloma", 60.0, seeds=(0, 1), identity__data__sha256="12" * 32)
+    board = build_board(new + old)
+    assert [[row.label for row in section.rows] for section in board.sections] == [["gloma", "mamba"], ["gloma"]]
+    assert all(row.mean is not None for section in board.sections for row in section.rows)
+    assert {one.data_sha256 for one in board.sections[1].task_settings.values()} == {"12" * 32}
+    assert "and 8 more tasks" in board.sections[1].apart[0]
+
+
+def test_a_failed_cell_without_data_joins_its_row() -> None:
+    failed = make_record("gloma", "hopper-medium", 9, failed="no space", identity__data=None)
+    board = build_board([failed, *full_suite("gloma", 40.0)])
+    assert len(board.sections) == 1
+    assert row(board, "gloma").failed == 1
+    assert board.sections[0].failed[0].reason == "NonFiniteLoss: no space (step 7)"
+
+
+def test_only_failures() -> None:
+    section = build_board([make_record("gloma", failed="x", identity__data=None)]).sections[0]
+    assert section.rows[0].scores == {}
+    assert section.rows[0].parameters is None
+    assert section.data == {}
+
+
+def test_variants_and_options_are_rows_of_their_own() -> None:
+    board = build_board(
+        [
+            make_record("gloma"),
+            make_record("gloma", variant="train.lr=0.01"),
+            make_record("mamba"),
+            make_record("mamba", identity__options={"n_heads": 8}),
+        ]
+    )
+    labels = [one.label for one in board.sections[0].rows]
+    assert labels[:2] == ["gloma", "gloma (train.lr=0.01)"]
+    assert len(set(labels)) == 4
+    assert all(label.startswith("mamba #") for label in labels[2:])
+
+
+def test_the_earlier_of_two_counts_whatever_it_scored() -> None:
+    early = make_record("gloma", scores=[1.0] * 3, provenance__started="2026-01-01T00:00:00Z")
+    late = make_record("gloma", scores=[90.0] * 3, provenance__started="2026-02-01T00:00:00Z")
+    board = build_board([late, early])
+    assert row(board, "gloma").scores["hopper-medium"].value == pytest.approx(1.0)
+    assert any("is there twice" in note for note in board.sections[0].notes)
+
+
+def test_what_is_not_alike_is_said() -> None:
+    board = build_board(
+        [
+            make_record("gloma"),
+            make_record(
+                "mamba",
+                provenance__hardware={"cpu": "Other CPU", "cores": 1, "memory_mb": 1.0},
+                provenance__git_commit="f" * 40,
+                provenance__git_dirty=True,
+                cost__decision={"p50_ms": 1.0, "p95_ms": 1.0, "batch": 1},
+            ),
+        ]
+    )
+    text = " ".join(board.sections[0].notes)
+    for words in ("different machines", "different batches: 1, 10", "2 commits", "1 of 2 records come from code"):
+        assert words in text
+
+
+def test_no_ratio_to_data_that_is_worth_nothing() -> None:
+    board = build_board([make_record("gloma", data_score=-1.0)])
+    assert row(board, "gloma").scores["hopper-medium"].data_ratio is None
+
+
+def test_unknown_suite() -> None:
+    section = build_board([make_record(identity__suite="mine")]).sections[0]
+    assert not section.complete
+    assert "is not known here" in section.notes[0]
+    complete = build_board([make_record(identity__suite="mine")], suites={"mine": ("hopper-medium",)})
+    assert row(complete, "transformer").mean is not None
+
+
+def test_suites() -> None:
+    assert len(suite_tasks("d4rl")) == len(set(suite_tasks("d4rl"))) == 9
+    with pytest.raises(KeyError, match="there is: d4rl"):
+        suite_tasks("atari57")

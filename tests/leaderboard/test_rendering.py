@@ -1,0 +1,72 @@
+"""The terminal and Markdown say the same; names stay names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from record_factory import full_suite, make_record
+from rich.console import Console
+
+from backbench.leaderboard.board import build_board
+from backbench.leaderboard.record import Record
+from backbench.leaderboard.render import tabulate, to_markdown, to_rich
+
+
+def printed(records: list[Record], width: int = 100) -> str:
+    console = Console(width=width, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(to_rich(build_board(records), width))
+    return capture.get()
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 12])
+def test_everything_fits_and_is_in_both(count: int) -> None:
+    records = [one for index in range(count) for one in full_suite(f"backbone{index}", 80.0 + 5 * index)]
+    shown, markdown = printed(records), to_markdown(build_board(records))
+    assert max(map(len, shown.splitlines())) <= 100
+    (table,) = tabulate(build_board(records))
+    for block in table.blocks:
+        for line in block:
+            for cell in line:
+                for text in (cell.main, cell.sub):
+                    assert text in shown
+                    assert text in markdown
+
+
+def test_golden_markdown() -> None:
+    text = to_markdown(build_board([*full_suite("gloma", 40.0), make_record("mamba", scores=[44.0] * 3)]))
+    lines = text.splitlines()
+    assert lines[:4] == [
+        "### 1. d4rl, data embedded, preset quick, acting window",
+        "",
+        "| task | data | gloma | mamba |",
+        "|:---|---:|---:|---:|",
+    ]
+    assert "| hopper-medium | 44.0 | 45.0 ×1.02 (43.0, 47.0) | 44.0 ×1.00 (44.0, 44.0)e |" in lines
+    assert "| mean | 44.0 | 46.0 (45.4, 46.6) | — |" in lines
+    assert "| parameters |  | 27,000 | 27,000 |" in lines
+    for words in ("0.87 with 3, 0.86 with 5, 0.95 with 10", "arXiv:2004.07219", "one seed only", "lacks 8 of 9 tasks"):
+        assert words in text
+
+
+def test_names_stay_names() -> None:
+    name = "a|b <script>x</script> [red]c[/red] [l](javascript:x) `d` \x1b[2J"
+    records = [make_record(variant=name), make_record(seed=1, variant=name, failed=f"{name}\n| new | row |")]
+    markdown, shown = to_markdown(build_board(records)), printed(records, width=200)
+    assert "<script>" not in markdown
+    assert "\x1b" not in markdown + shown
+    assert "[red]" in shown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {4}  # task, data, one row
+    assert not re.search(r"(?<!\\)\[l", markdown)
+
+
+def test_sections_say_why_they_are_apart() -> None:
+    text = to_markdown(build_board([*full_suite("gloma", 40.0), make_record(protocol__acting="recurrent")]))
+    assert "Not compared with table 1: acting 'recurrent' instead of 'window'." in text
+
+
+def test_nothing_to_show() -> None:
+    assert to_markdown(build_board([])) == "No records.\n"
+    assert printed([]).strip() == "No records."
