@@ -38,6 +38,8 @@ def selective_scan(
 ) -> Tensor:
     """y, (batch, length, channels); see the module for shapes.
 
+    It is computed in the type of A, under autocast too: states multiply up their rounding errors. y has the type of x.
+
     Raises:
         UserError: ``window`` is below 1, or there is no such implementation.
     """
@@ -45,7 +47,10 @@ def selective_scan(
         raise UserError(f"selective_scan: window={window}; give at least 1, or None for no window")
     if window is not None and window >= x.shape[1]:
         window = None  # no token is old enough to be forgotten
-    return SELECTIVE_SCAN.pick(implementation)(x, dt, A, B, C, D, window)
+    scan = SELECTIVE_SCAN.pick(implementation)
+    with torch.autocast(x.device.type, enabled=False):
+        inputs = (tensor.to(A.dtype) for tensor in (x, dt, A, B, C, D))
+        return scan(*inputs, window).to(x.dtype)
 
 
 def selective_scan_step(

@@ -50,7 +50,8 @@ class SelectiveScan(torch.autograd.Function):
         x, dt, B, C = time_major(x, dt, B, C)
         save = any(ctx.needs_input_grad)
         y = torch.empty_like(x)
-        rows = max(1, BLOCK // A.numel())
+        # An accelerator is kept busy by one large block.
+        rows = max(1, BLOCK // A.numel()) if x.device.type == "cpu" else x.shape[1]
         blocks = [slice(start, start + rows) for start in range(0, x.shape[1], rows)]
         states = [
             _forward(x[:, block], dt[:, block], A, B[:, block], C[:, block], window, y[:, block], save)
@@ -59,7 +60,7 @@ class SelectiveScan(torch.autograd.Function):
         if save:
             ctx.save_for_backward(x, dt, A, B, C, *states)
             ctx.window, ctx.blocks = window, blocks
-        return y.transpose(0, 1)
+        return y.transpose(0, 1).contiguous()  # what follows is faster on it
 
     @staticmethod
     @once_differentiable
@@ -72,7 +73,14 @@ class SelectiveScan(torch.autograd.Function):
             inputs = (x[:, block], dt[:, block], A, B[:, block], C[:, block])
             grads = (dx[:, block], ddt[:, block], dA, dB[:, block], dC[:, block])
             _backward(*inputs, h, ctx.window, dy[:, block], grads)
-        return dx.transpose(0, 1), ddt.transpose(0, 1), dA.t(), dB.transpose(0, 1), dC.transpose(0, 1), None
+        return (
+            dx.transpose(0, 1),
+            ddt.transpose(0, 1),
+            dA.t().contiguous(),
+            dB.transpose(0, 1),
+            dC.transpose(0, 1),
+            None,
+        )
 
 
 def _forward(
@@ -150,7 +158,8 @@ def _backward(
             torch.mul(g, states[t - 1], out=work)
             total.addcmul_(work, dt[t].unsqueeze(1))
             torch.sum(work.mul_(A), 1, out=ddt[t])
-    dA += total.sum(0)
+    if window != 1:  # a memory of one token never decays: what remains there is rounding
+        dA += total.sum(0)
     if window:
         ddt -= windowed_sum_transposed(dsums, window)
     ddt.addcmul_(du, x)

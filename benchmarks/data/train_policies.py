@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from backbench.benchmarks.data.policies import PACK, GaussianPolicy
+from backbench.benchmarks.environments import make_environment, quiet_mujoco
 from backbench.leaderboard.normalise import d4rl_score
 
+EPISODE_STEPS = 1000
 ENV_IDS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 
 # PPO is enough for Hopper and Walker2d, in minutes; HalfCheetah needs SAC, and an hour of one core.
@@ -40,19 +41,18 @@ def rollout_returns(
     env_id: str, policy: GaussianPolicy, episodes: int, stochastic: bool, seed: int, noise: float = 1.0
 ) -> list[float]:
     """Undiscounted returns of whole episodes, one after another, in a fresh environment."""
-    import gymnasium as gym
-
-    env = gym.make(env_id)
+    env = make_environment(env_id)
     rng = np.random.default_rng(seed)
     returns = []
     for episode in range(episodes):
         obs, _ = env.reset(seed=seed + episode)
-        total, done = 0.0, False
-        while not done:
+        total = 0.0
+        for _ in range(EPISODE_STEPS):
             action = policy.act(obs[None], rng if stochastic else None, noise)[0]
-            obs, reward, terminated, truncated, _ = env.step(action)
+            obs, reward, terminated, _, _ = env.step(action)
             total += float(reward)
-            done = terminated or truncated
+            if terminated:
+                break
         returns.append(total)
     env.close()
     return returns
@@ -197,7 +197,7 @@ def main() -> None:
     for command in (one, several):
         command.add_argument("--out", type=Path, default=Path("runs/policies"))
     args = parser.parse_args()
-    os.environ.setdefault("MUJOCO_GL", "disabled")
+    quiet_mujoco()
     if args.command == "pack":
         pack(args.names, args.out)
     else:

@@ -269,3 +269,17 @@ def test_options_fit_a_structured_configuration(name: str) -> None:
     options = BACKBONES.get(name).Options
     config = omegaconf.OmegaConf.structured(options)
     assert omegaconf.OmegaConf.to_object(config) == options()
+
+
+@pytest.mark.parametrize("name", ["transformer", "mamba", "gloma"])
+def test_training_in_half_precision(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = build(name, None, SPEC), torch.randn(2, 9, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = model(x)
+    y.float().square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(x)
+    torch.testing.assert_close(half.float(), model(x), atol=0.1, rtol=0.1)
