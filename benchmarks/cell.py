@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from backbench.agents.agent import Agent
+from backbench.agents.heads import TanhHead
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.errors import UserError
-from backbench.backbones.kernels import OPERATIONS, chosen
+from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks import checkpoint, measure, provenance
 from backbench.benchmarks.assemble import make_agent
 from backbench.benchmarks.config import Cell
@@ -48,16 +49,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def record_path(results: Path, cell: Cell) -> Path:
-    """Where the record of a cell is, or will be."""
-    return results / "records" / f"{cell.key}.json"
-
-
-def checkpoint_folder(results: Path, cell: Cell) -> Path:
-    """Where the checkpoints of a cell are, or will be."""
-    return results / "checkpoints" / cell.key
-
-
 def run(
     cell: Cell,
     results: Path,
@@ -82,70 +73,85 @@ def run(
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = sources.load(cell.task)
-    agent = make_agent(cell, data).to(where)
-    parts: dict[str, Any] = {
-        "key": cell.key,
-        "identity": _identity(cell, data),
-        "protocol": _protocol(cell, agent),
-    }
+    parts: dict[str, Any] = {"key": cell.key, "identity": _identity(cell, data), "protocol": _protocol(cell)}
     provenance_ = _provenance(cell, where, started, command)
-    folder = checkpoint_folder(results, cell)
+    folder = cell.checkpoint_folder(results)
+    forget_ran()
+    try:
+        agent, progress, final = _play_out(cell, data, where, folder, report, should_stop)
+        cost = _cost(cell, agent, progress, torch.from_numpy(data.states[:1]).to(where))
+        cost |= {"cpu_seconds": time.process_time() - cpu_began, "wall_seconds": time.perf_counter() - began}
+        record = schema.Record(
+            status="done",
+            scores=_scores(cell, progress, final),
+            cost=schema.Cost(**cost),
+            curve=schema.Curve(
+                loss=tuple(_thinned(progress.losses)),
+                evaluations=tuple(
+                    schema.Evaluation(step=step, raw=raw, normalised=_normalised(cell, raw))
+                    for step, raw in progress.evaluations
+                ),
+            ),
+            provenance=schema.Provenance(
+                **provenance_, kernels=ran(), weights_sha256=checkpoint.weights_digest(agent.state_dict())
+            ),
+            **parts,
+        )
+    except (Interrupted, UserError, OSError):
+        raise
+    except Exception as error:
+        # Whatever a backbone raises, or answers that no record can hold, is this cell's result; the others go on.
+        step, lr = (error.step, error.lr) if isinstance(error, Diverged) else (None, None)
+        message = " ".join(str(error).split())[:300] or type(error).__name__
+        failure = schema.Failure(type=type(error).__name__, message=message, step=step, lr=lr)
+        record = schema.Record(
+            status="failed", failure=failure, provenance=schema.Provenance(**provenance_, kernels=ran()), **parts
+        )
+    schema.dump_record(record, cell.record_path(results))
+    if record.status == "done":
+        (folder / "state.pt").unlink(missing_ok=True)  # the weights stay
+    return record
+
+
+def _play_out(
+    cell: Cell,
+    data: Trajectories,
+    device: torch.device,
+    folder: Path,
+    report: Report,
+    should_stop: Callable[[], bool],
+) -> tuple[Agent, Progress, list[TargetResult]]:
+    """The trained agent, how training went, and its scores."""
+    agent = make_agent(cell, data).to(device)
 
     def score(targets: Sequence[float]) -> list[TargetResult]:
         return evaluate(
             agent, cell.task.env_id, targets, cell.eval.episodes, cell.eval.acting, cell.model.context,
-            cell.max_steps, cell.eval.seed, where, should_stop,
+            cell.max_steps, cell.eval.seed, device, should_stop,
         )  # fmt: skip
 
-    try:
-        sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where)
-        progress = train(cell, agent, sampler, where, folder, lambda: score(cell.targets[:1])[0], report, should_stop)
-        report({"kind": "evaluating", "step": progress.step})
-        eval_began = time.perf_counter()
-        final = score(cell.targets)
-        progress.eval_seconds += time.perf_counter() - eval_began
-    except (Interrupted, UserError, OSError):
-        raise
-    except Exception as error:
-        # Whatever a backbone raises is this cell's result; the others go on.
-        at = (error.step, error.lr) if isinstance(error, Diverged) else (None, None)
-        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        failure = schema.Failure(type=type(error).__name__, message=message, step=at[0], lr=at[1])
-        failed = schema.Record(status="failed", failure=failure, provenance=schema.Provenance(**provenance_), **parts)
-        schema.dump_record(failed, record_path(results, cell))
-        return failed
-
+    sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, device)
+    progress = train(cell, agent, sampler, device, folder, lambda: score(cell.targets[:1])[0], report, should_stop)
+    report({"kind": "evaluating", "step": progress.step})
+    began = time.perf_counter()
+    final = score(cell.targets)
+    progress.eval_seconds += time.perf_counter() - began
     report({"kind": "eval", "step": progress.step, "return": final[0].mean})
-    done = schema.Record(
-        status="done",
-        scores=_scores(cell, progress, final),
-        cost=schema.Cost(
-            parameters_total=measure.count_parameters(agent),
-            parameters_backbone=measure.count_parameters(agent.backbone),
-            flops_per_token=agent.backbone.flops_per_token(cell.model.context * TOKENS_PER_STEP),
-            train_tokens_per_s=progress.tokens_per_second(cell),
-            train_seconds=progress.seconds,
-            eval_seconds=progress.eval_seconds,
-            decision=measure.decision_latency(
-                agent, cell.eval.acting, cell.model.context, torch.from_numpy(data.states[:1]).to(where)
-            ),
-            peak_memory_mb=measure.peak_memory_mb(where),
-            cpu_seconds=time.process_time() - cpu_began,
-            wall_seconds=time.perf_counter() - began,
-        ),
-        curve=schema.Curve(
-            loss=tuple(_thinned(progress.losses)),
-            evaluations=tuple(
-                schema.Evaluation(step=step, raw=raw, normalised=_normalised(cell, raw))
-                for step, raw in progress.evaluations
-            ),
-        ),
-        provenance=schema.Provenance(**provenance_ | {"weights_sha256": checkpoint.weights_digest(agent.state_dict())}),
-        **parts,
-    )
-    schema.dump_record(done, record_path(results, cell))
-    (folder / "state.pt").unlink(missing_ok=True)  # the weights stay
-    return done
+    return agent, progress, final
+
+
+def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> dict[str, Any]:
+    """Fields of the record's cost, but for the times of the whole cell; ``state`` (1, *observation) is decided on."""
+    return {
+        "parameters_total": measure.count_parameters(agent),
+        "parameters_backbone": measure.count_parameters(agent.backbone),
+        "flops_per_token": agent.backbone.flops_per_token(cell.model.context * TOKENS_PER_STEP),
+        "train_tokens_per_s": progress.tokens_per_second(cell),
+        "train_seconds": progress.seconds,
+        "eval_seconds": progress.eval_seconds,
+        "decision": measure.decision_latency(agent, cell.eval.acting, cell.model.context, state),
+        "peak_memory_mb": measure.peak_memory_mb(state.device),
+    }
 
 
 def _normalised(cell: Cell, raw: float) -> float:
@@ -191,13 +197,13 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
     )
 
 
-def _protocol(cell: Cell, agent: Agent) -> schema.Protocol:
+def _protocol(cell: Cell) -> schema.Protocol:
     return schema.Protocol(
         context=cell.model.context,
         targets=cell.targets,
         episodes=cell.eval.episodes,
         acting=cell.eval.acting,  # type: ignore[arg-type]  # EvalConfig has checked it
-        sampling=agent.head.sampling,
+        sampling=TanhHead.sampling,  # the head of every task so far
         max_steps=cell.max_steps,
         eval_seed=cell.eval.seed,
         normaliser=cell.task.normaliser,
@@ -208,7 +214,6 @@ def _provenance(cell: Cell, device: torch.device, started: str, command: Sequenc
     commit, dirty = provenance.git_state()
     words = list(command if command is not None else sys.argv)
     return {
-        "kernels": {op: chosen(op, str(cell.options.get("kernels", "auto"))) for op in OPERATIONS},
         "device": device.type,
         "dtype": "bfloat16" if cell.train.bf16 else "float32",
         "threads": torch.get_num_threads(),

@@ -65,7 +65,6 @@ def cells(
                 made.append(Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts))
     if len({cell.key for cell in made}) != len(made):
         raise UserError("the same cell was asked for twice: look for a repeated backbone, seed or value")
-    _fit(made)
     return made
 
 
@@ -77,8 +76,11 @@ def _sized(task: tasks.Task, data: DataConfig) -> tasks.Task:
     return dataclasses.replace(task, data_id=embedded.sized(task.data_id, data.steps))
 
 
-def _fit(made: Sequence[Cell]) -> None:
-    """Build each model once, small part by small part: a width that does not fit the heads fails now, not in a cell."""
+def check_models(made: Sequence[Cell]) -> None:
+    """Build each model once, without memory: a width that does not fit the heads fails now, not in a cell.
+
+    Anything but a ``UserError`` says nothing yet (not all code can do without memory): the cell will see.
+    """
     import torch
 
     from backbench.benchmarks.assemble import make_backbone
@@ -88,8 +90,13 @@ def _fit(made: Sequence[Cell]) -> None:
         shape = (cell.backbone, repr(cell.options), cell.model)
         if shape not in seen:
             seen.add(shape)
-            with torch.device("meta"):
-                make_backbone(cell)
+            try:
+                with torch.device("meta"):
+                    make_backbone(cell)
+            except UserError:
+                raise
+            except Exception:
+                continue
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,15 +115,15 @@ def _variants(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for text in overrides:
         try:
             (parsed,) = OverridesParser.create().parse_overrides([text])
+            key = parsed.get_key_element()
+            if key in FLAGS:
+                raise UserError(f"override '{text}': use {FLAGS[key]} for it")
+            if parsed.is_sweep_override():
+                choices.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
+            else:
+                choices.append([text])
         except HydraException as error:
             raise UserError(f"override '{text}': {_first_line(error)}; write key=value") from error
-        key = parsed.get_key_element()
-        if key in FLAGS:
-            raise UserError(f"override '{text}': use {FLAGS[key]} for it")
-        if parsed.is_sweep_override():
-            choices.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
-        else:
-            choices.append([text])
     yield from itertools.product(*choices)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from backbench.backbones.errors import UserError
@@ -157,13 +159,26 @@ class Cell:
         del content["variant"]
         return cell_key(self.backbone, self.task.name, self.data.source, self.preset, self.seed, cell_digest(content))
 
+    def record_path(self, results: Path) -> Path:
+        """Where its record is, or will be."""
+        return results / "records" / f"{self.key}.json"
 
-def jsonable(value: Any) -> Any:
-    """Tuples to lists and mappings to dicts, so that a value equals itself after a trip through JSON."""
+    def checkpoint_folder(self, results: Path) -> Path:
+        """Where its checkpoints are, or will be."""
+        return results / "checkpoints" / self.key
+
+
+def jsonable(value: Any, where: str = "") -> Any:
+    """Tuples to lists and mappings to dicts, so that a value equals itself after a trip through JSON.
+
+    ``where`` names the value in the error, ``UserError``, for what JSON cannot hold.
+    """
     if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
+        return {str(k): jsonable(v, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [jsonable(v) for v in value]
+        return [jsonable(v, where) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where or 'a setting'}={value}: give a finite number")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UserError(f"{value!r} is not a number, text, list or mapping; options of a backbone must be")

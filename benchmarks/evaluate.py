@@ -51,6 +51,7 @@ def evaluate(
 
     Raises:
         Interrupted: ``should_stop`` answered true.
+        FloatingPointError: an action was NaN or infinite.
     """
     was_training = agent.training
     agent.eval()
@@ -67,6 +68,8 @@ def evaluate(
                 raise Interrupted
             batch = torch.as_tensor(np.stack(states), dtype=torch.float32).to(device)
             actions = actor.act(batch).float().cpu().numpy()
+            if not np.isfinite(actions).all():  # a simulator would take them, and start over
+                raise FloatingPointError("the agent's actions are not finite")
             going, rewards, states = [], [], []
             for row, (number, action) in enumerate(zip(running, actions, strict=True)):
                 state, reward, terminated, _, _ = envs[number].step(action)

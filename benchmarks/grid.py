@@ -39,9 +39,7 @@ def finished(cell: Cell, results: Path) -> Record | None:
     Raises:
         RecordError: there is a file, and it is not a record.
     """
-    from backbench.benchmarks.cell import record_path
-
-    path = record_path(results, cell)
+    path = cell.record_path(results)
     if not path.exists():
         return None
     record = load_record(path)
@@ -114,7 +112,6 @@ def run_cells(
     (step, return), and the last one of each, ``done``, ``failed``, ``stopped`` or ``error`` (message).
     On SIGINT or SIGTERM the running cells write a checkpoint, nothing more is started, and ``stopped`` is set.
     """
-    from backbench.benchmarks.cell import record_path
     from backbench.benchmarks.data.sources import one_thread
 
     outcome = Outcome()
@@ -133,7 +130,7 @@ def run_cells(
             "message": f"the process died with {_death(process.exitcode)}; the same command takes it up again",
         }
         if event["kind"] in ("done", "failed"):
-            record = load_record(record_path(results, cell))
+            record = load_record(cell.record_path(results))
             (outcome.done if record.status == "done" else outcome.failed).append(record)
         elif event["kind"] == "error":
             outcome.errors[cell.key] = event["message"]

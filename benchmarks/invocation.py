@@ -41,12 +41,8 @@ def invoke(asked: Invocation) -> int:
     Raises:
         UserError: nothing was written.
     """
-    from backbench.benchmarks import provenance
-    from backbench.benchmarks.cell import choose_device
     from backbench.benchmarks.compose import cells as compose_cells
-    from backbench.benchmarks.data import sources, store
-    from backbench.benchmarks.grid import finished, run_cells
-    from backbench.benchmarks.tracking import Tracker
+    from backbench.benchmarks.grid import finished
 
     console = Console()
     if not asked.backbones:
@@ -54,49 +50,14 @@ def invoke(asked: Invocation) -> int:
     cells = compose_cells(
         asked.backbones, asked.suite, asked.preset, asked.seeds, asked.tasks, asked.source, asked.overrides
     )
-    device = choose_device(asked.device)
     try:
         left = [cell for cell in cells if finished(cell, asked.out) is None]
     except RecordError as error:
         raise UserError(str(error)) from error
-    status = 0
-    if left:
-        jobs = min(asked.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
-        _writable(asked.out)
-        missing = list(dict.fromkeys(c.task.data_id for c in left if not store.exists(c.task.data_id)))
-        sources.prepare(
-            [cell.task for cell in left], left[0].data.source, provenance.cores(), progress_of(missing, console, "made")
-        )
-        skipped = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
-        console.print(
-            f"{len(left)} cells to run{skipped}; {jobs} side by side on {device.type}; results in {asked.out}/",
-            markup=False, highlight=False,
-        )  # fmt: skip
-        command = ["bench", *sys.argv[1:]]
-        warn = Console(stderr=True)
-        with (
-            Tracker(
-                asked.out, asked.track, warn=lambda text: warn.print(text, style="yellow", markup=False)
-            ) as tracker,
-            RunDisplay(left, console) as display,
-        ):
-            tracker.start({"name": " ".join(command[:8]), "suite": asked.suite, "preset": asked.preset})
-
-            def report(cell: Cell, event: dict[str, Any]) -> None:
-                display.event(cell, event)
-                _track(tracker, cell, event, asked.out)
-
-            outcome = run_cells(left, asked.out, jobs, device=str(device), report=report, command=command)
-        for record in outcome.failed:
-            if record.failure is not None:
-                console.print(f"failed: {record.key}: {record.failure.message}", markup=False, highlight=False)
-        for key, message in outcome.errors.items():
-            console.print(f"not done: {key}: {message}", markup=False, highlight=False)
-        if outcome.stopped:
-            done = len(outcome.done)
-            console.print(f"stopped: {done} of {len(left)} cells done; the same command goes on from the checkpoints")
-            return 128 + outcome.stopped
-        status = 1 if outcome.failed or outcome.errors else 0
+    # Nothing heavy is imported where there is nothing left to do: then only the board is printed.
+    status = _run(asked, cells, left, console) if left else 0
+    if status > 128:
+        return status
     records, broken = read_records(asked.out)
     alike = [
         r
@@ -110,9 +71,53 @@ def invoke(asked: Invocation) -> int:
     return status or (1 if broken else 0)
 
 
-def _track(tracker: Any, cell: Cell, event: dict[str, Any], out: Path) -> None:
-    from backbench.benchmarks.cell import record_path
+def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console: Console) -> int:
+    """Run the cells that are left; the exit status."""
+    from backbench.benchmarks import provenance
+    from backbench.benchmarks.cell import choose_device
+    from backbench.benchmarks.compose import check_models
+    from backbench.benchmarks.data import sources
+    from backbench.benchmarks.grid import run_cells
+    from backbench.benchmarks.tracking import Tracker
 
+    device = choose_device(asked.device)
+    check_models(left)
+    jobs = min(asked.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
+    due = sources.to_make((cell.data.source, cell.task) for cell in left)
+    _writable(asked.out)
+    if due:
+        sources.make_all(due, provenance.cores(), progress_of(due, console, "made"))
+    skipped = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
+    console.print(
+        f"{len(left)} cells to run{skipped}; {jobs} side by side on {device.type}; results in {asked.out}/",
+        markup=False, highlight=False,
+    )  # fmt: skip
+    command = ["bench", *sys.argv[1:]]
+    warn = Console(stderr=True)
+    with (
+        Tracker(asked.out, asked.track, warn=lambda text: warn.print(text, style="yellow", markup=False)) as tracker,
+        RunDisplay(left, console) as display,
+    ):
+        tracker.start({"name": " ".join(command[:8]), "suite": asked.suite, "preset": asked.preset})
+
+        def report(cell: Cell, event: dict[str, Any]) -> None:
+            display.event(cell, event)
+            _track(tracker, cell, event, asked.out)
+
+        outcome = run_cells(left, asked.out, jobs, device=str(device), report=report, command=command)
+    for record in outcome.failed:
+        if record.failure is not None:
+            console.print(f"failed: {record.key}: {record.failure.message}", markup=False, highlight=False)
+    for key, message in outcome.errors.items():
+        console.print(f"not done: {key}: {message}", markup=False, highlight=False)
+    if outcome.stopped:
+        done = len(outcome.done)
+        console.print(f"stopped: {done} of {len(left)} cells done; the same command goes on from the checkpoints")
+        return 128 + outcome.stopped
+    return 1 if outcome.failed or outcome.errors else 0
+
+
+def _track(tracker: Any, cell: Cell, event: dict[str, Any], out: Path) -> None:
     kind = event["kind"]
     if kind == "started":
         tracker.cell_started(cell.key, cell.resolved())
@@ -120,7 +125,7 @@ def _track(tracker: Any, cell: Cell, event: dict[str, Any], out: Path) -> None:
         values = {k: float(v) for k, v in event.items() if k not in ("kind", "step")}
         tracker.metrics(cell.key, event["step"], values)
     elif kind in ("done", "failed"):
-        tracker.cell_finished(cell.key, load_record(record_path(out, cell)))
+        tracker.cell_finished(cell.key, load_record(cell.record_path(out)))
     elif kind in ("error", "stopped"):
         tracker.cell_failed(cell.key, event.get("message", kind))
 

@@ -149,7 +149,7 @@ def train(
                 torch.cuda.set_rng_state(state["cuda_rng"], device)
             pending = list(state["pending"].to(device))
             progress = Progress(**state["progress"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise checkpoint.CheckpointError(
                 f"checkpoint {state_path} is not of this cell ({reason[:120]}); move it away to start anew"

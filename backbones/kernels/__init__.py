@@ -18,7 +18,9 @@ __all__ = [
     "causal_conv1d",
     "causal_conv1d_step",
     "chosen",
+    "forget_ran",
     "implementations",
+    "ran",
     "selective_scan",
     "selective_scan_step",
 ]
@@ -33,6 +35,17 @@ def implementations(op: str) -> dict[str, str]:
 def chosen(op: str, implementation: str = "auto") -> str:
     """The name of the implementation of ``op`` that runs when ``implementation`` is asked for: what a record holds."""
     return _operation(op).chosen(implementation)
+
+
+def ran() -> dict[str, str]:
+    """Operation to the implementation that ran in this process since ``forget_ran``; several are joined by ``+``."""
+    return {name: "+".join(sorted(op.ran)) for name, op in OPERATIONS.items() if op.ran}
+
+
+def forget_ran() -> None:
+    """Start the account of ``ran`` anew."""
+    for op in OPERATIONS.values():
+        op.ran.clear()
 
 
 def _operation(op: str) -> Operation:  # type: ignore[type-arg]

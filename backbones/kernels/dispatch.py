@@ -18,6 +18,8 @@ class Operation(Generic[F]):
     name: str
     # Implementation name to function, the fastest last.
     table: dict[str, F] = field(default_factory=dict)
+    # Implementations that have run since this was last cleared.
+    ran: set[str] = field(default_factory=set)
 
     def add(self, implementation: str) -> Callable[[F], F]:
         """Decorator: register a function as the fastest implementation so far."""
@@ -43,4 +45,6 @@ class Operation(Generic[F]):
 
     def pick(self, implementation: str = "auto") -> F:
         """The function that runs when ``implementation`` is asked for."""
-        return self.table[self.chosen(implementation)]
+        name = self.chosen(implementation)
+        self.ran.add(name)
+        return self.table[name]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from backbench.benchmarks.data import embedded, store
 from backbench.benchmarks.data.trajectories import DataError, Trajectories
@@ -38,9 +42,36 @@ def _make_quietly(name: str) -> str:
     return ""
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Signal handler: leave through ``finally``, so that no half-made set stays behind."""
+    sys.exit(128 + number)
+
+
+def _in_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    signal.signal(signal.SIGTERM, _leave)
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def make_all(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> None:
     """Make embedded data sets side by side; ``report`` gets each name when it is done."""
-    with one_thread(), multiprocessing.get_context("spawn").Pool(min(jobs, len(names))) as pool:
+    workers = min(jobs, len(names))
+    with (
+        one_thread(),
+        _leaving_on_sigterm(),
+        multiprocessing.get_context("spawn").Pool(workers, initializer=_in_worker) as pool,
+    ):
         pending = {name: pool.apply_async(_make_quietly, (name,)) for name in names}
         for name, result in pending.items():
             problem = result.get()
@@ -49,21 +80,21 @@ def make_all(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> 
             report(name)
 
 
-def prepare(tasks: Sequence[Task], source: str, jobs: int, report: Callable[[str], None]) -> None:
-    """See that the tasks' data are in the store, before any cell runs.
+def to_make(wanted: Iterable[tuple[str, Task]]) -> list[str]:
+    """Ids of the data sets that ``make_all`` has to make before these (source, task) can be run.
 
     Raises:
         DataError: what was asked for is not there and cannot be made; says how to get it.
     """
-    missing = [name for name in dict.fromkeys(task.data_id for task in tasks) if not store.exists(name)]
-    if not missing:
-        return
-    if source != "embedded":
-        raise DataError(
-            f"data source '{source}': {missing[0]!r} is not in the store {store.root()}, and this version cannot fetch "
-            "or import published data; use --data embedded, or put the set into the store under that id"
-        )
-    make_all(missing, jobs, report)
+    missing = [(source, task.data_id) for source, task in wanted if not store.exists(task.data_id)]
+    for source, name in missing:
+        if source != "embedded":
+            raise DataError(
+                f"data source '{source}': {name!r} is not in the store {store.root()}, and this version cannot fetch "
+                "or import published data; use --data embedded, or put the set into the store under that id"
+            )
+        embedded.parse(name)
+    return list(dict.fromkeys(name for _, name in missing))
 
 
 def load(task: Task) -> Trajectories:

@@ -109,14 +109,25 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
             )
         sidecar = {"digest": trajectories.digest, **trajectories.summary(), "origin": origin}
         (staging / name / SIDECAR).write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
-        if final.exists():
-            os.replace(final, staging / "replaced")
-        os.replace(staging / name, final)
+        _swap(staging / name, final, staging / "replaced")
     except OSError as error:
         raise DataError(f"cannot write data set {name!r} to {root()}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return trajectories
+
+
+def _swap(new: Path, final: Path, aside: Path) -> None:
+    """Move ``new`` to ``final``; what was there goes ``aside``, and comes back when the move fails."""
+    if not final.exists():
+        os.replace(new, final)
+        return
+    os.replace(final, aside)
+    try:
+        os.replace(new, final)
+    except OSError:
+        os.replace(aside, final)
+        raise
 
 
 def sidecar(name: str) -> dict[str, Any]:
@@ -161,13 +172,14 @@ def read(name: str) -> Trajectories:
     except Exception as error:  # h5py and Minari raise many kinds for a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"data set {name!r} in {path_of(name)} cannot be read ({reason}); {_remedy(name)}") from error
-    trajectories = Trajectories.from_episodes(episodes, name)
-    if len(trajectories.rewards) != steps:
-        raise DataError(
-            f"data set {name!r} has {len(trajectories.rewards)} steps where its metadata say {steps}; {_remedy(name)}"
-        )
-    if noted and noted.get("digest") != trajectories.digest:
-        raise DataError(f"data set {name!r} is not what was written: its hash has changed; {_remedy(name)}")
+    try:
+        trajectories = Trajectories.from_episodes(episodes, name)
+        if len(trajectories.rewards) != steps:
+            raise DataError(f"data set {name!r} has {len(trajectories.rewards)} steps where its metadata say {steps}")
+        if noted and noted.get("digest") != trajectories.digest:
+            raise DataError(f"data set {name!r} is not what was written: its hash has changed")
+    except DataError as error:
+        raise DataError(f"{error} (in {path_of(name)}); {_remedy(name)}") from error
     return trajectories
 
 

@@ -92,7 +92,11 @@ def train(name: str, out: Path, seed: int, recipe: dict[str, Any]) -> None:
     # Rewards and observations are normalised for PPO only: SAC works on raw ones.
     normaliser = VecNormalize(env) if recipe["algorithm"] == "PPO" else None
     model = getattr(sbx, recipe["algorithm"])(
-        "MlpPolicy", normaliser or env, seed=seed, policy_kwargs={"net_arch": recipe["net"]}, **recipe["kwargs"]
+        "MlpPolicy",
+        normaliser or env,
+        seed=seed,
+        policy_kwargs={"net_arch": recipe["net"]} | recipe.get("policy", {}),
+        **recipe["kwargs"],
     )
     started = time.process_time()
     (folder / "recipe.json").write_text(json.dumps({"seed": seed, "env_id": env_id, **recipe}, indent=1))

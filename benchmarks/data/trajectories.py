@@ -76,6 +76,12 @@ class Trajectories:
                     f"data set {name!r}: episode {number} has {len(e.observations)} observations, {len(e.actions)} "
                     f"actions and {steps} rewards; expected {steps + 1}, {steps} and {steps}"
                 )
+            shapes = tuple((o.observations.shape[1:], o.actions.shape[1:]) for o in (e, episodes[0]))
+            if shapes[0] != shapes[1]:
+                raise DataError(
+                    f"data set {name!r}: observations and actions of episode {number} have shapes {shapes[0]}, those "
+                    f"of the first {shapes[1]}"
+                )
             for label, array in (("observations", e.observations), ("actions", e.actions), ("rewards", e.rewards)):
                 if not np.isfinite(array).all():
                     raise DataError(f"data set {name!r}: episode {number} has NaN or infinite {label}")

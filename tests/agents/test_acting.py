@@ -1,0 +1,120 @@
+"""Acting step by step gives what the model gives on the history at once, with episodes that end on the way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from backbench.agents.acting import make_actor
+from backbench.agents.agent import Agent, continuous_agent
+from backbench.agents.encoders import vector_encoder
+from backbench.backbones import BACKBONES
+from backbench.backbones.build import build
+from backbench.backbones.contract import Spec
+
+K = 4
+TARGETS = (900.0, 600.0, 300.0, -50.0, 0.0)
+KEEP = {2: [0, 2, 3, 4], 5: [1, 3], 8: [1]}  # after these steps, of the rows that are left
+
+
+@pytest.fixture(params=BACKBONES.names())
+def agent(request: pytest.FixtureRequest) -> Agent:
+    torch.manual_seed(5)
+    backbone = build(request.param, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
+    made = continuous_agent(backbone, vector_encoder(5, 16), 2, 16, 8, 100.0, 0.1).eval()
+    with torch.no_grad():
+        for p in made.parameters():
+            p.mul_(2)  # outputs that differ visibly
+    return made
+
+
+def play(agent: Agent, acting: str, steps: int, window: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    actor = make_actor(agent, acting, torch.tensor(TARGETS), K)
+    returns: Tensor = torch.empty(len(TARGETS), 0)
+    states: Tensor = torch.empty(len(TARGETS), 0, 5)
+    actions: Tensor = torch.empty(len(TARGETS), 0, 2)
+    rewards: Tensor = torch.empty(len(TARGETS), 0)
+    targets = torch.tensor(TARGETS)
+    for step in range(steps):
+        now = torch.randn(len(states), 5, generator=draw)
+        action = actor.act(now)
+
+        # What is to be earned is the target less the raw rewards so far.
+        returns = torch.cat([returns, (targets - rewards.sum(1))[:, None]], 1)
+        states = torch.cat([states, now[:, None]], 1)
+        unknown = torch.full((len(states), 1, 2), 77.0)
+        times = torch.arange(step + 1).expand(len(states), step + 1)
+        with torch.no_grad():
+            expected = agent(
+                returns[:, -window:],
+                states[:, -window:],
+                torch.cat([actions, unknown], 1)[:, -window:],
+                times[:, -window:],
+            )[:, -1]
+        torch.testing.assert_close(action, expected, rtol=0, atol=2e-5, msg=lambda text, at=step: f"step {at}: {text}")
+        assert action.abs().max() <= 1
+
+        reward = 100 * torch.randn(len(states), generator=draw)
+        actor.update(reward)
+        actions = torch.cat([actions, action[:, None]], 1)
+        rewards = torch.cat([rewards, reward[:, None]], 1)
+        if step in KEEP:
+            rows = torch.tensor(KEEP[step])
+            actor.keep(rows)
+            returns, states, actions, rewards, targets = (t[rows] for t in (returns, states, actions, rewards, targets))
+    assert len(states) < len(TARGETS)
+
+
+def test_window(agent: Agent) -> None:
+    """Also past K steps and past the timestep table."""
+    play(agent, "window", 3 * K, K)
+
+
+def test_recurrent(agent: Agent) -> None:
+    """As long as the history fits the context that the backbone was built for."""
+    play(agent, "recurrent", K, K)
+
+
+def test_a_context_of_one_step(agent: Agent) -> None:
+    actor = make_actor(agent, "window", torch.tensor([10.0, 20.0]), 1)
+    for step in range(3):
+        states = torch.randn(2, 5)
+        with torch.no_grad():
+            expected = agent(
+                torch.tensor([[10.0], [20.0]]) - 4 * step,
+                states[:, None],
+                torch.zeros(2, 1, 2),
+                torch.full((2, 1), step),
+            )[:, -1]
+        torch.testing.assert_close(actor.act(states), expected, rtol=0, atol=1e-5)
+        actor.update(torch.tensor([4.0, 4.0]))
+
+
+def test_recurrent_goes_on_past_the_context(agent: Agent) -> None:
+    """Rows do not mix, and actions stay finite and bounded, for as long as an episode lasts."""
+    pair, alone = (make_actor(agent, "recurrent", torch.full((n,), 500.0), K) for n in (2, 1))
+    draw = torch.Generator().manual_seed(2)
+    for _ in range(5 * K):
+        states = torch.randn(2, 5, generator=draw)
+        action = pair.act(states)
+        torch.testing.assert_close(alone.act(states[1:]), action[1:], rtol=0, atol=2e-5)
+        assert action.isfinite().all()
+        assert action.abs().max() <= 1
+        pair.update(torch.ones(2))
+        alone.update(torch.ones(1))
+
+
+def test_actions_are_bounded(agent: Agent) -> None:
+    with torch.no_grad():
+        for p in agent.head.parameters():
+            p.fill_(1e6)
+    for acting in ("window", "recurrent"):
+        action = make_actor(agent, acting, torch.tensor([1e9]), K).act(1e4 * torch.ones(1, 5))
+        assert action.abs().max() <= 1
+
+
+def test_unknown_protocol(agent: Agent) -> None:
+    with pytest.raises(ValueError, match="window, recurrent"):
+        make_actor(agent, "windows", torch.tensor([1.0]), K)
