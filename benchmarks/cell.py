@@ -78,7 +78,8 @@ def run(
     folder = cell.checkpoint_folder(results)
     forget_ran()
     try:
-        agent, progress, final = _play_out(cell, data, where, folder, report, should_stop)
+        with checkpoint.claimed(folder):
+            agent, progress, final = _play_out(cell, data, where, folder, report, should_stop)
         cost = _cost(cell, agent, progress, torch.from_numpy(data.states[:1]).to(where))
         cost |= {"cpu_seconds": time.process_time() - cpu_began, "wall_seconds": time.perf_counter() - began}
         record = schema.Record(

@@ -5,10 +5,11 @@ Tensors and plain values only, read with ``weights_only``: nothing is ever unpic
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,29 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(OSError):  # what went wrong has been said
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a cell's folder for this process, and clear what a killed one left half-written.
+
+    Raises:
+        CheckpointError: another process holds it.
+    """
+    lock = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise CheckpointError(f"cannot write {lock}: {error.strerror}; choose another --out") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CheckpointError(f"another process is at work in {folder}; let it finish, or end it") from error
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        yield
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

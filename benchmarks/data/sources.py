@@ -67,6 +67,7 @@ def _leaving_on_sigterm() -> Iterator[None]:
 def make_all(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> None:
     """Make embedded data sets side by side; ``report`` gets each name when it is done."""
     workers = min(jobs, len(names))
+    store.clear_leftovers()
     with (
         one_thread(),
         _leaving_on_sigterm(),

@@ -10,9 +10,10 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,14 @@ def _swap(new: Path, final: Path, aside: Path) -> None:
     except OSError:
         os.replace(aside, final)
         raise
+
+
+def clear_leftovers(older_than: float = 3600.0) -> None:
+    """Remove what a killed process left half-made, once it is ``older_than`` seconds old."""
+    for staging in root().glob(".making-*"):
+        with suppress(OSError):
+            if time.time() - staging.stat().st_mtime > older_than:
+                shutil.rmtree(staging)
 
 
 def sidecar(name: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ ENV_IDS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "
 
 # PPO is enough for Hopper and Walker2d, in minutes; HalfCheetah needs SAC, and an hour of one core.
 _PPO = dict(n_steps=256, batch_size=256, n_epochs=10, learning_rate=3e-4, gamma=0.99, gae_lambda=0.95)
-_SAC = dict(batch_size=256, train_freq=4, gradient_steps=16, learning_starts=5_000, learning_rate=3e-4)
+_SAC = dict(batch_size=256, train_freq=4, gradient_steps=16, learning_starts=5_000, learning_rate=1e-3)
 RECIPES: dict[str, dict[str, Any]] = {
     "halfcheetah": dict(algorithm="SAC", steps=1_600_000, every=20_000, envs=8, net=[256, 256], kwargs=_SAC),
     "hopper": dict(algorithm="PPO", steps=1_200_000, every=10_000, envs=8, net=[64, 64], kwargs=_PPO),
@@ -91,12 +91,16 @@ def train(name: str, out: Path, seed: int, recipe: dict[str, Any]) -> None:
     env: Any = make_vec_env(env_id, n_envs=recipe["envs"], seed=seed)
     # Rewards and observations are normalised for PPO only: SAC works on raw ones.
     normaliser = VecNormalize(env) if recipe["algorithm"] == "PPO" else None
+    kwargs = dict(recipe["kwargs"])
+    if "lr_after" in recipe:  # a fast start, then a smaller rate
+        early, (change, late) = kwargs["learning_rate"], recipe["lr_after"]
+        kwargs["learning_rate"] = lambda remaining: early if (1 - remaining) * recipe["steps"] < change else late
     model = getattr(sbx, recipe["algorithm"])(
         "MlpPolicy",
         normaliser or env,
         seed=seed,
         policy_kwargs={"net_arch": recipe["net"]} | recipe.get("policy", {}),
-        **recipe["kwargs"],
+        **kwargs,
     )
     started = time.process_time()
     (folder / "recipe.json").write_text(json.dumps({"seed": seed, "env_id": env_id, **recipe}, indent=1))
@@ -130,7 +134,7 @@ def train(name: str, out: Path, seed: int, recipe: dict[str, Any]) -> None:
 
 # What a data set asks of the ladder of snapshots, as fractions of the expert's score.
 MEDIUM = 1 / 3
-REPLAY = (0.0, 0.1, 0.2, 0.33, 0.5)
+REPLAY = (0.1, 0.2, 0.33, 0.5)  # after an untrained one, each another snapshot
 NOISE = {"expert": 0.3}  # share of the policy's own spread; 1 for all other snapshots
 
 
@@ -156,13 +160,19 @@ def choose(name: str, folder: Path) -> dict[str, dict[str, Any]]:
     expert = max((measure(name, folder, r["steps"], NOISE["expert"]) for r in experts), key=lambda m: m["score"])
     before = [r for r in rows if r["steps"] <= expert["steps"]]
 
-    def nearest(fraction: float) -> dict[str, Any]:
-        near = sorted(before, key=lambda r: abs(r["score"] - fraction * expert["score"]))[:4]
+    def nearest(fraction: float, taken: set[int]) -> dict[str, Any]:
+        free = [r for r in before if r["steps"] not in taken]
+        near = sorted(free, key=lambda r: abs(r["score"] - fraction * expert["score"]))[:4]
         measured = [measure(name, folder, r["steps"], 1.0) for r in near]
         return min(measured, key=lambda m: abs(m["score"] - fraction * expert["score"]))
 
-    chosen = {"expert": expert, "medium": nearest(MEDIUM)}
-    return chosen | {f"replay{i}": nearest(fraction) for i, fraction in enumerate(REPLAY)}
+    chosen = {"expert": expert, "medium": nearest(MEDIUM, set())}
+    chosen["replay0"] = measure(name, folder, rows[0]["steps"], 1.0)  # untrained
+    taken = {rows[0]["steps"]}
+    for i, fraction in enumerate(REPLAY, start=1):
+        chosen[f"replay{i}"] = nearest(fraction, taken)
+        taken.add(chosen[f"replay{i}"]["steps"])
+    return chosen
 
 
 def pack(names: list[str], out: Path, target: Path = PACK) -> None:

@@ -15,6 +15,7 @@ import killed_runs
 import pytest
 import torch
 
+from backbench.benchmarks import checkpoint
 from backbench.benchmarks.cell import run
 from backbench.benchmarks.checkpoint import CheckpointError
 from backbench.benchmarks.compose import cells
@@ -191,3 +192,16 @@ def test_the_command_takes_up_what_was_cut_short(
     assert "identity" in capsys.readouterr().out
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in results.rglob("*") if p.is_file()} == files
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results", "whole"], "a stray file in the working folder"
+
+
+def test_two_processes_do_not_train_one_cell(tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+    with (
+        checkpoint.claimed(folder),
+        pytest.raises(CheckpointError, match="another process is at work"),
+        checkpoint.claimed(folder),
+    ):
+        pass
+    (folder / ".state.pt.123.tmp").write_text("half")
+    with checkpoint.claimed(folder):
+        assert not (folder / ".state.pt.123.tmp").exists()
