@@ -28,7 +28,7 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
     """A line for each data set; with ``histogram`` also its hash, lengths and a histogram of its returns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("data set", overflow="fold")
-    for column in ("steps", "episodes", "return", "spread", "range", "score", "timeouts"):
+    for column in ("steps", "episodes", "return", "range", "score"):
         table.add_column(column, justify="right", no_wrap=True)
     loaded = {name: store.read(name) for name in names}
     for name, data in loaded.items():
@@ -37,16 +37,12 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
             escape(name),
             f"{s['steps']:,}",
             f"{s['episodes']:,}",
-            f"{s['return_mean']:.0f}",
-            f"{s['return_std']:.0f}",
-            f"{s['return_min']:.0f} … {s['return_max']:.0f}",
+            f"{s['return_mean']:.0f} ± {s['return_std']:.0f}",
+            f"{s['return_min']:.0f}…{s['return_max']:.0f}",
             f"{d4rl_score(environment, s['return_mean']):.1f}" if environment else "-",
-            f"{1 - data.terminated.mean():.0%}",
         )
     console.print(table)
-    console.print(
-        "return: mean over episodes; spread: their standard deviation; score: D4RL normalised mean", style="dim"
-    )
+    console.print("return: mean and standard deviation over episodes; score: D4RL normalised mean", style="dim")
     if histogram:
         for name, data in loaded.items():
             _details(name, data, console)
@@ -56,7 +52,7 @@ def _details(name: str, data: Trajectories, console: Console) -> None:
     low, middle, high = (int(q) for q in np.quantile(data.lengths, (0.05, 0.5, 0.95)))
     console.print(f"\n{name}", style="bold", markup=False, highlight=False)
     console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
-    console.print(f"lengths 5/50/95 %: {low}, {middle}, {high} steps; states {data.states.shape[1:]}, "
+    console.print(f"lengths 5/50/95 %: {low}, {middle}, {high} steps; {1 - data.terminated.mean():.0%} ran out of time; states {data.states.shape[1:]}, "
                   f"actions {data.actions.shape[1:]} in [{data.actions.min():.2f}, {data.actions.max():.2f}]",
                   markup=False, highlight=False)  # fmt: skip
     counts, edges = np.histogram(data.returns, bins=BINS, weights=data.lengths)
