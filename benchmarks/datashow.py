@@ -52,9 +52,12 @@ def _details(name: str, data: Trajectories, console: Console) -> None:
     low, middle, high = (int(q) for q in np.quantile(data.lengths, (0.05, 0.5, 0.95)))
     console.print(f"\n{name}", style="bold", markup=False, highlight=False)
     console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
-    console.print(f"lengths 5/50/95 %: {low}, {middle}, {high} steps; {1 - data.terminated.mean():.0%} ran out of time; states {data.states.shape[1:]}, "
-                  f"actions {data.actions.shape[1:]} in [{data.actions.min():.2f}, {data.actions.max():.2f}]",
-                  markup=False, highlight=False)  # fmt: skip
+    for line in (
+        f"lengths 5/50/95 %: {low}, {middle}, {high} steps; {1 - data.terminated.mean():.0%} reach the time limit",
+        f"states {data.states.shape[1:]}, actions {data.actions.shape[1:]} "
+        f"in [{data.actions.min():.2f}, {data.actions.max():.2f}]",
+    ):
+        console.print(line, markup=False, highlight=False)
     counts, edges = np.histogram(data.returns, bins=BINS, weights=data.lengths)
     console.print("share of steps by their episode's return:", highlight=False)
     for count, left, right in zip(counts / counts.sum(), edges[:-1], edges[1:], strict=True):
