@@ -47,20 +47,21 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         CheckpointError: another process holds it.
     """
-    lock = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        handle = os.open(folder, os.O_RDONLY)  # the folder itself is locked: no file is left lying about
     except OSError as error:
-        raise CheckpointError(f"cannot write {lock}: {error.strerror}; choose another --out") from error
-    with file:
+        raise CheckpointError(f"cannot write {folder}: {error.strerror}; choose another --out") from error
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise CheckpointError(f"another process is at work in {folder}; let it finish, or end it") from error
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         yield
+    finally:
+        os.close(handle)
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
