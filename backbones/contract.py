@@ -76,7 +76,7 @@ class Causal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, length, d_model) -> the same shape; position t depends on positions <= t only; any length >= 1."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
+        raise NotImplementedError(f"{type(self).__name__} must define forward")  # the one method without a default
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The state before the first token.
