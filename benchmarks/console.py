@@ -40,6 +40,7 @@ class _Line:
         """Seconds of training left."""
         if self.state != "train" or not self.rate:
             return None
+        # Three tokens a step: agents.tokenizer has the constant, and would bring torch in.
         tokens = (self.cell.train.steps - self.step) * self.cell.train.batch_size * self.cell.model.context * 3
         return tokens / self.rate
 
