@@ -72,7 +72,7 @@ class GLoMaOptions:
         require(fits, f"gloma: {sizes}; widen the window, narrow the convolution or set window_of=scan")
         same = (self.d_state, self.d_conv) == (self.local_d_state, self.local_d_conv)
         require(same or not self.share_weights, "gloma: share_weights needs equal d_state and d_conv in both branches")
-        SELECTIVE_SCAN.chosen(self.kernels)
+        SELECTIVE_SCAN.require(self.kernels)
 
     @property
     def scan_window(self) -> int | None:

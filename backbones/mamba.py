@@ -42,7 +42,7 @@ class MambaOptions:
         for name, least in (("d_state", 1), ("d_conv", 1), ("expand", 1), ("dt_rank", 0)):
             value = getattr(self, name)
             require(value >= least, f"mamba: {name}={value}; give at least {least}")
-        SELECTIVE_SCAN.chosen(self.kernels)
+        SELECTIVE_SCAN.require(self.kernels)
 
 
 class MambaBlock(nn.Module):

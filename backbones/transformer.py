@@ -29,7 +29,7 @@ class TransformerOptions:
 
     def __post_init__(self) -> None:
         require(self.n_heads >= 1, f"transformer: n_heads={self.n_heads}; give at least 1")
-        ATTENTION.chosen(self.kernels)
+        ATTENTION.require(self.kernels)
 
 
 class Transformer(Mixer):

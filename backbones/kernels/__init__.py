@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from backbench.backbones.errors import UserError, suggest
 from backbench.backbones.kernels.attention import ATTENTION, attention
 from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d, causal_conv1d_step
@@ -27,14 +29,14 @@ __all__ = [
 
 
 def implementations(op: str) -> dict[str, str]:
-    """Every implementation of the operation ``op`` that is there, and the first line of what it says of itself."""
-    table = _operation(op).table
-    return {name: (function.__doc__ or "").partition("\n")[0] for name, function in table.items()}
+    """Every implementation of the operation ``op`` that can run here, and the first line of what it says of itself."""
+    operation = _operation(op)
+    return {name: operation.table[name].summary for name in operation.here()}
 
 
-def chosen(op: str, implementation: str = "auto") -> str:
-    """The name of the implementation of ``op`` that runs when ``implementation`` is asked for: what a record holds."""
-    return _operation(op).chosen(implementation)
+def chosen(op: str, implementation: str = "auto", device: str = "cpu", dtype: torch.dtype = torch.float32) -> str:
+    """The name of the implementation of ``op`` that runs when ``implementation`` is asked for on such inputs."""
+    return _operation(op).chosen(implementation, device, dtype).name
 
 
 def ran() -> dict[str, str]:

@@ -20,7 +20,7 @@ ATTENTION: Operation[Attention] = Operation("attention")
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0, implementation: str = "auto") -> Tensor:
     """(batch, heads, length, d); ``dropout`` is that of the attention weights. UserError: no such implementation."""
-    return ATTENTION.pick(implementation)(q, k, v, dropout)
+    return ATTENTION.pick(implementation, q)(q, k, v, dropout)
 
 
 @ATTENTION.add("reference")

@@ -20,7 +20,7 @@ CAUSAL_CONV1D: Operation[Conv] = Operation("causal_conv1d")
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, *, implementation: str = "auto") -> Tensor:
     """(batch, length, channels) -> the same shape. Raises UserError if there is no such implementation."""
-    return CAUSAL_CONV1D.pick(implementation)(x, weight.to(x.dtype), bias.to(x.dtype))
+    return CAUSAL_CONV1D.pick(implementation, x)(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
 def causal_conv1d_step(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

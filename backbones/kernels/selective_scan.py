@@ -47,7 +47,7 @@ def selective_scan(
         raise UserError(f"selective_scan: window={window}; give at least 1, or None for no window")
     if window is not None and window >= x.shape[1]:
         window = None  # no token is old enough to be forgotten
-    scan = SELECTIVE_SCAN.pick(implementation)
+    scan = SELECTIVE_SCAN.pick(implementation, A)
     with torch.autocast(x.device.type, enabled=False):
         inputs = (tensor.to(A.dtype) for tensor in (x, dt, A, B, C, D))
         return scan(*inputs, window).to(x.dtype)

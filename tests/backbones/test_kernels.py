@@ -188,7 +188,7 @@ def test_what_runs_is_named() -> None:
     assert chosen("causal_conv1d") in implementations("causal_conv1d")
     assert all("reference" in implementations(op) for op in OPERATIONS)
     assert chosen("attention", "reference") == "reference"
-    with pytest.raises(UserError, match="no implementation 'refrence' here; did you mean 'reference'"):
+    with pytest.raises(UserError, match="no implementation 'refrence'; did you mean 'reference'"):
         chosen("attention", "refrence")
     with pytest.raises(UserError, match="did you mean 'attention'"):
         chosen("atention")
