@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from backbench.agents.agent import Agent
-from backbench.backbones.contract import select_rows
+from backbench.agents.tokenizer import TOKENS_PER_STEP
+from backbench.backbones.contract import LAST, State, map_state, select_rows
 
 ACTING = ("window", "recurrent")
 
@@ -33,38 +34,27 @@ class Actor(Protocol):
 
 
 class WindowActor:
-    """Protocol ``window``. No padding: environments start together, so that all windows are equally long."""
+    """Protocol ``window``: all environments as one batch, each decision over the last K steps afresh.
+
+    Environments start together, so that all windows are equally long and there is no padding. What does not change from
+    one window to the next, the tokens and what the first layer projects of each, is kept; and only the last position
+    goes through the end of the last layer and the head.
+    """
 
     def __init__(self, agent: Agent, targets: Tensor, context: int) -> None:
-        self.agent, self.context = agent, context
-        self.time = 0
+        self.agent = agent
         self.target = targets.clone()  # (n,) what is still to be earned
-        self.returns: list[Tensor] = []
-        self.states: list[Tensor] = []
-        self.actions: list[Tensor] = []
+        self.time = 0
+        self.action: Tensor | None = None  # of the step before
+        self.window = Sliding(TOKENS_PER_STEP * context - 1)  # the action of this step is what we are after
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, states: Tensor) -> Tensor:
-        self.returns = [*self.returns, self.target][-self.context :]
-        self.states = [*self.states, states][-self.context :]
-        kept = self.actions[len(self.actions) - (len(self.states) - 1) :]
-        self.actions = [*kept, torch.zeros_like(self._blank(states))]
-        steps = len(self.states)
-        timesteps = torch.arange(self.time - steps + 1, self.time + 1, device=states.device)
-        tokens = self.agent.tokenizer(
-            torch.stack(self.returns, dim=1),
-            torch.stack(self.states, dim=1),
-            torch.stack(self.actions, dim=1),
-            timesteps.expand(len(states), steps),
-        )
-        # The action of this step is what we are after: its token is dropped, not merely zero.
-        hidden = self.agent.backbone(tokens[:, :-1])  # (n, 3 * steps - 1, d_model)
-        action = self.agent.head.act(self.agent.head(hidden[:, -1]))
-        self.actions[-1] = action
-        return action
-
-    def _blank(self, states: Tensor) -> Tensor:
-        return states.new_zeros(len(states), self.agent.tokenizer.embed_action.in_features)
+        agent = self.agent
+        tokens = agent.tokenizer.next_tokens(self.action, self.target, states, self.time)
+        hidden = agent.backbone.last(self.window.append(agent.backbone.prepare(tokens)))
+        self.action = agent.head.act(agent.head(hidden))
+        return self.action
 
     def update(self, rewards: Tensor) -> None:
         self.target = self.target - rewards
@@ -72,28 +62,64 @@ class WindowActor:
 
     def keep(self, rows: Tensor) -> None:
         self.target = self.target[rows]
-        for kept in (self.returns, self.states, self.actions):
-            kept[:] = [t[rows] for t in kept]
+        self.action = None if self.action is None else self.action[rows]
+        self.window.keep(rows)
+
+
+class Sliding:
+    """The last ``size`` positions of a growing sequence: nested tensors (n, length, …), in a buffer twice as long.
+
+    So what is there already is copied once in ``size`` positions, not at every one.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.buffer: State = None
+        self.start = self.end = 0
+
+    def append(self, new: State) -> State:
+        """Add positions at the end, drop as many at the start as there are too many; return those that are left."""
+        count = _length(new)
+        if self.buffer is None:
+            self.buffer = map_state(lambda t: t.new_empty(len(t), 2 * self.size + count, *t.shape[2:]), new)
+        if self.end + count > _length(self.buffer):
+            moved = map_state(lambda t: t[:, self.start : self.end].clone(), self.buffer)
+            self.start, self.end = 0, self.end - self.start
+            map_state(lambda t, old: t[:, : self.end].copy_(old), self.buffer, moved)
+        map_state(lambda t, part: t[:, self.end : self.end + count].copy_(part), self.buffer, new)
+        self.end += count
+        self.start = max(self.start, self.end - self.size)
+        return map_state(lambda t: t[:, self.start : self.end], self.buffer)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self.buffer = select_rows(self.buffer, rows)
+
+
+def _length(state: State) -> int:
+    """Positions of nested tensors (n, length, …)."""
+    lengths: list[int] = []
+    map_state(lambda t: lengths.append(t.shape[1]), state)
+    return lengths[0]
 
 
 class RecurrentActor:
-    """Protocol ``recurrent``: three tokens go through ``Backbone.step`` a decision."""
+    """Protocol ``recurrent``: the tokens since the last decision go through ``Backbone.extend``."""
 
     def __init__(self, agent: Agent, targets: Tensor) -> None:
         self.agent = agent
         self.target = targets.clone()
         self.state = agent.backbone.initial_state(len(targets), device=targets.device)
         self.time = 0
+        self.action: Tensor | None = None
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, states: Tensor) -> Tensor:
-        tokenizer, backbone, head = self.agent.tokenizer, self.agent.backbone, self.agent.head
-        now = torch.full((len(states),), self.time, dtype=torch.long, device=states.device)
-        _, self.state = backbone.step(tokenizer.return_token(self.target, now), self.state)
-        hidden, self.state = backbone.step(tokenizer.state_token(states, now), self.state)
-        action = head.act(head(hidden))
-        _, self.state = backbone.step(tokenizer.action_token(action, now), self.state)
-        return action
+        agent = self.agent
+        tokens = agent.tokenizer.next_tokens(self.action, self.target, states, self.time)
+        hidden, self.state = agent.backbone.extend(tokens, self.state, LAST)
+        self.action = agent.head.act(agent.head(hidden[:, 0]))
+        return self.action
 
     def update(self, rewards: Tensor) -> None:
         self.target = self.target - rewards
@@ -101,6 +127,7 @@ class RecurrentActor:
 
     def keep(self, rows: Tensor) -> None:
         self.target = self.target[rows]
+        self.action = None if self.action is None else self.action[rows]
         self.state = select_rows(self.state, rows)
 
 

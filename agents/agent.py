@@ -46,8 +46,8 @@ class Agent(nn.Module):
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
         """The head's output at every step's state token: (batch, K, out)."""
         tokens = self.tokenizer(returns_to_go, states, actions, timesteps)  # (batch, 3K, d_model)
-        hidden = self.backbone(tokens)
-        output: Tensor = self.head(hidden[:, STATE::TOKENS_PER_STEP])  # sees R_1 … s_t, not yet a_t
+        # The state tokens see R_1 … s_t, not yet a_t; what the other tokens come to, nobody reads.
+        output: Tensor = self.head(self.backbone.forward_at(tokens, slice(STATE, None, TOKENS_PER_STEP)))
         return output
 
     def loss(self, batch: Windows) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from backbench.backbones.dropout import Dropout
+
 TOKENS_PER_STEP = 3
 RETURN, STATE, ACTION = range(TOKENS_PER_STEP)  # a token's place within its step
 
@@ -37,7 +39,7 @@ class TrajectoryTokenizer(nn.Module):
         self.embed_action = nn.Linear(action_dim, d_model)
         self.embed_timestep = nn.Embedding(max_timesteps, d_model)
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -72,16 +74,23 @@ class TrajectoryTokenizer(nn.Module):
         )
         return self._finish(torch.stack(parts, dim=2).flatten(1, 2))
 
-    # One token at a time, for recurrent acting. Each: (batch, …), (batch,) -> (batch, d_model).
+    def next_tokens(self, actions: Tensor | None, returns_to_go: Tensor, states: Tensor, time: int) -> Tensor:
+        """What came in since the last decision, when acting: a_{t-1}, R_t, s_t; on the first step there is no action.
 
-    def return_token(self, returns_to_go: Tensor, timesteps: Tensor) -> Tensor:
-        """(batch,) raw returns-to-go -> (batch, d_model)."""
-        return self._finish(self.embed_return(returns_to_go.unsqueeze(-1) / self.return_scale) + self._time(timesteps))
+        Args:
+            actions: (batch, action_dim) of the step before, or None.
+            returns_to_go: (batch,) raw, unscaled.
+            states: (batch, *observation).
+            time: of the step, counted from the episode's start.
 
-    def state_token(self, states: Tensor, timesteps: Tensor) -> Tensor:
-        """(batch, *observation) -> (batch, d_model)."""
-        return self._finish(self.encoder(states) + self._time(timesteps))
-
-    def action_token(self, actions: Tensor, timesteps: Tensor) -> Tensor:
-        """(batch, action_dim) -> (batch, d_model)."""
-        return self._finish(self.embed_action(actions) + self._time(timesteps))
+        Returns:
+            (batch, 3, d_model), or (batch, 2, d_model) on the first step.
+        """
+        times = self._time(torch.tensor([max(time - 1, 0), time], device=states.device))  # (2, d_model)
+        parts = [
+            self.embed_return(returns_to_go.unsqueeze(-1) / self.return_scale) + times[1],
+            self.encoder(states) + times[1],
+        ]
+        if actions is not None:
+            parts.insert(0, self.embed_action(actions) + times[0])
+        return self._finish(torch.stack(parts, dim=1))

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from backbench.backbones.options import require
 
+ALL = slice(None)
+LAST = slice(-1, None)
+"""Positions of a sequence that are wanted."""
+
 State: TypeAlias = Any
 """What a backbone carries from token to token: nested tuples, lists and dicts of tensors, each batch first."""
 
@@ -78,6 +82,13 @@ class Causal(nn.Module):
         """(batch, length, d_model) -> the same shape; position t depends on positions <= t only; any length >= 1."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")  # the one method without a default
 
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        """The positions ``keep`` of ``forward(x)``, (batch, kept, d_model), for a model that reads no others.
+
+        Default: computes all and takes those. Whoever can leave out work does.
+        """
+        return self(x)[:, keep]  # type: ignore[no-any-return]
+
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The state before the first token.
 
@@ -92,6 +103,8 @@ class Causal(nn.Module):
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
         """(batch, d_model), state -> (batch, d_model), state: column t of `forward`, for t < max_length.
 
+        The state that is given may be written into: go on with the one that is returned.
+
         Default: keep the last max_length inputs and recompute `forward` over them. Rows are filled from the left, each
         to its own count, so what lies to the right of a row's last token is padding that causality keeps out.
         """
@@ -104,6 +117,17 @@ class Causal(nn.Module):
         window = window.index_put((rows, count), x_t)
         y = self(window[:, : int(count.max()) + 1])
         return y[rows, count], (window, count + 1)
+
+    def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
+        """Several tokens at once, (batch, count, d_model): what `step` gives at the positions ``keep``, and the state.
+
+        Default: one step after the other.
+        """
+        columns = []
+        for x_t in x.unbind(1):
+            y_t, state = self.step(x_t, state)
+            columns.append(y_t)
+        return torch.stack(columns[keep], 1), state
 
     def reset(self, state: State, done: Tensor) -> State:
         """``state`` with the rows where ``done``, a bool tensor (batch,), is true put back to the initial state."""
@@ -125,9 +149,28 @@ class Causal(nn.Module):
 class Backbone(Causal):
     """A whole stack: what the agent calls. Most register a :class:`Mixer` instead and get the shared residual stack."""
 
+    def prepare(self, x: Tensor) -> State:
+        """What can be computed of each token alone, (batch, length, …): kept from window to window when acting.
+
+        Default: the tokens themselves.
+        """
+        return x
+
+    def last(self, prepared: State) -> Tensor:
+        """(batch, d_model): the last position of `forward`, of tokens that went through `prepare`."""
+        return self.forward_at(prepared, LAST)[:, 0]
+
 
 class Mixer(Causal):
     """What mixes tokens in one layer of the shared residual stack. Its input is already normalised."""
+
+    def project(self, x: Tensor) -> State:
+        """The part of `forward` that looks at each token alone: tensors (batch, length, …). Default: none."""
+        return x
+
+    def mix(self, projected: State, keep: slice = ALL) -> Tensor:
+        """The rest of `forward`: ``mix(project(x), keep)`` is ``forward(x)[:, keep]``. Override both or neither."""
+        return self.forward_at(projected, keep)
 
     @property
     def ffn_activation(self) -> str | None:

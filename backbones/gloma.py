@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbench.backbones.contract import Mixer, Spec, State, initialise_gpt2, map_state
+from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt2, map_state
 from backbench.backbones.errors import suggest
 from backbench.backbones.kernels.selective_scan import SELECTIVE_SCAN
 from backbench.backbones.mamba import MambaBlock
@@ -73,6 +73,8 @@ class GLoMaOptions:
         same = (self.d_state, self.d_conv) == (self.local_d_state, self.local_d_conv)
         require(same or not self.share_weights, "gloma: share_weights needs equal d_state and d_conv in both branches")
         SELECTIVE_SCAN.require(self.kernels)
+        windowless = self.kernels == "mamba_ssm" and self.local == "overlapping"
+        require(not windowless, "gloma: mamba_ssm's scan has no window; set kernels=auto or local=blocks")
 
     @property
     def scan_window(self) -> int | None:
@@ -105,17 +107,34 @@ class GLoMa(Mixer):
         return self.options.activation if self.options.mlp else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._fuse(x, self.global_branch(x), self.local(x))
+        return self.forward_at(x, ALL)
 
-    def local(self, x: Tensor) -> Tensor:
-        """The local branch alone, (batch, length, d_model) -> the same shape."""
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        return self._fuse(x[:, keep], self.global_branch(x, None, keep), self.local(x, keep))
+
+    def local(self, x: Tensor, keep: slice = ALL) -> Tensor:
+        """The local branch alone, (batch, length, d_model) -> (batch, kept, d_model)."""
         if self.options.local == "overlapping":
-            return self._local_block()(x, self.options.scan_window)  # type: ignore[no-any-return]
+            return self._local_block()(x, self.options.scan_window, keep)  # type: ignore[no-any-return]
         batch, length, d = x.shape
         window = self.options.window
         count = -(-length // window)
         blocks = F.pad(x, (0, 0, 0, count * window - length)).view(batch * count, window, d)
-        return self._local_block()(blocks).view(batch, count * window, d)[:, :length]  # type: ignore[no-any-return]
+        y = self._local_block()(blocks).view(batch, count * window, d)
+        return y[:, :length][:, keep]  # type: ignore[no-any-return]
+
+    def project(self, x: Tensor) -> State:
+        """The input itself, and what both branches project of it; blocks are projected where they are cut."""
+        near = self._local_block().project(x) if self.options.local == "overlapping" else None
+        return x, self.global_branch.project(x), near
+
+    def mix(self, projected: State, keep: slice = ALL) -> Tensor:
+        x, far, near = projected
+        if near is None:
+            y_near = self.local(x, keep)
+        else:
+            y_near = self._local_block().mix(near, self.options.scan_window, keep, keep)
+        return self._fuse(x[:, keep], self.global_branch.mix(far, None, keep, keep), y_near)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The states of both branches, and for blocks each row's place in its block."""
@@ -124,14 +143,20 @@ class GLoMa(Mixer):
         return far, near, torch.zeros(batch, dtype=torch.long, device=near[0].device)
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = self.extend(x_t.unsqueeze(1), state)
+        return y[:, 0], state
+
+    def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
+        if self.options.local == "blocks" and x.shape[1] > 1:  # a block may end between two of these tokens
+            return super().extend(x, state, keep)
         far, near, place = state
-        y_far, far = self.global_branch.step(x_t, far)
-        y_near, near = self._local_block().step(x_t, near, self.options.scan_window)
+        y_far, far = self.global_branch.extend(x, far, None, keep)
+        y_near, near = self._local_block().extend(x, near, self.options.scan_window, keep)
         if self.options.local == "blocks":
             place = (place + 1) % self.options.window
             ended = place == 0
             near = map_state(lambda leaf: leaf.masked_fill(ended.view(-1, *[1] * (leaf.dim() - 1)), 0), near)
-        return self._fuse(x_t, y_far, y_near), (far, near, place)
+        return self._fuse(x[:, keep], y_far, y_near), (far, near, place)
 
     def residual_outputs(self) -> Iterable[nn.Linear]:
         if self.options.fusion == "concat" and self.fusion is not None:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbench.backbones.contract import Mixer, Spec, State, initialise_gpt2, no_weight_decay
-from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d, causal_conv1d_step
-from backbench.backbones.kernels.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_step
+from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt2, no_weight_decay
+from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
+from backbench.backbones.kernels.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_extend
 from backbench.backbones.options import require
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4
@@ -58,7 +58,8 @@ class MambaBlock(nn.Module):
         rank = dt_rank or math.ceil(d_model / 16)
         self.kernels = kernels
         # An implementation of the scan may come without a convolution of its own: that is then the fastest there is.
-        self.conv_kernels = kernels if kernels in CAUSAL_CONV1D.table else "auto"
+        conv_kernels = {"mamba_ssm": "causal_conv1d"}.get(kernels, kernels)
+        self.conv_kernels = conv_kernels if conv_kernels in CAUSAL_CONV1D.here() else "auto"
         self.split = [rank, d_state, d_state]
         self.in_proj = nn.Linear(d_model, 2 * channels, bias=False)
         self.conv1d = nn.Conv1d(
@@ -70,13 +71,27 @@ class MambaBlock(nn.Module):
         self.D = no_weight_decay(nn.Parameter(torch.ones(channels)))
         self.out_proj = nn.Linear(channels, d_model, bias=False)
 
-    def forward(self, x: Tensor, window: int | None = None) -> Tensor:
-        """(batch, length, d_model) -> the same shape."""
+    def forward(self, x: Tensor, window: int | None = None, keep: slice = ALL) -> Tensor:
+        """(batch, length, d_model) -> (batch, kept, d_model): the positions ``keep``."""
+        return self.mix(self._branches(x, keep), window, keep, ALL)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of `forward` that looks at each token alone: the scan's branch and the gate's, (…, channels)."""
         u, gate = self.in_proj(x).chunk(2, dim=-1)
-        u = F.silu(causal_conv1d(u, self._taps(), self._conv_bias(), implementation=self.conv_kernels))
+        return u, gate
+
+    def mix(self, projected: tuple[Tensor, Tensor], window: int | None, keep: slice, gates: slice) -> Tensor:
+        """The rest of `forward`, at the positions ``keep``; ``gates`` are those among the gates that are given."""
+        u, gate = projected
+        u = causal_conv1d(u, self._taps(), self._conv_bias(), silu=True, implementation=self.conv_kernels)
         dt, B, C = self._selection(u)
-        y = selective_scan(u, dt, self._A(), B, C, self.D, window=window, implementation=self.kernels)
-        return self.out_proj(y * F.silu(gate))  # type: ignore[no-any-return]
+        inputs = (u, dt, self._A(), B, C, self.D)
+        if keep == ALL:
+            y = selective_scan(*inputs, gate=gate, softplus=True, window=window, implementation=self.kernels)
+        else:
+            y = selective_scan(*inputs, softplus=True, window=window, implementation=self.kernels)
+            y = y[:, keep] * F.silu(gate[:, gates])
+        return self.out_proj(y)  # type: ignore[no-any-return]
 
     def initial_state(self, batch: int, device: Any, dtype: torch.dtype | None, window: int | None = None) -> State:
         """The convolution's last inputs; and the scan's state, or with a window its last inputs."""
@@ -88,28 +103,36 @@ class MambaBlock(nn.Module):
         channels, d_state = self.A_log.shape
         taps = zeros(self.conv1d.kernel_size[0] - 1, channels)
         if window is None:
-            return taps, zeros(channels, d_state)
-        return taps, (zeros(window - 1, channels), zeros(window - 1, channels), zeros(window - 1, d_state))
+            return taps, zeros(d_state, channels)
+        # A time step of softplus(-inf) = 0 makes what lies before the first token no token at all.
+        dt = torch.full_like(zeros(window - 1, channels), -torch.inf)
+        return taps, (zeros(window - 1, channels), dt, zeros(window - 1, d_state))
 
-    def step(self, x_t: Tensor, state: State, window: int | None = None) -> tuple[Tensor, State]:
-        """(batch, d_model), state -> (batch, d_model), state: O(1) work, or O(window)."""
+    def extend(self, x: Tensor, state: State, window: int | None = None, keep: slice = ALL) -> tuple[Tensor, State]:
+        """Further tokens, (batch, count, d_model), after ``state``: O(1) work a token, or with a window O(window)."""
         taps, memory = state
-        u, gate = self.in_proj(x_t).chunk(2, dim=-1)
-        u, taps = causal_conv1d_step(u, self._taps(), self._conv_bias(), taps)
-        u = F.silu(u)
+        u, gate = self._branches(x, keep)
+        before = taps.shape[1]
+        seen = torch.cat((taps, u), 1)
+        u = causal_conv1d(seen, self._taps(), self._conv_bias(), silu=True, implementation=self.conv_kernels)[
+            :, before:
+        ]
+        taps = seen[:, seen.shape[1] - before :]
         dt, B, C = self._selection(u)
         if window is None:
-            y, memory = selective_scan_step(u, dt, self._A(), B, C, self.D, memory)
+            y, memory = selective_scan_extend(
+                u, dt, self._A(), B, C, self.D, memory, softplus=True, implementation=self.kernels
+            )
         else:
-            # The state is summed up from the window's inputs, so nothing is subtracted and no error builds up.
-            recent = [torch.cat((old, new.unsqueeze(1)), 1) for old, new in zip(memory, (u, dt, B), strict=True)]
-            us, dts, Bs = recent
-            later = dts.flip(1).cumsum(1).flip(1) - dts  # the time that has passed since each input
-            decay = torch.exp(later.unsqueeze(-1) * self._A())
-            hidden = (decay * (dts * us).unsqueeze(-1) * Bs.unsqueeze(2)).sum(1)
-            y = (hidden @ C.unsqueeze(-1)).squeeze(-1) + self.D * u
-            memory = tuple(part[:, 1:] for part in recent)
-        return self.out_proj(y * F.silu(gate)), (taps, memory)
+            # The window's inputs are scanned again, so nothing is subtracted and no error builds up.
+            u, dt, B = (torch.cat((old, new), 1) for old, new in zip(memory, (u, dt, B), strict=True))
+            C = F.pad(C, (0, 0, window - 1, 0))
+            y = selective_scan(
+                u, dt, self._A(), B, C, self.D, softplus=True, window=window, implementation=self.kernels
+            )
+            y = y[:, window - 1 :]
+            memory = tuple(part[:, part.shape[1] - window + 1 :] for part in (u, dt, B))
+        return self.out_proj(y[:, keep] * F.silu(gate)), (taps, memory)
 
     def initialise(self, residual_scale: float) -> None:
         """GPT-2's weights for the projections; Mamba's own for the time step, A (S4D-real), D and the convolution."""
@@ -132,9 +155,19 @@ class MambaBlock(nn.Module):
         return float(sum(2 * layer.weight.numel() for layer in layers) + 2 * self.conv1d.weight.numel() + scan)
 
     def _selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(..., channels) -> the time step (..., channels), B and C (..., state) that the input chooses."""
+        """(..., channels) -> the time step before its softplus (..., channels), B and C (..., state) that u chooses."""
         dt, B, C = self.x_proj(u).split(self.split, dim=-1)
-        return F.softplus(self.dt_proj(dt)), B, C
+        return self.dt_proj(dt), B, C
+
+    def _branches(self, x: Tensor, keep: slice) -> tuple[Tensor, Tensor]:
+        """The input projection: of all positions for the scan, of those that are kept for the gate.
+
+        Two products, not one that is cut in two: the gradients of the halves would have to be put together again.
+        """
+        if keep == ALL and not torch.is_grad_enabled():
+            return self.project(x)
+        to_u, to_gate = self.in_proj.weight.chunk(2)
+        return F.linear(x, to_u), F.linear(x[:, keep], to_gate)
 
     def _A(self) -> Tensor:
         return -torch.exp(self.A_log)
@@ -164,11 +197,24 @@ class Mamba(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)  # type: ignore[no-any-return]
 
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        return self.block(x, None, keep)  # type: ignore[no-any-return]
+
+    def project(self, x: Tensor) -> State:
+        return self.block.project(x)
+
+    def mix(self, projected: State, keep: slice = ALL) -> Tensor:
+        return self.block.mix(projected, None, keep, keep)
+
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         return self.block.initial_state(batch, device, dtype)
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.block.step(x_t, state)
+        y, state = self.block.extend(x_t.unsqueeze(1), state)
+        return y[:, 0], state
+
+    def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
+        return self.block.extend(x, state, None, keep)
 
     def residual_outputs(self) -> Iterable[nn.Linear]:
         return (self.block.out_proj,)

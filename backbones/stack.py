@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.contract import Backbone, Mixer, Spec, State, initialise_gpt2
+from backbench.backbones.contract import ALL, LAST, Backbone, Mixer, Spec, State, initialise_gpt2
+from backbench.backbones.dropout import Dropout
 from backbench.backbones.errors import UserError, suggest
 
 # "gelu_tanh" is the approximation that transformers calls "gelu_new"; its "gelu" is exact, as here.
@@ -30,7 +31,7 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(d_model, 4 * d_model)
         self.activation = ACTIVATIONS[activation]()
         self.down = nn.Linear(4 * d_model, d_model)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop(self.down(self.activation(self.up(x))))  # type: ignore[no-any-return]
@@ -43,7 +44,7 @@ class Layer(nn.Module):
         super().__init__()
         self.mixer = mixer
         self.norm1 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
-        self.drop = nn.Dropout(spec.dropout)
+        self.drop = Dropout(spec.dropout)
         self.norm2: nn.LayerNorm | None = None
         self.ffn: FeedForward | None = None
         if mixer.ffn_activation is not None:
@@ -53,9 +54,22 @@ class Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self._feed_forward(x + self.drop(self.mixer(self.norm1(x))))
 
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        """The positions ``keep`` of `forward`: what follows the mixer is computed for no others."""
+        return self._feed_forward(x[:, keep] + self.drop(self.mixer.forward_at(self.norm1(x), keep)))
+
+    def mix(self, x: Tensor, projected: State, keep: slice) -> Tensor:
+        """`forward_at`, given what the mixer projects of ``norm1(x)``."""
+        return self._feed_forward(x[:, keep] + self.drop(self.mixer.mix(projected, keep)))
+
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
         y_t, state = self.mixer.step(self.norm1(x_t), state)
         return self._feed_forward(x_t + self.drop(y_t)), state
+
+    def extend(self, x: Tensor, state: State, keep: slice) -> tuple[Tensor, State]:
+        """As :meth:`backbench.backbones.contract.Causal.extend`."""
+        y, state = self.mixer.extend(self.norm1(x), state, keep)
+        return self._feed_forward(x[:, keep] + self.drop(y)), state
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         if self.ffn is None or self.norm2 is None:
@@ -82,6 +96,27 @@ class ResidualStack(Backbone):
             x = layer(x)
         return self.norm(x)  # type: ignore[no-any-return]
 
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        """The last layer computes the positions ``keep`` only."""
+        *below, last = self._layers()
+        for layer in below:
+            x = layer(x)
+        return self.norm(last.forward_at(x, keep))  # type: ignore[no-any-return]
+
+    def prepare(self, x: Tensor) -> State:
+        """The tokens, and what the first mixer projects of each."""
+        first = self._layers()[0]
+        return x, first.mixer.project(first.norm1(x))
+
+    def last(self, prepared: State) -> Tensor:
+        """Only the last position goes through what follows the last mixer."""
+        x, projected = prepared
+        first, *above = self._layers()
+        x = first.mix(x, projected, ALL if above else LAST)
+        for layer in above:
+            x = layer.forward_at(x, LAST) if layer is above[-1] else layer(x)
+        return self.norm(x[:, 0])  # type: ignore[no-any-return]
+
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The mixers' states, one a layer."""
         like = self.norm.weight  # a mixer without parameters could not tell where the stack is
@@ -99,6 +134,14 @@ class ResidualStack(Backbone):
             x_t, changed = layer.step(x_t, before)
             after.append(changed)
         return self.norm(x_t), tuple(after)
+
+    def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
+        """Several tokens through the mixers' own `extend`; the last layer computes the positions ``keep`` only."""
+        after, layers = [], self._layers()
+        for layer, before in zip(layers, state, strict=True):
+            x, changed = layer.extend(x, before, keep if layer is layers[-1] else ALL)
+            after.append(changed)
+        return self.norm(x), tuple(after)
 
     def reset(self, state: State, done: Tensor) -> State:
         return tuple(layer.mixer.reset(part, done) for layer, part in zip(self._layers(), state, strict=True))

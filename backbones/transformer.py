@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from backbench.backbones.contract import Mixer, Spec
+from backbench.backbones.contract import ALL, Mixer, Spec, State
 from backbench.backbones.kernels.attention import ATTENTION, attention
 from backbench.backbones.options import require
+
+EMPTY = -(2**40)  # the number of a token that never was: too old to be attended to
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,62 @@ class Transformer(Mixer):
         return activation
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, length, d = x.shape
-        heads = self.qkv_proj(x).view(batch, length, 3, self.n_heads, d // self.n_heads)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)
-        dropout = self.spec.dropout if self.training else 0.0
-        y = attention(q, k, v, dropout=dropout, implementation=self.kernels)
-        return self.out_proj(y.transpose(1, 2).reshape(batch, length, d))  # type: ignore[no-any-return]
+        return self.mix(self.project(x))
+
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        """Keys and values of all positions, queries of those that are kept."""
+        if keep == ALL or not ATTENTION.chosen(self.kernels, x.device.type, x.dtype).fused:
+            return self(x)[:, keep]  # type: ignore[no-any-return]
+        d = x.shape[-1]
+        weight, bias = self.qkv_proj.weight, self.qkv_proj.bias
+        q = self._heads(F.linear(x[:, keep], weight[:d], bias[:d]))
+        k, v = (self._heads(part) for part in F.linear(x, weight[d:], bias[d:]).chunk(2, -1))
+        return self._attend(q, k, v, keep)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, (batch, length, 3 * d_model)."""
+        return self.qkv_proj(x)  # type: ignore[no-any-return]
+
+    def mix(self, projected: State, keep: slice = ALL) -> Tensor:
+        q, k, v = (self._heads(part) for part in projected.chunk(3, -1))
+        if keep != ALL and ATTENTION.chosen(self.kernels, q.device.type, q.dtype).fused:
+            return self._attend(q[:, :, keep], k, v, keep)
+        return self._attend(q, k, v, ALL)[:, keep]
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
+        """Keys and values of the last tokens, (batch, places, 2, heads, d), the place's token number, and the count.
+
+        There are places for a whole environment step more than the window, whose tokens may come in together. The order
+        of places does not matter to attention, so a new token takes the oldest one's.
+        """
+        like = self.qkv_proj.weight
+        places = self.spec.max_length + self.spec.tokens_per_step - 1
+        shape = (batch, places, 2, self.n_heads, self.spec.d_model // self.n_heads)
+        cache = torch.zeros(shape, device=device or like.device, dtype=dtype or like.dtype)
+        numbers = torch.full((batch, places), EMPTY, dtype=torch.long, device=cache.device)
+        return cache, numbers, torch.zeros(batch, dtype=torch.long, device=cache.device)
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = self.extend(x_t.unsqueeze(1), state)
+        return y[:, 0], state
+
+    def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
+        """Tokens attend to the last max_length ones, themselves included, whose keys and values are kept."""
+        batch, count, d = x.shape
+        if count > self.spec.tokens_per_step:
+            return super().extend(x, state, keep)
+        cache, numbers, seen = state
+        q, kv = self.qkv_proj(x).split([d, 2 * d], -1)
+        now = seen.unsqueeze(1) + torch.arange(count, device=x.device)  # (batch, count)
+        rows = torch.arange(batch, device=x.device).unsqueeze(1)
+        cache[rows, now % cache.shape[1]] = kv.view(batch, count, *cache.shape[2:])
+        numbers[rows, now % cache.shape[1]] = now
+        age = now[:, keep].unsqueeze(2) - numbers.unsqueeze(1)  # (batch, kept, places)
+        mask = ((age >= 0) & (age < self.spec.max_length)).unsqueeze(1)
+        k, v = cache.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(self._heads(q[:, keep]), k, v, mask)
+        y = self.out_proj(y.transpose(1, 2).flatten(2))
+        return y, (cache, numbers, seen + count)
 
     def residual_outputs(self) -> Iterable[nn.Linear]:
         return (self.out_proj,)
@@ -65,3 +119,12 @@ class Transformer(Mixer):
     def flops_per_token(self, length: int) -> float:
         """The projections, and scores and values over the (length + 1) / 2 tokens that causality leaves on average."""
         return super().flops_per_token(length) + 4 * self.spec.d_model * (length + 1) / 2
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(batch, length, d_model) -> (batch, heads, length, d)."""
+        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, keep: slice) -> Tensor:
+        dropout = self.spec.dropout if self.training else 0.0
+        y = attention(q, k, v, keep=keep, dropout=dropout, implementation=self.kernels)
+        return self.out_proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

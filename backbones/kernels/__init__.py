@@ -8,7 +8,12 @@ from backbench.backbones.errors import UserError, suggest
 from backbench.backbones.kernels.attention import ATTENTION, attention
 from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d, causal_conv1d_step
 from backbench.backbones.kernels.dispatch import Operation
-from backbench.backbones.kernels.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_step
+from backbench.backbones.kernels.selective_scan import (
+    SELECTIVE_SCAN,
+    selective_scan,
+    selective_scan_extend,
+    selective_scan_step,
+)
 
 OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
     operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL_CONV1D, ATTENTION)
@@ -24,6 +29,7 @@ __all__ = [
     "implementations",
     "ran",
     "selective_scan",
+    "selective_scan_extend",
     "selective_scan_step",
 ]
 

@@ -12,15 +12,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from backbench.backbones.kernels import accelerators, native
+from backbench.backbones.kernels.causal_conv1d_cpp import CausalConv1dCpp, convolve
 from backbench.backbones.kernels.dispatch import Operation
 
-Conv: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+Conv: TypeAlias = Callable[..., Tensor]  # (x, weight, bias), and silu where it is fused
 CAUSAL_CONV1D: Operation[Conv] = Operation("causal_conv1d")
 
 
-def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, *, implementation: str = "auto") -> Tensor:
-    """(batch, length, channels) -> the same shape. Raises UserError if there is no such implementation."""
-    return CAUSAL_CONV1D.pick(implementation, x)(x, weight.to(x.dtype), bias.to(x.dtype))
+def causal_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool = False, implementation: str = "auto"
+) -> Tensor:
+    """(batch, length, channels) -> the same shape; ``silu`` applies that activation to y.
+
+    Raises:
+        UserError: there is no such implementation.
+    """
+    entry = CAUSAL_CONV1D.pick(implementation, x)
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if entry.fused:
+        return entry.function(x, weight, bias, silu)
+    y = entry.function(x, weight, bias)
+    return F.silu(y) if silu else y
 
 
 def causal_conv1d_step(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,3 +59,27 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     for k in range(1, width):
         y = torch.addcmul(y, padded[:, k : k + length], weight[:, k])
     return y
+
+
+@CAUSAL_CONV1D.add("cpp", devices=("cpu",), dtypes=(torch.float32,), fused=True, missing=native.missing)
+def cpp(x: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tensor:
+    """Compiled for the CPU, with the activation in the same pass."""
+    if torch.is_grad_enabled():
+        return CausalConv1dCpp.apply(x, weight, bias, silu)  # type: ignore[no-any-return, no-untyped-call]
+    return convolve(
+        native.innermost(x), weight.contiguous(), bias.contiguous(), silu
+    )  # a third of the time, when acting
+
+
+_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+CAUSAL_CONV1D.add(
+    "causal_conv1d",
+    devices=("cuda",),
+    dtypes=_TYPES,
+    auto=False,
+    fused=True,
+    missing=accelerators.causal_conv1d_missing,
+)(accelerators.causal_conv1d_package)
+CAUSAL_CONV1D.add("triton", devices=("cuda",), dtypes=_TYPES, missing=accelerators.triton_missing)(
+    accelerators.triton_conv
+)

@@ -29,6 +29,8 @@ class Implementation(Generic[F]):
     dtypes: tuple[torch.dtype, ...] | None = None
     # Whether "auto" may take it; False where it is slower or gives up something (determinism) for its speed.
     auto: bool = True
+    # Whether it takes on what follows the operation too (the scan's gate, the convolution's activation).
+    fused: bool = False
     # None when it can run on this machine; otherwise what is missing and the remedy, one line. Cheap when asked twice.
     missing: Callable[[], str | None] = _nothing_missing
 
@@ -60,12 +62,13 @@ class Operation(Generic[F]):
         devices: tuple[str, ...] | None = None,
         dtypes: tuple[torch.dtype, ...] | None = None,
         auto: bool = True,
+        fused: bool = False,
         missing: Callable[[], str | None] = _nothing_missing,
     ) -> Callable[[F], F]:
         """Decorator: register a function as the fastest implementation so far; see :class:`Implementation`."""
 
         def register(function: F) -> F:
-            self.table[name] = Implementation(name, function, devices, dtypes, auto, missing)
+            self.table[name] = Implementation(name, function, devices, dtypes, auto, fused, missing)
             self._found.clear()
             return function
 
@@ -112,8 +115,8 @@ class Operation(Generic[F]):
                 self._found[key] = entry
         return self._found[key]
 
-    def pick(self, implementation: str, like: Tensor) -> F:
-        """The function that runs when ``implementation`` is asked for on inputs like ``like``; it is noted in `ran`."""
+    def pick(self, implementation: str, like: Tensor) -> Implementation[F]:
+        """What runs when ``implementation`` is asked for on inputs like ``like``; it is noted in `ran`."""
         entry = self.chosen(implementation, like.device.type, like.dtype)
         self.ran.add(entry.name)
-        return entry.function
+        return entry

@@ -5,7 +5,8 @@ For each batch row, channel c and state n, with dt already positive (softplus ap
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t,      y_t = sum_n C_t h_t + D x_t,      h_{-1} = 0
 
 Layout: x, dt (batch, length, channels); A (channels, state), negative; B, C (batch, length, state); D (channels,).
-With ``window`` = w, y_t is what a scan of the tokens t-w+1..t alone, from zero, would give at its end.
+With ``window`` = w, y_t is what a scan of the tokens t-w+1..t alone, from zero, would give at its end. With a gate z,
+(batch, length, channels), the output is y_t silu(z_t), as in the Mamba block.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones.errors import UserError
+from backbench.backbones.kernels import accelerators, native
 from backbench.backbones.kernels.dispatch import Operation
+from backbench.backbones.kernels.selective_scan_cpp import SelectiveScanCpp, scan_on
 from backbench.backbones.kernels.selective_scan_torch import SelectiveScan
 
-Scan: TypeAlias = Callable[..., Tensor]  # (x, dt, A, B, C, D, window)
+Scan: TypeAlias = Callable[..., Tensor]  # (x, dt, A, B, C, D, window), and gate, softplus where they are fused
 SELECTIVE_SCAN: Operation[Scan] = Operation("selective_scan")
 
 
@@ -33,10 +36,12 @@ def selective_scan(
     C: Tensor,
     D: Tensor,
     *,
+    gate: Tensor | None = None,
+    softplus: bool = False,
     window: int | None = None,
     implementation: str = "auto",
 ) -> Tensor:
-    """y, (batch, length, channels); see the module for shapes.
+    """y, (batch, length, channels); see the module for shapes. ``softplus`` is applied to dt first, where asked for.
 
     It is computed in the type of A, under autocast too: states multiply up their rounding errors. y has the type of x.
 
@@ -47,18 +52,52 @@ def selective_scan(
         raise UserError(f"selective_scan: window={window}; give at least 1, or None for no window")
     if window is not None and window >= x.shape[1]:
         window = None  # no token is old enough to be forgotten
-    scan = SELECTIVE_SCAN.pick(implementation, A)
+    entry = SELECTIVE_SCAN.pick(implementation, A)
+    kind = x.dtype
     with torch.autocast(x.device.type, enabled=False):
-        inputs = (tensor.to(A.dtype) for tensor in (x, dt, A, B, C, D))
-        return scan(*inputs, window).to(x.dtype)
+        x, dt, B, C, D = (tensor.to(A.dtype) for tensor in (x, dt, B, C, D))
+        gate = None if gate is None else gate.to(A.dtype)
+        if entry.fused:
+            return entry.function(x, dt, A, B, C, D, window, gate, softplus).to(kind)
+        y = entry.function(x, F.softplus(dt) if softplus else dt, A, B, C, D, window)
+        return (y if gate is None else y * F.silu(gate)).to(kind)
 
 
 def selective_scan_step(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One token: x, dt (batch, channels), B, C (batch, state), state (batch, channels, state) -> y, the next state."""
-    state = torch.exp(dt.unsqueeze(-1) * A) * state + (dt * x).unsqueeze(-1) * B.unsqueeze(1)
-    return (state @ C.unsqueeze(-1)).squeeze(-1) + D * x, state
+    """One token: x, dt (batch, channels), B, C (batch, state), state (batch, state, channels) -> y, the next state."""
+    state = torch.exp(dt.unsqueeze(1) * A.t()) * state + (dt * x).unsqueeze(1) * B.unsqueeze(2)
+    return (C.unsqueeze(1) @ state).squeeze(1) + D * x, state
+
+
+def selective_scan_extend(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    state: Tensor,
+    *,
+    gate: Tensor | None = None,
+    softplus: bool = False,
+    implementation: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """The scan of further tokens after ``state`` (batch, state, channels): y, the state after the last token.
+
+    The state that is given may be written over. Gradients flow, where they are enabled.
+    """
+    entry = SELECTIVE_SCAN.pick(implementation, A)
+    if entry.name == "cpp" and not torch.is_grad_enabled():
+        return scan_on(x, dt, A, B, C, D, state, gate, softplus)
+    dt = F.softplus(dt) if softplus else dt
+    outputs = []
+    for x_t, dt_t, B_t, C_t in zip(x.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
+        y_t, state = selective_scan_step(x_t, dt_t, A, B_t, C_t, D, state)
+        outputs.append(y_t)
+    y = torch.stack(outputs, 1)
+    return y if gate is None else y * F.silu(gate), state
 
 
 def windows(x: Tensor, window: int) -> Tensor:
@@ -79,7 +118,7 @@ def reference(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor,
         rows = [windows(part, window).flatten(0, 1) for part in (x, dt, B, C)]
         ends = reference(rows[0], rows[1], A, rows[2], rows[3], D)[:, -1]
         return ends.view(batch, length, channels)
-    state = x.new_zeros(x.shape[0], *A.shape)
+    state = x.new_zeros(x.shape[0], A.shape[1], A.shape[0])
     outputs = []
     for x_t, dt_t, B_t, C_t in zip(x.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
         y_t, state = selective_scan_step(x_t, dt_t, A, B_t, C_t, D, state)
@@ -90,5 +129,46 @@ def reference(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor,
 @SELECTIVE_SCAN.add("torch")
 def fast(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, window: int | None = None) -> Tensor:
     """The same with a backward pass written by hand."""
-    y: Tensor = SelectiveScan.apply(x, dt, A, B, C, window)  # type: ignore[no-untyped-call]
+    save = wants_gradients(x, dt, A, B, C)
+    y: Tensor = SelectiveScan.apply(x, dt, A, B, C, window, save)  # type: ignore[no-untyped-call]
     return y + D * x
+
+
+@SELECTIVE_SCAN.add("cpp", devices=("cpu",), dtypes=(torch.float32,), fused=True, missing=native.missing)
+def cpp(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    window: int | None = None,
+    gate: Tensor | None = None,
+    softplus: bool = False,
+) -> Tensor:
+    """Compiled for the CPU: a vector of channels at a time, with gate and softplus in the same pass."""
+    if window == 1:  # no memory: A has no part in it, and its gradient must be zero, not a difference of two sums
+        dt = F.softplus(dt) if softplus else dt
+        alone = ((B * C).sum(-1, keepdim=True) * dt + D) * x
+        return alone if gate is None else alone * F.silu(gate)
+    save = wants_gradients(x, dt, A, B, C, D, gate)
+    y: Tensor = SelectiveScanCpp.apply(x, dt, A, B, C, D, gate, window, softplus, save)  # type: ignore[no-untyped-call]
+    return y
+
+
+def wants_gradients(*tensors: Tensor | None) -> bool:
+    """Whether autograd follows an operation on these tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+SELECTIVE_SCAN.add(
+    "mamba_ssm",
+    devices=("cuda",),
+    dtypes=(torch.float32,),
+    auto=False,
+    fused=True,
+    missing=accelerators.mamba_ssm_missing,
+)(accelerators.mamba_ssm_scan)
+SELECTIVE_SCAN.add("triton", devices=("cuda",), dtypes=(torch.float32,), missing=accelerators.triton_missing)(
+    accelerators.triton_scan
+)

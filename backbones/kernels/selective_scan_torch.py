@@ -41,14 +41,15 @@ class SelectiveScan(torch.autograd.Function):
     """y_t = sum_n C_t h_t: the scan without its skip D x_t. States are laid out (batch, state, channels).
 
     With a window w, the state that has seen the last w tokens only is h_t - exp(A S_t) h_{t-w}, where S_t is the sum of
-    dt over them.
+    dt over them. ``save``: whether gradients will be asked for; ``ctx.needs_input_grad`` is true under no_grad, too.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, window: int | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, window: int | None, save: bool
+    ) -> Tensor:
         A = A.t().contiguous()
         x, dt, B, C = time_major(x, dt, B, C)
-        save = any(ctx.needs_input_grad)
         y = torch.empty_like(x)
         # An accelerator is kept busy by one large block.
         rows = max(1, BLOCK // A.numel()) if x.device.type == "cpu" else x.shape[1]
@@ -79,6 +80,7 @@ class SelectiveScan(torch.autograd.Function):
             dA.t().contiguous(),
             dB.transpose(0, 1),
             dC.transpose(0, 1),
+            None,
             None,
         )
 

@@ -82,15 +82,12 @@ def test_tokens(agent: Agent) -> None:
     torch.testing.assert_close(tokens, torch.tensor([TOKENS]))
 
 
-def test_single_tokens(agent: Agent) -> None:
+def test_tokens_of_a_decision(agent: Agent) -> None:
+    """What comes in between two decisions: the action of the step before, then this step's return-to-go and state."""
     for step in range(3):
-        now = TIMES[:, step]
-        ours = [
-            agent.tokenizer.return_token(RETURNS[:, step], now),
-            agent.tokenizer.state_token(STATES[:, step], now),
-            agent.tokenizer.action_token(ACTIONS[:, step], now),
-        ]
-        torch.testing.assert_close(torch.cat(ours), torch.tensor(TOKENS[3 * step : 3 * step + 3]))
+        before = ACTIONS[:, step - 1] if step else None
+        ours = agent.tokenizer.next_tokens(before, RETURNS[:, step], STATES[:, step], int(TIMES[0, step]))
+        torch.testing.assert_close(ours[0], torch.tensor(TOKENS[max(3 * step - 1, 0) : 3 * step + 2]))
 
 
 def test_tokens_are_normalised(agent: Agent) -> None:

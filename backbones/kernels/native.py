@@ -1,0 +1,151 @@
+"""The compiled CPU kernels: a small C library, loaded with ctypes, that the package builds where there is a compiler.
+
+It knows nothing of Python or PyTorch, so one build serves every version of either.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+INTERFACE = 1  # of the library: changes with its structures
+FOLDER = Path(__file__).parent
+REMEDY = "install a C++ compiler (Debian, Ubuntu: apt install g++), then: pip install --force-reinstall --no-deps"
+
+_int, _pointer = ctypes.c_int64, ctypes.c_void_p
+
+
+class Rows(ctypes.Structure):
+    """A (batch, length, d) array and its strides, see native/scan.h."""
+
+    _fields_ = (("data", _pointer), ("row", _int), ("time", _int))
+
+
+class ScanArguments(ctypes.Structure):
+    """See native/scan.h."""
+
+    _fields_ = (
+        *((name, _int) for name in ("batch", "length", "channels", "state", "window", "softplus")),
+        *((name, Rows) for name in ("x", "dt", "B", "C", "gate")),
+        *((name, _pointer) for name in ("A", "D", "decays")),
+    )
+
+
+class ScanForward(ctypes.Structure):
+    """See native/scan.h."""
+
+    _fields_ = (("inputs", ScanArguments), *((n, _pointer) for n in ("y", "ungated", "saved", "carried")))
+
+
+class ScanBackward(ctypes.Structure):
+    """See native/scan.h."""
+
+    _fields_ = (
+        ("inputs", ScanArguments),
+        ("dy", Rows),
+        *((n, _pointer) for n in ("ungated", "saved", "dx", "ddt", "dB", "dC", "dgate", "dA", "dD")),
+    )
+
+
+class ConvArguments(ctypes.Structure):
+    """See native/scan.h."""
+
+    _fields_ = (
+        *((name, _int) for name in ("batch", "length", "channels", "taps", "silu")),
+        ("x", Rows),
+        *((name, _pointer) for name in ("weight", "bias", "taps_first")),
+    )
+
+
+class ConvBackward(ctypes.Structure):
+    """See native/scan.h."""
+
+    _fields_ = (("inputs", ConvArguments), ("dy", Rows), *((n, _pointer) for n in ("dx", "dweight", "dbias")))
+
+
+class OutOfMemory(MemoryError):
+    """The kernels found no memory for their scratch."""
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or None and the reason."""
+    wanted = os.environ.get("BACKBENCH_NATIVE", "")
+    if wanted == "off":
+        return None, "switched off by BACKBENCH_NATIVE=off; unset it"
+    found = [Path(wanted)] if wanted else sorted(FOLDER.glob("_native*.so"))
+    if not found:
+        return None, f"the compiled CPU kernels were not built; {REMEDY} backbench"
+    try:
+        library = ctypes.CDLL(str(found[-1]))
+        if library.backbench_interface() != INTERFACE:
+            return None, f"{found[-1]} is of another version; reinstall backbench"
+        library.backbench_instruction_set.restype = ctypes.c_char_p
+        library.backbench_instruction_set_at.restype = ctypes.c_char_p
+        library.backbench_saved_size.restype = _int
+        library.backbench_use.argtypes = [ctypes.c_char_p]
+        for name in ("scan_forward", "scan_backward", "conv_backward"):
+            getattr(library, f"backbench_{name}").argtypes = [_pointer, _int]
+        library.backbench_conv_forward.argtypes = [_pointer, _pointer, _int]
+    except (OSError, AttributeError) as error:
+        return None, f"{found[-1]} cannot be loaded ({' '.join(str(error).split())}); reinstall backbench"
+    return library, ""
+
+
+def missing() -> str | None:
+    """None when the compiled kernels are there; otherwise why not, and the remedy."""
+    return _load()[1] or None
+
+
+def library() -> ctypes.CDLL:
+    """The loaded library.
+
+    Raises:
+        RuntimeError: it is not there; ask :func:`missing` first.
+    """
+    found, reason = _load()
+    if found is None:
+        raise RuntimeError(reason)
+    return found
+
+
+def instruction_sets() -> list[str]:
+    """Instruction sets that were compiled in and that this processor has, the narrowest first; the last one is used."""
+    sets: list[str] = []
+    while (name := library().backbench_instruction_set_at(len(sets))) is not None:
+        sets.append(name.decode())
+    return sets
+
+
+def use(instruction_set: str) -> None:
+    """Insist on one of :func:`instruction_sets`, for tests and measurements."""
+    if not library().backbench_use(instruction_set.encode()):
+        raise ValueError(f"no instruction set {instruction_set!r} here; known: {', '.join(instruction_sets())}")
+
+
+def run(name: str, *arguments: object) -> None:
+    """Call ``backbench_<name>`` with its structures, and with as many threads as PyTorch uses."""
+    if not getattr(library(), f"backbench_{name}")(*arguments, torch.get_num_threads()):
+        raise OutOfMemory(f"{name}: no memory for its scratch")
+
+
+def innermost(tensor: Tensor) -> Tensor:
+    """``tensor`` (batch, length, d) with its last dimension contiguous; copied only if it is not."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def rows(tensor: Tensor | None) -> Rows:
+    """How the library sees a (batch, length, d) tensor that :func:`innermost` returned."""
+    if tensor is None:
+        return Rows(None, 0, 0)
+    return Rows(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """The address of a contiguous tensor."""
+    return None if tensor is None else tensor.data_ptr()

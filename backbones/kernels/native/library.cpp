@@ -1,0 +1,194 @@
+// The C interface of the library: picks the widest instruction set that this processor has, and shares rows out to
+// threads. Which thread does a group of rows changes no number.
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "scan.h"
+
+extern const Kernels backbench_generic;
+#ifdef BACKBENCH_HAS_AVX2
+extern const Kernels backbench_avx2;
+#endif
+#ifdef BACKBENCH_HAS_AVX512
+extern const Kernels backbench_avx512;
+#endif
+
+namespace {
+
+// From the narrowest to the widest; null-terminated.
+const Kernels* const kSets[] = {
+    &backbench_generic,
+#ifdef BACKBENCH_HAS_AVX2
+    &backbench_avx2,
+#endif
+#ifdef BACKBENCH_HAS_AVX512
+    &backbench_avx512,
+#endif
+    nullptr};
+
+bool runs_here(const Kernels& kernels) {
+#if defined(__x86_64__) || defined(__i386__)
+  if (std::strcmp(kernels.name, "avx512") == 0) return __builtin_cpu_supports("avx512f");
+  if (std::strcmp(kernels.name, "avx2") == 0) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#endif
+  return true;
+}
+
+std::atomic<const Kernels*> chosen{nullptr};
+
+const Kernels& kernels() {
+  const Kernels* found = chosen.load();
+  if (!found) {
+    for (int i = 0; kSets[i]; ++i)
+      if (runs_here(*kSets[i])) found = kSets[i];
+    chosen.store(found);
+  }
+  return *found;
+}
+
+int64_t line(int64_t count) { return (count + 15) / 16 * 16; }
+
+std::vector<float> decays(const ScanArguments& a) {
+  const int64_t width = padded(a.channels);
+  std::vector<float> out(static_cast<size_t>(decays_size(a)), 0.0f);
+  for (int64_t c = 0; c < a.channels; ++c)
+    for (int64_t n = 0; n < a.state; ++n)
+      out[static_cast<size_t>(n * width + c)] = a.A[c * a.state + n] * 1.4426950408889634f;
+  return out;
+}
+
+std::vector<float> taps_first(const ConvArguments& a) {
+  std::vector<float> out(static_cast<size_t>(a.channels * a.taps));
+  for (int64_t c = 0; c < a.channels; ++c)
+    for (int64_t k = 0; k < a.taps; ++k) out[static_cast<size_t>(k * a.channels + c)] = a.weight[c * a.taps + k];
+  return out;
+}
+
+// Calls work(group, scratch) for every group of rows. False if there is no memory for the scratch.
+template <typename Work>
+bool share(int64_t batch, int64_t threads, int64_t scratch, Work work) {
+  const int64_t count = groups(batch);
+  if (threads > count) threads = count;
+  if (threads < 1) threads = 1;
+  const size_t bytes = static_cast<size_t>(line(scratch) + 16) * sizeof(float);
+  std::vector<float*> memory(static_cast<size_t>(threads), nullptr);
+  bool enough = true;
+  for (float*& part : memory) {
+    part = static_cast<float*>(std::aligned_alloc(64, bytes));
+    enough = enough && part;
+  }
+  if (enough) {
+    std::atomic<int64_t> next{0};
+    auto run = [&](float* own) {
+      for (int64_t group = next++; group < count; group = next++) work(group, own);
+    };
+    std::vector<std::thread> others;
+    for (int64_t i = 1; i < threads; ++i) {
+      try {
+        others.emplace_back(run, memory[static_cast<size_t>(i)]);
+      } catch (const std::exception&) {
+        break;  // no more threads to be had: those there are do the work
+      }
+    }
+    run(memory[0]);
+    for (std::thread& other : others) other.join();
+  }
+  for (float* part : memory) std::free(part);
+  return enough;
+}
+
+}  // namespace
+
+// Numbers, not bytes.
+int64_t forward_scratch(const ScanArguments& a) {
+  const int64_t states = padded_states(a.state), width = padded(a.channels), size = chunk_size(a.length), vec = 16;
+  const int64_t chunk = 4 * line((size + a.window) * vec);
+  return 2 * states * width + 3 * line((size + a.window) * states) + line(size * vec) + chunk;
+}
+
+int64_t backward_scratch(const ScanArguments& a) {
+  const int64_t states = padded_states(a.state), size = chunk_size(a.length), vec = 16;
+  const int64_t width = padded(a.channels), shortest = a.window < 6 ? a.window : 6;
+  const int64_t kept = (shortest < 3 ? 3 : shortest) * (size + 1) * 4 * vec;
+  const int64_t sums = 3 * size * states / 4 * vec, parts = 5 * size * vec, carried = shortest * states * width;
+  const int64_t later = a.window ? 2 * a.length * width : 0;
+  return forward_scratch(a) + kept + sums + parts + carried + later;
+}
+
+extern "C" {
+
+// The version of this interface; the caller refuses a library of another.
+int64_t backbench_interface() { return 1; }
+
+const char* backbench_instruction_set() { return kernels().name; }
+
+// The instruction sets that are compiled in and run on this processor, from the narrowest to the widest: number i, or
+// null past the last.
+const char* backbench_instruction_set_at(int64_t i) {
+  for (int k = 0; kSets[k]; ++k)
+    if (runs_here(*kSets[k]) && i-- == 0) return kSets[k]->name;
+  return nullptr;
+}
+
+// For tests: insist on an instruction set. False if it is not there.
+int64_t backbench_use(const char* name) {
+  for (int i = 0; kSets[i]; ++i)
+    if (std::strcmp(kSets[i]->name, name) == 0 && runs_here(*kSets[i])) {
+      chosen.store(kSets[i]);
+      return 1;
+    }
+  return 0;
+}
+
+int64_t backbench_saved_size(const ScanArguments* a) { return saved_size(*a); }
+int64_t backbench_groups(int64_t batch) { return groups(batch); }
+int64_t backbench_padded(int64_t channels) { return padded(channels); }
+
+// Each returns 1, or 0 if there was no memory.
+int64_t backbench_scan_forward(const ScanForward* given, int64_t threads) try {
+  const Kernels& k = kernels();
+  const std::vector<float> own = decays(given->in);
+  ScanForward f = *given;
+  f.in.decays = own.data();
+  return share(f.in.batch, threads, forward_scratch(f.in),
+               [&](int64_t group, float* scratch) { k.scan_forward(f, group, scratch); });
+} catch (const std::bad_alloc&) {
+  return 0;
+}
+
+int64_t backbench_scan_backward(const ScanBackward* given, int64_t threads) try {
+  const Kernels& k = kernels();
+  const std::vector<float> own = decays(given->in);
+  ScanBackward b = *given;
+  b.in.decays = own.data();
+  return share(b.in.batch, threads, backward_scratch(b.in),
+               [&](int64_t group, float* scratch) { k.scan_backward(b, group, scratch); });
+} catch (const std::bad_alloc&) {
+  return 0;
+}
+
+int64_t backbench_conv_forward(const ConvArguments* given, float* y, int64_t threads) try {
+  const Kernels& k = kernels();
+  const std::vector<float> own = taps_first(*given);
+  ConvArguments a = *given;
+  a.taps_first = own.data();
+  return share(a.batch, threads, 0, [&](int64_t group, float*) { k.conv_forward(a, y, group); });
+} catch (const std::bad_alloc&) {
+  return 0;
+}
+
+int64_t backbench_conv_backward(const ConvBackward* given, int64_t threads) try {
+  const Kernels& k = kernels();
+  const std::vector<float> own = taps_first(given->in);
+  ConvBackward b = *given;
+  b.in.taps_first = own.data();
+  return share(b.in.batch, threads, b.in.taps * padded(b.in.channels),
+               [&](int64_t group, float* scratch) { k.conv_backward(b, group, scratch); });
+} catch (const std::bad_alloc&) {
+  return 0;
+}
+}

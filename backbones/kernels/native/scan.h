@@ -1,0 +1,84 @@
+// What the selective scan takes; the same for every instruction set. All numbers are single precision.
+#pragma once
+
+#include <cstdint>
+
+// A (batch, length, d) array whose last dimension is contiguous; strides in numbers, not bytes.
+struct Rows {
+  const float* data;
+  int64_t row, time;
+  const float* at(int64_t b, int64_t t) const { return data + b * row + t * time; }
+};
+
+struct ScanArguments {
+  int64_t batch, length, channels, state;
+  int64_t window;  // tokens that are remembered; 0: all
+  int64_t softplus;  // whether softplus is still to be applied to dt
+  Rows x, dt, B, C, gate;  // gate.data may be null
+  const float *A, *D;  // (channels, state), (channels)
+  const float* decays;  // filled in by the library, see decays_size
+};
+
+struct ScanForward {
+  ScanArguments in;
+  float *y, *ungated;  // (batch, length, channels); ungated, y before the gate, may be null
+  float* saved;  // states at the starts of chunks, see saved_size; may be null
+  float* carried;  // (batch, state, channels): the state before the first token, then that after the last; may be null
+};
+
+struct ScanBackward {
+  ScanArguments in;
+  Rows dy;
+  const float *ungated, *saved;
+  float *dx, *ddt, *dB, *dC, *dgate;  // contiguous, shaped as what they are the gradients of; dgate may be null
+  float *dA, *dD;  // zeros; one partial sum for each group of rows: (groups, padded state, padded), (groups, padded)
+};
+
+struct ConvArguments {
+  int64_t batch, length, channels, taps, silu;
+  Rows x;
+  const float *weight, *bias;  // (channels, taps), (channels)
+  const float* taps_first;  // the weight as (taps, channels); filled in by the library
+};
+
+struct ConvBackward {
+  ConvArguments in;
+  Rows dy;
+  float *dx;  // (batch, length, channels)
+  float *dweight, *dbias;  // one partial sum for each group of rows: (groups, taps, channels), (groups, channels)
+};
+
+// States that are scanned side by side: their recurrences hide each other's latency.
+constexpr int kBlock = 4;
+// Tokens whose states are kept at a time in the backward pass: with their decays they stay in the first-level cache.
+constexpr int64_t kChunk = 32;
+// Rows are summed in at most this many groups, one after the other within each, whatever the number of threads: so
+// sums over the batch have one order.
+constexpr int64_t kGroups = 16;
+
+inline int64_t chunks(int64_t length) { return (length + kChunk - 1) / kChunk; }
+inline int64_t chunk_size(int64_t length) { return (length + chunks(length) - 1) / chunks(length); }
+inline int64_t padded(int64_t channels) { return (channels + 15) / 16 * 16; }  // to the widest vector
+inline int64_t groups(int64_t batch) { return batch < kGroups ? batch : kGroups; }
+// Rows of group g: from first_row(g) up to first_row(g + 1).
+inline int64_t first_row(int64_t batch, int64_t g) { return batch * g / groups(batch); }
+inline int64_t padded_states(int64_t state) { return (state + kBlock - 1) / kBlock * kBlock; }
+// Numbers of A * log2(e) as (padded state, padded channels), so that exp(dt A) is 2^(dt of it); zero where padded, which
+// decays nothing.
+inline int64_t decays_size(const ScanArguments& a) { return padded_states(a.state) * padded(a.channels); }
+// Numbers that `saved` holds: (batch, chunks - 1, state padded to a multiple of 4, padded channels).
+inline int64_t saved_size(const ScanArguments& a) {
+  return a.batch * (chunks(a.length) - 1) * padded_states(a.state) * padded(a.channels);
+}
+
+// The kernels of one instruction set. Each does the rows of one group; scratch is what *_scratch asks for, in numbers.
+struct Kernels {
+  const char* name;
+  void (*scan_forward)(const ScanForward&, int64_t group, float* scratch);
+  void (*scan_backward)(const ScanBackward&, int64_t group, float* scratch);
+  void (*conv_forward)(const ConvArguments&, float* y, int64_t group);
+  void (*conv_backward)(const ConvBackward&, int64_t group, float* scratch);
+};
+
+int64_t forward_scratch(const ScanArguments& a);
+int64_t backward_scratch(const ScanArguments& a);

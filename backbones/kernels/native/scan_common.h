@@ -1,0 +1,70 @@
+// What both directions of the scan share: inputs of one chunk of tokens, one vector of channels wide, side by side.
+#pragma once
+
+#include "scan.h"
+#include "vector.h"
+
+namespace {
+
+// Hands out parts of a scratch buffer, each aligned to a cache line.
+struct Scratch {
+  float* next;
+  float* take(int64_t count) {
+    float* start = next;
+    next += (count + 15) / 16 * 16;
+    return start;
+  }
+};
+
+// (count, state) of a row from token t on, side by side and zero where padded. Tokens before the first are zero.
+INLINE void pack_states(const Rows& source, const ScanArguments& a, int64_t row, int64_t t, int64_t count, float* out) {
+  const int64_t states = padded_states(a.state);
+  std::memset(out, 0, static_cast<size_t>(count * states) * sizeof(float));
+  for (int64_t i = t < 0 ? -t : 0; i < count; ++i)
+    std::memcpy(out + i * states, source.at(row, t + i), static_cast<size_t>(a.state) * sizeof(float));
+}
+
+// One vector of channels over a chunk of tokens. Index i is token first + i; the arrays with history begin `window`
+// tokens earlier.
+struct Chunk {
+  float *dt, *u;  // with history: the time step, and dt * x
+  float *sums;  // dt summed over the window
+  float *slope;  // derivative of softplus at dt's input; 1 without softplus
+
+  void take(Scratch& scratch, int64_t size, int64_t window) {
+    dt = scratch.take((size + window) * kWidth);
+    u = scratch.take((size + window) * kWidth);
+    slope = scratch.take((size + window) * kWidth);
+    sums = window ? scratch.take(size * kWidth) : nullptr;
+  }
+
+  void fill(const ScanArguments& a, int64_t row, int64_t first, int64_t size, int64_t channel) {
+    const int64_t count = a.channels - channel;
+    for (int64_t i = 0; i < size + a.window; ++i) {
+      const int64_t t = first - a.window + i;
+      Vec step = {}, input = {}, rate = splat(1.0f);
+      if (t >= 0) {
+        __builtin_prefetch(a.dt.at(row, t) + channel + 2 * kWidth);
+        __builtin_prefetch(a.x.at(row, t) + channel + 2 * kWidth);
+        step = load_some(a.dt.at(row, t) + channel, count);
+        if (a.softplus) step = softplus(step, &rate);
+        input = step * load_some(a.x.at(row, t) + channel, count);
+      }
+      store(dt + i * kWidth, step);
+      store(u + i * kWidth, input);
+      store(slope + i * kWidth, rate);
+    }
+    for (int64_t i = 0; a.window && i < size; ++i) {
+      Vec total = {};
+      for (int64_t k = 1; k <= a.window; ++k) total += load(dt + (i + k) * kWidth);
+      store(sums + i * kWidth, total);
+    }
+  }
+
+  // From here on without history: tokens of the chunk itself.
+  const float* dt_now(int64_t window) const { return dt + window * kWidth; }
+  const float* u_now(int64_t window) const { return u + window * kWidth; }
+  const float* slope_now(int64_t window) const { return slope + window * kWidth; }
+};
+
+}  // namespace

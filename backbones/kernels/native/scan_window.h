@@ -1,0 +1,98 @@
+// The scan over short windows, without a subtraction. For a window of w tokens, w partial states are carried: p_k of
+// token t is what a scan of tokens t-k .. t from zero gives, so p_0 = b_t, p_k = a_t p_{k-1} + b_t, and p_{w-1} is the
+// state. That costs w - 1 multiply-adds a token and no further exponential, and nothing cancels: the gradient of A, a
+// difference of two large sums otherwise, keeps its accuracy.
+#pragma once
+
+#include "scan_common.h"
+
+namespace {
+
+constexpr int kLongestDirect = 6;  // from here on the subtraction is cheaper
+
+// Advances the partial states by one token; returns the window's state.
+template <int kWindow>
+INLINE Vec roll(Vec a, Vec b, Vec p[kWindow - 1]) {
+  const Vec state = a * p[kWindow - 2] + b;
+  for (int k = kWindow - 2; k > 0; --k) p[k] = a * p[k - 1] + b;
+  p[0] = b;
+  return state;
+}
+
+// `dt`, `u` and `B` begin kWindow - 1 tokens before the chunk.
+template <int kWindow>
+INLINE void advance_window(int64_t size, int64_t states, const float* dt, const float* u, const float* B,
+                           const float* C, const Vec* A, float* y) {
+  Vec p[kBlock][kWindow - 1] = {};
+  for (int64_t i = 1 - kWindow; i < size; ++i) {
+    const Vec step = load(dt), input = load(u);
+    Vec out = i < 0 ? Vec{} : load(y + i * kWidth);
+    for (int j = 0; j < kBlock; ++j) {
+      const Vec state = roll<kWindow>(exp2_of_product(step, A[j]), input * B[j], p[j]);
+      if (i >= 0) out += state * C[i * states + j];
+    }
+    if (i >= 0) store(y + i * kWidth, out);
+    dt += kWidth, u += kWidth, B += states;
+  }
+}
+
+// What is kept of a token for the way back: decay, state and the partial states p_1 .. p_{w-2}.
+template <int kWindow>
+constexpr int kKept = kWindow;
+
+// `g` holds (kWindow - 1, kBlock): the gradients that the next w - 1 tokens' outputs send to this token's state, each
+// already decayed. In the chunk's arrays, index -1 is the token before it.
+template <int kWindow>
+INLINE void retreat_window(int64_t size, int64_t states, const float* dt, const float* u, const float* dy,
+                           const float* B, const float* C, const Vec* A, float* kept, Vec* g, Vec* dA, float* du_sum,
+                           float* ddt_sum, float* dB, float* dC) {
+  constexpr int64_t kToken = kKept<kWindow> * kBlock * kWidth;
+  Vec p[kBlock][kWindow - 1] = {};
+  for (int64_t i = 1 - kWindow; i < size; ++i) {
+    const Vec step = load(dt + i * kWidth), input = load(u + i * kWidth);
+    for (int j = 0; j < kBlock; ++j) {
+      const Vec a = exp2_of_product(step, A[j]);
+      const Vec state = roll<kWindow>(a, input * B[i * states + j], p[j]);
+      if (i < -1) continue;
+      float* place = kept + (i + 1) * kToken + j * kKept<kWindow> * kWidth;
+      store(place, a);
+      store(place + kWidth, state);
+      for (int k = 1; k < kWindow - 1; ++k) store(place + (k + 1) * kWidth, p[j][k]);
+    }
+  }
+  for (int64_t i = size - 1; i >= 0; --i) {
+    const Vec step = load(dt + i * kWidth), input = load(u + i * kWidth), out = load(dy + i * kWidth);
+    const Vec input_before = load(u + (i - 1) * kWidth);
+    Vec du = load(du_sum + i * kWidth), ddt = load(ddt_sum + i * kWidth);
+    Vec to_B[kBlock], to_C[kBlock];
+    for (int j = 0; j < kBlock; ++j) {
+      const float* place = kept + (i + 1) * kToken + j * kKept<kWindow> * kWidth;
+      const float* before = place - kToken;
+      Vec e[kWindow];  // e_k: what the output k tokens on sends here
+      e[0] = out * C[i * states + j];
+      Vec total = e[0];
+      for (int k = 1; k < kWindow; ++k) {
+        e[k] = g[(k - 1) * kBlock + j];
+        total += e[k];
+      }
+      to_C[j] = out * load(place + kWidth);
+      to_B[j] = total * input;
+      du += total * B[i * states + j];
+      Vec exponent = e[kWindow - 2] * (input_before * B[(i - 1) * states + j]);
+      for (int k = 0; k < kWindow - 2; ++k) exponent += e[k] * load(before + (kWindow - 2 - k + 1) * kWidth);
+      const Vec a = load(place);
+      exponent *= a;
+      dA[j] += exponent * step;
+      ddt += exponent * A[j];
+      for (int k = 0; k < kWindow - 1; ++k) g[k * kBlock + j] = a * e[k];
+    }
+    store(du_sum + i * kWidth, du);
+    store(ddt_sum + i * kWidth, ddt);
+    float* B_sums = dB + i * states / kBlock * kWidth;
+    float* C_sums = dC + i * states / kBlock * kWidth;
+    store(B_sums, load(B_sums) + gather4(to_B[0], to_B[1], to_B[2], to_B[3]));
+    store(C_sums, load(C_sums) + gather4(to_C[0], to_C[1], to_C[2], to_C[3]));
+  }
+}
+
+}  // namespace

@@ -1,0 +1,80 @@
+"""Builds the compiled CPU kernels where there is a C++ compiler; without one the package installs all the same.
+
+Everything else about the package is in pyproject.toml.
+"""
+
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+NATIVE = Path("src/backbench/backbones/kernels/native")
+FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-g0"]
+# One object for each instruction set, of which the library picks one; what a compiler does not know is left out.
+SETS = {"generic": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    SETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma"]}
+
+
+class BuildKernels(build_ext):
+    """A plain shared library, loaded with ctypes: it needs the headers of neither Python nor PyTorch."""
+
+    def get_ext_filename(self, fullname):
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
+
+    def get_export_symbols(self, ext):
+        return []
+
+    def build_extension(self, ext):
+        try:
+            objects, macros = [], []
+            for name, flags in SETS.items():
+                try:
+                    objects += self.compile("kernels.cpp", [("BACKBENCH_SET", name)], flags, name)
+                    macros.append((f"BACKBENCH_HAS_{name.upper()}", "1"))
+                except Exception as error:
+                    if name == "generic":
+                        raise
+                    self.warn(f"no CPU kernels for {name}: {error}")
+            objects += self.compile("library.cpp", macros, ["-fvisibility=default"], "library")
+            target = Path(self.get_ext_fullpath(ext.name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # a process may have the old one loaded: never write into it
+            self.compiler.link_shared_object(objects, str(target), extra_postargs=["-pthread"], target_lang="c++")
+        except Exception as error:  # whatever a compiler or its absence brings: the package works without
+            self.warn(f"the compiled CPU kernels were not built ({error}); everything works, but more slowly")
+
+    def compile(self, source, macros, flags, folder):
+        return self.compiler.compile(
+            [str(NATIVE / source)],
+            output_dir=str(Path(self.build_temp) / folder),
+            macros=macros,
+            extra_postargs=[*FLAGS, *flags],
+            depends=[str(header) for header in NATIVE.glob("*.h")],
+        )
+
+    def get_outputs(self):
+        return [path for path in super().get_outputs() if Path(path).exists()]
+
+    def copy_extensions_to_source(self):
+        try:
+            super().copy_extensions_to_source()
+        except OSError as error:
+            self.warn(f"the compiled CPU kernels were not built ({error})")
+
+
+class Wheel(bdist_wheel):
+    """The library depends on the platform, but on no version of Python."""
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[
+        Extension("backbench.backbones.kernels._native", [str(NATIVE / "kernels.cpp"), str(NATIVE / "library.cpp")])
+    ],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
+)
