@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from backbench.backbones.build import build
-from backbench.backbones.contract import Backbone, Causal, Spec, map_state, select_rows
+from backbench.backbones.contract import ALL, LAST, Backbone, Causal, Spec, map_state, select_rows
 from backbench.backbones.options import make_options
 
 # Largest allowed difference between two ways of computing one output (outputs are normalised, so of order 1); float32.
@@ -141,6 +141,36 @@ def _stepwise(subject: _Subject) -> tuple[bool, str]:
     """`step` gives the columns of `forward`."""
     model, x = subject.make(), subject.inputs()
     return _within(_error(_steps(model, x)[0], model(x)), f"{subject.length} tokens")
+
+
+@torch.no_grad()
+def _extend(subject: _Subject) -> tuple[bool, str]:
+    """Tokens that come in pieces give what they give one by one."""
+    model, x = subject.make(), subject.inputs()
+    per_step, errors = subject.spec.tokens_per_step, []
+    whole, _ = _steps(model, x)
+    for size in sorted({2, per_step, per_step + 1}):
+        state, start = model.initial_state(len(x)), 0
+        for piece in torch.split(x, size, dim=1):
+            y, state = model.extend(piece, state)
+            errors.append(_error(y, whole[:, start : start + piece.shape[1]]))
+            start += piece.shape[1]
+    y, _ = model.extend(x[:, :per_step], model.initial_state(len(x)), LAST)
+    errors.append(_error(y[:, 0], whole[:, min(per_step, subject.length) - 1]))
+    return _within(max(errors), f"{subject.length} tokens in pieces of 2, {per_step} and {per_step + 1}")
+
+
+@torch.no_grad()
+def _positions(subject: _Subject) -> tuple[bool, str]:
+    """What is computed for some positions only is what `forward` gives there."""
+    model, x = subject.make(), subject.inputs()
+    y, errors = model(x), []
+    for keep in (ALL, LAST, slice(1, None, 3)):
+        if y[:, keep].numel():
+            errors.append(_error(model.forward_at(x, keep), y[:, keep]))
+    for n in range(1, subject.length + 1):
+        errors.append(_error(model.last(model.prepare(x[:, :n])), y[:, n - 1]))
+    return _within(max(errors), f"every third, the last of 1 to {subject.length}")
 
 
 @torch.no_grad()
@@ -276,6 +306,8 @@ _RULES: dict[str, Callable[[_Subject], tuple[bool, str]]] = {
     "finite outputs": _finite,
     "causality": _causality,
     "parallel equals step by step": _stepwise,
+    "pieces equal single steps": _extend,
+    "chosen positions": _positions,
     "padded equals unpadded": _padding,
     "reset": _reset,
     "batch independence": _batch_independence,
