@@ -69,6 +69,8 @@ class TrainConfig:
     clip: float = 1.0
     # Autocast to bfloat16.
     bf16: bool = False
+    # torch.compile. On a CPU it was slower than what it compiled, and took 10 to 40 seconds (docs/speed.md).
+    compile: bool = False
     # Evaluations, evenly spaced, the last one at the end; the best one is kept apart.
     evaluations: int = 1
     # Updates between two lines of progress.

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,10 +66,12 @@ def _worker(cell: Cell, results: Path, device: str, command: Sequence[str], pipe
     try:
         import torch
 
+        from backbench.backbones.kernels import SlowKernels
         from backbench.benchmarks import cell as one
         from backbench.benchmarks.evaluate import Interrupted
 
         torch.set_num_threads(1)
+        warnings.simplefilter("ignore", SlowKernels)  # `bench run` has said so, once for all cells
         try:
             record = one.run(cell, results, device, send, asked.is_set, command)
             send({"kind": record.status})

@@ -73,6 +73,7 @@ def invoke(asked: Invocation) -> int:
 
 def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console: Console) -> int:
     """Run the cells that are left; the exit status."""
+    from backbench.backbones.kernels import slow_note
     from backbench.benchmarks import provenance
     from backbench.benchmarks.cell import choose_device
     from backbench.benchmarks.compose import check_models
@@ -94,6 +95,8 @@ def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console
     )  # fmt: skip
     command = ["bench", *sys.argv[1:]]
     warn = Console(stderr=True)
+    if device.type == "cpu" and (note := slow_note()):
+        warn.print(f"{note} (bench doctor says more)", style="yellow", markup=False, highlight=False, soft_wrap=True)
     with (
         Tracker(asked.out, asked.track, warn=lambda text: warn.print(text, style="yellow", markup=False)) as tracker,
         RunDisplay(left, console) as display,

@@ -10,9 +10,11 @@ from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv
 from backbench.backbones.kernels.dispatch import Operation
 from backbench.backbones.kernels.selective_scan import (
     SELECTIVE_SCAN,
+    SlowKernels,
     selective_scan,
     selective_scan_extend,
     selective_scan_step,
+    slow_note,
 )
 
 OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
@@ -21,6 +23,7 @@ OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
 
 __all__ = [
     "OPERATIONS",
+    "SlowKernels",
     "attention",
     "causal_conv1d",
     "causal_conv1d_step",
@@ -31,6 +34,7 @@ __all__ = [
     "selective_scan",
     "selective_scan_extend",
     "selective_scan_step",
+    "slow_note",
 ]
 
 

@@ -11,6 +11,8 @@ With ``window`` = w, y_t is what a scan of the tokens t-w+1..t alone, from zero,
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -24,8 +26,26 @@ from backbench.backbones.kernels.dispatch import Operation
 from backbench.backbones.kernels.selective_scan_cpp import SelectiveScanCpp, scan_on
 from backbench.backbones.kernels.selective_scan_torch import SelectiveScan
 
+LONG = 200  # tokens
+
 Scan: TypeAlias = Callable[..., Tensor]  # (x, dt, A, B, C, D, window), and gate, softplus where they are fused
 SELECTIVE_SCAN: Operation[Scan] = Operation("selective_scan")
+
+
+class SlowKernels(UserWarning):
+    """Something runs that has a much faster form, which is missing here."""
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """As a warning, the first time in this process."""
+    warnings.warn(text, SlowKernels, stacklevel=3)
+
+
+def slow_note() -> str | None:
+    """One line when the scan has no compiled kernels on this CPU; else None."""
+    missing = native.missing()
+    return missing and f"the scan of Mamba and GLoMa runs in plain PyTorch, several times slower: {missing}"
 
 
 def selective_scan(
@@ -53,6 +73,10 @@ def selective_scan(
     if window is not None and window >= x.shape[1]:
         window = None  # no token is old enough to be forgotten
     entry = SELECTIVE_SCAN.pick(implementation, A)
+    if entry.name == "torch" and implementation == "auto" and A.device.type == "cpu" and (note := slow_note()):
+        warn_once(note)
+    elif entry.name == "reference" and x.shape[1] > LONG:
+        warn_once(f"the reference implementation of the scan runs on {x.shape[1]} tokens; kernels=auto is much faster")
     kind = x.dtype
     with torch.autocast(x.device.type, enabled=False):
         x, dt, B, C, D = (tensor.to(A.dtype) for tensor in (x, dt, B, C, D))

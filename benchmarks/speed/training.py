@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import nn
 
 from backbench.agents.agent import Agent, Windows
 from backbench.agents.tokenizer import TOKENS_PER_STEP
@@ -14,30 +13,16 @@ from backbench.benchmarks.speed.equality import make
 from backbench.benchmarks.speed.report import TrainingEntry
 from backbench.benchmarks.speed.subjects import Policy, Subject, steps, windows
 from backbench.benchmarks.speed.timing import interleave, once
-from backbench.benchmarks.train import parameter_groups
+from backbench.benchmarks.train import make_optimizer, update
 
 
 def training_step(
     policy: Agent | Policy, batch: Windows, config: SpeedConfig, device: torch.device
 ) -> Callable[[], torch.Tensor]:
     """A function that trains ``policy`` on ``batch`` once a call; the same update as ``benchmarks.train``'s."""
-    train = config.train
     policy.train()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(policy, train.weight_decay), lr=train.lr, betas=train.betas, fused=device.type == "cuda"
-    )
-
-    def step() -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=train.bf16):
-            loss = policy.loss(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if train.clip > 0:
-            nn.utils.clip_grad_norm_(policy.parameters(), train.clip)
-        optimizer.step()
-        return loss.detach()
-
-    return step
+    optimizer = make_optimizer(policy, config.train, device)
+    return lambda: update(policy, policy.loss, batch, optimizer, config.train)
 
 
 def batch_of(length: int, config: SpeedConfig) -> int:
