@@ -86,11 +86,12 @@ class TrajectoryTokenizer(nn.Module):
         Returns:
             (batch, 3, d_model), or (batch, 2, d_model) on the first step.
         """
-        times = self._time(torch.tensor([max(time - 1, 0), time], device=states.device))  # (2, d_model)
+        table = self.embed_timestep.weight
+        now = table[min(time, len(table) - 1)]
         parts = [
-            self.embed_return(returns_to_go.unsqueeze(-1) / self.return_scale) + times[1],
-            self.encoder(states) + times[1],
+            self.embed_return(returns_to_go.unsqueeze(-1) / self.return_scale) + now,
+            self.encoder(states) + now,
         ]
         if actions is not None:
-            parts.insert(0, self.embed_action(actions) + times[0])
+            parts.insert(0, self.embed_action(actions) + table[min(time - 1, len(table) - 1)])
         return self._finish(torch.stack(parts, dim=1))
