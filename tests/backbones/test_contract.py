@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from backbench.backbones import BACKBONES, UserError
 from backbench.backbones.build import build
 from backbench.backbones.check import check, rules
-from backbench.backbones.contract import Backbone, Mixer, Spec, map_state, select_rows
+from backbench.backbones.contract import ALL, Backbone, Mixer, Spec, map_state, select_rows
 from backbench.backbones.options import make_options
 
 SPEC = Spec(d_model=16, n_layers=2, max_length=14)
@@ -58,6 +58,25 @@ class WrongStep(Sound):
     def step(self, x_t: Tensor, state: Any) -> tuple[Tensor, Any]:
         y_t, state = super().step(x_t, state)
         return y_t + 1e-2 * x_t, state
+
+
+class WrongPieces(Sound):
+    """Forgets what came before a piece."""
+
+    def extend(self, x: Tensor, state: Any, keep: slice = ALL) -> tuple[Tensor, Any]:
+        return self(x)[:, keep], state
+
+
+class WrongPositions(Sound):
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        return self(x[:, keep])
+
+
+class WrongProjection(Sound):
+    """`project` is half of `forward`, and `mix` all of it."""
+
+    def project(self, x: Tensor) -> Tensor:
+        return 2 * x
 
 
 class Random(Mixer):
@@ -134,6 +153,9 @@ FAULTS: list[tuple[type, str]] = [
     (Leaking, "parallel equals step by step"),
     (Leaking, "padded equals unpadded"),
     (WrongStep, "parallel equals step by step"),
+    (WrongPieces, "pieces equal single steps"),
+    (WrongPositions, "chosen positions"),
+    (WrongProjection, "chosen positions"),
     (Random, "equal seeds, equal bits"),
     (WrongReset, "reset"),
     (ResetsAll, "reset"),

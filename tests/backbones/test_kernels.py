@@ -126,6 +126,7 @@ def test_scan_without_gradients(implementation: str, window: int | None) -> None
         assert torch.equal(selective_scan(*inputs, window=window, implementation=implementation), y)
 
 
+@pytest.mark.filterwarnings("ignore::backbench.backbones.kernels.SlowKernels")
 def test_windowed_scan_stays_exact_over_long_sequences() -> None:
     """The window's state is a difference of two states: slow decays make both large beside it."""
     x, dt, A, B, C, D = (t.detach() for t in scan_inputs(1, 2000, 4, 4, torch.float32))
