@@ -3,7 +3,10 @@
 Everything else about the package is in pyproject.toml.
 """
 
+import os
 import platform
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -29,22 +32,38 @@ class BuildKernels(build_ext):
 
     def build_extension(self, ext):
         try:
-            objects, macros = [], []
-            for name, flags in SETS.items():
-                try:
-                    objects += self.compile("kernels.cpp", [("BACKBENCH_SET", name)], flags, name)
-                    macros.append((f"BACKBENCH_HAS_{name.upper()}", "1"))
-                except Exception as error:
-                    if name == "generic":
-                        raise
-                    self.warn(f"no CPU kernels for {name}: {error}")
-            objects += self.compile("library.cpp", macros, ["-fvisibility=default"], "library")
+            self.find_compiler()
             target = Path(self.get_ext_fullpath(ext.name))
+            objects = self.compile_all()
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)  # a process may have the old one loaded: never write into it
             self.compiler.link_shared_object(objects, str(target), extra_postargs=["-pthread"], target_lang="c++")
         except Exception as error:  # whatever a compiler or its absence brings: the package works without
             self.warn(f"the compiled CPU kernels were not built ({error}); everything works, but more slowly")
+
+    def find_compiler(self):
+        """CXX if it is set, else the compiler that Python was built with, else any that is here."""
+        commands = (self.compiler.compiler_so_cxx, self.compiler.compiler_cxx, self.compiler.linker_so_cxx)
+        if "CXX" not in os.environ and shutil.which(commands[0][0]) is None:
+            found = next(filter(shutil.which, ("g++", "c++", "clang++")), commands[0][0])
+            for command in commands:
+                command[0] = found
+
+    def compile_all(self):
+        """Objects of all instruction sets that the compiler knows, compiled side by side."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            futures = {
+                name: pool.submit(self.compile, "kernels.cpp", [("BACKBENCH_SET", name)], flags, name)
+                for name, flags in SETS.items()
+            }
+        objects, macros = futures["generic"].result(), []
+        for name in list(SETS)[1:]:
+            if error := futures[name].exception():
+                self.warn(f"no CPU kernels for {name}: {error}")
+            else:
+                objects += futures[name].result()
+                macros.append((f"BACKBENCH_HAS_{name.upper()}", "1"))
+        return objects + self.compile("library.cpp", macros, ["-fvisibility=default"], "library")
 
     def compile(self, source, macros, flags, folder):
         return self.compiler.compile(
@@ -76,5 +95,7 @@ setup(
     ext_modules=[
         Extension("backbench.backbones.kernels._native", [str(NATIVE / "kernels.cpp"), str(NATIVE / "library.cpp")])
     ],
+    # What an older build left in the source folder is not part of this one.
+    exclude_package_data={"": ["*.so"]},
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

@@ -110,18 +110,29 @@ def selective_scan_extend(
 ) -> tuple[Tensor, Tensor]:
     """The scan of further tokens after ``state`` (batch, state, channels): y, the state after the last token.
 
-    The state that is given may be written over. Gradients flow, where they are enabled.
+    The state that is given may be written over. Gradients flow, where they are enabled. Number types as in the scan.
+
+    Raises:
+        ValueError: the state does not fit the inputs, or is not of the type of A.
+        UserError: there is no such implementation.
     """
     entry = SELECTIVE_SCAN.pick(implementation, A)
+    if state.shape != (len(x), A.shape[1], A.shape[0]) or state.dtype != A.dtype:
+        wanted = f"{(len(x), A.shape[1], A.shape[0])}, {A.dtype}"
+        raise ValueError(f"selective_scan: the state is {tuple(state.shape)}, {state.dtype}; it must be {wanted}")
+    kind = x.dtype
+    x, dt, B, C, D = (tensor.to(A.dtype) for tensor in (x, dt, B, C, D))
+    gate = None if gate is None else gate.to(A.dtype)
     if entry.name == "cpp" and not torch.is_grad_enabled():
-        return scan_on(x, dt, A, B, C, D, state, gate, softplus)
+        y, state = scan_on(x, dt, A, B, C, D, state, gate, softplus)
+        return y.to(kind), state
     dt = F.softplus(dt) if softplus else dt
     outputs = []
     for x_t, dt_t, B_t, C_t in zip(x.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
         y_t, state = selective_scan_step(x_t, dt_t, A, B_t, C_t, D, state)
         outputs.append(y_t)
     y = torch.stack(outputs, 1)
-    return y if gate is None else y * F.silu(gate), state
+    return (y if gate is None else y * F.silu(gate)).to(kind), state
 
 
 def windows(x: Tensor, window: int) -> Tensor:

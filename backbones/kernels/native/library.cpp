@@ -50,6 +50,9 @@ const Kernels& kernels() {
   return *found;
 }
 
+int64_t size_of(const ScanArguments& a) { return a.batch * a.length * a.channels * a.state; }
+int64_t size_of(const ConvArguments& a) { return a.batch * a.length * a.channels * a.taps; }
+
 int64_t line(int64_t count) { return (count + 15) / 16 * 16; }
 
 std::vector<float> decays(const ScanArguments& a) {
@@ -68,10 +71,29 @@ std::vector<float> taps_first(const ConvArguments& a) {
   return out;
 }
 
-// Calls work(group, scratch) for every group of rows. False if there is no memory for the scratch.
+// While it lives, numbers below 1e-38 are zero: a state that fades away would otherwise be slow on many processors. Every
+// thread sets it, as the caller's own setting would hold for the caller's thread alone.
+class NoSubnormals {
+#if defined(__x86_64__)
+  const unsigned before = __builtin_ia32_stmxcsr();
+
+ public:
+  NoSubnormals() { __builtin_ia32_ldmxcsr(before | 0x8040); }
+  ~NoSubnormals() { __builtin_ia32_ldmxcsr(before); }
+#else
+ public:
+  NoSubnormals() {}  // not trivial, so that a variable of it is used
+#endif
+};
+
+constexpr int64_t kWorthAThread = 1 << 18;  // numbers: about a tenth of a millisecond, a few times what a thread costs
+
+// Calls work(group, scratch) for every group of rows; `size` says how many numbers are computed in all. False if there
+// is no memory for the scratch.
 template <typename Work>
-bool share(int64_t batch, int64_t threads, int64_t scratch, Work work) {
+bool share(int64_t batch, int64_t size, int64_t threads, int64_t scratch, Work work) {
   const int64_t count = groups(batch);
+  if (threads > size / kWorthAThread) threads = size / kWorthAThread;
   if (threads > count) threads = count;
   if (threads < 1) threads = 1;
   const size_t bytes = static_cast<size_t>(line(scratch) + 16) * sizeof(float);
@@ -84,6 +106,7 @@ bool share(int64_t batch, int64_t threads, int64_t scratch, Work work) {
   if (enough) {
     std::atomic<int64_t> next{0};
     auto run = [&](float* own) {
+      const NoSubnormals guard;
       for (int64_t group = next++; group < count; group = next++) work(group, own);
     };
     std::vector<std::thread> others;
@@ -105,18 +128,18 @@ bool share(int64_t batch, int64_t threads, int64_t scratch, Work work) {
 
 // Numbers, not bytes.
 int64_t forward_scratch(const ScanArguments& a) {
-  const int64_t states = padded_states(a.state), width = padded(a.channels), size = chunk_size(a.length), vec = 16;
-  const int64_t chunk = 4 * line((size + a.window) * vec);
-  return 2 * states * width + 3 * line((size + a.window) * states) + line(size * vec) + chunk;
+  const int64_t states = padded_states(a.state), width = padded(a.channels), size = part_size(a), vec = 16;
+  const int64_t chunk = 3 * (size + a.window) * vec, kept = (size + 1) * kBlock * vec;
+  return states * width + line((size + a.window) * states) + line(size * states) + kept + size * vec + chunk;
 }
 
 int64_t backward_scratch(const ScanArguments& a) {
-  const int64_t states = padded_states(a.state), size = chunk_size(a.length), vec = 16;
-  const int64_t width = padded(a.channels), shortest = a.window < 6 ? a.window : 6;
-  const int64_t kept = (shortest < 3 ? 3 : shortest) * (size + 1) * 4 * vec;
-  const int64_t sums = 3 * size * states / 4 * vec, parts = 5 * size * vec, carried = shortest * states * width;
-  const int64_t later = a.window ? 2 * a.length * width : 0;
-  return forward_scratch(a) + kept + sums + parts + carried + later;
+  const int64_t states = padded_states(a.state), width = padded(a.channels), size = part_size(a), vec = 16;
+  const int64_t carried = (kLongestDirect - 1) * states * width, inputs = 2 * line((size + a.window) * states);
+  const int64_t chunk = 3 * (size + a.window) * vec, kept = kLongestDirect * (size + 1) * kBlock * vec;
+  const int64_t sums = 3 * size * states / kBlock * vec, parts = 5 * size * vec;
+  const int64_t later = a.window ? 2 * size * width : 0;
+  return carried + inputs + chunk + kept + sums + parts + later;
 }
 
 extern "C" {
@@ -154,9 +177,10 @@ int64_t backbench_scan_forward(const ScanForward* given, int64_t threads) try {
   const std::vector<float> own = decays(given->in);
   ScanForward f = *given;
   f.in.decays = own.data();
-  return share(f.in.batch, threads, forward_scratch(f.in),
+  f.in.window = window_of(f.in);
+  return share(f.in.batch, size_of(f.in), threads, forward_scratch(f.in),
                [&](int64_t group, float* scratch) { k.scan_forward(f, group, scratch); });
-} catch (const std::bad_alloc&) {
+} catch (...) {
   return 0;
 }
 
@@ -165,9 +189,10 @@ int64_t backbench_scan_backward(const ScanBackward* given, int64_t threads) try 
   const std::vector<float> own = decays(given->in);
   ScanBackward b = *given;
   b.in.decays = own.data();
-  return share(b.in.batch, threads, backward_scratch(b.in),
+  b.in.window = window_of(b.in);
+  return share(b.in.batch, size_of(b.in), threads, backward_scratch(b.in),
                [&](int64_t group, float* scratch) { k.scan_backward(b, group, scratch); });
-} catch (const std::bad_alloc&) {
+} catch (...) {
   return 0;
 }
 
@@ -176,8 +201,8 @@ int64_t backbench_conv_forward(const ConvArguments* given, float* y, int64_t thr
   const std::vector<float> own = taps_first(*given);
   ConvArguments a = *given;
   a.taps_first = own.data();
-  return share(a.batch, threads, 0, [&](int64_t group, float*) { k.conv_forward(a, y, group); });
-} catch (const std::bad_alloc&) {
+  return share(a.batch, size_of(a), threads, 0, [&](int64_t group, float*) { k.conv_forward(a, y, group); });
+} catch (...) {
   return 0;
 }
 
@@ -186,9 +211,9 @@ int64_t backbench_conv_backward(const ConvBackward* given, int64_t threads) try 
   const std::vector<float> own = taps_first(given->in);
   ConvBackward b = *given;
   b.in.taps_first = own.data();
-  return share(b.in.batch, threads, b.in.taps * padded(b.in.channels),
+  return share(b.in.batch, size_of(b.in), threads, 2 * b.in.taps * kWidest,
                [&](int64_t group, float* scratch) { k.conv_backward(b, group, scratch); });
-} catch (const std::bad_alloc&) {
+} catch (...) {
   return 0;
 }
 }

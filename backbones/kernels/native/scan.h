@@ -56,9 +56,15 @@ constexpr int64_t kChunk = 32;
 // sums over the batch have one order.
 constexpr int64_t kGroups = 16;
 
-inline int64_t chunks(int64_t length) { return (length + kChunk - 1) / kChunk; }
-inline int64_t chunk_size(int64_t length) { return (length + chunks(length) - 1) / chunks(length); }
-inline int64_t padded(int64_t channels) { return (channels + 15) / 16 * 16; }  // to the widest vector
+inline int64_t chunks(int64_t length) { return length > 0 ? (length + kChunk - 1) / kChunk : 1; }
+inline int64_t chunk_size(int64_t length) { return length > 0 ? (length - 1) / chunks(length) + 1 : 1; }
+constexpr int64_t kLongestDirect = 6;  // windows up to here are scanned by scan_window.h, longer ones by scan_long.h
+// Tokens that are scanned at a time.
+inline int64_t part_size(const ScanArguments& a) {
+  return a.window == 1 || a.window > kLongestDirect ? a.window : chunk_size(a.length);
+}
+constexpr int64_t kWidest = 16;  // numbers of the widest vector
+inline int64_t padded(int64_t channels) { return (channels + kWidest - 1) / kWidest * kWidest; }
 inline int64_t groups(int64_t batch) { return batch < kGroups ? batch : kGroups; }
 // Rows of group g: from first_row(g) up to first_row(g + 1).
 inline int64_t first_row(int64_t batch, int64_t g) { return batch * g / groups(batch); }
@@ -66,9 +72,11 @@ inline int64_t padded_states(int64_t state) { return (state + kBlock - 1) / kBlo
 // Numbers of A * log2(e) as (padded state, padded channels), so that exp(dt A) is 2^(dt of it); zero where padded, which
 // decays nothing.
 inline int64_t decays_size(const ScanArguments& a) { return padded_states(a.state) * padded(a.channels); }
-// Numbers that `saved` holds: (batch, chunks - 1, state padded to a multiple of 4, padded channels).
+// A window as long as the sequence is none.
+inline int64_t window_of(const ScanArguments& a) { return a.window < a.length ? a.window : 0; }
+// Numbers that `saved` holds: (batch, chunks - 1, padded state, padded channels); none with a window.
 inline int64_t saved_size(const ScanArguments& a) {
-  return a.batch * (chunks(a.length) - 1) * padded_states(a.state) * padded(a.channels);
+  return window_of(a) ? 0 : a.batch * (chunks(a.length) - 1) * padded_states(a.state) * padded(a.channels);
 }
 
 // The kernels of one instruction set. Each does the rows of one group; scratch is what *_scratch asks for, in numbers.

@@ -16,10 +16,14 @@ struct Scratch {
   }
 };
 
+INLINE void clear(float* numbers, int64_t count) {
+  std::memset(numbers, 0, static_cast<size_t>(count) * sizeof(float));
+}
+
 // (count, state) of a row from token t on, side by side and zero where padded. Tokens before the first are zero.
 INLINE void pack_states(const Rows& source, const ScanArguments& a, int64_t row, int64_t t, int64_t count, float* out) {
   const int64_t states = padded_states(a.state);
-  std::memset(out, 0, static_cast<size_t>(count * states) * sizeof(float));
+  clear(out, count * states);
   for (int64_t i = t < 0 ? -t : 0; i < count; ++i)
     std::memcpy(out + i * states, source.at(row, t + i), static_cast<size_t>(a.state) * sizeof(float));
 }
@@ -28,14 +32,12 @@ INLINE void pack_states(const Rows& source, const ScanArguments& a, int64_t row,
 // tokens earlier.
 struct Chunk {
   float *dt, *u;  // with history: the time step, and dt * x
-  float *sums;  // dt summed over the window
   float *slope;  // derivative of softplus at dt's input; 1 without softplus
 
   void take(Scratch& scratch, int64_t size, int64_t window) {
     dt = scratch.take((size + window) * kWidth);
     u = scratch.take((size + window) * kWidth);
     slope = scratch.take((size + window) * kWidth);
-    sums = window ? scratch.take(size * kWidth) : nullptr;
   }
 
   void fill(const ScanArguments& a, int64_t row, int64_t first, int64_t size, int64_t channel) {
@@ -54,11 +56,6 @@ struct Chunk {
       store(u + i * kWidth, input);
       store(slope + i * kWidth, rate);
     }
-    for (int64_t i = 0; a.window && i < size; ++i) {
-      Vec total = {};
-      for (int64_t k = 1; k <= a.window; ++k) total += load(dt + (i + k) * kWidth);
-      store(sums + i * kWidth, total);
-    }
   }
 
   // From here on without history: tokens of the chunk itself.
@@ -66,5 +63,16 @@ struct Chunk {
   const float* u_now(int64_t window) const { return u + window * kWidth; }
   const float* slope_now(int64_t window) const { return slope + window * kWidth; }
 };
+
+// What the backward pass accumulates for one vector of channels and one chunk.
+struct Gradients {
+  float *du, *ddt;  // (size) of dt * x, and of dt through the decays, the latter in units of log2(e)
+  float *dB, *dC;  // (size, states / kBlock): sums over this vector's lanes, grouped as `gather4` leaves them
+  float *du_before, *ddt_before, *dB_before;  // the same of the chunk before, where a longer window reaches into it
+};
+
+INLINE void add_states(float* sums, const Vec part[kBlock]) {
+  store(sums, load(sums) + gather4(part[0], part[1], part[2], part[3]));
+}
 
 }  // namespace

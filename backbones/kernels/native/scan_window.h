@@ -1,14 +1,12 @@
 // The scan over short windows, without a subtraction. For a window of w tokens, w partial states are carried: p_k of
 // token t is what a scan of tokens t-k .. t from zero gives, so p_0 = b_t, p_k = a_t p_{k-1} + b_t, and p_{w-1} is the
-// state. That costs w - 1 multiply-adds a token and no further exponential, and nothing cancels: the gradient of A, a
-// difference of two large sums otherwise, keeps its accuracy.
+// state. That costs w - 1 multiply-adds a token and no further exponential, and nothing cancels, as it would in the
+// difference of two scans.
 #pragma once
 
 #include "scan_common.h"
 
 namespace {
-
-constexpr int kLongestDirect = 6;  // from here on the subtraction is cheaper
 
 // Advances the partial states by one token; returns the window's state.
 template <int kWindow>
@@ -19,20 +17,19 @@ INLINE Vec roll(Vec a, Vec b, Vec p[kWindow - 1]) {
   return state;
 }
 
-// `dt`, `u` and `B` begin kWindow - 1 tokens before the chunk.
+// In the chunk's arrays, index -1 is the token before it.
 template <int kWindow>
 INLINE void advance_window(int64_t size, int64_t states, const float* dt, const float* u, const float* B,
                            const float* C, const Vec* A, float* y) {
   Vec p[kBlock][kWindow - 1] = {};
   for (int64_t i = 1 - kWindow; i < size; ++i) {
-    const Vec step = load(dt), input = load(u);
+    const Vec step = load(dt + i * kWidth), input = load(u + i * kWidth);
     Vec out = i < 0 ? Vec{} : load(y + i * kWidth);
     for (int j = 0; j < kBlock; ++j) {
-      const Vec state = roll<kWindow>(exp2_of_product(step, A[j]), input * B[j], p[j]);
+      const Vec state = roll<kWindow>(exp2_of_product(step, A[j]), input * B[i * states + j], p[j]);
       if (i >= 0) out += state * C[i * states + j];
     }
     if (i >= 0) store(y + i * kWidth, out);
-    dt += kWidth, u += kWidth, B += states;
   }
 }
 
@@ -88,10 +85,8 @@ INLINE void retreat_window(int64_t size, int64_t states, const float* dt, const 
     }
     store(du_sum + i * kWidth, du);
     store(ddt_sum + i * kWidth, ddt);
-    float* B_sums = dB + i * states / kBlock * kWidth;
-    float* C_sums = dC + i * states / kBlock * kWidth;
-    store(B_sums, load(B_sums) + gather4(to_B[0], to_B[1], to_B[2], to_B[3]));
-    store(C_sums, load(C_sums) + gather4(to_C[0], to_C[1], to_C[2], to_C[3]));
+    add_states(dB + i * states / kBlock * kWidth, to_B);
+    add_states(dC + i * states / kBlock * kWidth, to_C);
   }
 }
 

@@ -28,6 +28,7 @@ typedef int32_t IntVec __attribute__((vector_size(4 * kWidth)));
 constexpr float kLog2E = 1.4426950408889634f;
 
 #define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
 
 INLINE Vec splat(float a) { return Vec{} + a; }
 
@@ -74,7 +75,8 @@ INLINE Vec exp2_of_product(Vec a, Vec b) {
   const Vec shifted = a * b + magic;
   const Vec rounded = shifted - magic;
   const Vec f = a * b - rounded;  // |f| <= 1/64
-  const Vec slope = f * 0.2402265965938568f + 0.6931573152542114f;
+  // Near 2^0 the difference from 1 is what matters: a slow decay's error is multiplied by all that it remembers.
+  const Vec slope = (f * 0.0555041087f + 0.2402265070f) * f + 0.6931471806f;
   const Vec root = (Vec)_mm512_permutex2var_ps((__m512)load(kRoots), (__m512i)shifted, (__m512)load(kRoots + 16));
   // By 2^floor(rounded); where that is minus infinity the product is zero, although f is no number.
   return (Vec)_mm512_scalef_ps((__m512)(root * f * slope + root), (__m512)rounded);
@@ -100,8 +102,8 @@ INLINE Vec exp2_of_product(Vec a, Vec b) {
 
 #endif
 
-// exp(z) for z <= 88, minus infinity included.
-INLINE Vec exp(Vec z) { return exp2_of_product(z, splat(kLog2E)); }
+// exp(z) for z <= 88, minus infinity included; zero or as small far below.
+INLINE Vec exp(Vec z) { return exp2_of_product(z < -150.0f ? splat(-150.0f) : z, splat(kLog2E)); }
 
 // 1 / (1 + exp(-v)).
 INLINE Vec sigmoid(Vec v) { return 1.0f / (1.0f + exp(vmin(-v, splat(87.0f)))); }
