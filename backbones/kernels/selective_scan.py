@@ -182,10 +182,6 @@ def cpp(
     softplus: bool = False,
 ) -> Tensor:
     """Compiled for the CPU: a vector of channels at a time, with gate and softplus in the same pass."""
-    if window == 1:  # no memory: A has no part in it, and its gradient must be zero, not a difference of two sums
-        dt = F.softplus(dt) if softplus else dt
-        alone = ((B * C).sum(-1, keepdim=True) * dt + D) * x
-        return alone if gate is None else alone * F.silu(gate)
     save = wants_gradients(x, dt, A, B, C, D, gate)
     y: Tensor = SelectiveScanCpp.apply(x, dt, A, B, C, D, gate, window, softplus, save)  # type: ignore[no-untyped-call]
     return y

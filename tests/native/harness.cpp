@@ -39,7 +39,9 @@ uint64_t random_bits() {
   seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
   return seed;
 }
-double uniform(double low, double high) { return low + (high - low) * double(random_bits() >> 11) / double(1ull << 53); }
+double uniform(double low, double high) {
+  return low + (high - low) * double(random_bits() >> 11) / double(1ull << 53);
+}
 int64_t one_of(std::initializer_list<int64_t> values) { return values.begin()[random_bits() % values.size()]; }
 
 // A heap block whose last number ends where the block ends; every second one starts off a vector's alignment.
@@ -130,11 +132,13 @@ struct Shape {
 void scan_case(const Shape& s, const char* set, int64_t threads) {
   const int64_t wide = s.batch * s.length * s.channels, narrow = s.batch * s.length * s.state;
   Input x(s.batch, s.length, s.channels, s.gap, -2, 2), gate(s.batch, s.length, s.channels, s.gap, -3, 3);
-  Input dt(s.batch, s.length, s.channels, s.gap, s.softplus ? -7 : 1e-3, 1), dy(s.batch, s.length, s.channels, 0, -1, 1);
+  Input dt(s.batch, s.length, s.channels, s.gap, s.softplus ? -7 : 1e-3, 1);
+  Input dy(s.batch, s.length, s.channels, 0, -1, 1);
   Input B(s.batch, s.length, s.state, s.gap, -2, 2), C(s.batch, s.length, s.state, s.gap, -2, 2);
-  Buffer A(s.channels * s.state, -4, -0.01), D(s.channels, -1, 1), no_gate(0);
-  ScanArguments in = {s.batch, s.length, s.channels, s.state, s.window, s.softplus, x.rows(), dt.rows(), B.rows(), C.rows(),
-                      s.gate ? gate.rows() : Rows{nullptr, 0, 0}, A.data(), D.data(), nullptr};
+  Buffer A(s.channels * s.state, -4, -0.01), D(s.channels, -1, 1);
+  const Rows gates = s.gate ? gate.rows() : Rows{nullptr, 0, 0};
+  ScanArguments in = {s.batch, s.length,  s.channels, s.state,  s.window, s.softplus, x.rows(),
+                      dt.rows(), B.rows(), C.rows(),   gates, A.data(), D.data(),   nullptr};
   const int64_t padded_state = padded_states(s.state), width = backbench_padded(s.channels);
   const int64_t groups = backbench_groups(s.batch);
   Buffer decays(decays_size(in));
@@ -213,8 +217,9 @@ int main(int, char** given) {
     std::printf("%s\n", set);
     for (int64_t threads : {0, 1, 3})
       for (int64_t k = 0; k < cases; ++k) {
-        const int64_t length = one_of({1, 2, 5, 31, 32, 33, 60, 61, 64, 65, 97}), channels = one_of({1, 3, 8, 15, 17, 33});
-        Shape s = {one_of({1, 2, 3, 17}), length, channels, one_of({1, 3, 4, 8, 17}), k % 12, k / 2 % 2, k / 3 % 2, k / 5 % 2};
+        const int64_t batch = one_of({1, 2, 3, 17}), length = one_of({1, 2, 5, 31, 32, 33, 60, 61, 64, 65, 97});
+        const int64_t channels = one_of({1, 3, 8, 15, 17, 33}), state = one_of({1, 3, 4, 8, 17});
+        Shape s = {batch, length, channels, state, k % 12, k / 2 % 2, k / 3 % 2, k / 5 % 2};
         if (s.window >= 10) s.window = one_of({20, length - 1, length, length + 1});
         if (s.window < 0) s.window = 0;
         if (s.batch > 3 && s.length > 40) s.channels = 5;

@@ -71,8 +71,8 @@ std::vector<float> taps_first(const ConvArguments& a) {
   return out;
 }
 
-// While it lives, numbers below 1e-38 are zero: a state that fades away would otherwise be slow on many processors. Every
-// thread sets it, as the caller's own setting would hold for the caller's thread alone.
+// While it lives, numbers below 1e-38 are zero: a state that fades away would otherwise be slow on many processors.
+// Every thread sets it, as the caller's own setting would hold for the caller's thread alone.
 class NoSubnormals {
 #if defined(__x86_64__)
   const unsigned before = __builtin_ia32_stmxcsr();

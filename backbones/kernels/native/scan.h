@@ -69,8 +69,8 @@ inline int64_t groups(int64_t batch) { return batch < kGroups ? batch : kGroups;
 // Rows of group g: from first_row(g) up to first_row(g + 1).
 inline int64_t first_row(int64_t batch, int64_t g) { return batch * g / groups(batch); }
 inline int64_t padded_states(int64_t state) { return (state + kBlock - 1) / kBlock * kBlock; }
-// Numbers of A * log2(e) as (padded state, padded channels), so that exp(dt A) is 2^(dt of it); zero where padded, which
-// decays nothing.
+// Numbers of A * log2(e) as (padded state, padded channels), so that exp(dt A) is 2^(dt of it); zero where padded,
+// which decays nothing.
 inline int64_t decays_size(const ScanArguments& a) { return padded_states(a.state) * padded(a.channels); }
 // A window as long as the sequence is none.
 inline int64_t window_of(const ScanArguments& a) { return a.window < a.length ? a.window : 0; }
