@@ -6,7 +6,7 @@ import torch
 
 from backbench.backbones.errors import UserError, suggest
 from backbench.backbones.kernels.attention import ATTENTION, attention
-from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d, causal_conv1d_step
+from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
 from backbench.backbones.kernels.dispatch import Operation
 from backbench.backbones.kernels.selective_scan import (
     SELECTIVE_SCAN,
@@ -26,7 +26,6 @@ __all__ = [
     "SlowKernels",
     "attention",
     "causal_conv1d",
-    "causal_conv1d_step",
     "chosen",
     "forget_ran",
     "implementations",

@@ -36,12 +36,6 @@ def causal_conv1d(
     return F.silu(y) if silu else y
 
 
-def causal_conv1d_step(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """One token, x (batch, channels), after ``state``, the K-1 before it, (batch, K-1, channels): y, next state."""
-    seen = torch.cat((state, x.unsqueeze(1)), dim=1)
-    return (seen * weight.t()).sum(1) + bias, seen[:, 1:]
-
-
 @CAUSAL_CONV1D.add("torch")
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """PyTorch's own convolution; no faster on CPU, as its result has time innermost and slows what follows."""
