@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,16 +21,16 @@ from backbench.backbones.options import make_options
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION, RETURN_SCALE, SpeedConfig
 
 
-class Policy(nn.Module):
+class Policy(nn.Module, ABC):
     """What a peer that is a whole model offers; an ``Agent`` offers the same."""
 
+    @abstractmethod
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
         """Actions at every step of the windows: (batch, K, action)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, batch: Windows) -> Tensor:
         """Its own training loss."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ class WholeWindowActor:
         self.time += 1
 
     def keep(self, rows: Tensor) -> None:
-        raise NotImplementedError  # HalfCheetah's episodes end together
+        self.target = self.target[rows]
+        for kept in (self.returns, self.states, self.actions):
+            kept[:] = [part[rows] for part in kept]
 
 
 def warm_actor(policy: Agent | Policy, acting: str, states: Tensor, context: int) -> Actor:
