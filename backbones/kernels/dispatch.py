@@ -29,7 +29,7 @@ class Implementation(Generic[F]):
     dtypes: tuple[torch.dtype, ...] | None = None
     # Whether "auto" may take it; False where it is slower or gives up something (determinism) for its speed.
     auto: bool = True
-    # Whether it takes on what follows the operation too (the scan's gate, the convolution's activation).
+    # Whether it takes the scan's gate, the convolution's activation, or attention's choice of positions as well.
     fused: bool = False
     # None when it can run on this machine; otherwise what is missing and the remedy, one line. Cheap when asked twice.
     missing: Callable[[], str | None] = _nothing_missing
