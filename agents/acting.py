@@ -23,8 +23,8 @@ ACTING = ("window", "recurrent")
 class Actor(Protocol):
     """``act``, then ``update`` with what the environments answered, then ``keep`` those that go on."""
 
-    def act(self, states: Tensor) -> Tensor:
-        """States (n, *observation) to actions (n, action_dim)."""
+    def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
+        """States (n, *observation) to actions (n, action_dim) or (n,); ``uniforms`` (n,) for a head that draws."""
 
     def update(self, rewards: Tensor) -> None:
         """Rewards (n,) of the last actions: they come off the return-to-go."""
@@ -46,14 +46,24 @@ class WindowActor:
         self.target = targets.clone()  # (n,) what is still to be earned
         self.time = 0
         self.action: Tensor | None = None  # of the step before
+        self.context = context
         self.window = Sliding(TOKENS_PER_STEP * context - 1)  # the action of this step is what we are after
 
     @torch.inference_mode()
-    def act(self, states: Tensor) -> Tensor:
-        agent = self.agent
-        tokens = agent.tokenizer.next_tokens(self.action, self.target, states, self.time)
-        hidden = agent.backbone.last(self.window.append(agent.backbone.prepare(tokens)))
-        self.action = agent.head.act(agent.head(hidden))
+    def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
+        agent, tokenizer = self.agent, self.agent.tokenizer
+        if tokenizer.slides:
+            tokens = tokenizer.next_tokens(self.action, self.target, states, self.time)
+            prepared = self.window.append(agent.backbone.prepare(tokens))
+        else:
+            # Every token changes when the window moves on; what was encoded stays.
+            new = tokenizer.next_contents(self.action, self.target, states)
+            contents = self.window.append(torch.stack(new, dim=1))
+            first = max(0, self.time + 1 - self.context)
+            prepared = agent.backbone.prepare(
+                tokenizer.place(contents, torch.full((1, 1), first, device=contents.device))
+            )
+        self.action = agent.head.act(agent.head(agent.backbone.last(prepared)), uniforms)
         return self.action
 
     def update(self, rewards: Tensor) -> None:
@@ -114,11 +124,11 @@ class RecurrentActor:
         self.action: Tensor | None = None
 
     @torch.inference_mode()
-    def act(self, states: Tensor) -> Tensor:
+    def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
         agent = self.agent
         tokens = agent.tokenizer.next_tokens(self.action, self.target, states, self.time)
         hidden, self.state = agent.backbone.extend(tokens, self.state, LAST)
-        self.action = agent.head.act(agent.head(hidden[:, 0]))
+        self.action = agent.head.act(agent.head(hidden[:, 0]), uniforms)
         return self.action
 
     def update(self, rewards: Tensor) -> None:

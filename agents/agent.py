@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from backbench.agents.heads import ActionHead, TanhHead
-from backbench.agents.tokenizer import STATE, TOKENS_PER_STEP, TrajectoryTokenizer
+from backbench.agents.heads import ActionHead, CategoricalHead, TanhHead
+from backbench.agents.tokenizer import STATE, TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
 from backbench.backbones.contract import Backbone
 
 
@@ -16,9 +16,9 @@ class Windows:
     """A batch of right-padded windows of K steps.
 
     Attributes:
-        returns_to_go: (batch, K) float32, raw.
-        states: (batch, K, *observation) float32.
-        actions: (batch, K, action_dim) float32.
+        returns_to_go: (batch, K) float32, unscaled.
+        states: (batch, K, *observation) float32, or uint8 for pixels.
+        actions: (batch, K, action_dim) float32, or (batch, K) int64 where they are numbered.
         timesteps: (batch, K) int64.
         mask: (batch, K) bool, true on real steps; padding is zero and comes last.
     """
@@ -57,14 +57,18 @@ class Agent(nn.Module):
 
 
 def continuous_agent(
-    backbone: Backbone,
-    encoder: nn.Module,
-    action_dim: int,
-    d_model: int,
-    max_timesteps: int,
-    return_scale: float,
-    dropout: float,
+    backbone: Backbone, encoder: nn.Module, action_dim: int, d_model: int, tokens: TokenConfig
 ) -> Agent:
     """The agent of the Gym suites: any state encoder, tanh head."""
-    tokenizer = TrajectoryTokenizer(encoder, action_dim, d_model, max_timesteps, return_scale, dropout)
-    return Agent(tokenizer, backbone, TanhHead(d_model, action_dim))
+    return Agent(TrajectoryTokenizer(encoder, action_dim, d_model, tokens), backbone, TanhHead(d_model, action_dim))
+
+
+def discrete_agent(
+    backbone: Backbone, encoder: nn.Module, n_actions: int, d_model: int, tokens: TokenConfig, temperature: float = 1.0
+) -> Agent:
+    """The agent of the Atari suite: any state encoder, categorical head."""
+    return Agent(
+        TrajectoryTokenizer(encoder, n_actions, d_model, tokens, numbered=True),
+        backbone,
+        CategoricalHead(d_model, n_actions, temperature),
+    )

@@ -1,7 +1,7 @@
 """State encoders: an observation to one vector of the model's width.
 
-An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``; a pixel encoder takes the
-place of ``VectorEncoder`` without a change elsewhere, and runs once a step, never once a token.
+An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``, with its weights initialised.
+It runs once a step, never once a token.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class VectorEncoder(nn.Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
         self.project = nn.Linear(mean.numel(), d_model)
+        nn.init.normal_(self.project.weight, std=0.02)
+        nn.init.zeros_(self.project.bias)
 
     def forward(self, states: Tensor) -> Tensor:  # (..., observation) -> (..., d_model)
         projected: Tensor = self.project((states - self.mean) / self.std)
@@ -39,3 +41,45 @@ class VectorEncoder(nn.Module):
 def vector_encoder(observation: int, d_model: int) -> VectorEncoder:
     """An encoder with neutral statistics: for timing, for tests and to load weights into."""
     return VectorEncoder(torch.zeros(observation), torch.ones(observation), d_model)
+
+
+# (channels, kernel, stride) of each convolution.
+CONVOLUTIONS = {
+    "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),  # Mnih et al. 2015; the Decision Transformer's on Atari
+    "light": ((16, 4, 2), (32, 4, 2)),  # Mnih et al. 2013 (arXiv:1312.5602) at half the resolution
+}
+HALVED = ("light",)  # kinds that see the maximum of each 2x2 pixels: a ball of one pixel stays as bright
+
+
+class PixelEncoder(nn.Module):
+    """Stacked frames to a vector: convolutions with ReLU, then one linear layer.
+
+    Args:
+        kind: a key of ``CONVOLUTIONS``.
+        state_shape: (stack, height, width) of a state, uint8.
+        d_model: width of the output.
+    """
+
+    def __init__(self, kind: str, state_shape: tuple[int, ...], d_model: int) -> None:
+        super().__init__()
+        self.halved = kind in HALVED
+        channels, height, width = state_shape
+        if self.halved:
+            height, width = height // 2, width // 2
+        layers: list[nn.Module] = []
+        for out, kernel, stride in CONVOLUTIONS[kind]:
+            layers += [nn.Conv2d(channels, out, kernel, stride), nn.ReLU()]
+            channels, height, width = out, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        self.convolutions = nn.Sequential(*layers)
+        self.project = nn.Linear(channels * height * width, d_model)
+
+    def forward(self, states: Tensor) -> Tensor:  # (..., stack, height, width) uint8 -> (..., d_model)
+        lead = states.shape[:-3]
+        pixels = states.reshape(-1, *states.shape[-3:])  # one batch of images, whatever the leading axes
+        if self.halved:  # while they are bytes
+            pixels = torch.maximum(pixels[..., ::2, :], pixels[..., 1::2, :])
+            pixels = torch.maximum(pixels[..., ::2], pixels[..., 1::2])
+        # With the channels last, convolutions keep a third less for the backward.
+        pixels = pixels.to(torch.float32, copy=True, memory_format=torch.channels_last).div_(255)
+        features: Tensor = self.project(self.convolutions(pixels).flatten(1))
+        return features.view(*lead, -1)

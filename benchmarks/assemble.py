@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from backbench.agents.agent import Agent, continuous_agent
-from backbench.agents.encoders import VectorEncoder
-from backbench.agents.tokenizer import TOKENS_PER_STEP
+from backbench.agents.agent import Agent, continuous_agent, discrete_agent
+from backbench.agents.encoders import PixelEncoder, VectorEncoder
+from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
 from backbench.backbones.build import build
 from backbench.backbones.contract import Backbone, Spec
 from backbench.benchmarks.config import Cell
@@ -26,15 +26,28 @@ def make_backbone(cell: Cell) -> Backbone:
 
 
 def make_agent(cell: Cell, data: Trajectories) -> Agent:
-    """The cell's agent with fresh weights drawn from the cell's seed; states standardised by ``data``."""
+    """The cell's agent with fresh weights drawn from the cell's seed; state vectors are standardised by ``data``."""
     torch.manual_seed(cell.seed)
+    model = cell.model
+    tokens = TokenConfig(
+        # Timesteps of a whole game would be a table larger than the model; the originals have so many rows in Atari as
+        # the longest episode of the data is long.
+        max_timesteps=int(data.lengths.max()) if cell.task.pixels else cell.task.max_steps,
+        return_scale=cell.task.return_scale,
+        dropout=model.dropout,
+        timestep=model.timestep,
+        embedding=model.embedding,
+        context=model.context,
+    )
+    backbone = make_backbone(cell)
+    if data.n_actions is not None:
+        encoder = PixelEncoder(model.encoder, data.state_shape, model.d_model)
+        return discrete_agent(backbone, encoder, data.n_actions, model.d_model, tokens, cell.eval.temperature)
     mean, std = data.state_statistics()
     return continuous_agent(
-        backbone=make_backbone(cell),
-        encoder=VectorEncoder(torch.from_numpy(mean), torch.from_numpy(std), cell.model.d_model),
-        action_dim=data.actions.shape[1],
-        d_model=cell.model.d_model,
-        max_timesteps=cell.task.max_steps,
-        return_scale=cell.task.return_scale,
-        dropout=cell.model.dropout,
+        backbone,
+        VectorEncoder(torch.from_numpy(mean), torch.from_numpy(std), model.d_model),
+        data.actions.shape[1],
+        model.d_model,
+        tokens,
     )

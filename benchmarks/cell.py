@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from backbench.agents.agent import Agent
-from backbench.agents.heads import TanhHead
+from backbench.agents.heads import CategoricalHead, TanhHead
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.errors import UserError
 from backbench.backbones.kernels import forget_ran, ran
@@ -22,6 +23,7 @@ from backbench.benchmarks import checkpoint, measure, provenance
 from backbench.benchmarks.assemble import make_agent
 from backbench.benchmarks.config import Cell
 from backbench.benchmarks.data import sources
+from backbench.benchmarks.data.frames import Frames
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.evaluate import Interrupted, TargetResult, evaluate
@@ -73,14 +75,14 @@ def run(
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = sources.load(cell.task)
-    parts: dict[str, Any] = {"key": cell.key, "identity": _identity(cell, data), "protocol": _protocol(cell)}
+    parts: dict[str, Any] = {"key": cell.key, "identity": _identity(cell, data), "protocol": _protocol(cell, data)}
     provenance_ = _provenance(cell, where, started, command)
     folder = cell.checkpoint_folder(results)
     forget_ran()
     try:
         with checkpoint.claimed(folder):
             agent, progress, final = _play_out(cell, data, where, folder, report, should_stop)
-        cost = _cost(cell, agent, progress, torch.from_numpy(data.states[:1]).to(where))
+        cost = _cost(cell, agent, progress, _a_state(data).to(where))
         cost |= {"cpu_seconds": time.process_time() - cpu_began, "wall_seconds": time.perf_counter() - began}
         record = schema.Record(
             status="done",
@@ -129,9 +131,11 @@ def _play_out(
         return evaluate(
             agent, cell.task.env_id, targets, cell.eval.episodes, cell.eval.acting, cell.model.context,
             cell.max_steps, cell.eval.seed, device, should_stop,
+            atari=cell.atari, clip_rewards=cell.task.rewards == "clipped",
         )  # fmt: skip
 
-    sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, device)
+    clipped = cell.task.rewards != "raw"
+    sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, device, clipped)
     progress = train(cell, agent, sampler, device, folder, lambda: score(cell.targets[:1])[0], report, should_stop)
     report({"kind": "evaluating", "step": progress.step})
     began = time.perf_counter()
@@ -155,6 +159,19 @@ def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> 
     }
 
 
+def _shape(cell: Cell) -> dict[str, Any]:
+    """What shapes the agent beside the backbone."""
+    shape: dict[str, Any] = {"timestep": cell.model.timestep, "embedding": cell.model.embedding}
+    return {**shape, "encoder": cell.model.encoder} if cell.task.pixels else shape
+
+
+def _a_state(data: Trajectories) -> torch.Tensor:
+    """(1, *observation): any plausible state to time a decision on."""
+    if isinstance(data.states, Frames):
+        return torch.from_numpy(data.states.windows([0], [0], [1], 1))
+    return torch.from_numpy(data.states[:1])
+
+
 def _normalised(cell: Cell, raw: float) -> float:
     return normalise(cell.task.normaliser, cell.task.name, raw)
 
@@ -176,6 +193,7 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
             dropout=cell.model.dropout,
             context=cell.model.context,
             tokens_per_step=TOKENS_PER_STEP,
+            extra=_shape(cell),
         ),
         suite=cell.task.suite,
         task=cell.task.name,
@@ -191,6 +209,7 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
             return_min=summary["return_min"],
             return_max=summary["return_max"],
             normalised_mean=_normalised(cell, summary["return_mean"]),
+            rewards="clipped" if data.rewards_clipped else "raw",
         ),
         preset=cell.preset,
         seed=cell.seed,
@@ -198,13 +217,16 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
     )
 
 
-def _protocol(cell: Cell) -> schema.Protocol:
+def _protocol(cell: Cell, data: Trajectories) -> schema.Protocol:
+    head = TanhHead if data.n_actions is None else CategoricalHead
     return schema.Protocol(
         context=cell.model.context,
         targets=cell.targets,
         episodes=cell.eval.episodes,
         acting=cell.eval.acting,  # type: ignore[arg-type]  # EvalConfig has checked it
-        sampling=TanhHead.sampling,  # the head of every task so far
+        sampling=head.sampling_at(cell.eval.temperature),
+        returns_to_go=cell.task.rewards,  # type: ignore[arg-type]  # DataConfig has checked it
+        environment={} if cell.atari is None else dataclasses.asdict(cell.atari),
         max_steps=cell.max_steps,
         eval_seed=cell.eval.seed,
         normaliser=cell.task.normaliser,

@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Make data sets and look at them.", no_args_is_help=True)
+data_app = typer.Typer(help="Make or bring data sets, and look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
@@ -43,7 +43,9 @@ def run(
     preset: Annotated[str, typer.Option(help="smoke (seconds), quick (minutes), paper (as published).")] = "quick",
     task: Annotated[str, typer.Option(help="Only these tasks of the suite, comma-separated.")] = "",
     seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
-    data: Annotated[str, typer.Option(help="Data source instead of the preset's: embedded, d4rl.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Data source instead of the preset's: embedded, d4rl, dqn-replay, minari.")
+    ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side; 0: one a core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Results = Path("results"),
@@ -223,6 +225,26 @@ def speed(
 
 
 @app.command()
+def watch(
+    record: Annotated[str, typer.Argument(help="Path of a record, or a part of its key that no other one has.")],
+    results: Annotated[Path, typer.Option(help="Folder of records and checkpoints.")] = Path("results"),
+    episode: Annotated[int, typer.Option(help="Number of the evaluation's episode, from 0.")] = 0,
+    target: Annotated[
+        float | None, typer.Option(help="One of the record's target returns; default: the first.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("watch"),
+    frames: Annotated[int, typer.Option(min=1, help="Pictures of the strip.")] = 12,
+    video: Annotated[bool, typer.Option(help="Make a video as well.")] = True,
+    max_steps: Annotated[int, typer.Option(min=0, help="Play no further; 0: the whole episode.")] = 0,
+) -> None:
+    """Play an episode of a record's evaluation again, to the bit, and make pictures of it: a strip and a video."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the record's own number comes later
+    from backbench.benchmarks.watch import watch as play
+
+    print("\n".join(play(record, results, episode, target, out, frames, video, max_steps)))
+
+
+@app.command()
 def ui(
     out: Results = Path("results"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
@@ -262,7 +284,9 @@ def data_list() -> None:
 
 @data_app.command("make")
 def data_make(
-    names: Annotated[list[str] | None, typer.Argument(help="Data sets or tasks; default: all nine.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Data sets, tasks or suites; default: those of d4rl.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Make it anew where it is there.")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="Side by side; 0: one a core.")] = 0,
 ) -> None:
@@ -273,16 +297,48 @@ def data_make(
     from backbench.benchmarks.data import embedded, sources, store
     from backbench.benchmarks.datashow import show
 
-    wanted = [embedded.parse(name) for name in dict.fromkeys(_data_id(n) for n in names or embedded.names())]
+    ids = dict.fromkeys(id_ for name in names or ["d4rl"] for id_ in _data_ids(name))
+    wanted = [embedded.parse(name) for name in ids]
     due = [name.id for name in wanted if force or not store.exists(name.id)]
     if due:
         sources.make_all(due, jobs or provenance.cores(), console.progress_of(due, Console(), "made"))
     show([name.id for name in wanted], Console(), histogram=False)
 
 
+@data_app.command("pull")
+def data_pull(
+    source: Annotated[str, typer.Argument(help="dqn-replay, or minari for a set that Minari has downloaded.")],
+    games: Annotated[
+        list[str] | None, typer.Argument(help="breakout, qbert, pong, seaquest; default: all four.")
+    ] = None,
+    from_: Annotated[str, typer.Option("--from", help="Folder or address of the DQN-replay logs.")] = "",
+    transitions: Annotated[int, typer.Option(help="Transitions to take of the logs, at least.")] = 500_000,
+    seed: Annotated[int, typer.Option(help="Of the choice of episodes.")] = 0,
+    run: Annotated[int, typer.Option(help="Which of the five agents' logs.")] = 1,
+    trajectories_per_buffer: Annotated[int, typer.Option(help="Episodes that are taken at a time.")] = 10,
+    buffers: Annotated[int, typer.Option(help="Take them from so many of the last buffers.")] = 50,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the fetched files of frames in the store's cache.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Bring it anew where it is there.")] = False,
+) -> None:
+    """Bring published pixel data into the store: DQN-replay logs (--from a copy), or Minari's Atari sets."""
+    from backbench.benchmarks.data import pull, sources
+    from backbench.benchmarks.data.dqn_select import Choice
+
+    choice = Choice(transitions, seed, run, trajectories_per_buffer, buffers)
+    with sources.leaving_on_sigterm():
+        for name in pull.pull(
+            source, games or [], choice, from_, keep, force, lambda line: print(line, file=sys.stderr, flush=True)
+        ):
+            print(pull.summary(name), flush=True)
+
+
 @data_app.command("show")
 def data_show(
-    names: Annotated[list[str] | None, typer.Argument(help="Data sets in the store, or tasks; default: all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Data sets in the store, tasks or suites; default: all.")
+    ] = None,
 ) -> None:
     """Counts, returns and their spread, normalised return and hash, of any data set in the Minari store."""
     from rich.console import Console
@@ -291,20 +347,22 @@ def data_show(
     from backbench.benchmarks.data import store
     from backbench.benchmarks.datashow import show
 
-    chosen = [_data_id(name) for name in names] if names else store.names()
+    chosen = [id_ for name in names for id_ in _data_ids(name)] if names else store.names()
     if not chosen:
         raise UserError(f"the store {store.root()} is empty; fill it: bench data make")
     show(chosen, Console(), histogram=bool(names))
 
 
-def _data_id(name: str) -> str:
-    """A task's name stands for its embedded data set."""
+def _data_ids(name: str) -> list[str]:
+    """A task's name stands for its embedded data set, a suite's for those of all its tasks."""
     from backbench.benchmarks import tasks
 
+    if name in tasks.suites():
+        return [tasks.resolve(name, task, "embedded").data_id for task in tasks.names(name)]
     for suite in tasks.suites():
         if name in tasks.names(suite):
-            return tasks.resolve(suite, name, "embedded").data_id
-    return name
+            return [tasks.resolve(suite, name, "embedded").data_id]
+    return [name]
 
 
 def _split(text: str) -> tuple[str, ...]:

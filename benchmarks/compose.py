@@ -5,21 +5,42 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from backbench.backbones import BACKBONES
 from backbench.backbones.errors import UserError, suggest
 from backbench.backbones.options import make_options
 from backbench.benchmarks import tasks
+from backbench.benchmarks.atari.protocol import AtariProtocol
 from backbench.benchmarks.config import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
 
-GROUPS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig}
+GROUPS: dict[str, type] = {
+    "model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "atari": AtariProtocol
+}  # fmt: skip
 FLAGS = {"backbone": "--backbone", "suite": "--suite", "preset": "--preset", "seed": "--seeds", "task": "--task"}
+
+
+PRESETS = tasks.FOLDER.parent / "preset"
 
 
 def presets() -> list[str]:
     """Names of the presets there are."""
-    return sorted(p.stem for p in (tasks.FOLDER.parent / "preset").glob("*.yaml"))
+    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
+
+
+def _preset_file(preset: str, suite: str) -> str:
+    """A suite may have settings of its own for a preset, in a folder of its name."""
+    return f"{suite}/{preset}" if (PRESETS / suite / f"{preset}.yaml").is_file() else preset
+
+
+@cache
+def _special(preset_file: str) -> dict[str, dict[str, list[str]]]:
+    """What a preset sets for some ``tasks`` or ``backbones`` only: overrides that the user's come after."""
+    import yaml
+
+    special = yaml.safe_load((PRESETS / f"{preset_file}.yaml").read_text()).get("special", {})
+    return {kind: dict(special.get(kind, {})) for kind in ("tasks", "backbones")}
 
 
 def cells(
@@ -51,18 +72,28 @@ def cells(
         if name not in tasks.names(suite):
             raise UserError(f"unknown task '{name}' of suite '{suite}'{suggest(name, tasks.names(suite))}")
     made = []
+    file = _preset_file(preset, suite)
+    special = _special(file)
     for backbone in backbones:
         cls = BACKBONES.get(backbone)
-        for variant in _variants(overrides):
-            content = _compose(preset, backbone, make_options(cls), variant)
+        composed: dict[Any, dict[str, Any]] = {}
+        for variant, name in itertools.product(_variants(overrides), chosen):
+            own = (*special["backbones"].get(backbone, ()), *special["tasks"].get(name, ()))
+            if (variant, own) not in composed:
+                composed[variant, own] = _compose(file, backbone, make_options(cls), own, variant)
+            content = composed[variant, own]
             if source:
                 content["data"]["source"] = source
-            parts = {name: group(**_tuples(content[name])) for name, group in GROUPS.items()}
+            parts: dict[str, Any] = {group: cls_(**_tuples(content[group])) for group, cls_ in GROUPS.items()}
             options = jsonable(dataclasses.asdict(make_options(cls, content["backbone"])))
-            for name, seed in itertools.product(chosen, seeds):
-                task = tasks.resolve(suite, name, parts["data"].source)
-                task = _sized(task, parts["data"])
-                made.append(Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts))
+            task = tasks.resolve(suite, name, parts["data"].source, parts["data"].rewards.replace("auto", ""))
+            task = _sized(task, parts["data"])
+            if not task.pixels:
+                parts["atari"] = None
+            made += [
+                Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts)
+                for seed in seeds
+            ]
     if len({cell.key for cell in made}) != len(made):
         raise UserError("the same cell was asked for twice: look for a repeated backbone, seed or value")
     return made
@@ -127,7 +158,10 @@ def _variants(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
     yield from itertools.product(*choices)
 
 
-def _compose(preset: str, backbone: str, options: Any, overrides: Sequence[str]) -> dict[str, Any]:
+def _compose(
+    preset_file: str, backbone: str, options: Any, special: Sequence[str], overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The settings of a preset with the overrides of its own for this task and backbone, then the user's."""
     from hydra import compose, initialize_config_module
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
@@ -137,7 +171,7 @@ def _compose(preset: str, backbone: str, options: Any, overrides: Sequence[str])
     store.store(name="schema", node={name: _thawed(group) for name, group in GROUPS.items()})
     # A plug-in needs no YAML: its options are the schema. Their types are checked by make_options.
     store.store(group="backbone", name="chosen", node=jsonable(dataclasses.asdict(options)))
-    groups = [f"preset={preset}"]
+    groups = [f"preset={preset_file}"]
     with initialize_config_module("backbench.configs", version_base="1.3"):
         known = _leaves(OmegaConf.to_container(compose("root", overrides=groups)))
         for text in overrides:
@@ -148,7 +182,7 @@ def _compose(preset: str, backbone: str, options: Any, overrides: Sequence[str])
             if "=" not in text or text[0] in "+~":
                 raise UserError(f"override '{text}': write {key}=value")
         try:
-            content = compose("root", overrides=[*groups, *overrides])
+            content = compose("root", overrides=[*groups, *special, *overrides])
         except HydraException as error:
             cause = error.__cause__ or error
             raise UserError(f"override {' '.join(overrides)}: {_first_line(cause)}") from error
@@ -171,6 +205,8 @@ def _leaves(content: Any, prefix: str = "") -> list[str]:
     keys = []
     for key, value in content.items():
         path = f"{prefix}{key}"
+        if path == "special":
+            continue
         keys += _leaves(value, f"{path}.") if isinstance(value, dict) else [path]
     return keys
 

@@ -11,8 +11,13 @@ from typing import Any
 
 from backbench.backbones.errors import UserError
 from backbench.backbones.options import require
+from backbench.benchmarks.atari.protocol import AtariProtocol
 from backbench.benchmarks.tasks import Task
 from backbench.leaderboard.record import cell_digest, cell_key
+
+# What there is to choose from, said here as well so that settings are read without torch.
+TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window"), ("norm", "tanh"), ("light", "nature")
+REWARDS = ("auto", "raw", "clipped", "mixed")
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,20 @@ class ModelConfig:
     dropout: float = 0.1
     # K, steps of a window; a step is three tokens.
     context: int = 10
+    # step (each token gets its step's timestep) or window (the window's first timestep, and a place in the window).
+    timestep: str = "step"
+    # norm (a layer norm over each token) or tanh (of what is embedded).
+    embedding: str = "norm"
+    # Of pixels: nature (as in the papers) or light (a sixth of the multiplications).
+    encoder: str = "light"
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_layers", "context"):
             require(getattr(self, name) >= 1, f"model.{name}={getattr(self, name)}: give at least 1")
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout}: give a number in [0, 1)")
+        for name, known in (("timestep", TIMESTEPS), ("embedding", EMBEDDINGS), ("encoder", ENCODERS)):
+            value = getattr(self, name)
+            require(value in known, f"model.{name}={value}: give one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,13 @@ class DataConfig:
     source: str = "embedded"
     # Environment steps of an embedded data set, at least.
     steps: int = 50_000
+    # Scale of returns-to-go: raw; clipped (each reward to [-1, 1]); mixed (clipped in training, raw rewards come off
+    # the target when acting, as the originals do); auto is the suite's own.
+    rewards: str = "auto"
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"data.steps={self.steps}: give at least 1")
+        require(self.rewards in REWARDS, f"data.rewards={self.rewards}: give one of {', '.join(REWARDS)}")
 
 
 @dataclass(frozen=True)
@@ -105,10 +123,13 @@ class EvalConfig:
     seed: int = 1000
     # Longest episode; 0 for the task's own limit.
     max_steps: int = 0
-    # Target returns instead of the task's declared ones; the first one is the headline.
+    # Target returns instead of the task's declared ones, on the scale of data.rewards; the first one is the headline.
     targets: tuple[float, ...] = ()
+    # Numbered actions are drawn from softmax(logits / temperature); 0 takes the likeliest one.
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        require(0 <= self.temperature < math.inf, f"eval.temperature={self.temperature}: give 0 or more")
         require(self.episodes >= 1, f"eval.episodes={self.episodes}: give at least 1")
         require(self.max_steps >= 0, f"eval.max_steps={self.max_steps}: give 0 or more")
         require(self.seed >= 0, f"eval.seed={self.seed}: give 0 or more")
@@ -120,7 +141,8 @@ class EvalConfig:
 class Cell:
     """One cell of the grid, backbone x task x seed: everything that its result depends on.
 
-    ``options`` are the backbone's own, as resolved. ``variant`` names what was changed from the preset.
+    ``options`` are the backbone's own, as resolved. ``atari`` is the protocol of a task with pixels. ``variant`` names
+    what was changed from the preset.
     """
 
     backbone: str
@@ -132,10 +154,16 @@ class Cell:
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    atari: AtariProtocol | None = None
     variant: str = ""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"seed {self.seed}: give a whole number from 0 to 2**32 - 1")
+        require(
+            self.model.timestep == "step" or self.eval.acting == "window",
+            f"eval.acting={self.eval.acting} needs model.timestep=step: with {self.model.timestep} every token changes "
+            "when the window moves on, and no state can be carried",
+        )
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -145,7 +173,9 @@ class Cell:
     @property
     def max_steps(self) -> int:
         """Longest evaluated episode."""
-        return self.eval.max_steps or self.task.max_steps
+        if self.atari is None:
+            return self.eval.max_steps or self.task.max_steps
+        return min(self.atari.max_steps, self.eval.max_steps or self.atari.max_steps)
 
     def resolved(self) -> dict[str, Any]:
         """The whole cell as plain JSON values."""

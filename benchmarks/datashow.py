@@ -12,16 +12,20 @@ from rich.table import Table
 from backbench.benchmarks import tasks
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Trajectories
-from backbench.leaderboard.normalise import d4rl_score
+from backbench.leaderboard.normalise import normalise
 
 BINS = 16
 BAR = 50
 
 
-def environment_of(name: str) -> str | None:
-    """The environment that D4RL's normaliser knows a data set's returns by; None when it knows none."""
-    known = {row["environment"] for suite in tasks.suites() for row in tasks.table(suite)["tasks"].values()}
-    return next((e for e in sorted(known) if f"/{e}/" in f"/{name}/"), None)
+def _score(name: str, value: float) -> str:
+    """Under the normaliser of the task whose environment the data set's id names; a dash when there is none."""
+    for suite in tasks.suites():
+        content = tasks.table(suite)
+        for row in content["tasks"].values():
+            if f"/{row['environment']}/" in f"/{name}/":
+                return f"{normalise(content['normaliser'], row['environment'], value):.1f}"
+    return "-"
 
 
 def show(names: Sequence[str], console: Console, histogram: bool) -> None:
@@ -32,20 +36,30 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     loaded = {name: store.read(name) for name in names}
     for name, data in loaded.items():
-        s, environment = data.summary(), environment_of(name)
+        s = data.summary()
         table.add_row(
             escape(name),
             f"{s['steps']:,}",
             f"{s['episodes']:,}",
             f"{s['return_mean']:.0f} ± {s['return_std']:.0f}",
             f"{s['return_min']:.0f}…{s['return_max']:.0f}",
-            f"{d4rl_score(environment, s['return_mean']):.1f}" if environment else "-",
+            "-" if data.rewards_clipped else _score(name, s["return_mean"]),
         )
     console.print(table)
-    console.print("return: mean and standard deviation over episodes; score: D4RL normalised mean", style="dim")
+    console.print(
+        "return: mean and standard deviation over episodes; score: normalised mean, of D4RL or dt-gamer", style="dim"
+    )
     if histogram:
         for name, data in loaded.items():
             _details(name, data, console)
+
+
+def _actions(data: Trajectories) -> str:
+    if data.n_actions is None:
+        return f"actions {data.actions.shape[1:]} in [{data.actions.min():.2f}, {data.actions.max():.2f}]"
+    shares = np.bincount(data.actions, minlength=data.n_actions) / len(data.actions)
+    clipped = "; rewards clipped to [-1, 1]" if data.rewards_clipped else ""
+    return f"{data.n_actions} actions, shares {', '.join(f'{share:.0%}' for share in shares)}{clipped}"
 
 
 def _details(name: str, data: Trajectories, console: Console) -> None:
@@ -54,8 +68,7 @@ def _details(name: str, data: Trajectories, console: Console) -> None:
     console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
     for line in (
         f"lengths 5/50/95 %: {low}, {middle}, {high} steps; {1 - data.terminated.mean():.0%} reach the time limit",
-        f"states {data.states.shape[1:]}, actions {data.actions.shape[1:]} "
-        f"in [{data.actions.min():.2f}, {data.actions.max():.2f}]",
+        f"states {data.state_shape}, {_actions(data)}",
     ):
         console.print(line, markup=False, highlight=False)
     counts, edges = np.histogram(data.returns, bins=BINS, weights=data.lengths)

@@ -10,7 +10,8 @@ import torch
 
 from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
-from backbench.benchmarks.environments import make_environment
+from backbench.benchmarks.atari.protocol import AtariProtocol
+from backbench.benchmarks.environments import Environments, make_environments
 
 
 class Interrupted(Exception):
@@ -42,12 +43,26 @@ def evaluate(
     seed: int,
     device: torch.device,
     should_stop: Callable[[], bool] = lambda: False,
+    atari: AtariProtocol | None = None,
+    clip_rewards: bool = False,
+    make: Callable[[str, int, AtariProtocol | None], Environments] | None = None,
 ) -> list[TargetResult]:
     """Play ``episodes`` episodes for each target.
 
     Episode i starts from the same seed whatever its target, so that targets are compared on equal starts. Environments
     that are finished are not stepped on, and their rows leave the batch. Deterministic from ``seed``; torch's global
-    generator is left alone.
+    generator is left alone. Where actions are drawn, episode i has random numbers of its own, which do not depend on
+    when the others end.
+
+    Args:
+        agent: put into evaluation mode and back.
+        env_id, atari: the environment; its protocol where it shows pixels.
+        targets: target returns; with ``clip_rewards``, on the scale of rewards that are clipped to [-1, 1].
+        episodes, acting, context, max_steps, seed: of the protocol.
+        device: of the agent.
+        should_stop: asked before every step.
+        clip_rewards: clipped rewards come off the return-to-go. Returns are raw in any case.
+        make: makes the environments, when not ``make_environments``.
 
     Raises:
         Interrupted: ``should_stop`` answered true.
@@ -57,37 +72,33 @@ def evaluate(
     agent.eval()
     starts = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     goals = [t for t in targets for _ in range(episodes)]
-    envs = [make_environment(env_id) for _ in goals]
+    draws = [np.random.default_rng([seed, number % episodes]) for number in range(len(goals))]
     returns, lengths = np.zeros(len(goals)), np.zeros(len(goals), dtype=int)
+    envs = (make or make_environments)(env_id, len(goals), atari)
     try:
-        states = [env.reset(seed=starts[i % episodes])[0] for i, env in enumerate(envs)]
+        states = envs.reset([starts[number % episodes] for number in range(len(goals))])
         actor = make_actor(agent, acting, torch.tensor(goals, device=device), context)
         running = list(range(len(goals)))
         for _ in range(max_steps):
             if should_stop():
                 raise Interrupted
-            batch = torch.as_tensor(np.stack(states), dtype=torch.float32).to(device)
-            actions = actor.act(batch).float().cpu().numpy()
-            if not np.isfinite(actions).all():  # a simulator would take them, and start over
-                raise FloatingPointError("the agent's actions are not finite")
-            going, rewards, states = [], [], []
-            for row, (number, action) in enumerate(zip(running, actions, strict=True)):
-                state, reward, terminated, _, _ = envs[number].step(action)
-                returns[number] += float(reward)
-                lengths[number] += 1
-                rewards.append(float(reward))
-                if not terminated:
-                    going.append(row)
-                    states.append(state)
-            actor.update(torch.tensor(rewards, dtype=torch.float32, device=device))
-            if not going:
+            batch = torch.as_tensor(states, dtype=torch.uint8 if states.dtype == np.uint8 else torch.float32)
+            uniforms = torch.tensor([draws[n].random() for n in running]) if agent.head.draws else None
+            chosen = actor.act(batch.to(device), uniforms)
+            actions = (chosen.float() if chosen.is_floating_point() else chosen).cpu().numpy()
+            states, rewards, ended = envs.step(running, actions)
+            returns[running] += rewards
+            lengths[running] += 1
+            earned = np.clip(rewards, -1.0, 1.0) if clip_rewards else rewards
+            actor.update(torch.tensor(earned, dtype=torch.float32, device=device))
+            if ended.all():
                 break
-            if len(going) < len(running):
+            if ended.any():
+                going = np.flatnonzero(~ended)
                 actor.keep(torch.tensor(going, device=device))
-                running = [running[row] for row in going]
+                states, running = states[going], [running[row] for row in going]
     finally:
-        for env in envs:
-            env.close()
+        envs.close()
         agent.train(was_training)
     return [
         TargetResult(

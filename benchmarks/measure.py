@@ -33,10 +33,11 @@ def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tens
     agent.eval()
     actor = make_actor(agent, acting, torch.zeros(len(states), device=states.device), context)
     rewards = torch.zeros(len(states), device=states.device)
+    uniforms = torch.full((len(states),), 0.5) if agent.head.draws else None
     times = []
     for i in range(context + decisions):
         begun = time.perf_counter()
-        actor.act(states)
+        actor.act(states, uniforms)
         if states.is_cuda:
             torch.cuda.synchronize(states.device)
         if i >= context:

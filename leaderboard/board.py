@@ -31,7 +31,9 @@ class Score:
     values: tuple[float, ...]
     """Score of each seed, in points."""
     data_ratio: float | None
-    """``value`` over the data set's own mean score; None where that mean is not positive."""
+    """``value`` over the data set's own mean score; None where that mean is not positive, or not known."""
+    raw: float
+    """Mean return over seeds, raw."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class Section:
     """Whether the suite is known, so that aggregates have a meaning."""
     task_settings: Mapping[str, TaskSetting]
     data: Mapping[str, float]
-    """Task -> mean normalised return of the data set: what copying it on average would score."""
+    """Task -> mean normalised return of the data set: what copying it on average would score. Without the tasks whose
+    data hold clipped rewards only."""
     data_mean: float | None
     """Mean of ``data`` over the suite; None when a task is missing."""
     data_iqm: float | None
@@ -124,7 +127,7 @@ def _section(group: Group, suite: tuple[str, ...] | None, apart: list[str], apar
     data = {
         record.identity.task: record.identity.data.normalised_mean
         for record in group.records
-        if record.identity.data is not None
+        if record.identity.data is not None and record.identity.data.rewards == "raw"
     }
     notes: list[str] = []
     rows = [_row(labels[row], found, suite, data, notes) for row, found in by_row.items()]
@@ -223,6 +226,7 @@ def _score(seeds: Mapping[int, Record], data_mean: float | None) -> Score:
         seeds=tuple(order),
         values=tuple(values),
         data_ratio=value / data_mean if data_mean is not None and data_mean > 0 else None,
+        raw=float(np.mean([record.headline.raw_mean for record in seeds.values() if record.headline])),
     )
 
 

@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from backbench.leaderboard.board import Board, Row, Score, Section
-from backbench.leaderboard.normalise import CITATIONS
+from backbench.leaderboard.normalise import CITATIONS, normalise
 from backbench.leaderboard.statistics import COVERAGE, Estimate, Interval
+from backbench.leaderboard.suites import ALSO
 
 NOTHING = "—"
+SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4RL"}
 _BOX = box.SIMPLE
 
 
@@ -94,6 +96,7 @@ def _table(section: Section, number: int) -> TextTable:
                 (Cell("IQM"), Cell(_points(section.data_iqm)), *(_estimate(row.iqm) for row in rows)),
             )
         )
+    blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
     costs = [
         ("seeds", [_seeds(row) for row in rows]),
         ("parameters", [_count(row.parameters) for row in rows]),
@@ -112,6 +115,24 @@ def _table(section: Section, number: int) -> TextTable:
     )
 
 
+def _other_scale(section: Section, normaliser: str) -> tuple[tuple[Cell, ...], ...]:
+    """The same scores on another scale; where it is a normalised one, their mean too."""
+    short = SHORT[normaliser]
+    tasks = [task for task in section.tasks if task in section.task_settings]
+    scores = [
+        {task: normalise(normaliser, task, row.scores[task].raw) for task in tasks if task in row.scores}
+        for row in section.rows
+    ]
+    lines = [(Cell(f"{task}, {short}"), Cell(""), *(Cell(_points(one.get(task))) for one in scores)) for task in tasks]
+    if section.complete and normaliser != "none":
+        means = [
+            sum(one.values()) / len(one) if row.mean is not None else None
+            for row, one in zip(section.rows, scores, strict=True)
+        ]
+        lines.append((Cell(f"mean, {short}"), Cell(""), *(Cell(_points(value)) for value in means)))
+    return tuple(lines)
+
+
 def _notes(section: Section) -> list[str]:
     setting, settings = section.setting, section.task_settings
     notes = []
@@ -121,6 +142,9 @@ def _notes(section: Section) -> list[str]:
         f"Score: {CITATIONS[setting.normaliser]}; last checkpoint, first target return; mean over seeds. "
         "× is the score over the data set's own mean return (column data), normalised likewise."
     )
+    also = [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
+    if also:
+        notes.append("Also: " + "; ".join(f"{SHORT[name]}: {CITATIONS[name]}" for name in also) + ".")
     notes.append(
         f"Protocol: {setting.acting} acting, {setting.sampling}, {setting.episodes} episodes per target, evaluation "
         f"seed {setting.eval_seed}; K {_per_task(section, [str(one.context) for one in settings.values()])}; first "

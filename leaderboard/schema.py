@@ -75,6 +75,8 @@ class DataSummary(Part):
     """Largest return of an episode, raw."""
     normalised_mean: float
     """``return_mean`` under the protocol's normaliser, in its points."""
+    rewards: Literal["raw", "clipped"] = "raw"
+    """``clipped``: the data hold each reward clipped to [-1, 1], and returns here are of those, not of the game."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -117,19 +119,23 @@ class Protocol(Part):
     context: Positive
     """K when acting, in environment steps."""
     targets: Annotated[tuple[float, ...], Field(min_length=1)]
-    """Target returns, raw, declared before the run; the first one is the headline's."""
+    """Target returns, declared before the run, on the scale of ``returns_to_go``; the first one is the headline's."""
+    returns_to_go: Literal["raw", "clipped", "mixed"] = "raw"
+    """Rewards that returns-to-go are sums of: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only."""
     episodes: Positive
     """Episodes per target."""
     acting: Literal["window", "recurrent"]
     """``window`` recomputes over the last K steps, ``recurrent`` carries a state."""
     sampling: Name
-    """How an action is taken from the head: ``greedy``, ``sample``, ..."""
+    """How an action is taken from the head: ``deterministic``, ``greedy``, ``sampled at T=1``."""
     max_steps: Positive
     """Longest episode, in environment steps."""
     eval_seed: Count
     """Seed of the evaluation environments; apart from the training seed."""
     normaliser: str
     """Name of the score's scale, a key of ``backbench.leaderboard.normalise.CITATIONS``."""
+    environment: Mapping = {}
+    """Conventions of the environment beyond its id, such as action repeat and no-ops of a game; empty when none."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -144,7 +150,7 @@ class TargetScore(Part):
     """Every episode that was played for one target return."""
 
     target: float
-    """Target return that the agent was conditioned on, raw."""
+    """Target return that the agent was conditioned on, on the scale of the protocol's ``returns_to_go``."""
     returns: Annotated[tuple[float, ...], Field(min_length=1)]
     """Undiscounted return of each episode, raw, in the order of their seeds."""
     lengths: tuple[Positive, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -47,6 +48,9 @@ class TaskSetting:
     targets: tuple[float, ...]
     max_steps: int
     environment: str
+    returns_to_go: str
+    conventions: str
+    """Of the environment, beyond its id, as JSON."""
     data_sha256: str | None
     """None in a failed record that never saw its data; it stands for any data."""
 
@@ -58,6 +62,8 @@ class TaskSetting:
             targets=protocol.targets,
             max_steps=protocol.max_steps,
             environment=record.identity.environment,
+            returns_to_go=protocol.returns_to_go,
+            conventions=json.dumps(protocol.environment, sort_keys=True),
             data_sha256=None if data is None else data.sha256,
         )
 

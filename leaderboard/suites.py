@@ -8,6 +8,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         for environment in ("halfcheetah", "hopper", "walker2d")
         for quality in ("medium", "medium-replay", "medium-expert")
     ),
+    "atari": ("breakout", "qbert", "pong", "seaquest"),
 }
 
 
@@ -17,3 +18,7 @@ def suite_tasks(suite: str) -> tuple[str, ...]:
         return SUITES[suite]
     except KeyError:
         raise KeyError(f"no suite {suite!r}; there is: {', '.join(SUITES)}") from None
+
+
+# Further scales, beside the one of the protocol, that a suite's scores are customarily given on.
+ALSO: dict[str, tuple[str, ...]] = {"atari": ("none", "atari-human")}

@@ -1,7 +1,8 @@
-"""Source ``embedded``: all nine Gym data sets, played anew by the behaviour policies in the package. No network.
+"""Source ``embedded``: data sets that are played anew by the behaviour policies in the package. No network.
 
-The shape of each set follows D4RL (arXiv:2004.07219): *medium* is one policy at about a third of the expert's score;
-*medium-replay* a mixture over snapshots of training; *medium-expert* half medium, half expert, by steps.
+Here are the nine Gym sets; ``embedded_atari`` has the games'. The shape of each Gym set follows D4RL
+(arXiv:2004.07219): *medium* is one policy at about a third of the expert's score; *medium-replay* a mixture over
+snapshots of training; *medium-expert* half medium, half expert, by steps.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from backbench.backbones.errors import suggest
+from backbench.benchmarks.atari.protocol import GAMES
 from backbench.benchmarks.data import policies, store
 from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
 from backbench.benchmarks.environments import make_environment
@@ -28,11 +30,12 @@ MIXTURES = {
 }
 PATTERN = re.compile(rf"{NAMESPACE}/(?P<env>\w+)/(?P<mixture>[a-z-]+?)(-(?P<steps>\d+))?-v{VERSION}")
 SEEDS = {"halfcheetah": 1, "hopper": 2, "walker2d": 3}
+KINDS = {env: tuple(MIXTURES) for env in SEEDS} | dict.fromkeys(GAMES, ("replay",))
 
 
 def names() -> list[str]:
     """The ids of the data sets that ``make`` can make."""
-    return [f"{NAMESPACE}/{env}/{mixture}-v{VERSION}" for env in SEEDS for mixture in MIXTURES]
+    return [f"{NAMESPACE}/{env}/{mixture}-v{VERSION}" for env, kinds in KINDS.items() for mixture in kinds]
 
 
 def play(
@@ -105,7 +108,7 @@ class Name:
 def parse(name: str) -> Name:
     """Raises ``DataError`` for what cannot be made."""
     found = PATTERN.fullmatch(name)
-    if not found or found["env"] not in SEEDS or found["mixture"] not in MIXTURES:
+    if not found or found["mixture"] not in KINDS.get(found["env"], ()):
         raise DataError(f"data set '{name}' cannot be made{suggest(name, names())}")
     return Name(name, found["env"], found["mixture"], int(found["steps"] or STEPS))
 
@@ -117,6 +120,10 @@ def make(name: str) -> Trajectories:
     """
     wanted = parse(name)
     env, steps = wanted.environment, wanted.steps
+    if env in GAMES:
+        from backbench.benchmarks.data import embedded_atari  # needs the emulator, which the Gym sets do without
+
+        return embedded_atari.make(name, env, steps)
     card = policies.manifest()[env]
     episodes = []
     mixture = MIXTURES[wanted.mixture]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from backbench.benchmarks.data import embedded, store
+from backbench.benchmarks.data import embedded, pull, store
 from backbench.benchmarks.data.trajectories import DataError, Trajectories
 from backbench.benchmarks.tasks import Task
 
@@ -53,7 +53,8 @@ def _in_worker() -> None:
 
 
 @contextmanager
-def _leaving_on_sigterm() -> Iterator[None]:
+def leaving_on_sigterm() -> Iterator[None]:
+    """In this block SIGTERM leaves through ``finally``, as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -70,7 +71,7 @@ def make_all(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> 
     store.clear_leftovers()
     with (
         one_thread(),
-        _leaving_on_sigterm(),
+        leaving_on_sigterm(),
         multiprocessing.get_context("spawn").Pool(workers, initializer=_in_worker) as pool,
     ):
         pending = {name: pool.apply_async(_make_quietly, (name,)) for name in names}
@@ -89,6 +90,12 @@ def to_make(wanted: Iterable[tuple[str, Task]]) -> list[str]:
     """
     missing = [(source, task.data_id) for source, task in wanted if not store.exists(task.data_id)]
     for source, name in missing:
+        if source in pull.SOURCES:
+            game = name.split("/")[-2]  # <source>/<game>/<kind>-v0
+            raise DataError(
+                f"data source '{source}': {name!r} is not in the store {store.root()}; "
+                f"get it: bench data pull {source} {game}"
+            )
         if source != "embedded":
             raise DataError(
                 f"data source '{source}': {name!r} is not in the store {store.root()}, and this version cannot fetch "

@@ -88,6 +88,36 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
                 truncations=never if e.terminated else ended,
             )
         )
+    with staged(name) as staging, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # optional fields (author, reference scores) that do not apply
+        minari.create_dataset_from_buffers(
+            name,
+            buffers,
+            env=env_id,
+            algorithm_name=origin.get("algorithm"),
+            author="Backbench",
+            description=origin.get("description"),
+            jpeg_encoding=False,
+        )
+        write_sidecar(staging / name, trajectories, origin)
+    return trajectories
+
+
+def write_sidecar(
+    folder: Path, trajectories: Trajectories, origin: dict[str, Any], more: dict[str, Any] | None = None
+) -> None:
+    """Note hash, counts and origin beside a data set that is being written."""
+    content = {"digest": trajectories.digest, **trajectories.summary(), "origin": origin, **(more or {})}
+    (folder / SIDECAR).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def staged(name: str) -> Iterator[Path]:
+    """A store of its own for Minari to write ``name`` into; moved into place when the block ends, else dropped.
+
+    Raises:
+        DataError: for an ``OSError``, such as a full disk; names the store.
+    """
     final = path_of(name)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -97,25 +127,13 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
             f"cannot write to the data store {root()}: {error.strerror}; set MINARI_DATASETS_PATH"
         ) from error
     try:
-        with _store_at(staging), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # optional fields (author, reference scores) that do not apply
-            minari.create_dataset_from_buffers(
-                name,
-                buffers,
-                env=env_id,
-                algorithm_name=origin.get("algorithm"),
-                author="Backbench",
-                description=origin.get("description"),
-                jpeg_encoding=False,
-            )
-        sidecar = {"digest": trajectories.digest, **trajectories.summary(), "origin": origin}
-        (staging / name / SIDECAR).write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
+        with _store_at(staging):
+            yield staging
         _swap(staging / name, final, staging / "replaced")
     except OSError as error:
         raise DataError(f"cannot write data set {name!r} to {root()}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return trajectories
 
 
 def _swap(new: Path, final: Path, aside: Path) -> None:
@@ -132,10 +150,11 @@ def _swap(new: Path, final: Path, aside: Path) -> None:
 
 
 def clear_leftovers(older_than: float = 3600.0) -> None:
-    """Remove what a killed process left half-made, once it is ``older_than`` seconds old."""
+    """Remove what a killed process left half-made, once nothing in it has changed for ``older_than`` seconds."""
     for staging in root().glob(".making-*"):
         with suppress(OSError):
-            if time.time() - staging.stat().st_mtime > older_than:
+            touched = max(p.stat().st_mtime for p in (staging, *staging.rglob("*")))
+            if time.time() - touched > older_than:
                 shutil.rmtree(staging)
 
 
@@ -147,7 +166,7 @@ def sidecar(name: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
-        raise DataError(f"data set {name!r}: {path} is not valid JSON; {_remedy(name)}") from error
+        raise DataError(f"data set {name!r}: {path} is not valid JSON; {remedy(name)}") from error
     return content
 
 
@@ -159,9 +178,13 @@ def read(name: str) -> Trajectories:
     """
     import minari
 
+    from backbench.benchmarks.data import framestore
+
     if not exists(name):
-        raise DataError(f"data set {name!r} is not in the store {root()}; {_remedy(name)}")
+        raise DataError(f"data set {name!r} is not in the store {root()}; {remedy(name)}")
     noted = sidecar(name)
+    if "frames" in noted:
+        return framestore.read(name, noted)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -180,7 +203,7 @@ def read(name: str) -> Trajectories:
         raise
     except Exception as error:  # h5py and Minari raise many kinds for a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"data set {name!r} in {path_of(name)} cannot be read ({reason}); {_remedy(name)}") from error
+        raise DataError(f"data set {name!r} in {path_of(name)} cannot be read ({reason}); {remedy(name)}") from error
     try:
         trajectories = Trajectories.from_episodes(episodes, name)
         if len(trajectories.rewards) != steps:
@@ -188,11 +211,15 @@ def read(name: str) -> Trajectories:
         if noted and noted.get("digest") != trajectories.digest:
             raise DataError(f"data set {name!r} is not what was written: its hash has changed")
     except DataError as error:
-        raise DataError(f"{error} (in {path_of(name)}); {_remedy(name)}") from error
+        raise DataError(f"{error} (in {path_of(name)}); {remedy(name)}") from error
     return trajectories
 
 
-def _remedy(name: str) -> str:
-    if name.startswith("backbench/"):
+def remedy(name: str) -> str:
+    """What to do about a data set that is absent or broken."""
+    source, _, rest = name.partition("/")
+    if source == "backbench":
         return f"make it anew: bench data make {name} --force"
+    if source in ("dqn-replay", "minari"):
+        return f"bring it anew: bench data pull {source} {rest.partition('/')[0]} --force"
     return f"bring it with Minari: minari download {name}"

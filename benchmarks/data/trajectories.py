@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.backbones.errors import UserError
+from backbench.benchmarks.data.frames import Frames
 
 FloatArray = NDArray[np.float32]
 
@@ -26,7 +27,7 @@ class Episode:
 
     Attributes:
         observations: (T + 1, *observation), the last one being the one after the last action.
-        actions: (T, action_dim).
+        actions: (T, action_dim), or (T,) int64 where they are numbered.
         rewards: (T,) float64.
         terminated: whether the task ended it (fell over); otherwise time ran out.
         seed: what the environment was reset with.
@@ -44,22 +45,26 @@ class Trajectories:
     """Flat arrays over all steps, episode e at ``offsets[e]:offsets[e + 1]``.
 
     Attributes:
-        states: (steps, *observation) float32.
-        actions: (steps, action_dim) float32.
+        states: (steps, *observation) float32, or the single frames that states are stacked from.
+        actions: (steps, action_dim) float32, or (steps,) int64 where they are numbered.
         rewards: (steps,) float64.
         terminated: (episodes,) bool, false where time ran out.
         offsets: (episodes + 1,) int64.
         name: the data set's id in the store.
         digest: sha256 of the content, the data set's identity.
+        n_actions: how many numbered actions there are; None where actions are vectors.
+        rewards_clipped: whether each reward was clipped to [-1, 1] when the data were gathered; raw ones are not known.
     """
 
-    states: FloatArray
-    actions: FloatArray
+    states: FloatArray | Frames
+    actions: FloatArray | NDArray[np.int64]
     rewards: NDArray[np.float64]
     terminated: NDArray[np.bool_]
     offsets: NDArray[np.int64]
     name: str = ""
     digest: str = ""
+    n_actions: int | None = None
+    rewards_clipped: bool = False
 
     @classmethod
     def from_episodes(cls, episodes: Sequence[Episode], name: str = "") -> Trajectories:
@@ -112,17 +117,31 @@ class Trajectories:
     @cached_property
     def returns_to_go(self) -> FloatArray:
         """(steps,) sum of the rewards from this step to the episode's end, this step included."""
-        cumulative = np.cumsum(self.rewards)
+        return self._returns_to_go(self.rewards)
+
+    @cached_property
+    def clipped_returns_to_go(self) -> FloatArray:
+        """``returns_to_go`` of rewards that are clipped to [-1, 1] each."""
+        return self._returns_to_go(np.clip(self.rewards, -1.0, 1.0))
+
+    def _returns_to_go(self, rewards: NDArray[np.float64]) -> FloatArray:
+        cumulative = np.cumsum(rewards)
         ends = np.repeat(cumulative[self.offsets[1:] - 1], self.lengths)
-        return (ends - cumulative + self.rewards).astype(np.float32)
+        return (ends - cumulative + rewards).astype(np.float32)
 
     @cached_property
     def timesteps(self) -> NDArray[np.int64]:
         """(steps,) position within the episode, from 0."""
         return np.arange(len(self.rewards)) - np.repeat(self.offsets[:-1], self.lengths)
 
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of one state."""
+        return self.states.state_shape if isinstance(self.states, Frames) else self.states.shape[1:]
+
     def state_statistics(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of the states over all steps; the latter never below 1e-6."""
+        """Mean and standard deviation of state vectors over all steps; the latter never below 1e-6."""
+        assert not isinstance(self.states, Frames), "pixels are not standardised"
         mean = self.states.mean(axis=0, dtype=np.float64)
         std = np.maximum(self.states.std(axis=0, dtype=np.float64), 1e-6)
         return mean.astype(np.float32), std.astype(np.float32)

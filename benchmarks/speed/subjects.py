@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from backbench.agents.acting import Actor, make_actor
 from backbench.agents.agent import Agent, Windows, continuous_agent
 from backbench.agents.encoders import vector_encoder
-from backbench.agents.tokenizer import TOKENS_PER_STEP
+from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
 from backbench.backbones.contract import Causal, Spec
@@ -72,9 +72,7 @@ def agent(backbone: str | type[Causal], options: dict[str, object], config: Spee
         vector_encoder(OBSERVATION, model.d_model),
         ACTION,
         model.d_model,
-        EPISODE,
-        RETURN_SCALE,
-        model.dropout,
+        TokenConfig(EPISODE, RETURN_SCALE, model.dropout),
     )
 
 
@@ -126,7 +124,7 @@ class WholeWindowActor:
         self.actions = [*self.actions, states.new_zeros(len(states), ACTION)][-self.context :]
 
     @torch.no_grad()
-    def act(self, states: Tensor) -> Tensor:
+    def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
         self.remember(states)
         seen = len(self.states)
         timesteps = torch.arange(self.time - seen + 1, self.time + 1, device=states.device)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from backbench.agents.agent import Agent, Windows, continuous_agent
 from backbench.agents.encoders import VectorEncoder
 from backbench.agents.heads import TanhHead
+from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones.contract import Backbone, NoOptions, Spec
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
@@ -52,7 +53,7 @@ class RunningSum(Backbone):
 def agent() -> Agent:
     encoder = VectorEncoder(torch.tensor([1.0]), torch.tensor([2.0]), 4)
     made = continuous_agent(
-        RunningSum(NoOptions(), Spec(4)), encoder, 1, 4, max_timesteps=5, return_scale=10.0, dropout=0.0
+        RunningSum(NoOptions(), Spec(4)), encoder, 1, 4, TokenConfig(max_timesteps=5, return_scale=10.0)
     )
     tokenizer, head = made.tokenizer, made.head
     assert isinstance(head, TanhHead)

@@ -213,7 +213,7 @@ def test_lists(call: Call) -> None:
     assert all(name in backbones for name in ("gloma", "transformer", "mamba", "mlp", "identity", "built-in"))
     assert "9 tasks" in call("list", "suites").out
     listed = call("list", "tasks").out
-    assert listed.count("\n") == 9
+    assert listed.count("\n") == 13
     assert "hopper-medium-replay" in listed
     assert call("list", "presets").out.split() == ["paper", "quick", "smoke"]
     assert call("--version").out.startswith("backbench ")

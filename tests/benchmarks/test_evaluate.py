@@ -11,7 +11,6 @@ import torch
 
 from backbench.agents.agent import Agent
 from backbench.benchmarks import environments
-from backbench.benchmarks import evaluate as module
 from backbench.benchmarks.assemble import make_agent
 from backbench.benchmarks.config import Cell
 from backbench.benchmarks.data import sources
@@ -95,7 +94,8 @@ class Spy:
 @pytest.fixture
 def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
     Spy.made = []
-    monkeypatch.setattr(module, "make_environment", lambda env_id: Spy(environments.make_environment(env_id)))
+    original = environments.make_environment
+    monkeypatch.setattr(environments, "make_environment", lambda env_id: Spy(original(env_id)))
     return Spy.made
 
 

@@ -140,7 +140,7 @@ def test_a_warm_actor_has_a_full_window_and_its_backbone(name: str, monkeypatch:
     """What it decides next is what an actor decides that worked for its window, given that it did the same."""
     config = tiny(name)
     agent: Any = make(subject(name, config), config, TINY.context, CPU).eval()
-    monkeypatch.setattr(agent.head, "act", torch.zeros_like)
+    monkeypatch.setattr(agent.head, "act", lambda output, _: torch.zeros_like(output))
     states = torch.randn(2, OBSERVATION)
     for acting in ("window", "recurrent"):
         warm: Any = warm_actor(agent, acting, states, TINY.context)
@@ -150,7 +150,12 @@ def test_a_warm_actor_has_a_full_window_and_its_backbone(name: str, monkeypatch:
             plain.act(states)
             plain.update(torch.zeros(2))
         decided: list[Tensor] = []
-        monkeypatch.setattr(agent.head, "act", lambda output, to=decided: to.append(output) or torch.zeros_like(output))
+
+        def act(output: Tensor, _: object, to: list[Tensor] = decided) -> Tensor:
+            to.append(output)
+            return torch.zeros_like(output)
+
+        monkeypatch.setattr(agent.head, "act", act)
         for actor in (warm, plain):
             actor.act(states)
         assert decided[0].abs().max() > 0

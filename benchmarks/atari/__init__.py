@@ -1,0 +1,1 @@
+"""Atari games: the protocol, the emulator, and the policies that play them."""

@@ -1,0 +1,164 @@
+"""Single frames of a data set on disk, read a window at a time and stacked when sampled.
+
+A stack of four shares three frames with the one before, so that stored stacks take four times the space of single
+frames. And what is mapped into memory counts as resident once it was touched: windows are read with ``pread``, which
+leaves the pages with the operating system, and one call reads a whole window, whose frames lie side by side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbench.backbones.errors import UserError
+
+STACK = 4  # frames that a state shows, the newest one last
+
+FrameArray = NDArray[np.uint8]
+
+
+class Frames:
+    """The frames of all episodes, one after another: uint8 (frames, height, width) in one NumPy file.
+
+    Attributes:
+        shape: (frames, height, width).
+        stack: frames of a state.
+    """
+
+    def __init__(self, path: Path, stack: int = STACK) -> None:
+        """Open ``path``, a ``.npy`` file; raises ``UserError`` when it is none, or is shorter than it says."""
+        self.path, self.stack = path, stack
+        self._file: int | None = None
+        try:
+            with path.open("rb") as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, fortran, dtype = read(file)
+                self._start = file.tell()
+            size = path.stat().st_size
+        except (OSError, ValueError) as error:
+            raise UserError(f"frames {path} cannot be read: {error}") from error
+        if dtype != np.uint8 or len(shape) != 3 or fortran:
+            raise UserError(f"frames {path}: {dtype} {shape}; expected uint8 (frames, height, width)")
+        self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
+        if size != self._start + int(np.prod(self.shape)):
+            raise UserError(f"frames {path}: {size} bytes where {shape[0]} frames need more or fewer; it was cut short")
+
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        """Shape of one state: (stack, height, width)."""
+        return (self.stack, *self.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_file": None}
+
+    def _descriptor(self) -> int:
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDONLY)
+        return self._file
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            os.close(self._file)  # type: ignore[arg-type]
+
+    def read(self, first: int, out: FrameArray) -> None:
+        """Fill ``out`` (n, height, width), contiguous, with the frames from ``first`` on."""
+        size = self.shape[1] * self.shape[2]
+        view = memoryview(out.data).cast("B")
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._descriptor(), [view[done:]], self._start + first * size + done)
+            if got == 0:
+                raise UserError(f"frames {self.path}: the file ends before frame {first + len(out) - 1}")
+            done += got
+
+    def windows(self, firsts: Sequence[int], begins: Sequence[int], counts: Sequence[int], context: int) -> FrameArray:
+        """Windows of ``context`` states, as the frames that they are stacked from.
+
+        Before an episode's first frame there is that frame again, as the environment does when it starts; behind a
+        window's last state there are zeros.
+
+        Args:
+            firsts: (batch,) frame of each window's first state.
+            begins: (batch,) first frame of the episode that it is from.
+            counts: (batch,) states that it has, at most ``context``.
+            context: K.
+
+        Returns:
+            uint8 (batch, stack - 1 + K, height, width); state k of a window is frames k to k + stack - 1.
+        """
+        before = self.stack - 1
+        out = np.empty((len(firsts), before + context, *self.shape[1:]), dtype=np.uint8)
+        self.advise(firsts, counts)
+        for row, first, begin, count in zip(out, firsts, begins, counts, strict=True):
+            missing = max(0, begin - (first - before))
+            end = before + count
+            self.read(first - before + missing, row[missing:end])
+            row[:missing] = row[missing]
+            row[end:] = 0
+        return out
+
+    def advise(self, firsts: Sequence[int], counts: Sequence[int]) -> None:
+        """Tell the operating system which windows are read next, so that a disk can fetch them together."""
+        size = self.shape[1] * self.shape[2]
+        for first, count in zip(firsts, counts, strict=True):
+            begin = max(0, first - self.stack + 1)
+            length = (first + count - begin) * size
+            os.posix_fadvise(self._descriptor(), self._start + begin * size, length, os.POSIX_FADV_WILLNEED)
+
+    def blocks(self, size: int = 4096) -> Iterator[FrameArray]:
+        """All frames in order, ``size`` at a time."""
+        for first in range(0, len(self), size):
+            block = np.empty((min(size, len(self) - first), *self.shape[1:]), dtype=np.uint8)
+            self.read(first, block)
+            yield block
+
+
+class FrameWriter:
+    """Writes a file that ``Frames`` reads, without knowing its length beforehand."""
+
+    HEADER = 128
+
+    def __init__(self, path: Path, height: int, width: int) -> None:
+        self.shape = (height, width)
+        self.count = 0
+        self._file = path.open("wb")
+        self._file.write(b" " * self.HEADER)
+
+    def append(self, frames: FrameArray) -> None:
+        """Add frames (n, height, width)."""
+        if frames.dtype != np.uint8 or frames.shape[1:] != self.shape:
+            raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (n, {self.shape})")
+        self._file.write(np.ascontiguousarray(frames).data)
+        self.count += len(frames)
+
+    def close(self) -> None:
+        """Write the header, now that the count is known, and bring everything to the disk."""
+        text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(self.count, *self.shape)}, }}"
+        magic = b"\x93NUMPY\x01\x00" + (self.HEADER - 10).to_bytes(2, "little")
+        self._file.seek(0)
+        self._file.write(magic + text.encode().ljust(self.HEADER - 11) + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+@contextmanager
+def writing(path: Path, height: int = 84, width: int = 84) -> Iterator[FrameWriter]:
+    """A writer of frames; the file is whole when the block ends, and is removed when it fails."""
+    writer = FrameWriter(path, height, width)
+    try:
+        yield writer
+    except BaseException:
+        writer._file.close()
+        path.unlink(missing_ok=True)
+        raise
+    writer.close()
