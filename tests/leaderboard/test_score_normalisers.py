@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backbench.leaderboard.normalise import d4rl_bounds, d4rl_score, normalise
+from backbench.leaderboard.normalise import CITATIONS, DT_GAMER, atari_bounds, d4rl_bounds, d4rl_score, normalise
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,26 @@ def test_others() -> None:
         normalise("gamer", "breakout", 1.0)
     with pytest.raises(KeyError, match="breakout"):
         normalise("d4rl", "breakout", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("game", "raw", "published"),
+    # Decision Transformer, mean of three seeds: raw (table of its appendix) and gamer-normalised (main table).
+    [("breakout", 76.9, 267.5), ("qbert", 2215.8, 15.4), ("pong", 17.1, 106.1), ("seaquest", 1129.3, 2.5)],
+)
+def test_gamer_normalised_is_what_was_published(game: str, raw: float, published: float) -> None:
+    assert normalise("dt-gamer", game, raw) == pytest.approx(published, abs=0.4)
+
+
+def test_the_table_of_57_games() -> None:
+    assert atari_bounds("pong") == (-20.7, 14.6)
+    assert normalise("atari-human", "breakout", 30.5) == 100.0
+    assert normalise("atari-human", "seaquest", 68.4) == 0.0
+    assert normalise("atari-human", "qbert", (163.9 + 13455.0) / 2) == pytest.approx(50.0)
+    for game, (low, high) in DT_GAMER.items():  # rounded from the same table
+        assert (low, high) == pytest.approx(atari_bounds(game), abs=0.51)
+    with pytest.raises(KeyError, match="'doom'"):
+        normalise("atari-human", "doom", 1.0)
+    with pytest.raises(KeyError, match="'alien'"):
+        normalise("dt-gamer", "alien", 1.0)
+    assert set(CITATIONS) == {"d4rl", "atari-human", "dt-gamer", "none"}
