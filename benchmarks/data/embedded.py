@@ -22,6 +22,7 @@ from backbench.benchmarks.environments import make_environment
 NAMESPACE = "backbench"
 VERSION = 0  # raise it when the data would change: it is part of the name
 STEPS = 50_000  # at least so many a data set
+GAME_STEPS = 100_000  # of a game: with half as many, agents learn the episodes by heart
 SLOTS = 20  # environments that are played side by side, one policy call for all
 MIXTURES = {
     "medium": ("medium",),
@@ -92,7 +93,8 @@ def _episode_seed(seed: int, number: int) -> int:
 
 def sized(name: str, steps: int) -> str:
     """The id of a set of another size than the usual one: ``backbench/hopper/medium-2000-v0``."""
-    return name if steps == STEPS else name.replace(f"-v{VERSION}", f"-{steps}-v{VERSION}")
+    usual = GAME_STEPS if name.split("/")[1] in GAMES else STEPS
+    return name if steps == usual else name.replace(f"-v{VERSION}", f"-{steps}-v{VERSION}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def parse(name: str) -> Name:
     found = PATTERN.fullmatch(name)
     if not found or found["mixture"] not in KINDS.get(found["env"], ()):
         raise DataError(f"data set '{name}' cannot be made{suggest(name, names())}")
-    return Name(name, found["env"], found["mixture"], int(found["steps"] or STEPS))
+    usual = GAME_STEPS if found["env"] in GAMES else STEPS
+    return Name(name, found["env"], found["mixture"], int(found["steps"] or usual))
 
 
 def make(name: str) -> Trajectories:

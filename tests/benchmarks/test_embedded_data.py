@@ -137,7 +137,8 @@ def test_names() -> None:
     assert len(embedded.names()) == 13
     for name in embedded.names():
         assert embedded.parse(name).id == name
-        assert embedded.parse(name).steps == embedded.STEPS
+        assert embedded.parse(name).steps == (100_000 if "replay-v" in name and "medium" not in name else 50_000)
+        assert embedded.sized(name, embedded.parse(name).steps) == name
         small = embedded.sized(name, 2000)
         parsed = embedded.parse(small)
         assert (parsed.steps, parsed.mixture) == (2000, embedded.parse(name).mixture)
@@ -199,3 +200,16 @@ def test_declared_targets_follow_from_the_data(task: str, new_store: Path) -> No
     data = embedded.make(declared.data_id)
     headline = float(np.round(np.quantile(np.repeat(data.returns, data.lengths), 0.95), -2))
     assert declared.targets == (headline, headline / 2)
+
+
+@pytest.mark.slow  # plays all four sets of games at full size
+@pytest.mark.parametrize("task", tasks.names("atari"))
+def test_declared_targets_of_games_follow_from_the_data(task: str, new_store: Path) -> None:
+    """Headline: the 95th percentile over steps of the episode's return, on each scale; then its half."""
+    data = embedded.make(tasks.resolve("atari", task, "embedded").data_id)
+    clipped = np.add.reduceat(np.clip(data.rewards, -1, 1), data.offsets[:-1])
+    for scale, returns in (("clipped", clipped), ("raw", data.returns)):
+        digits = -2 if scale == "raw" and task in ("qbert", "seaquest") else 0
+        headline = float(np.round(np.quantile(np.repeat(returns, data.lengths), 0.95), digits))
+        assert tasks.resolve("atari", task, "embedded", scale).targets == (headline, headline / 2)
+    assert tasks.resolve("atari", task, "embedded").rewards == "clipped"
