@@ -34,7 +34,6 @@ INSTRUCTIONS = (
 )
 # Distribution, what it brings, and its command. What implements an operation is in the operation's own table.
 OPTIONAL = (
-    ("ale-py", "Atari games", "pip install ale-py"),
     ("transformers", "a peer in bench speed: GPT-2 and Mamba", "pip install 'transformers>=5,<6'"),
     ("mambapy", "a peer in bench speed: Mamba by a parallel scan", "pip install mambapy==1.2.0"),
     ("sbx-rl", "policies for data sets of your own", "pip install 'sbx-rl>=0.28'"),

@@ -80,6 +80,9 @@ def make_all(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> 
             if problem:
                 raise DataError(problem)
             report(name)
+        # Let them leave by themselves: one that is ended on its way out says so with a traceback.
+        pool.close()
+        pool.join()
 
 
 def to_make(wanted: Iterable[tuple[str, Task]]) -> list[str]:

@@ -164,7 +164,7 @@ def test_ids() -> None:
     for game in GAMES:
         name = f"backbench/{game}/replay-v0"
         assert name in embedded.names()
-        assert embedded.parse(name) == embedded.Name(name, game, "replay", 50_000)
+        assert embedded.parse(name) == embedded.Name(name, game, "replay", 100_000)
         small = embedded.sized(name, 2000)
         assert small == f"backbench/{game}/replay-2000-v0"
         assert embedded.parse(small).steps == 2000

@@ -23,7 +23,7 @@ from backbench.benchmarks.compose import cells
 from backbench.benchmarks.config import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.data import framestore, sources
 from backbench.benchmarks.data.trajectories import Episode
-from backbench.benchmarks.evaluate import TargetResult, evaluate
+from backbench.benchmarks.evaluate import Interrupted, TargetResult, evaluate
 from backbench.leaderboard.record import Record, load_record
 
 NAME = "backbench/breakout/replay-60-v0"
@@ -162,6 +162,16 @@ def test_the_same_cell_has_the_same_bits(record: tuple[Path, Cell, Record], tmp_
     again = cells_.run(cell, tmp_path, "cpu")
     assert again.scores == made.scores
     assert again.provenance.weights_sha256 == made.provenance.weights_sha256
+
+
+def test_a_stopped_cell_goes_on_to_the_same_bits(record: tuple[Path, Cell, Record], tmp_path: Path) -> None:
+    _, cell, made = record
+    asked = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        cells_.run(cell, tmp_path, "cpu", should_stop=lambda: next(asked))
+    again = cells_.run(cell, tmp_path, "cpu")
+    assert again.provenance.weights_sha256 == made.provenance.weights_sha256
+    assert again.scores == made.scores
 
 
 def test_data_with_clipped_rewards_says_so(tmp_path: Path) -> None:
