@@ -30,7 +30,7 @@ from backbench.benchmarks.data.trajectories import DataError, Episode, Trajector
 PUBLIC = "https://storage.googleapis.com/atari-replay-datasets/dqn"
 CACHE = ".dqn-replay-cache"
 FORBIDDEN = (
-    "; the public bucket has answered so since 2025: get a copy of the logs from somebody who has one, and give its "
+    "; the public bucket has answered 403 since 2025: get a copy of the logs from somebody who has one, and give its "
     "folder: bench data pull dqn-replay {} --from FOLDER"
 )
 GAMES = {"breakout": ("Breakout", 4), "qbert": ("Qbert", 6), "pong": ("Pong", 6), "seaquest": ("Seaquest", 18)}

@@ -6,6 +6,7 @@ import fcntl
 import http.client
 import os
 import re
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -34,7 +35,7 @@ def download(url: str, target: Path, forbidden: str = "") -> None:
     Args:
         url: the file's address.
         target: where it goes; its folder is there.
-        forbidden: what to say besides when the server answers 403.
+        forbidden: what to say besides when the server answers 403, or there is no network.
 
     Raises:
         DataError: the server refuses the file or has none, cannot be reached, or does not send all of it.
@@ -59,7 +60,7 @@ def _attempt(url: str, part: Path, forbidden: str) -> None:
     # Stores that keep a file as gzip unpack it on the way for those who do not say this.
     headers = {"User-Agent": "backbench", "Accept-Encoding": "gzip"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        with _network():
+        with _network(url, forbidden):
             response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         with error:
@@ -113,7 +114,7 @@ def _copy(response: http.client.HTTPResponse, file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _network() -> Iterator[None]:
+def _network(url: str = "", forbidden: str = "") -> Iterator[None]:
     """What goes wrong on the way is worth another try."""
     try:
         yield
@@ -123,6 +124,8 @@ def _network() -> Iterator[None]:
         raise _Interrupted(f"no answer within {TIMEOUT:g} seconds") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, socket.gaierror):  # another try would only take time
+            raise DataError(f"{url}: no network, or no such host{forbidden}") from error
         if isinstance(reason, TimeoutError):
             raise _Interrupted(f"no answer within {TIMEOUT:g} seconds") from error
         said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__

@@ -97,7 +97,7 @@ def to_make(wanted: Iterable[tuple[str, Task]]) -> list[str]:
             game = name.split("/")[-2]  # <source>/<game>/<kind>-v0
             raise DataError(
                 f"data source '{source}': {name!r} is not in the store {store.root()}; "
-                f"get it: bench data pull {source} {game}"
+                f"get it: bench data pull {source} {game}{' --from FOLDER' if source == 'dqn-replay' else ''}"
             )
         if source != "embedded":
             raise DataError(

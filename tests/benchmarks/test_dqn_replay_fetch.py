@@ -175,7 +175,7 @@ def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest
 @pytest.mark.parametrize(
     ("fault", "said", "tries"),
     [
-        (403, r"access refused \(403\); the public bucket has answered so since 2025: .* --from FOLDER", 1),
+        (403, r"access refused \(403\); the public bucket has answered 403 since 2025: .* --from FOLDER", 1),
         (404, r"no such file \(404\); is the address of --from right", 1),
         (401, "the server answered 401", 1),
         (500, "the server answered 500, 4 times in a row", 4),
@@ -203,6 +203,21 @@ def test_nobody_is_there(new_store: Path) -> None:
         port = taken.getsockname()[1]
     with pytest.raises(DataError, match=r"connection failed \(Connection refused\), 4 times in a row"):
         pull(f"http://127.0.0.1:{port}")
+    assert files(new_store) == []
+
+
+def test_a_host_that_cannot_be_found_is_said_at_once(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network, trying again only takes time; what to do is what to do about the 403."""
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    slept: list[float] = []
+    monkeypatch.setattr(fetch.time, "sleep", slept.append)
+    with pytest.raises(DataError, match=r"no network, or no such host; .* 403 since 2025: .* --from FOLDER"):
+        pull("http://logs.invalid")
+    assert slept == []
     assert files(new_store) == []
 
 

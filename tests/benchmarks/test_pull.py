@@ -102,7 +102,7 @@ def test_no_game_means_all(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("source", "data_id", "command"),
     [
-        ("dqn-replay", "dqn-replay/seaquest/1pct-v0", "bench data pull dqn-replay seaquest"),
+        ("dqn-replay", "dqn-replay/seaquest/1pct-v0", "bench data pull dqn-replay seaquest --from FOLDER"),
         ("minari", "minari/qbert/expert-v0", "bench data pull minari qbert"),
     ],
 )
