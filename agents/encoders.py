@@ -1,7 +1,7 @@
 """State encoders: an observation to one vector of the model's width.
 
-An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``, with its weights initialised.
-It runs once a step, never once a token.
+An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``. It runs once a step, never
+once a token. The tokenizer initialises its linear layers as its own, but for ``PixelEncoder``'s.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ class VectorEncoder(nn.Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
         self.project = nn.Linear(mean.numel(), d_model)
-        nn.init.normal_(self.project.weight, std=0.02)
-        nn.init.zeros_(self.project.bias)
 
     def forward(self, states: Tensor) -> Tensor:  # (..., observation) -> (..., d_model)
         projected: Tensor = self.project((states - self.mean) / self.std)
@@ -52,7 +50,7 @@ HALVED = ("light",)  # kinds that see the maximum of each 2x2 pixels: a ball of 
 
 
 class PixelEncoder(nn.Module):
-    """Stacked frames to a vector: convolutions with ReLU, then one linear layer.
+    """Stacked frames to a vector: convolutions with ReLU, then one linear layer, with PyTorch's initialisation.
 
     Args:
         kind: a key of ``CONVOLUTIONS``.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from backbench.agents.encoders import PixelEncoder
 from backbench.backbones.dropout import Dropout
 
 TOKENS_PER_STEP = 3
@@ -67,8 +68,11 @@ class TrajectoryTokenizer(nn.Module):
         self.norm = nn.LayerNorm(d_model) if config.embedding == "norm" else nn.Identity()
         self.squash = nn.Tanh() if config.embedding == "tanh" else nn.Identity()
         self.dropout = Dropout(config.dropout)
-        for module in own:
-            nn.init.normal_(module.weight, std=0.02)
+        # Decision Transformer's code for Gym starts all alike; that for Atari leaves the encoder as PyTorch does.
+        others = () if isinstance(encoder, PixelEncoder) else encoder.modules()
+        for module in (*others, *own):
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
