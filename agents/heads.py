@@ -25,7 +25,10 @@ class ActionHead(nn.Module, ABC):
 
     @abstractmethod
     def act(self, output: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Actions for ``output`` (batch, out); a head that ``draws`` needs a number in [0, 1) for each, (batch,)."""
+        """Actions for ``output`` (batch, out); a head that ``draws`` needs a number in [0, 1) for each, (batch,).
+
+        A head of numbered actions raises ``FloatingPointError`` for NaN or infinite ``output``.
+        """
 
 
 class TanhHead(ActionHead):
@@ -83,6 +86,8 @@ class CategoricalHead(ActionHead):
         return (each * weight).sum() / weight.sum()
 
     def act(self, output: Tensor, uniforms: Tensor | None = None) -> Tensor:
+        if not bool(output.isfinite().all()):  # any number would pass for an action
+            raise FloatingPointError("the agent's actions are not finite")
         if not self.draws:
             return output.argmax(-1)
         assert uniforms is not None, "an action is drawn: act needs random numbers"

@@ -75,6 +75,7 @@ def run(
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = sources.load(cell.task)
+    _check_actions(cell, data)
     parts: dict[str, Any] = {"key": cell.key, "identity": _identity(cell, data), "protocol": _protocol(cell, data)}
     provenance_ = _provenance(cell, where, started, command)
     folder = cell.checkpoint_folder(results)
@@ -157,6 +158,21 @@ def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> 
         "decision": measure.decision_latency(agent, cell.eval.acting, cell.model.context, state),
         "peak_memory_mb": measure.peak_memory_mb(state.device),
     }
+
+
+def _check_actions(cell: Cell, data: Trajectories) -> None:
+    """Numbers of another set of actions would be played as other actions."""
+    if cell.atari is None:
+        return
+    from backbench.benchmarks.atari.emulator import action_names
+    from backbench.benchmarks.atari.protocol import game_of
+
+    there = len(action_names(game_of(cell.task.env_id), cell.atari))
+    if data.n_actions != there:
+        raise UserError(
+            f"data set {data.name!r} has {data.n_actions} actions and {cell.task.env_id} has {there} with "
+            f"atari.full_actions={str(cell.atari.full_actions).lower()}; the sets must be the same"
+        )
 
 
 def _shape(cell: Cell) -> dict[str, Any]:

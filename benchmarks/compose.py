@@ -89,6 +89,7 @@ def cells(
             task = tasks.resolve(suite, name, parts["data"].source, parts["data"].rewards.replace("auto", ""))
             task = _sized(task, parts["data"])
             if not task.pixels:
+                _refuse_game_settings(variant, suite)
                 parts["atari"] = None
             made += [
                 Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts)
@@ -97,6 +98,14 @@ def cells(
     if len({cell.key for cell in made}) != len(made):
         raise UserError("the same cell was asked for twice: look for a repeated backbone, seed or value")
     return made
+
+
+def _refuse_game_settings(overrides: Sequence[str], suite: str) -> None:
+    """A row would be named after a setting that changes nothing."""
+    for text in overrides:
+        key = text.split("=", 1)[0]
+        if key.startswith("atari.") or key in ("model.encoder", "eval.temperature"):
+            raise UserError(f"override '{text}': suite '{suite}' has no games; leave it out")
 
 
 def _sized(task: tasks.Task, data: DataConfig) -> tasks.Task:

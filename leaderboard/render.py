@@ -126,7 +126,8 @@ def _other_scale(section: Section, normaliser: str) -> tuple[tuple[Cell, ...], .
     lines = [(Cell(f"{task}, {short}"), Cell(""), *(Cell(_points(one.get(task))) for one in scores)) for task in tasks]
     if section.complete and normaliser != "none":
         means = [
-            sum(one.values()) / len(one) if row.mean is not None else None
+            # Where tasks have other seeds, the row's own mean is over those that all have; raw scores are not.
+            sum(one.values()) / len(one) if row.mean and len({row.scores[task].seeds for task in one}) == 1 else None
             for row, one in zip(section.rows, scores, strict=True)
         ]
         lines.append((Cell(f"mean, {short}"), Cell(""), *(Cell(_points(value)) for value in means)))

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from backbench.backbones.errors import suggest
+from backbench.benchmarks.atari.protocol import GAMES
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.dqn_select import Choice
 from backbench.benchmarks.data.trajectories import DataError
 
 SOURCES = ("dqn-replay", "minari")
-GAMES = ("breakout", "qbert", "pong", "seaquest")
 
 
 def pull(

@@ -156,6 +156,15 @@ def test_draws_follow_the_softmax_at_its_temperature() -> None:
     assert CategoricalHead.sampling_at(0.0) == "greedy"
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_an_error(temperature: float, wrong: float) -> None:
+    logits = torch.zeros(2, ACTIONS)
+    logits[1, 3] = wrong
+    with pytest.raises(FloatingPointError, match="not finite"):
+        CategoricalHead(3, ACTIONS, temperature).act(logits, torch.zeros(2))
+
+
 def test_training_lowers_the_loss() -> None:
     agent = made("gloma").train()
     draw = torch.Generator().manual_seed(3)

@@ -115,6 +115,19 @@ def test_clipping_is_not_for_gym() -> None:
         cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["data.rewards=clipped"])
 
 
+@pytest.mark.parametrize("override", ["atari.sticky=0.25", "model.encoder=nature", "eval.temperature=0"])
+def test_settings_of_games_are_not_for_gym(override: str) -> None:
+    with pytest.raises(UserError, match=f"override '{override}': suite 'd4rl' has no games"):
+        cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=[override])
+
+
+def test_another_set_of_actions_is_refused(tmp_path: Path) -> None:
+    """Action 2 is RIGHT in Breakout's own set, and UP in the full one."""
+    with pytest.raises(UserError, match=r"has 4 actions and ALE/Breakout-v5 has 18 with atari\.full_actions=true"):
+        cells_.run(tiny(atari=AtariProtocol(full_actions=True)), tmp_path, "cpu")
+    assert list(tmp_path.rglob("*.json")) == []
+
+
 def test_choices_are_those_of_the_agent() -> None:
     """Settings are read without torch, so the names stand in two places."""
     assert sorted(config.ENCODERS) == sorted(encoders.CONVOLUTIONS)
