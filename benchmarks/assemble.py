@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from backbench.agents.agent import Agent, continuous_agent, discrete_agent
 from backbench.agents.encoders import PixelEncoder, VectorEncoder
@@ -40,14 +41,12 @@ def make_agent(cell: Cell, data: Trajectories) -> Agent:
         context=model.context,
     )
     backbone = make_backbone(cell)
-    if data.n_actions is not None:
+    encoder: nn.Module
+    if cell.task.pixels:
         encoder = PixelEncoder(model.encoder, data.state_shape, model.d_model)
+    else:
+        mean, std = data.state_statistics()
+        encoder = VectorEncoder(torch.from_numpy(mean), torch.from_numpy(std), model.d_model)
+    if data.n_actions is not None:
         return discrete_agent(backbone, encoder, data.n_actions, model.d_model, tokens, cell.eval.temperature)
-    mean, std = data.state_statistics()
-    return continuous_agent(
-        backbone,
-        VectorEncoder(torch.from_numpy(mean), torch.from_numpy(std), model.d_model),
-        data.actions.shape[1],
-        model.d_model,
-        tokens,
-    )
+    return continuous_agent(backbone, encoder, data.actions.shape[1], model.d_model, tokens)

@@ -19,13 +19,15 @@ from backbench.agents.heads import CategoricalHead, TanhHead
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.errors import UserError
 from backbench.backbones.kernels import forget_ran, ran
-from backbench.benchmarks import checkpoint, measure, provenance
+from backbench.benchmarks import checkpoint, measure, provenance, spaces
 from backbench.benchmarks.assemble import make_agent
-from backbench.benchmarks.config import Cell
+from backbench.benchmarks.config import Cell, EvalConfig
 from backbench.benchmarks.data import sources
 from backbench.benchmarks.data.frames import Frames
+from backbench.benchmarks.data.targets import by_rule
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.environments import GymBatch
 from backbench.benchmarks.evaluate import Interrupted, TargetResult, evaluate
 from backbench.benchmarks.train import Diverged, Progress, train
 from backbench.leaderboard import record as schema
@@ -76,13 +78,15 @@ def run(
         torch.use_deterministic_algorithms(True)
     data = sources.load(cell.task)
     _check_actions(cell, data)
-    parts: dict[str, Any] = {"key": cell.key, "identity": _identity(cell, data), "protocol": _protocol(cell, data)}
+    targets = cell.targets or by_rule(data, clipped=cell.task.rewards != "raw")
+    protocol = _protocol(cell, data, targets)
+    parts: dict[str, Any] = {"key": cell.key, "identity": _identity(cell, data), "protocol": protocol}
     provenance_ = _provenance(cell, where, started, command)
     folder = cell.checkpoint_folder(results)
     forget_ran()
     try:
         with checkpoint.claimed(folder):
-            agent, progress, final = _play_out(cell, data, where, folder, report, should_stop)
+            agent, progress, final = _play_out(cell, data, targets, where, folder, report, should_stop)
         cost = _cost(cell, agent, progress, _a_state(data).to(where))
         cost |= {"cpu_seconds": time.process_time() - cpu_began, "wall_seconds": time.perf_counter() - began}
         record = schema.Record(
@@ -120,6 +124,7 @@ def run(
 def _play_out(
     cell: Cell,
     data: Trajectories,
+    targets: Sequence[float],
     device: torch.device,
     folder: Path,
     report: Report,
@@ -128,19 +133,19 @@ def _play_out(
     """The trained agent, how training went, and its scores."""
     agent = make_agent(cell, data).to(device)
 
-    def score(targets: Sequence[float]) -> list[TargetResult]:
+    def score(towards: Sequence[float]) -> list[TargetResult]:
         return evaluate(
-            agent, cell.task.env_id, targets, cell.eval.episodes, cell.eval.acting, cell.model.context,
+            agent, cell.task.env_id, towards, cell.eval.episodes, cell.eval.acting, cell.model.context,
             cell.max_steps, cell.eval.seed, device, should_stop,
-            atari=cell.atari, clip_rewards=cell.task.rewards == "clipped",
+            atari=cell.atari, clip_rewards=cell.task.rewards == "clipped", env_kwargs=cell.task.env_kwargs,
         )  # fmt: skip
 
     clipped = cell.task.rewards != "raw"
     sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, device, clipped)
-    progress = train(cell, agent, sampler, device, folder, lambda: score(cell.targets[:1])[0], report, should_stop)
+    progress = train(cell, agent, sampler, device, folder, lambda: score(targets[:1])[0], report, should_stop)
     report({"kind": "evaluating", "step": progress.step})
     began = time.perf_counter()
-    final = score(cell.targets)
+    final = score(targets)
     progress.eval_seconds += time.perf_counter() - began
     report({"kind": "eval", "step": progress.step, "return": final[0].mean})
     return agent, progress, final
@@ -161,8 +166,12 @@ def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> 
 
 
 def _check_actions(cell: Cell, data: Trajectories) -> None:
-    """Numbers of another set of actions would be played as other actions."""
+    """What the data hold must be what the environment shows and takes.
+
+    Numbers of another set of actions would be played as other actions.
+    """
     if cell.atari is None:
+        _check_spaces(cell, data)
         return
     from backbench.benchmarks.atari.emulator import action_names
     from backbench.benchmarks.atari.protocol import game_of
@@ -173,6 +182,25 @@ def _check_actions(cell: Cell, data: Trajectories) -> None:
             f"data set {data.name!r} has {data.n_actions} actions and {cell.task.env_id} has {there} with "
             f"atari.full_actions={str(cell.atari.full_actions).lower()}; the sets must be the same"
         )
+
+
+def _check_spaces(cell: Cell, data: Trajectories) -> None:
+    task = cell.task
+    envs = GymBatch(task.env_id, 1, task.env_kwargs)
+    try:
+        theirs = (spaces.describe(envs.space), envs.actions.n or len(envs.actions.low))
+        same = data.state_shape == (spaces.size(envs.space),) and data.n_actions == envs.actions.n
+        ours = data.n_actions or data.actions.shape[1]
+    finally:
+        envs.close()
+    if not same or ours != theirs[1]:
+        numbered = " numbered" if data.n_actions is not None else ""
+        raise UserError(
+            f"data set {data.name!r} has states {data.state_shape} and {ours}{numbered} actions, environment "
+            f"{task.env_id} has states {theirs[0]} and {theirs[1]} actions; they must be the same"
+        )
+    if data.n_actions is None and cell.eval.temperature != EvalConfig().temperature:
+        raise UserError("override eval.temperature: only numbered actions are drawn; leave it out")
 
 
 def _shape(cell: Cell) -> dict[str, Any]:
@@ -189,7 +217,7 @@ def _a_state(data: Trajectories) -> torch.Tensor:
 
 
 def _normalised(cell: Cell, raw: float) -> float:
-    return normalise(cell.task.normaliser, cell.task.name, raw)
+    return normalise(cell.task.normaliser, cell.task.name, raw, cell.task.reference)
 
 
 def _thinned(rows: Sequence[tuple[int, float]], most: int = 200) -> list[tuple[int, float]]:
@@ -215,6 +243,7 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
         task=cell.task.name,
         source=cell.data.source,
         environment=cell.task.env_id,
+        suite_tasks=cell.task.suite_tasks,
         data=schema.DataSummary(
             id=cell.task.data_id,
             sha256=data.digest,
@@ -233,19 +262,20 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
     )
 
 
-def _protocol(cell: Cell, data: Trajectories) -> schema.Protocol:
+def _protocol(cell: Cell, data: Trajectories, targets: Sequence[float]) -> schema.Protocol:
     head = TanhHead if data.n_actions is None else CategoricalHead
     return schema.Protocol(
         context=cell.model.context,
-        targets=cell.targets,
+        targets=tuple(targets),
         episodes=cell.eval.episodes,
         acting=cell.eval.acting,  # type: ignore[arg-type]  # EvalConfig has checked it
         sampling=head.sampling_at(cell.eval.temperature),
         returns_to_go=cell.task.rewards,  # type: ignore[arg-type]  # DataConfig has checked it
-        environment={} if cell.atari is None else dataclasses.asdict(cell.atari),
+        environment=dict(cell.task.env_kwargs) if cell.atari is None else dataclasses.asdict(cell.atari),
         max_steps=cell.max_steps,
         eval_seed=cell.eval.seed,
         normaliser=cell.task.normaliser,
+        reference=cell.task.reference or None,  # type: ignore[arg-type]  # two numbers or none
     )
 
 

@@ -43,6 +43,18 @@ def _special(preset_file: str) -> dict[str, dict[str, list[str]]]:
     return {kind: dict(special.get(kind, {})) for kind in ("tasks", "backbones")}
 
 
+def source_of(suite: str, preset: str, source: str | None = None, overrides: Sequence[str] = ()) -> str:
+    """The data source that ``cells`` would take, found without composing anything; the first of several."""
+    import yaml
+
+    given = [text.partition("=")[2].split(",")[0] for text in overrides if text.startswith("data.source=")]
+    table = tasks.table(suite)
+    if preset not in presets():
+        raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
+    of_preset = yaml.safe_load((PRESETS / f"{_preset_file(preset, table.name)}.yaml").read_text())["data"]["source"]
+    return source or (given[-1] if given else table.source or of_preset)
+
+
 def cells(
     backbones: Sequence[str],
     suite: str,
@@ -56,10 +68,10 @@ def cells(
 
     Args:
         backbones: registered names or ``package.module:Class``.
-        suite, preset: names.
+        suite, preset: names; a suite may be the path of a file.
         seeds: of training.
         only: names of tasks, when not the whole suite.
-        source: data source instead of the preset's.
+        source: data source instead of the suite's or the preset's.
         overrides: Hydra overrides, ``key=value``; a comma list makes a variant of each value.
 
     Raises:
@@ -67,12 +79,15 @@ def cells(
     """
     if preset not in presets():
         raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
-    chosen = list(only) or tasks.names(suite)
+    table = tasks.table(suite)
+    chosen = list(only) or list(table.tasks)
     for name in chosen:
-        if name not in tasks.names(suite):
-            raise UserError(f"unknown task '{name}' of suite '{suite}'{suggest(name, tasks.names(suite))}")
+        if name not in table.tasks:
+            raise UserError(f"unknown task '{name}' of suite '{table.name}'{suggest(name, list(table.tasks))}")
+    if not any(text.startswith("data.source=") for text in overrides):
+        source = source or table.source
     made = []
-    file = _preset_file(preset, suite)
+    file = _preset_file(preset, table.name)
     special = _special(file)
     for backbone in backbones:
         cls = BACKBONES.get(backbone)
@@ -89,7 +104,7 @@ def cells(
             task = tasks.resolve(suite, name, parts["data"].source, parts["data"].rewards.replace("auto", ""))
             task = _sized(task, parts["data"])
             if not task.pixels:
-                _refuse_game_settings(variant, suite)
+                _refuse_game_settings(variant, task)
                 parts["atari"] = None
             made += [
                 Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts)
@@ -100,12 +115,14 @@ def cells(
     return made
 
 
-def _refuse_game_settings(overrides: Sequence[str], suite: str) -> None:
+def _refuse_game_settings(overrides: Sequence[str], task: tasks.Task) -> None:
     """A row would be named after a setting that changes nothing."""
     for text in overrides:
         key = text.split("=", 1)[0]
-        if key.startswith("atari.") or key in ("model.encoder", "eval.temperature"):
-            raise UserError(f"override '{text}': suite '{suite}' has no games; leave it out")
+        # Whether the actions of a suite of the user's own are numbered, the cell will see.
+        drawn = key == "eval.temperature" and not task.suite_tasks
+        if key.startswith("atari.") or key == "model.encoder" or drawn:
+            raise UserError(f"override '{text}': suite '{task.suite}' has no games; leave it out")
 
 
 def _sized(task: tasks.Task, data: DataConfig) -> tasks.Task:

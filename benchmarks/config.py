@@ -52,7 +52,7 @@ class ModelConfig:
 class DataConfig:
     """Where the trajectories come from."""
 
-    # embedded, d4rl, minari, …; there is no fallback from one to another.
+    # embedded, d4rl, minari, dqn-replay, local; there is no fallback from one to another.
     source: str = "embedded"
     # Environment steps of an embedded data set, at least.
     steps: int = 50_000
@@ -167,7 +167,7 @@ class Cell:
 
     @property
     def targets(self) -> tuple[float, ...]:
-        """Target returns, raw; the first one is the headline."""
+        """Target returns, the first one is the headline; empty where they follow from the data."""
         return self.eval.targets or self.task.targets
 
     @property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from backbench.benchmarks.config import Cell
@@ -79,7 +81,7 @@ class RunDisplay:
         line.loss = event.get("loss", line.loss)
         line.rate = event.get("tokens_per_s", line.rate)
         if "return" in event:
-            line.score = normalise(cell.task.normaliser, cell.task.name, event["return"])
+            line.score = normalise(cell.task.normaliser, cell.task.name, event["return"], cell.task.reference)
         line.note = event.get("message", line.note)
         if self.console.is_terminal:
             if kind in ("failed", "error"):
@@ -136,6 +138,18 @@ def progress_of(names: Sequence[str], console: Console, what: str) -> Callable[[
         )
 
     return report
+
+
+@contextmanager
+def transfer(console: Console, name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for one download, while it lasts and where there is a terminal; takes bytes done and bytes in all."""
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        one = bar.add_task(escape(name), total=None, visible=False)
+        yield lambda done, total: bar.update(one, completed=done, total=total, visible=True)
 
 
 def _clock(seconds: float | None) -> str:

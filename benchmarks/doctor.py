@@ -36,6 +36,7 @@ INSTRUCTIONS = (
 OPTIONAL = (
     ("transformers", "a peer in bench speed: GPT-2 and Mamba", "pip install 'transformers>=5,<6'"),
     ("mambapy", "a peer in bench speed: Mamba by a parallel scan", "pip install mambapy==1.2.0"),
+    ("gymnasium-robotics", "adroit, antmaze, pointmaze, kitchen", "pip install 'gymnasium-robotics>=1.4,<2'"),
     ("sbx-rl", "policies for data sets of your own", "pip install 'sbx-rl>=0.28'"),
 )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def evaluate(
     should_stop: Callable[[], bool] = lambda: False,
     atari: AtariProtocol | None = None,
     clip_rewards: bool = False,
-    make: Callable[[str, int, AtariProtocol | None], Environments] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    make: Callable[[str, int, AtariProtocol | None, Mapping[str, Any] | None], Environments] | None = None,
 ) -> list[TargetResult]:
     """Play ``episodes`` episodes for each target.
 
@@ -56,7 +58,7 @@ def evaluate(
 
     Args:
         agent: put into evaluation mode and back.
-        env_id, atari: the environment; its protocol where it shows pixels.
+        env_id, atari, env_kwargs: the environment; its protocol where it shows pixels; what else it is made with.
         targets: target returns; with ``clip_rewards``, on the scale of rewards that are clipped to [-1, 1].
         episodes, acting, context, max_steps, seed: of the protocol.
         device: of the agent.
@@ -74,7 +76,7 @@ def evaluate(
     goals = [t for t in targets for _ in range(episodes)]
     draws = [np.random.default_rng([seed, number % episodes]) for number in range(len(goals))]
     returns, lengths = np.zeros(len(goals)), np.zeros(len(goals), dtype=int)
-    envs = (make or make_environments)(env_id, len(goals), atari)
+    envs = (make or make_environments)(env_id, len(goals), atari, env_kwargs)
     try:
         states = envs.reset([starts[number % episodes] for number in range(len(goals))])
         actor = make_actor(agent, acting, torch.tensor(goals, device=device), context)

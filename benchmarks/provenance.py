@@ -13,7 +13,7 @@ from backbench.leaderboard.record import Hardware
 
 # What scores or costs depend on; accelerators count when they are installed.
 PACKAGES = (
-    "backbench", "torch", "numpy", "gymnasium", "mujoco", "ale-py", "minari", "h5py",
+    "backbench", "torch", "numpy", "gymnasium", "gymnasium-robotics", "mujoco", "ale-py", "minari", "h5py",
     "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "xformers",
 )  # fmt: skip
 

@@ -136,17 +136,17 @@ def _shapes(cell: Cell, weights: Mapping[str, Tensor]) -> Trajectories:
     """One episode of nothing, with the shapes that the weights were trained on."""
     actions = weights["tokenizer.embed_action.weight"]
     rows = len(weights["tokenizer.embed_timestep.weight"])
+    numbered = "head.project.bias" not in weights  # the head of numbered actions has none
     if cell.task.pixels:
         stack = weights["tokenizer.encoder.convolutions.0.weight"].shape[1]
-        states, taken = np.zeros((1, stack, SIDE, SIDE), dtype=np.float32), np.zeros(1, dtype=np.int64)
+        states = np.zeros((1, stack, SIDE, SIDE), dtype=np.float32)
     else:
         states = np.zeros((1, len(weights["tokenizer.encoder.mean"])), dtype=np.float32)
-        taken = np.zeros((1, actions.shape[1]), dtype=np.float32)
     return Trajectories(
         states=states,
-        actions=taken,
+        actions=np.zeros(1, dtype=np.int64) if numbered else np.zeros((1, actions.shape[1]), dtype=np.float32),
         rewards=np.zeros(1),
         terminated=np.zeros(1, dtype=bool),
         offsets=np.array([0, rows]),
-        n_actions=len(actions) if cell.task.pixels else None,
+        n_actions=len(actions) if numbered else None,
     )

@@ -7,7 +7,7 @@ when the record says that it ended. Only this one is played.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,13 @@ class Alone:
 
 def _first(envs: Environments) -> Any:
     """The simulator of the one robot."""
+    from gymnasium.envs.mujoco import MujocoEnv
+
     assert isinstance(envs, GymBatch)
-    return envs.envs[0]
+    env = envs.envs[0]
+    if not isinstance(env, MujocoEnv):
+        raise UserError(f"environment {env!r}: bench watch shows games and Gymnasium's own MuJoCo robots only")
+    return env
 
 
 def replay(
@@ -115,13 +120,16 @@ def replay(
     episodes, lengths = cell.eval.episodes, [length for score in scores for length in score.lengths]
     made: list[Alone] = []
 
-    def alone(env_id: str, count: int, protocol: AtariProtocol | None) -> Alone:
-        made.append(Alone(make_environments(env_id, 1, protocol), place * episodes + episode, lengths, protocol))
+    def alone(env_id: str, count: int, protocol: AtariProtocol | None, kwargs: Mapping[str, Any] | None) -> Alone:
+        made.append(
+            Alone(make_environments(env_id, 1, protocol, kwargs), place * episodes + episode, lengths, protocol)
+        )
         return made[0]
 
     results = evaluate(
-        agent, cell.task.env_id, cell.targets, episodes, cell.eval.acting, cell.model.context, steps, cell.eval.seed,
-        device, atari=cell.atari, clip_rewards=cell.task.rewards == "clipped", make=alone,
+        agent, cell.task.env_id, [score.target for score in scores], episodes, cell.eval.acting, cell.model.context,
+        steps, cell.eval.seed, device, atari=cell.atari, clip_rewards=cell.task.rewards == "clipped",
+        env_kwargs=cell.task.env_kwargs, make=alone,
     )  # fmt: skip
     result = results[place]
     one = TargetResult(result.target, (result.returns[episode],), (result.lengths[episode],))
@@ -143,11 +151,10 @@ def _checked(record: Record, cell: Cell, episode: int, target: float | None, fra
     require(frames >= 1, f"--frames {frames}: give at least 1")
     if target is None:
         return 0
-    if target not in cell.targets:
-        raise UserError(
-            f"--target {target:g}: {record.key} was evaluated with {', '.join(f'{t:g}' for t in cell.targets)}"
-        )
-    return cell.targets.index(target)
+    targets = record.protocol.targets
+    if target not in targets:
+        raise UserError(f"--target {target:g}: {record.key} was evaluated with {', '.join(f'{t:g}' for t in targets)}")
+    return targets.index(target)
 
 
 def watch(

@@ -105,7 +105,8 @@ class Board:
 
 
 def build_board(records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES) -> Board:
-    """The tables of ``records``. ``suites``: suite -> its tasks; of an unknown suite no aggregate is made.
+    """The tables of ``records``. ``suites``: suite -> its tasks. Those of another suite are as its
+    records say; where they do not say, no aggregate is made.
 
     Records are taken as given: two finished ones of the same row, task and seed are noted, and the earlier one counts.
     """
@@ -114,7 +115,8 @@ def build_board(records: Sequence[Record], suites: Mapping[str, tuple[str, ...]]
     for index, group in enumerate(groups):
         reasons = [differences(group, other) for other in groups[:index]]
         nearest = min(range(index), key=lambda other: len(reasons[other]), default=0)
-        sections.append(_section(group, suites.get(group.setting.suite), reasons[nearest] if reasons else [], nearest))
+        suite = suites.get(group.setting.suite) or group.setting.suite_tasks or None
+        sections.append(_section(group, suite, reasons[nearest] if reasons else [], nearest))
     return Board(tuple(sections))
 
 
@@ -238,7 +240,8 @@ def _points(record: Record) -> float:
 def _episodes(record: Record) -> list[float]:
     """Normalised score of every episode of the headline."""
     assert record.headline is not None
-    return [normalise(record.protocol.normaliser, record.identity.task, value) for value in record.headline.returns]
+    protocol, task = record.protocol, record.identity.task
+    return [normalise(protocol.normaliser, task, value, protocol.reference) for value in record.headline.returns]
 
 
 def _labels(rows: Sequence[RowId]) -> dict[RowId, str]:

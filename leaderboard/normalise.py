@@ -6,12 +6,14 @@ Reinforcement Learning" (arXiv:2004.07219), figures of the reference code's ``in
 2015 (Nature 518), figures as in Wang et al. 2016 (arXiv:1511.06581) and later tables.
 ``dt-gamer``: the same formula with the rounded pairs that Decision Transformer reports Atari by (arXiv:2106.01345,
 appendix A.3 and what follows it); there for the four games of that paper.
+``declared``: the same formula with two returns that a suite of the user's own declares; the record holds them.
 ``none``: the raw return, for a task that has no agreed scale.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,18 +30,38 @@ CITATIONS = {
     "Wang et al. 2016 (arXiv:1511.06581)",
     "dt-gamer": "gamer-normalised, 100 * (return - random) / (gamer - random), rounded pairs of Chen et al. 2021 "
     "(arXiv:2106.01345)",
+    "declared": "100 * (return - low) / (high - low), with the two returns that the suite declares for each task",
     "none": "raw returns, not normalised",
 }
 
 
+# D4RL's names of tasks that Minari calls otherwise.
+RENAMED = {"pointmaze": "maze2d"}
+
+
 @cache
-def d4rl_bounds(environment: str) -> tuple[float, float]:
-    """(random return, expert return) of a Gym environment, e.g. ``"hopper"``."""
+def _d4rl_table() -> dict[str, tuple[float, float]]:
+    """Data set without its version -> (random return, expert return)."""
     with TABLE.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["dataset"] == f"{environment}-medium-v2":
-                return float(row["ref_min_score"]), float(row["ref_max_score"])
-    raise KeyError(f"no D4RL reference scores for {environment!r} in {TABLE.name}")
+        # Versions of one set have the same figures.
+        return {
+            row["dataset"].rpartition("-v")[0]: (float(row["ref_min_score"]), float(row["ref_max_score"]))
+            for row in csv.DictReader(file)
+        }
+
+
+def d4rl_bounds(task: str) -> tuple[float, float]:
+    """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
+
+    An environment's figures are the same for all qualities of its data, those that D4RL does not have included.
+    """
+    environment, dash, rest = task.partition("-")
+    known = _d4rl_table()
+    renamed = f"{RENAMED.get(environment, environment)}{dash}{rest}"
+    for name in (renamed, f"{environment}-medium", f"{environment}-expert"):
+        if name in known:
+            return known[name]
+    raise KeyError(f"no D4RL reference scores for {task!r} in {TABLE.name}")
 
 
 @cache
@@ -52,33 +74,38 @@ def atari_bounds(game: str) -> tuple[float, float]:
     raise KeyError(f"no human and random scores for {game!r} in {ATARI_TABLE.name}")
 
 
-def bounds(name: str, task: str) -> tuple[float, float]:
+def bounds(name: str, task: str, reference: Sequence[float] | None = None) -> tuple[float, float]:
     """Returns that are 0 and 100 under the normaliser ``name``; ``task`` is a full name such as ``"hopper-medium"``.
+
+    ``reference`` has the two returns where ``name`` is ``declared``.
 
     Raises ``KeyError`` (one line) for a normaliser that is not in ``CITATIONS`` or a task it has no figures for.
     """
-    environment = task.partition("-")[0]
     if name == "d4rl":
-        return d4rl_bounds(environment)
+        return d4rl_bounds(task)
     if name == "atari-human":
-        return atari_bounds(environment)
+        return atari_bounds(task)
     if name == "dt-gamer":
-        if environment not in DT_GAMER:
-            raise KeyError(f"no gamer's score for {environment!r}; there is: {', '.join(DT_GAMER)}")
-        return DT_GAMER[environment]
+        if task not in DT_GAMER:
+            raise KeyError(f"no gamer's score for {task!r}; there is: {', '.join(DT_GAMER)}")
+        return DT_GAMER[task]
+    if name == "declared":
+        if reference is None or len(reference) != 2 or reference[0] == reference[1]:
+            raise KeyError(f"normaliser 'declared' needs two different returns for {task!r}")
+        return reference[0], reference[1]
     if name == "none":
         return 0.0, 100.0
     raise KeyError(f"no normaliser {name!r}; there is: {', '.join(CITATIONS)}")
 
 
-def normalise(name: str, task: str, value: float) -> float:
+def normalise(name: str, task: str, value: float, reference: Sequence[float] | None = None) -> float:
     """Score of a raw return under the normaliser ``name``: 0 is random play, 100 D4RL's expert, the human or the gamer.
 
     ``task`` is a full name such as ``"hopper-medium"``. Raises as ``bounds`` does.
     """
     if name == "none":
         return value
-    low, high = bounds(name, task)
+    low, high = bounds(name, task, reference)
     return 100.0 * (value - low) / (high - low)
 
 

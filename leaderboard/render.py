@@ -19,7 +19,7 @@ from backbench.leaderboard.statistics import COVERAGE, Estimate, Interval
 from backbench.leaderboard.suites import ALSO
 
 NOTHING = "—"
-SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4RL"}
+SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4RL", "declared": "declared"}
 _BOX = box.SIMPLE
 
 
@@ -146,6 +146,9 @@ def _notes(section: Section) -> list[str]:
     also = [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
     if also:
         notes.append("Also: " + "; ".join(f"{SHORT[name]}: {CITATIONS[name]}" for name in also) + ".")
+    if setting.normaliser == "declared":
+        pairs = [f"{one.reference[0]:g} and {one.reference[1]:g}" for one in settings.values()]
+        notes.append(f"Returns that score 0 and 100: {_per_task(section, pairs)}.")
     notes.append(
         f"Protocol: {setting.acting} acting, {setting.sampling}, {setting.episodes} episodes per target, evaluation "
         f"seed {setting.eval_seed}; K {_per_task(section, [str(one.context) for one in settings.values()])}; first "

@@ -100,9 +100,11 @@ class Identity(Part):
     task: Name
     """Task, such as ``hopper-medium-replay``."""
     source: Name
-    """Where the data came from: ``embedded``, ``d4rl``, ``minari``, ``dqn-replay``."""
+    """Where the data came from: ``embedded``, ``d4rl``, ``minari``, ``dqn-replay``, or ``local`` for the user's own."""
     environment: Name
     """Id of the evaluation environment with its version, such as ``Hopper-v5``."""
+    suite_tasks: tuple[Name, ...] = ()
+    """All tasks of a suite of the user's own, so that aggregates have a meaning; empty for those of Backbench."""
     data: DataSummary | None
     """The training data; None only in a failed record whose data could not be had."""
     preset: Name
@@ -134,6 +136,8 @@ class Protocol(Part):
     """Seed of the evaluation environments; apart from the training seed."""
     normaliser: str
     """Name of the score's scale, a key of ``backbench.leaderboard.normalise.CITATIONS``."""
+    reference: tuple[float, float] | None = None
+    """Raw returns that score 0 and 100 under the normaliser ``declared``; None under the others, which know theirs."""
     environment: Mapping = {}
     """Conventions of the environment beyond its id, such as action repeat and no-ops of a game; empty when none."""
 
@@ -141,6 +145,8 @@ class Protocol(Part):
     def _known(self) -> Self:
         if self.normaliser not in CITATIONS:
             raise ValueError(f"no normaliser {self.normaliser!r}; there is: {', '.join(CITATIONS)}")
+        if (self.reference is not None) != (self.normaliser == "declared"):
+            raise ValueError("reference goes with normaliser 'declared', and only with it")
         if len(set(self.targets)) != len(self.targets):
             raise ValueError("targets names the same target return twice")
         return self
@@ -412,7 +418,7 @@ class Record(Part):
             pairs.append((f"curve.evaluations (step {evaluation.step})", evaluation.raw, evaluation.normalised))
         for where, raw, normalised in pairs:
             try:
-                expected = normalise(self.protocol.normaliser, self.identity.task, raw)
+                expected = normalise(self.protocol.normaliser, self.identity.task, raw, self.protocol.reference)
             except KeyError as error:
                 raise ValueError(str(error.args[0])) from None
             if not _close(normalised, expected, abs(expected)):

@@ -24,6 +24,8 @@ class Setting:
     episodes: int
     eval_seed: int
     normaliser: str
+    suite_tasks: tuple[str, ...]
+    """Of a suite of a user's own; empty for the known ones."""
 
     @classmethod
     def of(cls, record: Record) -> Setting:
@@ -37,6 +39,7 @@ class Setting:
             episodes=protocol.episodes,
             eval_seed=protocol.eval_seed,
             normaliser=protocol.normaliser,
+            suite_tasks=cell.suite_tasks,
         )
 
 
@@ -51,6 +54,8 @@ class TaskSetting:
     returns_to_go: str
     conventions: str
     """Of the environment, beyond its id, as JSON."""
+    reference: tuple[float, float]
+    """Returns that score 0 and 100 where the suite declares them; else two zeros, as settings are put in order."""
     data_sha256: str | None
     """None in a failed record that never saw its data; it stands for any data."""
 
@@ -64,6 +69,7 @@ class TaskSetting:
             environment=record.identity.environment,
             returns_to_go=protocol.returns_to_go,
             conventions=json.dumps(protocol.environment, sort_keys=True),
+            reference=protocol.reference or (0.0, 0.0),
             data_sha256=None if data is None else data.sha256,
         )
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+_GYM = ("halfcheetah", "hopper", "walker2d")
+
+
+def _pairs(environments: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{environment}-{kind}" for environment in environments for kind in kinds)
+
+
 SUITES: dict[str, tuple[str, ...]] = {
-    "d4rl": tuple(
-        f"{environment}-{quality}"
-        for environment in ("halfcheetah", "hopper", "walker2d")
-        for quality in ("medium", "medium-replay", "medium-expert")
-    ),
+    "d4rl": _pairs(_GYM, ("medium", "medium-replay", "medium-expert")),
     "atari": ("breakout", "qbert", "pong", "seaquest"),
+    "mujoco": _pairs(_GYM, ("simple", "medium", "expert")),
+    "d4rl-adroit": _pairs(("pen", "door", "hammer", "relocate"), ("human", "cloned", "expert")),
+    "d4rl-antmaze": _pairs(
+        ("antmaze",), ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
+    ),
+    "d4rl-pointmaze": _pairs(
+        ("pointmaze",),
+        ("open", "umaze", "medium", "large", "open-dense", "umaze-dense", "medium-dense", "large-dense"),
+    ),
+    "d4rl-kitchen": _pairs(("kitchen",), ("complete", "partial", "mixed")),
 }
 
 

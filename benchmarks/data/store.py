@@ -1,7 +1,8 @@
 """The Minari store on disk: write a data set whole or not at all, read it checked.
 
 The store is Minari's own (``MINARI_DATASETS_PATH``, else ``~/.minari/datasets``), so that ``minari.load_dataset``
-opens what is made here. Beside Minari's files lies ``backbench.json`` with the content's hash and counts.
+opens what is made here. Beside Minari's files lies ``backbench.json`` with the content's hash and counts, and, once a
+set of vectors has been read, ``flat.bin``, from which it opens faster (``flat.py``).
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from backbench.backbones.errors import UserError
+from backbench.benchmarks import spaces
+from backbench.benchmarks.data import flat
 from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.environments import quiet_mujoco
 
 SIDECAR = "backbench.json"
+MINARI = ("mujoco", "D4RL", "atari", "minigrid", "babyai")  # what the names of Minari's own sets begin with
 
 
 def root() -> Path:
@@ -30,14 +36,14 @@ def root() -> Path:
     return Path(set_by_user) if set_by_user else Path.home() / ".minari" / "datasets"
 
 
-def path_of(name: str) -> Path:
-    """Where a data set lies, or would lie."""
-    return root() / name
+def path_of(name: str, folder: Path | None = None) -> Path:
+    """Where a data set lies, or would lie; ``folder`` stands in for the store."""
+    return (folder or root()) / name
 
 
-def exists(name: str) -> bool:
+def exists(name: str, folder: Path | None = None) -> bool:
     """Whether a finished data set of that name is in the store."""
-    return (path_of(name) / "data" / "metadata.json").is_file()
+    return (path_of(name, folder) / "data" / "metadata.json").is_file()
 
 
 def names() -> list[str]:
@@ -66,33 +72,26 @@ def _store_at(folder: Path) -> Iterator[None]:
 def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str, Any]) -> Trajectories:
     """Write a data set under a temporary name, then move it into place; an older one of that name is replaced.
 
-    ``origin`` says how the data came about; it is kept beside the data as JSON.
-    """
-    import minari
-    from minari.data_collector import EpisodeBuffer
+    Each episode is taken from the sequence twice, in order, and may be made then. The set gets the spaces of
+    ``env_id``; ``origin`` says how the data came about and is kept beside them as JSON.
 
-    trajectories = Trajectories.from_episodes(episodes, name)
-    buffers = []
-    for number, e in enumerate(episodes):
-        ended = np.zeros(len(e.rewards), dtype=bool)
-        ended[-1] = True
-        never = np.zeros_like(ended)
-        buffers.append(
-            EpisodeBuffer(
-                id=number,
-                seed=e.seed,
-                observations=e.observations,
-                actions=e.actions,
-                rewards=e.rewards,
-                terminations=ended if e.terminated else never,
-                truncations=never if e.terminated else ended,
-            )
-        )
+    Raises:
+        DataError: what an episode should not hold, or a store that cannot be written; nothing is left behind.
+    """
+    import gymnasium
+    import minari
+
+    quiet_mujoco()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is a newer version of the environment
+        with gymnasium.make(env_id) as env:
+            actions = spaces.Actions.of(env.action_space, f"data set {name!r}: {env_id}")
+    trajectories = Trajectories.from_episodes(episodes, name, actions)
     with staged(name) as staging, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # optional fields (author, reference scores) that do not apply
         minari.create_dataset_from_buffers(
             name,
-            buffers,
+            _buffers(episodes),  # it only iterates
             env=env_id,
             algorithm_name=origin.get("algorithm"),
             author="Backbench",
@@ -101,6 +100,25 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
         )
         write_sidecar(staging / name, trajectories, origin)
     return trajectories
+
+
+def _buffers(episodes: Sequence[Episode]) -> Iterator[Any]:
+    """Minari's form of each episode, one at a time; the arrays are the episode's own."""
+    from minari.data_collector import EpisodeBuffer
+
+    for number, e in enumerate(episodes):
+        ended = np.zeros(len(e.rewards), dtype=bool)
+        ended[-1] = True
+        never = np.zeros_like(ended)
+        yield EpisodeBuffer(
+            id=number,
+            seed=e.seed,
+            observations=e.observations,
+            actions=e.actions,
+            rewards=e.rewards,
+            terminations=ended if e.terminated else never,
+            truncations=never if e.terminated else ended,
+        )
 
 
 def write_sidecar(
@@ -151,16 +169,20 @@ def _swap(new: Path, final: Path, aside: Path) -> None:
 
 def clear_leftovers(older_than: float = 3600.0) -> None:
     """Remove what a killed process left half-made, once nothing in it has changed for ``older_than`` seconds."""
-    for staging in root().glob(".making-*"):
+    for left in (*root().glob(".making-*"), *root().rglob(f"{flat.PART}*")):
         with suppress(OSError):
-            touched = max(p.stat().st_mtime for p in (staging, *staging.rglob("*")))
-            if time.time() - touched > older_than:
-                shutil.rmtree(staging)
+            touched = max(p.stat().st_mtime for p in (left, *left.rglob("*")))
+            if time.time() - touched <= older_than:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
-def sidecar(name: str) -> dict[str, Any]:
+def sidecar(name: str, folder: Path | None = None) -> dict[str, Any]:
     """What was noted when the data set was made; empty for one that another program wrote."""
-    path = path_of(name) / SIDECAR
+    path = path_of(name, folder) / SIDECAR
     if not path.is_file():
         return {}
     try:
@@ -173,46 +195,96 @@ def sidecar(name: str) -> dict[str, Any]:
 def read(name: str) -> Trajectories:
     """Read a data set and check its counts, and its hash where one was noted.
 
+    The first reading of a set of vectors leaves a copy that the next ones open faster.
+
     Raises:
         DataError: absent, truncated, inconsistent, or changed since it was made.
+        UserError: observations that are no vectors, or actions that agents here do not have.
     """
-    import minari
-
     from backbench.benchmarks.data import framestore
 
-    if not exists(name):
-        raise DataError(f"data set {name!r} is not in the store {root()}; {remedy(name)}")
+    _check_there(name, None)
     noted = sidecar(name)
     if "frames" in noted:
         return framestore.read(name, noted)
-    try:
+    return flat.through(path_of(name), name, noted.get("digest", "") if noted else None, lambda: load(name))
+
+
+def load(name: str, root: Path | None = None) -> Trajectories:
+    """What ``read`` gives of a set of vectors, always from Minari's files and with every check.
+
+    One episode is in memory at a time. ``root`` is a folder that stands in for the store. It raises what ``read`` does.
+    """
+    import minari
+
+    _check_there(name, root)
+    folder, noted = path_of(name, root), sidecar(name, root)
+    with _reading(name, folder):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = minari.load_dataset(name)
-        episodes = [
-            Episode(
-                observations=np.asarray(e["observations"]),
-                actions=np.asarray(e["actions"]),
-                rewards=np.asarray(e["rewards"], dtype=np.float64),
-                terminated=bool(np.any(e["terminations"])),
-            )
-            for e in dataset.storage.get_episodes(range(dataset.total_episodes))
-        ]
+            dataset = minari.MinariDataset(folder / "data")
         steps = int(dataset.total_steps)
-    except DataError:
-        raise
-    except Exception as error:  # h5py and Minari raise many kinds for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"data set {name!r} in {path_of(name)} cannot be read ({reason}); {remedy(name)}") from error
-    try:
-        trajectories = Trajectories.from_episodes(episodes, name)
+    where = f"data set {name!r} in {folder}"
+    spaces.check_observations(dataset.observation_space, where)
+    actions = spaces.Actions.of(dataset.action_space, where)
+    with _reading(name, folder):
+        trajectories = Trajectories.from_episodes(_episodes(dataset), name, actions)
         if len(trajectories.rewards) != steps:
             raise DataError(f"data set {name!r} has {len(trajectories.rewards)} steps where its metadata say {steps}")
         if noted and noted.get("digest") != trajectories.digest:
             raise DataError(f"data set {name!r} is not what was written: its hash has changed")
-    except DataError as error:
-        raise DataError(f"{error} (in {path_of(name)}); {remedy(name)}") from error
     return trajectories
+
+
+def _check_there(name: str, folder: Path | None) -> None:
+    if not exists(name, folder):
+        raise DataError(f"data set {name!r} is not in the store {folder or root()}; {remedy(name)}")
+
+
+@contextmanager
+def _reading(name: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise DataError(f"{error} (in {folder}); {remedy(name)}") from error
+    except Exception as error:  # h5py and Minari raise many kinds for a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"data set {name!r} in {folder} cannot be read ({reason}); {remedy(name)}") from error
+
+
+def _episodes(dataset: Any) -> Iterator[Episode]:
+    for e in dataset.storage.get_episodes(range(dataset.total_episodes)):
+        yield Episode(
+            observations=spaces.flatten(dataset.observation_space, e["observations"]),
+            actions=np.asarray(e["actions"]),
+            rewards=np.asarray(e["rewards"], dtype=np.float64),
+            terminated=bool(np.any(e["terminations"])),
+        )
+
+
+def size(name: str) -> int:
+    """Bytes that a data set takes on disk, the copies that are only there for speed included."""
+    return sum(path.stat().st_size for path in path_of(name).rglob("*") if path.is_file())
+
+
+def remove(name: str) -> None:
+    """Remove a data set, and the folders that only it was in; what is half removed counts as absent.
+
+    Raises:
+        DataError: it is not there, or cannot be removed.
+    """
+    if not exists(name):
+        raise DataError(f"data set {name!r} is not in the store {root()}")
+    path = path_of(name)
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".making-", dir=root()))
+        os.replace(path, aside / "removed")
+        shutil.rmtree(aside)
+        with suppress(OSError):  # not empty
+            for parent in path.relative_to(root()).parents[:-1]:
+                (root() / parent).rmdir()
+    except OSError as error:
+        raise DataError(f"cannot remove data set {name!r} in {root()}: {error.strerror or error}") from error
 
 
 def remedy(name: str) -> str:
@@ -222,4 +294,8 @@ def remedy(name: str) -> str:
         return f"make it anew: bench data make {name} --force"
     if source in ("dqn-replay", "minari"):
         return f"bring it anew: bench data pull {source} {rest.partition('/')[0]} --force"
-    return f"bring it with Minari: minari download {name}"
+    if source == "d4rl":
+        return f"bring it anew: bench data pull d4rl {name} --force"
+    if source in MINARI:
+        return f"bring it anew: bench data pull minari {name} --force"
+    return "put it there, in Minari's format"

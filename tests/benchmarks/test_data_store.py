@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict, Discrete
 
-from backbench.benchmarks.data import store
+from backbench.backbones.errors import UserError
+from backbench.benchmarks.data import flat, store
 from backbench.benchmarks.data.trajectories import DataError, Episode
 
 NAME = "backbench/hopper/handmade-v0"
@@ -45,7 +48,9 @@ def test_round_trip(written: Path, make_episodes: Episodes) -> None:
     assert data.terminated.tolist() == [True, False, True]
     assert data.digest == store.sidecar(NAME)["digest"]
     assert store.names() == [NAME]
-    assert contents(written) == before, "reading wrote something"
+    after = contents(written)
+    assert set(after) - set(before) == {flat.FILE}
+    assert before.items() <= after.items(), "reading changed something"
     assert sorted(p.name for p in store.root().iterdir() if p.name.startswith(".")) == []
 
 
@@ -150,7 +155,7 @@ def test_what_is_broken_is_named_and_left_alone(written: Path, fault: str) -> No
 
 def test_absent(new_store: Path) -> None:
     assert store.names() == []
-    with pytest.raises(DataError, match="minari download D4RL/door/human-v2"):
+    with pytest.raises(DataError, match="bench data pull minari D4RL/door/human-v2"):
         store.read("D4RL/door/human-v2")
     assert not new_store.exists()
 
@@ -210,8 +215,11 @@ def test_a_write_that_fails_leaves_nothing(
 
 
 def test_a_write_replaces(written: Path, make_episodes: Episodes) -> None:
-    store.write(NAME, make_episodes([5], seed=3), "Hopper-v5", {})
-    assert store.read(NAME).lengths.tolist() == [5]
+    store.read(NAME)
+    made = store.write(NAME, make_episodes([5], seed=3), "Hopper-v5", {})
+    for _ in range(2):
+        found = store.read(NAME)
+        assert (found.digest, found.lengths.tolist()) == (made.digest, [5])
     assert store.names() == [NAME]
 
 
@@ -220,3 +228,115 @@ def test_a_copied_store_is_the_same_set(written: Path, tmp_path: Path, monkeypat
     shutil.copytree(store.root(), tmp_path / "copy")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
     assert store.read(NAME).digest == digest
+
+
+class OneAtATime(Sequence[Episode]):
+    """Episodes that are made when they are asked for."""
+
+    def __init__(self, episodes: list[Episode]) -> None:
+        self.episodes, self.asked = episodes, 0
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.asked += 1
+        e = self.episodes[index]
+        return Episode(e.observations.copy(), e.actions.copy(), e.rewards.copy(), e.terminated, e.seed)
+
+
+def test_episodes_may_be_made_when_they_are_asked_for(new_store: Path, make_episodes: Episodes) -> None:
+    episodes = make_episodes([4, 7, 1])
+    digest = store.write(NAME, episodes, "Hopper-v5", {}).digest
+    given = OneAtATime(episodes)
+    made = store.write(NAME, given, "Hopper-v5", {})
+    assert made.digest == digest == store.load(NAME).digest
+    assert given.asked <= 2 * (len(episodes) + 1)
+
+
+def test_a_set_in_another_folder(written: Path, tmp_path: Path) -> None:
+    digest = store.read(NAME).digest
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(store.root(), elsewhere)
+    shutil.rmtree(store.root())
+    found = store.load(NAME, elsewhere)
+    assert (found.digest, found.name) == (digest, NAME)
+    (elsewhere / NAME / flat.FILE).unlink()
+    before = contents(elsewhere)
+    with h5py.File(elsewhere / NAME / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_1/rewards"][3] += 1.0
+    with pytest.raises(DataError, match=f"hash has changed .in {elsewhere}"):
+        store.load(NAME, elsewhere)
+    assert set(contents(elsewhere)) == set(before), "it left a copy"
+    with pytest.raises(DataError, match=f"not in the store {elsewhere}"):
+        store.load("some/other-v0", elsewhere)
+
+
+def by_minari(name: str, observation_space: Any, action_space: Any, episodes: list[dict[str, Any]]) -> None:
+    """A set as other programs write it."""
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
+    buffers = []
+    for e in episodes:
+        last = np.arange(len(e["rewards"])) == len(e["rewards"]) - 1
+        buffers.append(EpisodeBuffer(**e, terminations=last, truncations=np.zeros_like(last)))
+    spaces = {"observation_space": observation_space, "action_space": action_space}
+    minari.create_dataset_from_buffers(name, buffers, author="a", algorithm_name="b", jpeg_encoding=False, **spaces)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_goals_and_wide_bounds(new_store: Path) -> None:
+    rng = np.random.default_rng(0)
+    space = Dict({"observation": Box(-9, 9, (3,)), "desired_goal": Box(-9, 9, (2,)), "achieved_goal": Box(-9, 9, (2,))})
+    seen = [{k: rng.standard_normal((n, *b.shape)) for k, b in space.items()} for n in (5, 3)]
+    taken = [np.array([[-2.0], [2.0], [0.0], [1.0]], np.float32), np.array([[0.5], [-1.0]], np.float32)]
+    episodes = [{"observations": o, "actions": a, "rewards": np.ones(len(a))} for o, a in zip(seen, taken, strict=True)]
+    by_minari("maze/wide-v0", space, Box(-2, 2, (1,)), episodes)
+    joined = [np.concatenate([o["achieved_goal"], o["desired_goal"], o["observation"]], axis=1) for o in seen]
+    for data in (store.read("maze/wide-v0"), store.read("maze/wide-v0")):
+        assert np.array_equal(data.states, np.concatenate([one[:-1] for one in joined]).astype(np.float32))
+        assert data.actions.dtype == np.float32
+        assert data.actions.tolist() == [[-1.0], [1.0], [0.0], [0.5], [0.25], [-0.5]]
+        assert data.n_actions is None
+    text = hashlib.sha256()  # of joined observations and of actions as they are in the files
+    for one, actions in zip(joined, taken, strict=True):
+        for label, array in (("observations", one), ("actions", actions), ("rewards", np.ones(len(actions)))):
+            text.update(f"{label} {array.dtype.str} {array.shape};".encode() + array.tobytes())
+        text.update(b"terminated")
+    assert data.digest == text.hexdigest()
+
+
+def numbered(actions: list[Any]) -> list[dict[str, Any]]:
+    seen = np.zeros((len(actions) + 1, 2), np.float32)
+    return [{"observations": seen, "actions": np.array(actions), "rewards": np.ones(len(actions))}]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numbered_actions(new_store: Path) -> None:
+    by_minari("toy/numbered-v0", Box(-1, 1, (2,)), Discrete(3, start=5), numbered([5, 7, 6]))
+    for _ in range(2):
+        data = store.read("toy/numbered-v0")
+        assert (data.actions.dtype, data.actions.tolist(), data.n_actions) == (np.int64, [0, 2, 1], 3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("seen", "acted", "actions", "said"),
+    [
+        (Box(-1, 1, (2,)), Discrete(3), [0, 3], "episode 0 has action 3; its space has 0 to 2"),
+        (Box(-1, 1, (2,)), Discrete(3), [0, -1], "episode 0 has action -1"),
+        (Box(-1, 1, (2,)), Discrete(3), [0.5, 1.0], "episode 0 has actions of type float64"),
+        (Box(-1, 1, (2,)), Box(-1, 1, (2,)), [[0.5], [1.0]], "episode 0 has actions of 1 numbers; its space has 2"),
+        (Box(-1, 1, (2,)), Box(-np.inf, 1, (1,)), [[0.5]], "without bounds"),
+        (Box(0, 255, (8, 8, 3), np.uint8), Discrete(3), [0], "pixels"),
+    ],
+)
+def test_what_no_agent_takes(new_store: Path, seen: Any, acted: Any, actions: Any, said: str) -> None:
+    by_minari("toy/odd-v0", seen, acted, numbered(actions))
+    with pytest.raises(UserError, match=said) as caught:
+        store.read("toy/odd-v0")
+    assert "toy/odd-v0" in str(caught.value)
+    assert str(new_store) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (new_store / "toy/odd-v0" / flat.FILE).exists()

@@ -70,6 +70,7 @@ class Spy:
 
     def __init__(self, env: Any) -> None:
         self.env, self.seeds, self.actions, self.starts, self.ended, self.closed = env, [], [], [], False, False
+        self.observation_space, self.action_space = env.observation_space, env.action_space
         self.life = 3 + 4 * len(Spy.made)
         Spy.made.append(self)
 
@@ -95,7 +96,7 @@ class Spy:
 def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
     Spy.made = []
     original = environments.make_environment
-    monkeypatch.setattr(environments, "make_environment", lambda env_id: Spy(original(env_id)))
+    monkeypatch.setattr(environments, "make_environment", lambda env_id, kwargs: Spy(original(env_id)))
     return Spy.made
 
 

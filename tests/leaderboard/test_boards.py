@@ -201,3 +201,65 @@ def test_suites() -> None:
     assert len(suite_tasks("d4rl")) == len(set(suite_tasks("d4rl"))) == 9
     with pytest.raises(KeyError, match="there is: d4rl"):
         suite_tasks("atari57")
+
+
+def own(task: str, seed: int = 0, **changes: Any) -> Any:
+    """A record of a suite of a user's own, of two tasks, whose returns 10 and 20 score 0 and 100."""
+    reference = {"protocol__normaliser": "declared", "protocol__reference": [10.0, 20.0]}
+    suite = {"identity__suite": "mine", "identity__suite_tasks": ["one", "two"]}
+    raw = {
+        "identity__data__return_mean": 15.0, "identity__data__return_min": 10.0, "identity__data__return_max": 20.0,
+        "identity__data__normalised_mean": 50.0,
+        "scores__last__targets": [
+            {"target": target, "returns": [12.0, 16.0, 17.0], "lengths": [5, 5, 5], "raw_mean": 15.0,
+             "normalised_mean": 50.0}
+            for target in (3600.0, 1800.0)
+        ],
+        "scores__best": None, "curve__evaluations": [],
+    }  # fmt: skip
+    record = make_record(task="hopper-medium", seed=seed)
+    content = record.model_dump(mode="json")
+    content["identity"]["task"] = task
+    for name, value in {**raw, **suite, **reference, **changes}.items():
+        inner = content
+        *path, last = name.split("__")
+        for part in path:
+            inner = inner[part]
+        inner[last] = value
+    content["key"] = f"{task}-{seed}-{len(changes)}"
+    return type(record).model_validate(content)
+
+
+def test_a_suite_of_a_user_s_own_has_aggregates() -> None:
+    board = build_board([own("one"), own("two")])
+    (section,) = board.sections
+    assert section.complete
+    assert section.tasks == ("one", "two")
+    mean = row(board, "transformer").mean
+    assert mean is not None
+    assert mean.value == pytest.approx(50.0)
+    assert section.data == {"one": 50.0, "two": 50.0}
+    (part,) = build_board([own("one")]).sections
+    assert row(build_board([own("one")]), "transformer").mean is None
+    assert "it lacks 1 of 2 tasks: two" in part.notes[0]
+
+
+def test_other_references_or_another_list_of_tasks_are_set_apart() -> None:
+    changed = own(
+        "one", 1, protocol__reference=[10.0, 30.0], identity__data__normalised_mean=25.0,
+        scores__last__targets=[
+            {"target": t, "returns": [12.0, 16.0, 17.0], "lengths": [5] * 3, "raw_mean": 15.0, "normalised_mean": 25.0}
+            for t in (3600.0, 1800.0)
+        ],
+    )  # fmt: skip
+    board = build_board([own("one"), own("two"), changed])
+    assert len(board.sections) == 2
+    assert "reference of one: 10, 30 instead of 10, 20" in board.sections[1].apart[0]
+    longer = own("one", 1, identity__suite_tasks=["one", "two", "three"])
+    assert len(build_board([own("one"), longer]).sections) == 2
+
+
+def test_a_record_cannot_say_what_a_known_suite_is() -> None:
+    (section,) = build_board([make_record(identity__suite_tasks=["hopper-medium"])]).sections
+    assert section.tasks == SUITES["d4rl"]
+    assert section.rows[0].mean is None

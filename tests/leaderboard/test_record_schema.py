@@ -68,7 +68,7 @@ def test_numpy_scalars_are_taken() -> None:
         ({"protocol__targets": [1.0, 1.0]}, "twice"),
         ({"protocol__episodes": 4}, "3 of 4 episodes"),
         ({"protocol__max_steps": 999}, "max_steps"),
-        ({"protocol__normaliser": "gamer"}, "there is: d4rl, atari-human, dt-gamer, none"),
+        ({"protocol__normaliser": "gamer"}, "there is: d4rl, atari-human, dt-gamer, declared, none"),
         ({"identity__task": "breakout"}, "no D4RL reference scores"),
         ({"cost": None}, "cost is missing"),
         ({"scores__last__targets__0__raw_mean": 0.0}, "not the mean of returns"),

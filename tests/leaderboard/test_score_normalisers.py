@@ -17,6 +17,36 @@ def test_d4rl(environment: str, low: float, high: float) -> None:
     assert normalise("d4rl", f"{environment}-medium-replay", high) == 100.0
 
 
+@pytest.mark.parametrize(
+    ("task", "low", "high"),
+    [  # the reference code's infos.py
+        ("pen-human", 96.262799, 3076.8331017826877),
+        ("door-expert", -56.512833, 2880.5693087298737),
+        ("hammer-cloned", -274.856578, 12794.134825156867),
+        ("relocate-human", -6.425911, 4233.877797728884),
+        ("antmaze-umaze", 0.0, 1.0),
+        ("antmaze-large-diverse", 0.0, 1.0),
+        ("kitchen-mixed", 0.0, 4.0),
+        ("pointmaze-umaze", 23.85, 161.86),
+        ("pointmaze-large-dense", 30.569041, 303.4857382709002),
+        ("pointmaze-open", 0.01, 20.66),
+        ("ant-medium", -325.6, 3879.7),
+        ("hopper-simple", -20.272305, 3234.3),  # a quality that D4RL does not have: the environment's figures
+    ],
+)
+def test_the_rest_of_d4rl(task: str, low: float, high: float) -> None:
+    assert d4rl_bounds(task) == (low, high)
+    assert normalise("d4rl", task, high) == pytest.approx(100.0)
+
+
+def test_declared() -> None:
+    assert normalise("declared", "pendulum", -100.0, (-1000.0, -100.0)) == 100.0
+    assert normalise("declared", "pendulum", -550.0, (-1000.0, -100.0)) == 50.0
+    for reference in (None, (), (5.0, 5.0)):
+        with pytest.raises(KeyError, match="two different returns for 'pendulum'"):
+            normalise("declared", "pendulum", 1.0, reference)
+
+
 def test_others() -> None:
     assert normalise("none", "anything", 7.5) == 7.5
     with pytest.raises(KeyError, match="no normaliser 'gamer'"):
@@ -45,4 +75,4 @@ def test_the_table_of_57_games() -> None:
         normalise("atari-human", "doom", 1.0)
     with pytest.raises(KeyError, match="'alien'"):
         normalise("dt-gamer", "alien", 1.0)
-    assert set(CITATIONS) == {"d4rl", "atari-human", "dt-gamer", "none"}
+    assert set(CITATIONS) == {"d4rl", "atari-human", "dt-gamer", "declared", "none"}
