@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from backbench import __version__
+from backbench.benchmarks.data_cli import data_app
 
 app = typer.Typer(
     help="Which sequence backbone makes the best decision maker, and at what cost?",
@@ -17,7 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Make or bring data sets, and look at them.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
@@ -39,12 +39,12 @@ def _root(
 @app.command()
 def run(
     backbone: Annotated[str, typer.Option(help="Names, comma-separated; or package.module:Class.")],
-    suite: Annotated[str, typer.Option(help="Suite of tasks.")] = "d4rl",
+    suite: Annotated[str, typer.Option(help="Suite of tasks: a name, or the path of a YAML file.")] = "d4rl",
     preset: Annotated[str, typer.Option(help="smoke (seconds), quick (minutes), paper (as published).")] = "quick",
     task: Annotated[str, typer.Option(help="Only these tasks of the suite, comma-separated.")] = "",
     seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
     data: Annotated[
-        str, typer.Option(help="Data source instead of the preset's: embedded, d4rl, dqn-replay, minari.")
+        str, typer.Option(help="Data source instead of the preset's: embedded, d4rl, minari, dqn-replay, local.")
     ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side; 0: one a core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -60,6 +60,9 @@ def run(
     """Train and evaluate backbones on a suite, then print the board. The same command again does what is left."""
     from backbench.benchmarks.invocation import Invocation, invoke
 
+    named = [text.removeprefix("suite=") for text in overrides or () if text.startswith("suite=")]
+    overrides = [text for text in overrides or () if not text.startswith("suite=")]
+    suite = named[-1] if named else suite
     raise typer.Exit(
         invoke(
             Invocation(
@@ -92,12 +95,13 @@ def list_(what: Annotated[str, typer.Argument(help="backbones, suites, tasks or 
             print(f"{name:<16} {BACKBONES.origin(name)}")
     elif what == "suites":
         for name in tasks.suites():
-            print(f"{name:<16} {len(tasks.names(name))} tasks")
+            content = tasks.table(name)
+            print(f"{name:<16} {len(content.tasks):>3} tasks  {content.description}".rstrip())
     elif what == "tasks":
         for suite in tasks.suites():
             for name in tasks.names(suite):
-                row = tasks.table(suite)["tasks"][name]
-                print(f"{suite:<8} {name:<28} data: {', '.join(row['sources'])}")
+                row = tasks.table(suite).tasks[name]
+                print(f"{suite:<16} {name:<28} data: {', '.join(row.sources)}")
     elif what == "presets":
         print("\n".join(compose.presets()))
     else:
@@ -265,104 +269,6 @@ def ui(
         str(out.absolute() / "mlartifacts"),
     ]
     os.execv(sys.executable, [*command, *store])
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """The data sets in the store, and those that can be made."""
-    from backbench.benchmarks.data import embedded, store
-
-    here = store.names()
-    for name in here:
-        noted = store.sidecar(name)
-        counts = f"{noted['steps']:,} steps, {noted['episodes']:,} episodes" if noted else "from elsewhere"
-        print(f"{name:<44} {counts}")
-    for name in embedded.names():
-        if name not in here:
-            print(f"{name:<44} not made yet: bench data make {name}")
-
-
-@data_app.command("make")
-def data_make(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Data sets, tasks or suites; default: those of d4rl.")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="Make it anew where it is there.")] = False,
-    jobs: Annotated[int, typer.Option(min=0, help="Side by side; 0: one a core.")] = 0,
-) -> None:
-    """Make embedded data sets: the policies in the package play in the local simulator."""
-    from rich.console import Console
-
-    from backbench.benchmarks import console, provenance
-    from backbench.benchmarks.data import embedded, sources, store
-    from backbench.benchmarks.datashow import show
-
-    ids = dict.fromkeys(id_ for name in names or ["d4rl"] for id_ in _data_ids(name))
-    wanted = [embedded.parse(name) for name in ids]
-    due = [name.id for name in wanted if force or not store.exists(name.id)]
-    if due:
-        sources.make_all(due, jobs or provenance.cores(), console.progress_of(due, Console(), "made"))
-    show([name.id for name in wanted], Console(), histogram=False)
-
-
-@data_app.command("pull")
-def data_pull(
-    source: Annotated[str, typer.Argument(help="dqn-replay, or minari for a set that Minari has downloaded.")],
-    games: Annotated[
-        list[str] | None, typer.Argument(help="breakout, qbert, pong, seaquest; default: all four.")
-    ] = None,
-    from_: Annotated[str, typer.Option("--from", help="Folder or address of the DQN-replay logs.")] = "",
-    transitions: Annotated[int, typer.Option(help="Transitions to take of the logs, at least.")] = 500_000,
-    seed: Annotated[int, typer.Option(help="Of the choice of episodes.")] = 0,
-    run: Annotated[int, typer.Option(help="Which of the five agents' logs.")] = 1,
-    trajectories_per_buffer: Annotated[int, typer.Option(help="Episodes that are taken at a time.")] = 10,
-    buffers: Annotated[int, typer.Option(help="Take them from so many of the last buffers.")] = 50,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the fetched files of frames in the store's cache.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Bring it anew where it is there.")] = False,
-) -> None:
-    """Bring published pixel data into the store: DQN-replay logs (--from a copy), or Minari's Atari sets."""
-    from backbench.benchmarks.data import pull, sources
-    from backbench.benchmarks.data.dqn_select import Choice
-
-    choice = Choice(transitions, seed, run, trajectories_per_buffer, buffers)
-    with sources.leaving_on_sigterm():
-        for name in pull.pull(
-            source, games or [], choice, from_, keep, force, lambda line: print(line, file=sys.stderr, flush=True)
-        ):
-            print(pull.summary(name), flush=True)
-
-
-@data_app.command("show")
-def data_show(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Data sets in the store, tasks or suites; default: all.")
-    ] = None,
-) -> None:
-    """Counts, returns and their spread, normalised return and hash, of any data set in the Minari store."""
-    from rich.console import Console
-
-    from backbench.backbones.errors import UserError
-    from backbench.benchmarks.data import store
-    from backbench.benchmarks.datashow import show
-
-    chosen = [id_ for name in names for id_ in _data_ids(name)] if names else store.names()
-    if not chosen:
-        raise UserError(f"the store {store.root()} is empty; fill it: bench data make")
-    show(chosen, Console(), histogram=bool(names))
-
-
-def _data_ids(name: str) -> list[str]:
-    """A task's name stands for its embedded data set, a suite's for those of all its tasks."""
-    from backbench.benchmarks import tasks
-
-    if name in tasks.suites():
-        return [tasks.resolve(name, task, "embedded").data_id for task in tasks.names(name)]
-    for suite in tasks.suites():
-        if name in tasks.names(suite):
-            return [tasks.resolve(suite, name, "embedded").data_id]
-    return [name]
 
 
 def _split(text: str) -> tuple[str, ...]:

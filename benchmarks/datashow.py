@@ -1,8 +1,9 @@
-"""``bench data show``: what a data set says of itself."""
+"""``bench data show`` and ``verify``: what a data set says of itself, and what is odd about it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from backbench.benchmarks import tasks
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.inspection import Finding, inspect
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.leaderboard.normalise import normalise
 
@@ -19,13 +21,16 @@ BAR = 50
 
 
 def _score(name: str, value: float) -> str:
-    """Under the normaliser of the task whose environment the data set's id names; a dash when there is none."""
+    """Under the normaliser of the task that has the data set, or else of its environment; a dash when there is none."""
+    near: tuple[Any, str, Any] | None = None
     for suite in tasks.suites():
         content = tasks.table(suite)
-        for row in content["tasks"].values():
-            if f"/{row['environment']}/" in f"/{name}/":
-                return f"{normalise(content['normaliser'], row['environment'], value):.1f}"
-    return "-"
+        for task, row in content.tasks.items():
+            if any(name == source.data_id for source in row.sources.values()):
+                return f"{normalise(content.normaliser, task, value, row.reference):.1f}"
+            if near is None and not row.reference and f"/{row.environment}/" in f"/{name}/":
+                near = (content, task, row)
+    return "-" if near is None else f"{normalise(near[0].normaliser, near[1], value):.1f}"
 
 
 def show(names: Sequence[str], console: Console, histogram: bool) -> None:
@@ -47,7 +52,8 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
         )
     console.print(table)
     console.print(
-        "return: mean and standard deviation over episodes; score: normalised mean, of D4RL or dt-gamer", style="dim"
+        "return: mean and standard deviation over episodes; score: the mean, normalised as the task's scores are",
+        style="dim",
     )
     if histogram:
         for name, data in loaded.items():
@@ -64,15 +70,40 @@ def _actions(data: Trajectories) -> str:
 
 def _details(name: str, data: Trajectories, console: Console) -> None:
     low, middle, high = (int(q) for q in np.quantile(data.lengths, (0.05, 0.5, 0.95)))
+    share = 1 - data.terminated.mean()
     console.print(f"\n{name}", style="bold", markup=False, highlight=False)
     console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
     for line in (
-        f"lengths 5/50/95 %: {low}, {middle}, {high} steps; {1 - data.terminated.mean():.0%} reach the time limit",
+        f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}",
+        f"{data.terminated.sum():,} episodes were terminated, {share:.0%} ran out of time",
         f"states {data.state_shape}, {_actions(data)}",
     ):
         console.print(line, markup=False, highlight=False)
+    digits = 0 if np.ptp(data.returns) > BINS else 2
     counts, edges = np.histogram(data.returns, bins=BINS, weights=data.lengths)
     console.print("share of steps by their episode's return:", highlight=False)
     for count, left, right in zip(counts / counts.sum(), edges[:-1], edges[1:], strict=True):
         bar = "█" * round(BAR * count / max(counts / counts.sum()))
-        console.print(f"{left:>9.0f} … {right:<9.0f} {count:>6.1%} {bar}", highlight=False)
+        console.print(f"{left:>9.{digits}f} … {right:<9.{digits}f} {count:>6.1%} {bar}", highlight=False)
+    _say(inspect(name), console)
+
+
+def _say(findings: Sequence[Finding], console: Console) -> None:
+    for finding in findings:
+        style = "red" if finding.level == "error" else "yellow"
+        console.print(f"{finding.level}: {finding.message}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def verify(names: Sequence[str], console: Console) -> bool:
+    """Read each data set whole and say what is wrong with it; whether all are sound, warnings aside."""
+    sound = True
+    for name in names:
+        findings = inspect(name)
+        broken = any(finding.level == "error" for finding in findings)
+        sound = sound and not broken
+        warned = f", {len(findings)} warnings" if findings else ""
+        noted = "" if broken else f"  sha256 {store.sidecar(name).get('digest', 'never noted')}"
+        state = "[red]BROKEN[/]" if broken else "[green]sound[/]"
+        console.print(f"{state} {escape(name)}{'' if broken else warned}{noted}", highlight=False, soft_wrap=True)
+        _say(findings, console)
+    return sound

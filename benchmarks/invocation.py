@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from backbench.backbones.errors import UserError
 from backbench.benchmarks.config import Cell
-from backbench.benchmarks.console import RunDisplay, progress_of
+from backbench.benchmarks.console import RunDisplay, progress_of, transfer
 from backbench.leaderboard.board import build_board
 from backbench.leaderboard.record import Record, RecordError, load_record, load_records
 from backbench.leaderboard.render import to_markdown, to_rich
@@ -47,6 +48,7 @@ def invoke(asked: Invocation) -> int:
     console = Console()
     if not asked.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
+    _within_reach(asked)
     cells = compose_cells(
         asked.backbones, asked.suite, asked.preset, asked.seeds, asked.tasks, asked.source, asked.overrides
     )
@@ -62,7 +64,8 @@ def invoke(asked: Invocation) -> int:
     alike = [
         r
         for r in records
-        if (r.identity.suite, r.identity.preset, r.identity.source) == (asked.suite, asked.preset, cells[0].data.source)
+        if (r.identity.suite, r.identity.preset, r.identity.source)
+        == (cells[0].task.suite, asked.preset, cells[0].data.source)
     ]
     print_board(alike)
     if left:
@@ -84,10 +87,14 @@ def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console
     device = choose_device(asked.device)
     check_models(left)
     jobs = min(asked.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
-    due = sources.to_make((cell.data.source, cell.task) for cell in left)
+    due = sources.plan((cell.data.source, cell.task) for cell in left)
+    _playable(asked.suite, left)
+    if due.fetch:  # before anything is written
+        said = Console(stderr=True, soft_wrap=True)
+        sources.fetch(due.fetch, partial(said.print, markup=False, highlight=False), partial(transfer, said))
     _writable(asked.out)
-    if due:
-        sources.make_all(due, provenance.cores(), progress_of(due, console, "made"))
+    if due.make:
+        sources.make_all(due.make, provenance.cores(), progress_of(due.make, console, "made"))
     skipped = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
     console.print(
         f"{len(left)} cells to run{skipped}; {jobs} side by side on {device.type}; results in {asked.out}/",
@@ -101,7 +108,7 @@ def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console
         Tracker(asked.out, asked.track, warn=lambda text: warn.print(text, style="yellow", markup=False)) as tracker,
         RunDisplay(left, console) as display,
     ):
-        tracker.start({"name": " ".join(command[:8]), "suite": asked.suite, "preset": asked.preset})
+        tracker.start({"name": " ".join(command[:8]), "suite": cells[0].task.suite, "preset": asked.preset})
 
         def report(cell: Cell, event: dict[str, Any]) -> None:
             display.event(cell, event)
@@ -118,6 +125,34 @@ def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console
         console.print(f"stopped: {done} of {len(left)} cells done; the same command goes on from the checkpoints")
         return 128 + outcome.stopped
     return 1 if outcome.failed or outcome.errors else 0
+
+
+def _within_reach(asked: Invocation) -> None:
+    """Say within two seconds, before torch is imported, that data are not here and their source cannot be reached."""
+    from backbench.benchmarks import tasks
+    from backbench.benchmarks.compose import source_of
+    from backbench.benchmarks.data import pull, store
+
+    source = source_of(asked.suite, asked.preset, asked.source, asked.overrides)
+    rows = tasks.table(asked.suite).tasks
+    for name in asked.tasks or rows:
+        chosen = rows[name].sources.get(source) if name in rows else None  # composing says what is unknown
+        if chosen and source in pull.FETCHED and not store.exists(chosen.data_id):
+            pull.reach(source, chosen.data_id)
+            return
+
+
+def _playable(suite: str, cells: Sequence[Cell]) -> None:
+    """See that environments can be played here before anything is downloaded or trained; not Gymnasium's own robots."""
+    from backbench.benchmarks import environments, tasks
+
+    table = tasks.table(suite)
+    seen: set[str] = set()
+    for task in (cell.task for cell in cells):
+        what = repr((task.env_id, task.env_kwargs))
+        if (table.requires or task.suite_tasks) and what not in seen:
+            seen.add(what)
+            environments.probe(task.env_id, task.env_kwargs, table.requires, table.remedy)
 
 
 def _track(tracker: Any, cell: Cell, event: dict[str, Any], out: Path) -> None:

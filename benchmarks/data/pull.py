@@ -1,4 +1,4 @@
-"""``bench data pull``: published data sets of pixels, brought into the store in the protocol's form."""
+"""``bench data pull``: published data sets, brought into the store."""
 
 from __future__ import annotations
 
@@ -6,67 +6,147 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from backbench.backbones.errors import suggest
+from backbench.benchmarks import tasks
 from backbench.benchmarks.atari.protocol import GAMES
-from backbench.benchmarks.data import store
+from backbench.benchmarks.data import d4rl, store
 from backbench.benchmarks.data.dqn_select import Choice
+from backbench.benchmarks.data.fetch import Progress, no_progress
 from backbench.benchmarks.data.trajectories import DataError
 
-SOURCES = ("dqn-replay", "minari")
+SOURCES = ("d4rl", "dqn-replay", "minari")
+FETCHED = ("d4rl", "minari")  # `bench run` brings these by itself
+DEFAULT = {"d4rl": ("d4rl",), "dqn-replay": GAMES}  # where no name is given
 
 
 def pull(
     source: str,
-    games: Sequence[str],
+    names: Sequence[str],
     choice: Choice,
     location: str,
     keep: bool,
     force: bool,
     report: Callable[[str], None],
+    progress: Progress = no_progress,
 ) -> Iterator[str]:
-    """Bring a source's sets of some games, or of all four; those that are in the store stay unless ``force``.
+    """Bring a source's sets; those that are in the store stay unless ``force``.
 
     Args:
         source: one of ``SOURCES``.
-        games: names as in ``GAMES``; none means all.
+        names: ids, tasks or suites; for ``dqn-replay`` games, as in ``GAMES``. None means ``DEFAULT``.
         choice: what to take of the logs; source ``dqn-replay`` only.
-        location: folder or address of the logs, empty for the public one; source ``dqn-replay`` only.
-        keep: keep what is fetched of the logs; source ``dqn-replay`` only.
+        location: folder or address, empty for the public one; not for ``minari``.
+        keep: keep what is fetched beside what is made of it; not for ``minari``.
         force: bring what is there anew.
         report: gets a line now and then.
+        progress: gets bytes done and bytes in all.
 
     Returns:
         The ids of the sets, each when it is in the store.
 
     Raises:
-        DataError: an unknown source or game, an option that the source has not, or what the source raises.
+        DataError: an unknown source or name, an option that the source has not, or what the source raises.
     """
     if source not in SOURCES:
         raise DataError(f"data source '{source}' cannot be pulled{suggest(source, SOURCES)}")
-    chosen = list(dict.fromkeys(games or GAMES))
-    for game in chosen:
+    if source != "dqn-replay" and choice != Choice():
+        raise DataError(f"source '{source}' has whole sets; what to select goes with source dqn-replay")
+    if source == "minari" and (location or keep):
+        raise DataError("source 'minari' is Minari's own remote; set MINARI_REMOTE for another one")
+    if not names and source not in DEFAULT:
+        raise DataError(
+            f"source '{source}' has many sets; name some, a task or a suite: bench data list --source {source}"
+        )
+    if source != "dqn-replay":
+        ids = list(dict.fromkeys(id_ for name in names or DEFAULT[source] for id_ in named(source, name)))
+        return (_one(source, id_, location, keep, force, report, progress) for id_ in ids)
+    games = list(dict.fromkeys(names or GAMES))
+    for game in games:
         if game not in GAMES:
             raise DataError(f"no game '{game}'{suggest(game, GAMES)}")
-    if source == "minari" and (location or keep or choice != Choice()):
-        raise DataError("source 'minari' takes whole sets from the store; it has no option but --force")
-    if location and len(chosen) > 1 and any(Path(location).expanduser().glob("$store$_*.gz")):
+    if location and len(games) > 1 and any(Path(location).expanduser().glob("$store$_*.gz")):
         raise DataError(f"--from {location} holds the files of one game; name the game")
-    return (_pull(source, game, choice, location, keep, force, report) for game in chosen)
+    return (_replay(game, choice, location, keep, force, report) for game in games)
 
 
-def _pull(
-    source: str, game: str, choice: Choice, location: str, keep: bool, force: bool, report: Callable[[str], None]
-) -> str:
-    name = choice.data_id(game) if source == "dqn-replay" else f"minari/{game}/expert-v0"
-    if store.exists(name) and not force:
-        report(f"{name} is in the store already; --force brings it anew")
-    elif source == "dqn-replay":
-        from backbench.benchmarks.data import dqn_replay
+def named(source: str, name: str) -> list[str]:
+    """The ids that a name stands for: an id itself, a task, a suite, a game of ``minari``, or ``hopper-expert``."""
+    ids = tasks.data_ids(name, source)
+    if ids:
+        return ids
+    known = [task for suite in tasks.built_in() for task in tasks.names(suite) if tasks.data_ids(task, source)]
+    if source == "d4rl":
+        short = {"-".join(id_.removesuffix("-v2").split("/")[1:]): id_ for id_ in d4rl.names()}
+        if name in short:
+            return [short[name]]
+        if name in d4rl.names():
+            return [name]
+        known = list(short)
+    elif "/" in name:
+        return [name]
+    raise DataError(f"source '{source}' has no data set, task or suite '{name}'{suggest(name, known)}")
 
-        dqn_replay.pull(game, choice, location or dqn_replay.PUBLIC, keep, report)
-    else:
+
+def reach(source: str, name: str) -> None:
+    """Raise ``DataError`` within two seconds if nobody answers where ``bring`` would fetch a set from."""
+    if source == "d4rl":
+        d4rl.reach(name)
+    elif not name.startswith("minari/"):  # made of what Minari has downloaded
+        from backbench.benchmarks.data import minari_hub
+
+        minari_hub.reach(name)
+
+
+def bring(
+    source: str,
+    name: str,
+    location: str = "",
+    keep: bool = False,
+    report: Callable[[str], None] = print,
+    progress: Progress = no_progress,
+) -> None:
+    """Put one set of ``d4rl`` or ``minari`` into the store, under its id ``name``. DataError where it cannot be."""
+    if source == "d4rl":
+        d4rl.pull(name, location, keep, report, progress)
+    elif name.startswith("minari/"):
         from backbench.benchmarks.data import minari_atari
 
-        minari_atari.pull(game, report)
+        minari_atari.pull(name.split("/")[1], report)
+    else:
+        from backbench.benchmarks.data import minari_hub
+
+        minari_hub.pull(name, report, force=store.exists(name))
+
+
+def _one(
+    source: str,
+    name: str,
+    location: str,
+    keep: bool,
+    force: bool,
+    report: Callable[[str], None],
+    progress: Progress,
+) -> str:
+    # A set that Minari brought by itself is checked, and its hash noted.
+    if store.exists(name) and not force and store.sidecar(name):
+        report(f"{name} is in the store already; --force brings it anew")
+        return name
+    if source == "minari" and not name.startswith("minari/") and not force:
+        from backbench.benchmarks.data import minari_hub
+
+        minari_hub.pull(name, report)
+    else:
+        bring(source, name, location, keep, report, progress)
+    return name
+
+
+def _replay(game: str, choice: Choice, location: str, keep: bool, force: bool, report: Callable[[str], None]) -> str:
+    from backbench.benchmarks.data import dqn_replay
+
+    name = choice.data_id(game)
+    if store.exists(name) and not force:
+        report(f"{name} is in the store already; --force brings it anew")
+    else:
+        dqn_replay.pull(game, choice, location or dqn_replay.PUBLIC, keep, report)
     return name
 
 

@@ -8,13 +8,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from backbench.benchmarks.data import embedded, pull, store
+from backbench.benchmarks.data.fetch import Progress
 from backbench.benchmarks.data.trajectories import DataError, Trajectories
 from backbench.benchmarks.tasks import Task
 
+Transfer = AbstractContextManager[Progress]
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -85,27 +88,46 @@ def make_all(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> 
         pool.join()
 
 
-def to_make(wanted: Iterable[tuple[str, Task]]) -> list[str]:
-    """Ids of the data sets that ``make_all`` has to make before these (source, task) can be run.
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done before some tasks can be run: ids of sets to make, and (source, id) of sets to fetch."""
+
+    make: tuple[str, ...]
+    fetch: tuple[tuple[str, str], ...]
+
+
+def plan(wanted: Iterable[tuple[str, Task]]) -> Plan:
+    """What these (source, task) lack.
 
     Raises:
-        DataError: what was asked for is not there and cannot be made; says how to get it.
+        DataError: what was asked for is not there and can be neither made nor fetched; says how to get it.
     """
-    missing = [(source, task.data_id) for source, task in wanted if not store.exists(task.data_id)]
+    missing = dict.fromkeys((source, task.data_id) for source, task in wanted if not store.exists(task.data_id))
+    make = []
     for source, name in missing:
-        if source in pull.SOURCES:
+        where = f"data source '{source}': {name!r} is not in the store {store.root()}"
+        if source == "embedded":
+            make.append(embedded.parse(name).id)
+        elif source == "dqn-replay":
             game = name.split("/")[-2]  # <source>/<game>/<kind>-v0
-            raise DataError(
-                f"data source '{source}': {name!r} is not in the store {store.root()}; "
-                f"get it: bench data pull {source} {game}{' --from FOLDER' if source == 'dqn-replay' else ''}"
-            )
-        if source != "embedded":
-            raise DataError(
-                f"data source '{source}': {name!r} is not in the store {store.root()}, and this version cannot fetch "
-                "or import published data; use --data embedded, or put the set into the store under that id"
-            )
-        embedded.parse(name)
-    return list(dict.fromkeys(name for _, name in missing))
+            raise DataError(f"{where}; get it: bench data pull {source} {game} --from FOLDER")
+        elif source not in pull.FETCHED:
+            raise DataError(f"{where}; put the set there, in Minari's format, under that id")
+    return Plan(tuple(make), tuple((source, name) for source, name in missing if source in pull.FETCHED))
+
+
+def fetch(
+    wanted: Sequence[tuple[str, str]], report: Callable[[str], None], transfer: Callable[[str], Transfer]
+) -> None:
+    """Bring (source, id) of ``Plan.fetch`` into the store, one after another.
+
+    ``transfer`` makes a bar for the download of an id. DataError where one cannot be had.
+    """
+    with leaving_on_sigterm():
+        for source, name in wanted:
+            with transfer(name) as progress:
+                pull.bring(source, name, report=report, progress=progress)
+            report(pull.summary(name))
 
 
 def load(task: Task) -> Trajectories:

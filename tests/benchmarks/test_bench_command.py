@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 from backbench.benchmarks import cli, grid
@@ -97,7 +100,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*RUN, "eval.targets=[1,nan]"], "eval.targets"),
     ([*RUN, "eval.targets=[1,1]"], "the same target twice"),
     ([*RUN, "model.dropout=1"], "[0, 1)"),
-    ([*RUN, "data.source=minari"], "unknown data source 'minari'"),
+    ([*RUN, "data.source=dqn-replay"], "unknown data source 'dqn-replay'"),
     ([*RUN, "seed=3"], "--seeds"),
     ([*RUN, "backbone.window=3"], "unknown override key 'backbone.window'"),
     ([*changed("--backbone", "gloma"), "backbone.windov=3"], "did you mean 'backbone.window'?"),
@@ -109,7 +112,14 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["check", "gloma", "window"], "key=value"),
     (["check", "gloma", "windov=3"], "did you mean 'window'?"),
     (["data", "make", "hopper-mediun"], "cannot be made"),
-    (["data", "show", "no/such-v0"], "minari download"),
+    (["data", "show", "no/such-v0"], "put it there, in Minari's format"),
+    (["data", "verify", "no/such-v0"], "is not in the store"),
+    (["data", "remove", "hopper-medium"], "is in the store"),
+    (["data", "list", "--source", "d4lr"], "did you mean 'd4rl'?"),
+    (["data", "pull", "d4rl", "hopper-mediun"], "did you mean 'hopper-medium'?"),
+    (["data", "pull", "minari"], "name some, a task or a suite"),
+    ([*changed("--suite", "d4rl-antmaz")], "did you mean 'd4rl-antmaze'?"),
+    ([*changed("--suite", "no/file.yaml")], "no file no/file.yaml of a suite"),
     (["leaderboard", "nowhere"], "run something first"),
     (["leaderboard", "--format", "html"], "terminal, markdown"),
     (["ui"], "run something first"),
@@ -135,13 +145,20 @@ def test_a_mistake_in_a_process_of_its_own(bench: Callable[..., Any], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_published_data_that_is_not_there(call: Call, tmp_path: Path, new_store: Path) -> None:
+def test_published_data_that_cannot_be_had(
+    call: Call, tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKBENCH_D4RL", "http://127.0.0.1:9")  # nobody is there
     for words in (changed("--preset", "paper"), [*RUN, "data.source=embedded,d4rl"]):
+        began = time.monotonic()
         answer = call(*words)
         assert answer.code == 2
-        assert "'d4rl/hopper/medium-v2' is not in the store" in answer.err
-        assert "--data embedded" in answer.err
-        assert list(tmp_path.iterdir()) == []
+        assert "http://127.0.0.1:9" in answer.err
+        assert "bench data pull d4rl hopper-medium --from FOLDER" in answer.err
+        assert answer.err.count("\n") == 1
+        assert not (tmp_path / "results").exists()
+        assert store.names() == []
+        assert time.monotonic() - began < 15, "it went on trying"
 
 
 def test_results_that_cannot_be_written(call: Call, hopper_store: Path, tmp_path: Path) -> None:
@@ -213,7 +230,7 @@ def test_lists(call: Call) -> None:
     assert all(name in backbones for name in ("gloma", "transformer", "mamba", "mlp", "identity", "built-in"))
     assert "9 tasks" in call("list", "suites").out
     listed = call("list", "tasks").out
-    assert listed.count("\n") == 13
+    assert listed.count("\n") == 51
     assert "hopper-medium-replay" in listed
     assert call("list", "presets").out.split() == ["paper", "quick", "smoke"]
     assert call("--version").out.startswith("backbench ")
@@ -241,13 +258,46 @@ def test_data(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytes
     assert f"{len(data.rewards):,}" in shown.out
     listed = call("data", "list").out
     assert name in listed
-    assert "not made yet: bench data make backbench/walker2d/medium-v0" in listed
+    rows = {line.split()[0]: line.split() for line in listed.splitlines() if "/" in line}
+    assert rows[name][1:] == ["embedded", f"{len(data.rewards):,}", str(len(data.lengths)), rows[name][4], "MIT"]
+    assert rows["backbench/walker2d/medium-v0"][2:] == ["MIT", "bench", "data", "make", "backbench/walker2d/medium-v0"]
+    assert rows["d4rl/hopper/medium-v2"][1:5] == ["d4rl", "CC", "BY", "4.0"]
+    assert "bench data pull minari D4RL/pen/human-v2" in listed
+    only = call("data", "list", "--source", "d4rl").out
+    assert "d4rl/ant/random-v2" in only
+    assert "backbench/" not in only
     shutil.copytree(hopper_store, tmp_path / "copy")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
     (tmp_path / "copy" / name / "data" / "main_data.hdf5").write_bytes(b"cut")
     broken = call("data", "show", name)
     assert (broken.code, broken.err.count("\n")) == (2, 1)
     assert f"bench data make {name} --force" in broken.err
+
+
+def test_verify_and_remove(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "backbench/hopper/medium-2000-v0"
+    shutil.copytree(hopper_store, tmp_path / "copy")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
+    for path in (tmp_path / "copy").rglob("flat.bin"):
+        path.unlink()
+    for other in store.names():
+        if other != name:
+            store.remove(other)
+    verified = call("data", "verify")
+    assert (verified.code, verified.out) == (0, f"sound {name}  sha256 {store.read(name).digest}\n")
+    with h5py.File(tmp_path / "copy" / name / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_3"]["rewards"][4] = np.nan
+    broken = call("data", "verify", name)
+    assert broken.code == 1
+    assert broken.out.startswith(f"BROKEN {name}\n")
+    assert "episode 3" in broken.out
+    asked = call("data", "remove", name)
+    assert asked.code == 2
+    assert "say so with --yes" in asked.err
+    assert store.exists(name)
+    removed = call("data", "remove", name, "--yes")
+    assert (removed.code, removed.out) == (0, f"removed {name}\n")
+    assert list((tmp_path / "copy").iterdir()) == []
 
 
 def test_an_empty_store(call: Call, new_store: Path) -> None:

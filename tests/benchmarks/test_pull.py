@@ -11,7 +11,7 @@ import pytest
 from replay_logs import agent, serving, write
 
 from backbench.benchmarks import tasks
-from backbench.benchmarks.data import dqn_replay, pull, sources, store
+from backbench.benchmarks.data import d4rl, dqn_replay, minari_atari, minari_hub, pull, sources, store
 from backbench.benchmarks.data.dqn_select import Choice
 from backbench.benchmarks.data.trajectories import DataError
 
@@ -68,12 +68,15 @@ def test_what_is_done_is_said_before_what_fails(new_store: Path, logs: Path, ben
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "data source 'nowhere' cannot be pulled; known: dqn-replay, minari"),
+        (["nowhere"], "data source 'nowhere' cannot be pulled; known: d4rl, dqn-replay, minari"),
         (["dqn-replay", "brakeout"], "no game 'brakeout'; did you mean 'breakout'"),
         (["dqn-replay", "pong", "--run", "9"], "run is 9; give from 1 to 5"),
         (["dqn-replay", "pong", "--from", "not-there"], "no files of the DQN-replay logs"),
-        (["minari", "pong", "--seed", "1"], "source 'minari' takes whole sets"),
-        (["minari", "pong", "--from", "x"], "source 'minari' takes whole sets"),
+        (["minari", "pong", "--seed", "1"], "source 'minari' has whole sets"),
+        (["d4rl", "hopper-medium", "--run", "2"], "source 'd4rl' has whole sets"),
+        (["minari", "pong", "--from", "x"], "set MINARI_REMOTE for another one"),
+        (["minari", "hopper-exprt"], "did you mean 'hopper-expert'?"),
+        (["d4rl", "hopper-simple"], "source 'd4rl' has no data set, task or suite 'hopper-simple'"),
     ],
 )
 def test_mistakes_are_one_line(new_store: Path, bench: Bench, words: list[str], said: str) -> None:
@@ -100,19 +103,63 @@ def test_no_game_means_all(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("source", "data_id", "command"),
+    ("source", "name", "ids"),
     [
-        ("dqn-replay", "dqn-replay/seaquest/1pct-v0", "bench data pull dqn-replay seaquest --from FOLDER"),
-        ("minari", "minari/qbert/expert-v0", "bench data pull minari qbert"),
+        ("d4rl", "hopper-medium", ["d4rl/hopper/medium-v2"]),
+        ("d4rl", "ant-full-replay", ["d4rl/ant/full-replay-v2"]),
+        ("d4rl", "d4rl/hopper/random-v2", ["d4rl/hopper/random-v2"]),
+        ("d4rl", "d4rl", tasks.data_ids("d4rl", "d4rl")),
+        ("minari", "hopper-medium", ["mujoco/hopper/medium-v0"]),
+        ("minari", "pen-human", ["D4RL/pen/human-v2"]),
+        ("minari", "D4RL/minigrid/fourrooms-v0", ["D4RL/minigrid/fourrooms-v0"]),
+        ("minari", "pong", ["minari/pong/expert-v0"]),
+        ("minari", "d4rl-kitchen", [f"D4RL/kitchen/{kind}-v2" for kind in ("complete", "partial", "mixed")]),
     ],
 )
-def test_an_absent_set_says_how_to_get_it(new_store: Path, source: str, data_id: str, command: str) -> None:
-    task = replace(tasks.resolve("d4rl", "hopper-medium", "embedded"), data_id=data_id)
-    with pytest.raises(DataError, match="is not in the store") as caught:
-        sources.to_make([(source, task)])
-    assert str(caught.value).endswith(f"get it: {command}")
-    with pytest.raises(DataError, match="put the set into the store"):
-        sources.to_make([("d4rl", task)])
+def test_what_a_name_stands_for(source: str, name: str, ids: list[str]) -> None:
+    assert pull.named(source, name) == ids
+    assert len(tasks.data_ids("d4rl", "d4rl")) == 9
+
+
+def test_each_set_goes_to_its_source(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(d4rl, "pull", lambda *words: asked.append(("d4rl", *words[:3])))
+    monkeypatch.setattr(minari_atari, "pull", lambda *words: asked.append(("atari", words[0])))
+    monkeypatch.setattr(minari_hub, "pull", lambda *words, **more: asked.append(("hub", words[0])))
+    list(pull.pull("d4rl", ["hopper-medium", "hopper-medium"], Choice(), "here", True, False, print))
+    list(pull.pull("minari", ["pong", "hopper-medium"], Choice(), "", False, False, print))
+    assert asked == [
+        ("d4rl", "d4rl/hopper/medium-v2", "here", True),
+        ("atari", "pong"),
+        ("hub", "mujoco/hopper/medium-v0"),
+    ]
+    assert [words[0] for words in pull.pull("d4rl", [], Choice(), "", False, False, print)] == ["d"] * 9
+
+
+def resolved(suite: str, name: str, source: str) -> tuple[str, Any]:
+    return source, tasks.resolve(suite, name, source)
+
+
+def test_a_plan_fetches_makes_or_says_how(new_store: Path) -> None:
+    wanted = [
+        resolved("d4rl", "hopper-medium", "d4rl"),
+        resolved("d4rl", "hopper-medium", "minari"),
+        resolved("d4rl", "hopper-medium", "embedded"),
+        resolved("atari", "pong", "minari"),
+        resolved("d4rl", "hopper-medium", "d4rl"),
+    ]
+    plan = sources.plan(wanted)
+    assert plan.make == ("backbench/hopper/medium-v0",)
+    assert plan.fetch == (
+        ("d4rl", "d4rl/hopper/medium-v2"),
+        ("minari", "mujoco/hopper/medium-v0"),
+        ("minari", "minari/pong/expert-v0"),
+    )
+    with pytest.raises(DataError, match=r"get it: bench data pull dqn-replay seaquest --from FOLDER$"):
+        sources.plan([*wanted, resolved("atari", "seaquest", "dqn-replay")])
+    task = replace(tasks.resolve("d4rl", "hopper-medium", "embedded"), data_id="me/mine-v0")
+    with pytest.raises(DataError, match=r"'me/mine-v0' is not in the store .* put the set there"):
+        sources.plan([("local", task)])
 
 
 def test_help_is_quick(bench: Bench) -> None:

@@ -1,0 +1,183 @@
+"""D4RL's HDF5 files (Fu et al. 2020, arXiv:2004.07219): read, checked, and split into episodes.
+
+A file holds flat arrays over all steps and nothing about episodes: one ends where ``terminals`` or ``timeouts`` is set.
+What follows the last end is an episode that was cut off. Its returns are not known, so it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbench.benchmarks.data.trajectories import DataError, Episode
+
+KINDS = {"observations": "f", "actions": "f", "rewards": "f", "terminals": "b", "timeouts": "b"}
+NEXT = "next_observations"  # not in all files
+WORDS = {"f": "floating-point numbers", "b": "booleans"}
+LIMIT = 1000  # steps after which these environments' time is up
+
+
+@dataclass(frozen=True, eq=False)
+class FlatEpisodes(Sequence[Episode]):
+    """The whole episodes of a file; each is put together when it is asked for.
+
+    Attributes:
+        observations: (steps, observation), as in the file; so are actions.
+        actions: (steps, action).
+        rewards: (steps,) float64 of the file's.
+        finals: (episodes, observation), what was seen after an episode's last action.
+        terminated: (episodes,) bool, also where time ran out at that very step.
+        bounds: (episodes + 1,) where episodes begin; the last one is where they end.
+        dropped: steps after the last end.
+        discontinuities: steps whose next observation is not the observation of the next step; None where the file has
+            no next observations, and ``finals`` repeats the last ones.
+        warnings: a line for each thing that is odd.
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    rewards: NDArray[np.float64]
+    finals: NDArray[Any]
+    terminated: NDArray[np.bool_]
+    bounds: NDArray[np.int64]
+    dropped: int
+    discontinuities: int | None
+    warnings: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.terminated)
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Episode]: ...
+
+    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[index]
+        steps = slice(self.bounds[number], self.bounds[number + 1])
+        return Episode(
+            observations=np.concatenate([self.observations[steps], self.finals[number : number + 1]]),
+            actions=self.actions[steps],
+            rewards=self.rewards[steps],
+            terminated=bool(self.terminated[number]),
+        )
+
+
+def read(path: Path, observation: int, action: int) -> FlatEpisodes:
+    """The episodes of a file whose observations and actions have so many numbers.
+
+    Raises:
+        DataError: no HDF5, or cut short; an array that is missing, or of another type, width or length than it should
+            be; no whole episode; a number that is not finite.
+    """
+    arrays = _arrays(path, observation, action)
+    observations, after = arrays["observations"], arrays.pop(NEXT, None)
+    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
+    if not len(ends):
+        raise DataError(
+            f"{path} has no whole episode: terminals and timeouts are false at all {len(observations):,} steps; get "
+            "the file again"
+        )
+    bounds = np.concatenate([[0], ends + 1]).astype(np.int64)
+    steps = int(bounds[-1])
+    for name, array in (*arrays.items(), (NEXT, after)):
+        if array is not None and array.dtype.kind == "f":
+            _check_finite(path, name, array[:steps], bounds)
+    warnings = _too_long(path, np.diff(bounds))
+    breaks = None
+    if after is not None:
+        # An episode's last step has nothing to agree with.
+        differs = (after[: steps - 1] != observations[1:steps]).any(axis=1)
+        differs[ends[:-1]] = False
+        breaks = int(differs.sum())
+        if breaks:
+            warnings.append(
+                f"{path.name}: {NEXT} is not the observation of the next step at {breaks:,} steps, the first of them "
+                f"{_place(int(np.argmax(differs)), bounds)}"
+            )
+    return FlatEpisodes(
+        observations=observations[:steps],
+        actions=arrays["actions"][:steps],
+        rewards=arrays["rewards"][:steps].astype(np.float64),
+        finals=(observations if after is None else after)[ends],
+        terminated=arrays["terminals"][ends],
+        bounds=bounds,
+        dropped=len(observations) - steps,
+        discontinuities=breaks,
+        warnings=tuple(warnings),
+    )
+
+
+def _arrays(path: Path, observation: int, action: int) -> dict[str, NDArray[Any]]:
+    """The arrays that are used; the others may be large, and are not looked at."""
+    import h5py
+
+    widths = {"observations": (observation,), "actions": (action,), NEXT: (observation,)}
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:  # some network folders have no locks
+            kinds = KINDS | ({NEXT: "f"} if NEXT in file else {})
+            for name in kinds:
+                if not isinstance(file.get(name), h5py.Dataset):
+                    raise DataError(
+                        f"{path} has no array '{name}', only {', '.join(sorted(file)) or 'nothing'}; is this the right "
+                        "file?"
+                    )
+            steps = file["observations"].shape[:1]
+            for name, kind in kinds.items():
+                _check_form(path, name, file[name], kind, widths.get(name, ()), steps)
+            return {name: file[name][()] for name in kinds}
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises many kinds for a broken file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} cannot be read as HDF5 ({reason}); get the file again") from error
+
+
+def _check_form(
+    path: Path, name: str, found: Any, kind: str, item: tuple[int, ...], steps: tuple[int, ...] | None
+) -> None:
+    """Type and shape, before anything is read."""
+    if found.dtype.kind != kind:
+        raise DataError(f"{path}: '{name}' is of type {found.dtype}, not {WORDS[kind]}; is this the right file?")
+    if not found.shape or found.shape[1:] != item:
+        wanted = ", ".join(map(str, ("steps", *item)))
+        raise DataError(f"{path}: '{name}' has shape {found.shape}, expected ({wanted}); is this the right file?")
+    if found.shape[:1] != steps:
+        raise DataError(
+            f"{path}: '{name}' has {found.shape[0]:,} steps, 'observations' {steps[0] if steps else 0:,}; get the file "
+            "again"
+        )
+    if not found.shape[0]:
+        raise DataError(f"{path} has no steps; get the file again")
+
+
+def _check_finite(path: Path, name: str, array: NDArray[Any], bounds: NDArray[np.int64]) -> None:
+    good = np.isfinite(array)
+    if not good.all():
+        step = int(np.argmin(good.reshape(len(array), -1).all(axis=1)))
+        raise DataError(f"{path}: '{name}' is NaN or infinite in {_place(step, bounds)}; get the file again")
+
+
+def _too_long(path: Path, lengths: NDArray[np.int64]) -> list[str]:
+    over = lengths > LIMIT
+    if not over.any():
+        return []
+    first = int(np.argmax(over))
+    return [
+        f"{path.name}: {int(over.sum()):,} episodes are longer than {LIMIT:,} steps, the first of them episode {first} "
+        f"with {lengths[first]:,}"
+    ]
+
+
+def _place(step: int, bounds: NDArray[np.int64]) -> str:
+    """Episode and step within it, both from 0."""
+    episode = int(np.searchsorted(bounds, step, side="right")) - 1
+    return f"episode {episode}, step {step - bounds[episode]:,}"
