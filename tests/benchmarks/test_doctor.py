@@ -64,7 +64,7 @@ def test_a_required_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
     assert not report["ready"]
     text = shown(report)
     assert "missing: minari" in text
-    assert "pip install 'minari[hdf5]" in text
+    assert "pip install 'minari[hdf5,hf]" in text
     assert "pip install 'transformers>=5,<6'" in text
     assert "-- transformers" in " ".join(text.split())
 
