@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from backbench.agents.agent import Agent
@@ -22,7 +23,7 @@ from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks import checkpoint, measure, provenance, spaces
 from backbench.benchmarks.assemble import make_agent
 from backbench.benchmarks.config import Cell, EvalConfig
-from backbench.benchmarks.data import sources
+from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.data.frames import Frames
 from backbench.benchmarks.data.targets import by_rule
 from backbench.benchmarks.data.trajectories import Trajectories
@@ -187,18 +188,30 @@ def _check_actions(cell: Cell, data: Trajectories) -> None:
 def _check_spaces(cell: Cell, data: Trajectories) -> None:
     task = cell.task
     envs = GymBatch(task.env_id, 1, task.env_kwargs)
-    try:
-        theirs = (spaces.describe(envs.space), envs.actions.n or len(envs.actions.low))
-        same = data.state_shape == (spaces.size(envs.space),) and data.n_actions == envs.actions.n
-        ours = data.n_actions or data.actions.shape[1]
-    finally:
-        envs.close()
-    if not same or ours != theirs[1]:
+    theirs, envs_space = envs.actions, envs.space
+    envs.close()
+    same = data.state_shape == (spaces.size(envs_space),) and data.n_actions == theirs.n
+    ours = data.n_actions or data.actions.shape[1]
+    if not same or ours != (theirs.n or len(theirs.low)):
         numbered = " numbered" if data.n_actions is not None else ""
         raise UserError(
             f"data set {data.name!r} has states {data.state_shape} and {ours}{numbered} actions, environment "
-            f"{task.env_id} has states {theirs[0]} and {theirs[1]} actions; they must be the same"
+            f"{task.env_id} has states {spaces.describe(envs_space)} and {theirs.n or len(theirs.low)} actions; they "
+            "must be the same"
         )
+    if cell.data.source in ("local", "minari"):  # others were written with the environment's own spaces
+        observations, actions = store.recorded_spaces(data.name)
+        recorded = spaces.Actions.of(actions, data.name)
+        if spaces.describe(observations) != spaces.describe(envs_space):
+            raise UserError(
+                f"data set {data.name!r} has observations {spaces.describe(observations)}, environment {task.env_id} "
+                f"has {spaces.describe(envs_space)}; they must be the same"
+            )
+        if not (np.allclose(recorded.low, theirs.low) and np.allclose(recorded.high, theirs.high)):
+            raise UserError(
+                f"data set {data.name!r} was recorded with actions {actions}, environment {task.env_id} takes others; "
+                "give the environment the data's bounds: gymnasium.wrappers.RescaleAction, in its registration"
+            )
     if data.n_actions is None and cell.eval.temperature != EvalConfig().temperature:
         raise UserError("override eval.temperature: only numbered actions are drawn; leave it out")
 
@@ -270,6 +283,7 @@ def _protocol(cell: Cell, data: Trajectories, targets: Sequence[float]) -> schem
         episodes=cell.eval.episodes,
         acting=cell.eval.acting,  # type: ignore[arg-type]  # EvalConfig has checked it
         sampling=head.sampling_at(cell.eval.temperature),
+        return_scale=cell.task.return_scale,
         returns_to_go=cell.task.rewards,  # type: ignore[arg-type]  # DataConfig has checked it
         environment=dict(cell.task.env_kwargs) if cell.atari is None else dataclasses.asdict(cell.atari),
         max_steps=cell.max_steps,

@@ -24,7 +24,9 @@ def list_(
 
     if source and source not in SOURCES:
         raise UserError(f"unknown data source '{source}'{suggest(source, SOURCES)}")
-    show([row for row in listed() if not source or row.source == source], Console())
+    # A command that was cut off in a pipe could not be copied.
+    wide = Console() if sys.stdout.isatty() else Console(width=200)
+    show([row for row in listed() if not source or row.source == source], wide)
 
 
 @data_app.command()

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backbench.backbones.errors import UserError
 from backbench.benchmarks import tasks
 from backbench.benchmarks.data import d4rl, embedded, store
 
@@ -38,8 +39,8 @@ def listed() -> list[Row]:
     pulled = [("d4rl", name) for name in d4rl.names()]
     pulled += [
         (source, of.data_id)
-        for suite in tasks.suites()
-        for row in tasks.table(suite).tasks.values()
+        for content in tasks.tables()
+        for row in content.tasks.values()
         for source, of in row.sources.items()
         if source in ("minari", "dqn-replay")
     ]
@@ -54,7 +55,11 @@ def listed() -> list[Row]:
 
 
 def _here(name: str) -> Row:
-    noted = store.sidecar(name)
+    try:
+        noted = store.sidecar(name)
+    except UserError as error:
+        return Row(name, "broken", None, None, store.size(name), str(error), "")
+    counts = noted or store.counts(name)
     origin = noted.get("origin", {})
     first = name.split("/")[0]
     source = origin.get("source") or {"backbench": "embedded"}.get(first, first if first in LICENCES else "")
@@ -63,8 +68,8 @@ def _here(name: str) -> Row:
     return Row(
         name,
         source,
-        noted.get("steps"),
-        noted.get("episodes"),
+        counts.get("steps"),
+        counts.get("episodes"),
         store.size(name),
         origin.get("licence") or LICENCES.get(source, "-"),
         "",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backbench.backbones.errors import UserError
 from backbench.benchmarks import tasks
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.inspection import Finding, inspect
@@ -23,8 +24,7 @@ BAR = 50
 def _score(name: str, value: float) -> str:
     """Under the normaliser of the task that has the data set, or else of its environment; a dash when there is none."""
     near: tuple[Any, str, Any] | None = None
-    for suite in tasks.suites():
-        content = tasks.table(suite)
+    for content in tasks.tables():
         for task, row in content.tasks.items():
             if any(name == source.data_id for source in row.sources.values()):
                 return f"{normalise(content.normaliser, task, value, row.reference):.1f}"
@@ -39,8 +39,16 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
     table.add_column("data set", overflow="fold")
     for column in ("steps", "episodes", "return", "range", "score"):
         table.add_column(column, justify="right", no_wrap=True)
-    loaded = {name: store.read(name) for name in names}
-    for name, data in loaded.items():
+    loaded, problems = {}, []
+    for name in names:
+        try:
+            loaded[name] = store.read(name)
+        except UserError as error:
+            if histogram:  # it was asked for by its name
+                raise
+            problems.append(f"{name} cannot be used: {error}")
+            continue
+        data = loaded[name]
         s = data.summary()
         table.add_row(
             escape(name),
@@ -55,6 +63,8 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
         "return: mean and standard deviation over episodes; score: the mean, normalised as the task's scores are",
         style="dim",
     )
+    for line in problems:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if histogram:
         for name, data in loaded.items():
             _details(name, data, console)
@@ -62,7 +72,8 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
 
 def _actions(data: Trajectories) -> str:
     if data.n_actions is None:
-        return f"actions {data.actions.shape[1:]} in [{data.actions.min():.2f}, {data.actions.max():.2f}]"
+        low, high = data.actions.min(), data.actions.max()
+        return f"actions {data.actions.shape[1:]} in [{low:.2f}, {high:.2f}], bounds at -1 and 1"
     shares = np.bincount(data.actions, minlength=data.n_actions) / len(data.actions)
     clipped = "; rewards clipped to [-1, 1]" if data.rewards_clipped else ""
     return f"{data.n_actions} actions, shares {', '.join(f'{share:.0%}' for share in shares)}{clipped}"
@@ -75,7 +86,8 @@ def _details(name: str, data: Trajectories, console: Console) -> None:
     console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
     for line in (
         f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}",
-        f"{data.terminated.sum():,} episodes were terminated, {share:.0%} ran out of time",
+        f"{data.terminated.sum():,} of {len(data.lengths):,} episodes were terminated; {share:.0%} ran out of time, or "
+        "were cut off (then there is a warning)",
         f"states {data.state_shape}, {_actions(data)}",
     ):
         console.print(line, markup=False, highlight=False)
@@ -101,7 +113,7 @@ def verify(names: Sequence[str], console: Console) -> bool:
         findings = inspect(name)
         broken = any(finding.level == "error" for finding in findings)
         sound = sound and not broken
-        warned = f", {len(findings)} warnings" if findings else ""
+        warned = f", {len(findings)} warning{'s' if len(findings) > 1 else ''}" if findings else ""
         noted = "" if broken else f"  sha256 {store.sidecar(name).get('digest', 'never noted')}"
         state = "[red]BROKEN[/]" if broken else "[green]sound[/]"
         console.print(f"{state} {escape(name)}{'' if broken else warned}{noted}", highlight=False, soft_wrap=True)

@@ -104,7 +104,8 @@ def make_environment(env_id: str, kwargs: Mapping[str, Any] | None = None) -> An
             importlib.import_module(ROBOTICS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is a newer version; which one it is belongs to the task
-        env = gym.make(env_id, disable_env_checker=True, **dict(kwargs or {}))
+        # -1: no time limit, not even below wrappers that it was registered with.
+        env = gym.make(env_id, max_episode_steps=-1, disable_env_checker=True, **dict(kwargs or {}))
     while isinstance(env, OrderEnforcing | PassiveEnvChecker | TimeLimit):
         env = env.env
     return env
@@ -124,7 +125,9 @@ def probe(env_id: str, kwargs: Mapping[str, Any] | None = None, requires: str = 
     except UserError:
         raise
     except ImportError as error:
-        remedy = f"pip install 'backbench[{requires}]'" if requires else f"install what brings {module or error.name}"
+        remedy = f"install what brings {module or error.name}, or say PYTHONPATH=. for a module in this folder"
+        if requires:
+            remedy = f"pip install 'backbench[{requires}]'"
         raise UserError(
             f"environment {env_id} needs {error.name or module}, which is not installed: {remedy}"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def invoke(asked: Invocation) -> int:
         asked.backbones, asked.suite, asked.preset, asked.seeds, asked.tasks, asked.source, asked.overrides
     )
     try:
-        left = [cell for cell in cells if finished(cell, asked.out) is None]
+        left = [cell for cell in cells if not _same_data(finished(cell, asked.out))]
     except RecordError as error:
         raise UserError(str(error)) from error
     # Nothing heavy is imported where there is nothing left to do: then only the board is printed.
@@ -89,6 +90,7 @@ def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console
     jobs = min(asked.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
     due = sources.plan((cell.data.source, cell.task) for cell in left)
     _playable(asked.suite, left)
+    _could_write(asked.out)
     if due.fetch:  # before anything is written
         said = Console(stderr=True, soft_wrap=True)
         sources.fetch(due.fetch, partial(said.print, markup=False, highlight=False), partial(transfer, said))
@@ -117,14 +119,32 @@ def _run(asked: Invocation, cells: Sequence[Cell], left: Sequence[Cell], console
         outcome = run_cells(left, asked.out, jobs, device=str(device), report=report, command=command)
     for record in outcome.failed:
         if record.failure is not None:
-            console.print(f"failed: {record.key}: {record.failure.message}", markup=False, highlight=False)
+            console.print(
+                f"failed: {record.key}: {record.failure.message}", markup=False, highlight=False, soft_wrap=True
+            )
     for key, message in outcome.errors.items():
-        console.print(f"not done: {key}: {message}", markup=False, highlight=False)
+        console.print(f"not done: {key}: {message}", markup=False, highlight=False, soft_wrap=True)
     if outcome.stopped:
         done = len(outcome.done)
         console.print(f"stopped: {done} of {len(left)} cells done; the same command goes on from the checkpoints")
         return 128 + outcome.stopped
     return 1 if outcome.failed or outcome.errors else 0
+
+
+def _same_data(done: Record | None) -> bool:
+    """Whether a cell is done; UserError if that was with other data than those that are in the store now."""
+    from backbench.benchmarks.data import store
+
+    if done is None or done.identity.data is None:
+        return done is not None
+    used, name = done.identity.data.sha256, done.identity.data.id
+    here = store.digest(name) if store.exists(name) else None
+    if here is not None and here != used:
+        raise UserError(
+            f"{done.key} was run on other data: {name} had the hash {used[:8]}, and in the store it has {here[:8]}; "
+            "choose another folder with --out, or move the record away"
+        )
+    return True
 
 
 def _within_reach(asked: Invocation) -> None:
@@ -133,6 +153,8 @@ def _within_reach(asked: Invocation) -> None:
     from backbench.benchmarks.compose import source_of
     from backbench.benchmarks.data import pull, store
 
+    if any((asked.out / "records").glob("*.json")):
+        return  # what is left to do, composing says; with nothing left, nothing is fetched
     source = source_of(asked.suite, asked.preset, asked.source, asked.overrides)
     rows = tasks.table(asked.suite).tasks
     for name in asked.tasks or rows:
@@ -166,6 +188,14 @@ def _track(tracker: Any, cell: Cell, event: dict[str, Any], out: Path) -> None:
         tracker.cell_finished(cell.key, load_record(cell.record_path(out)))
     elif kind in ("error", "stopped"):
         tracker.cell_failed(cell.key, event.get("message", kind))
+
+
+def _could_write(folder: Path) -> None:
+    """See to it before a long download, leaving nothing behind."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "Permission denied" if there.is_dir() else f"{there.name} is no folder"
+        raise UserError(f"cannot write to {folder}: {reason}; choose another folder with --out")
 
 
 def _writable(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Gymnasium's spaces: any observation as one vector, and actions between the environment's scale and the agent's.
 
-Observations are flattened as ``gymnasium.spaces.flatten`` does: leaves one after another, a Dict's in the alphabetical
-order of its keys (achieved_goal, desired_goal, observation), numbered ones as one-hot vectors. Actions of an agent lie
-in [-1, 1], or are numbered from 0.
+Observations are flattened leaf by leaf, a Dict's in the alphabetical order of its keys (achieved_goal, desired_goal,
+observation) whatever order the space has, numbered ones as one-hot vectors; else as ``gymnasium.spaces.flatten`` does.
+Actions of an agent lie in [-1, 1], or are numbered from 0.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 
 from backbench.backbones.errors import UserError
 
+ABSURD = 1e10  # bounds past this bound nothing
 
-def _leaves(space: Any, value: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+
+def leaves(space: Any, value: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(name, space, value) of every space that holds no other, in the order that they are flattened in."""
     from gymnasium.spaces import Dict, Tuple
 
     if isinstance(space, Dict):
         for key in sorted(space.spaces):
-            yield from _leaves(space.spaces[key], None if value is None else value[key], f"{path}{key}.")
+            yield from leaves(space.spaces[key], None if value is None else value[key], f"{path}{key}.")
     elif isinstance(space, Tuple):
         for number, inner in enumerate(space.spaces):
-            yield from _leaves(inner, None if value is None else value[number], f"{path}{number}.")
+            yield from leaves(inner, None if value is None else value[number], f"{path}{number}.")
     else:
         yield path.rstrip("."), space, value
 
@@ -36,12 +38,11 @@ def _vectors(space: Any, value: Any) -> NDArray[Any]:
     from gymnasium.spaces import Discrete, MultiDiscrete
 
     array = np.asarray(value)
-    if isinstance(space, Discrete):
-        rows: NDArray[Any] = np.eye(int(space.n), dtype=np.float32)[array.reshape(-1) - int(space.start)]
-        return rows
-    if isinstance(space, MultiDiscrete):
-        counts = space.nvec.reshape(-1)
-        array = array.reshape(len(array), -1) - space.start.reshape(-1)
+    if isinstance(space, Discrete | MultiDiscrete):
+        array = array.reshape(len(array), -1) - np.reshape(space.start, -1)
+        counts = np.reshape(space.n if isinstance(space, Discrete) else space.nvec, -1)
+        if ((array < 0) | (array >= counts)).any():  # a negative one would count from the end
+            raise UserError(f"observations outside {space}")
         return np.concatenate([np.eye(n, dtype=np.float32)[array[:, i]] for i, n in enumerate(counts)], axis=1)
     array = array.reshape(len(array), -1)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float32)
@@ -58,7 +59,7 @@ def check_observations(space: Any, where: str) -> None:
     """Raise ``UserError``, which ``where`` begins, for what is no vector: pictures, text, graphs, sequences."""
     from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-    for name, leaf, _ in _leaves(space, None):
+    for name, leaf, _ in leaves(space, None):
         called = f"observations {name!r}" if name else "observations"
         if isinstance(leaf, Box) and leaf.dtype == np.uint8 and len(leaf.shape) > 1:
             raise UserError(f"{where} has {called} of pixels {leaf.shape}; vectors only (suite atari has pixels)")
@@ -73,7 +74,7 @@ def flatten(space: Any, observations: Any) -> NDArray[Any]:
     """
     if is_vector(space):
         return np.asarray(observations)
-    parts = [_vectors(leaf, value) for _, leaf, value in _leaves(space, observations)]
+    parts = [_vectors(leaf, value) for _, leaf, value in leaves(space, observations)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
@@ -82,7 +83,7 @@ def size(space: Any) -> int:
     from gymnasium.spaces import Discrete, MultiDiscrete
 
     total = 0
-    for _, leaf, _ in _leaves(space, None):
+    for _, leaf, _ in leaves(space, None):
         if isinstance(leaf, Discrete):
             total += int(leaf.n)
         elif isinstance(leaf, MultiDiscrete):
@@ -94,7 +95,7 @@ def size(space: Any) -> int:
 
 def describe(space: Any) -> str:
     """The leaves and their sizes, such as ``achieved_goal 2 + desired_goal 2 + observation 27``."""
-    named = [(name, size(leaf)) for name, leaf, _ in _leaves(space, None)]
+    named = [(name, size(leaf)) for name, leaf, _ in leaves(space, None)]
     return " + ".join(f"{name} {count}" if name else str(count) for name, count in named)
 
 
@@ -132,7 +133,7 @@ class Actions:
                 f"{where} has actions {space}; vectors within bounds (Box) or numbered ones (Discrete) only"
             )
         low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        if not (np.abs([low, high]) < ABSURD).all():
             raise UserError(
                 f"{where} has actions without bounds ({space}); wrap it: gymnasium.wrappers.RescaleAction or ClipAction"
             )

@@ -17,6 +17,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Targets = Literal["data"] | Annotated[tuple[Number, ...], Field(min_length=1)]
 Steps = Annotated[int, Field(ge=1)]
 SOURCES = ("embedded", "d4rl", "minari", "dqn-replay", "local")
+OWN = ("local", "minari")  # of suites that are not Backbench's: the others have sets of their own only
 
 
 class _Part(BaseModel):
@@ -88,15 +89,44 @@ class Suite(_Part):
                 raise ValueError(f"{where}.reference: give two different returns, which score 0 and 100")
             if self.normaliser != "declared" and row.reference is not None:
                 raise ValueError(f"{where}.reference goes with normaliser: declared, not {self.normaliser}")
+            for source, of in row.sources.items():
+                self._check_scales(f"{where}.sources.{source}", row, of)
             try:
                 bounds(self.normaliser, name, row.reference)
             except KeyError as error:
                 raise ValueError(f"{where}: {error.args[0]}") from None
         return self
 
+    def _check_scales(self, where: str, row: Row, of: Source) -> None:
+        """Targets differ, and each scale that has some has a return scale too."""
+        lists = of.targets if isinstance(of.targets, dict) else {self.rewards: of.targets}
+        for targets in lists.values():
+            if targets != "data" and len(set(targets)) != len(targets):
+                raise ValueError(f"{where}.targets: the same target twice")
+        scale = of.return_scale or row.return_scale or self.return_scale
+        lacking = [name for name in lists if isinstance(scale, dict) and name not in scale]
+        if lacking:
+            raise ValueError(f"{where}.return_scale: none for {lacking[0]}, which has targets")
 
-def read(path: Path) -> Suite:
-    """The suite in a file, called as the file is.
+
+def _loader() -> Any:
+    """YAML's safe loader, which would take the last of two equal keys without a word."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(problem=f"the key {key.value!r} twice{key.start_mark}")
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Strict
+
+
+def read(path: Path, own: bool = True) -> Suite:
+    """The suite in a file, called as the file is; ``own``: it is none of Backbench's.
 
     Raises:
         UserError: no YAML, or not what a suite is made of; names the file and the place.
@@ -104,7 +134,7 @@ def read(path: Path) -> Suite:
     import yaml
 
     try:
-        content: Any = yaml.safe_load(path.read_text())
+        content: Any = yaml.load(path.read_text(), _loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"suite {path} is no YAML ({' '.join(str(error).split())[:160]})") from error
     except OSError as error:
@@ -112,9 +142,19 @@ def read(path: Path) -> Suite:
     if not isinstance(content, dict) or "name" in content:
         raise UserError(f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/suites.md")
     try:
-        return Suite(name=path.stem, **{str(key): value for key, value in content.items()})
+        suite = Suite(name=path.stem, **{str(key): value for key, value in content.items()})
     except ValidationError as error:
         raise UserError(f"suite {path}: {_line(error)}") from None
+    if own and suite.pixels:
+        raise UserError(f"suite {path}: pixels: only the suite atari has them; see docs/suites.md")
+    for name, row in suite.tasks.items() if own else ():
+        for source in row.sources:
+            if source not in OWN:
+                raise UserError(
+                    f"suite {path}: tasks.{name}.sources.{source}: a suite of your own has {' and '.join(OWN)}; "
+                    "see docs/suites.md"
+                )
+    return suite
 
 
 def _line(error: ValidationError) -> str:

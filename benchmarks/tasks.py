@@ -6,7 +6,8 @@ The tables are ``configs/suite`` and files of the user's own; ``suitefile`` says
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -34,7 +35,7 @@ class Task:
         env_id: of the Gymnasium environment that it is evaluated in; goes with the data source.
         data_id: of the data set in the Minari store.
         targets: target returns, declared with the task, on the scale of ``rewards``; the first one is the headline.
-            Empty where they follow from the data by the rule of ``Trajectories.targets``.
+            Empty where they follow from the data by the rule of ``data.targets.by_rule``.
         rewards: the scale that returns-to-go live on: ``raw``, ``clipped`` to [-1, 1] each, or ``mixed``.
         return_scale: returns-to-go are divided by it.
         max_steps: longest episode.
@@ -72,8 +73,26 @@ def _own() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(p for ending in ENDINGS for p in folder.glob(f"*{ending}")):
-            found.setdefault(path.stem, path)
-    return {name: path for name, path in found.items() if name not in built_in()}
+            if path.is_file() and not path.name.startswith("."):
+                found.setdefault(path.stem, path)
+    for name in set(found) & set(built_in()):
+        _warn(f"suite {found.pop(name)} is left out: {name!r} is the name of a suite of Backbench; rename the file")
+    return found
+
+
+@cache
+def _warn(text: str) -> None:
+    """Once a process."""
+    print(f"bench: {text}", file=sys.stderr)
+
+
+def tables() -> Iterator[Suite]:
+    """Every suite that can be read; of the user's own, one that cannot is left out with a line on stderr."""
+    for name in suites():
+        try:
+            yield table(name)
+        except UserError as error:
+            _warn(f"{error}; left out")
 
 
 def suites() -> list[str]:
@@ -115,7 +134,7 @@ def table(suite: str) -> Suite:
 def _read(path: Path, changed: int) -> Suite:
     from backbench.benchmarks.suitefile import read
 
-    return read(path)
+    return read(path, own=path.parent != FOLDER)
 
 
 def names(suite: str) -> list[str]:
@@ -137,8 +156,7 @@ def data_ids(name: str, source: str = "") -> list[str]:
     if name in suites() or Path(name).suffix in ENDINGS:
         content = table(name)
         return [id_ for task in content.tasks for id_ in of(content, task)]
-    for suite in suites():
-        content = table(suite)
+    for content in tables():
         if name in content.tasks and (found := of(content, name)):
             return found
     return []
@@ -154,10 +172,9 @@ def resolve(suite: str, name: str, source: str, rewards: str = "") -> Task:
         raise UserError(f"unknown task '{name}' of suite '{content.name}'{suggest(name, list(content.tasks))}")
     row = content.tasks[name]
     if source not in row.sources:
-        raise UserError(
-            f"unknown data source '{source}' of task '{name}'{suggest(source, list(row.sources))}; "
-            f"it has {', '.join(row.sources)}"
-        )
+        others = [other for other, of in content.tasks.items() if source in of.sources]
+        more = f"; tasks of suite '{content.name}' that have it: {', '.join(others)}" if others else ""
+        raise UserError(f"unknown data source '{source}' of task '{name}'{suggest(source, list(row.sources))}{more}")
     chosen = row.sources[source]
     rewards = rewards or content.rewards
     # One list of targets is for the suite's own scale; else there is one for each scale that the data can give.

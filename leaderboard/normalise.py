@@ -53,14 +53,16 @@ def _d4rl_table() -> dict[str, tuple[float, float]]:
 def d4rl_bounds(task: str) -> tuple[float, float]:
     """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
 
-    An environment's figures are the same for all qualities of its data, those that D4RL does not have included.
+    Where an environment's figures are the same for all its data sets, they hold for one that D4RL does not have, too.
     """
     environment, dash, rest = task.partition("-")
     known = _d4rl_table()
-    renamed = f"{RENAMED.get(environment, environment)}{dash}{rest}"
-    for name in (renamed, f"{environment}-medium", f"{environment}-expert"):
-        if name in known:
-            return known[name]
+    environment = RENAMED.get(environment, environment)
+    if f"{environment}{dash}{rest}" in known:
+        return known[f"{environment}{dash}{rest}"]
+    pairs = {pair for name, pair in known.items() if name.startswith(f"{environment}-")}
+    if len(pairs) == 1:  # mazes have figures of their own, each
+        return pairs.pop()
     raise KeyError(f"no D4RL reference scores for {task!r} in {TABLE.name}")
 
 

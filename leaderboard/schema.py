@@ -124,6 +124,8 @@ class Protocol(Part):
     """Target returns, declared before the run, on the scale of ``returns_to_go``; the first one is the headline's."""
     returns_to_go: Literal["raw", "clipped", "mixed"] = "raw"
     """Rewards that returns-to-go are sums of: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only."""
+    return_scale: Annotated[float, Field(gt=0)] | None = None
+    """Returns-to-go are divided by it, in training as in acting; None where a record does not say."""
     episodes: Positive
     """Episodes per target."""
     acting: Literal["window", "recurrent"]

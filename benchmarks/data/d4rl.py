@@ -94,12 +94,23 @@ def pull(
 def reach(data_id: str) -> None:
     """Raise ``DataError`` within two seconds if nobody answers where the set would be fetched from."""
     location = os.environ.get(VARIABLE) or PUBLIC
-    if _is_address(location) and (problem := unreachable(location)):
+    if _is_address(location, VARIABLE) and (problem := unreachable(location)):
         raise DataError(f"no network ({problem}): {_advice(data_id)}")
 
 
-def _is_address(location: str) -> bool:
-    return location.lower().startswith(("http://", "https://"))
+def _is_address(location: str, said: str) -> bool:
+    """Whether it is no folder; DataError, which names what ``said`` it, for an address that is none of ours."""
+    scheme, colon, _ = location.partition("://")
+    if not colon:
+        return False
+    try:
+        parts = urlsplit(location)
+        plain = not (parts.query or parts.fragment or "@" in parts.netloc) and bool(parts.hostname)
+    except ValueError:
+        plain = False
+    if scheme.lower() not in ("http", "https") or not plain:  # a password in it is not printed
+        raise DataError(f"{said}: give a folder, or an http(s) address without name, password, ? and #")
+    return True
 
 
 def _advice(data_id: str) -> str:
@@ -111,11 +122,8 @@ def _files(
 ) -> AbstractContextManager[Folder | Remote]:
     said = "--from" if location else VARIABLE
     location = location or os.environ.get(VARIABLE) or PUBLIC
-    if not _is_address(location):
+    if not _is_address(location, said):
         return nullcontext(Folder(Path(location).expanduser()))
-    parts = urlsplit(location)
-    if parts.query or parts.fragment or "@" in parts.netloc or not parts.netloc:
-        raise DataError(f"{said} {location}: give an address without name, password, ? and #")
     advice = _advice(data_id)
     terms = Terms(
         missing=f"; is the base address right? --from or {VARIABLE} gives another one",

@@ -159,8 +159,8 @@ def _extent(response: Any, have: int) -> tuple[int, int | None]:
         if not found or int(found[1]) != have:
             raise _Interrupted("the server sent another part of the file than was asked for")
         return have, None if found[2] == "*" else int(found[2])
-    length = response.headers.get("Content-Length")
-    return 0, int(length) if length else None
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if re.fullmatch(r"\d+", length) else None
 
 
 def _copy(response: Any, file: IO[bytes], total: int | None, progress: Progress) -> None:

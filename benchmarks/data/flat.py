@@ -78,6 +78,16 @@ def read(folder: Path, name: str) -> Trajectories | None:
         return None
 
 
+def digest(folder: Path) -> str | None:
+    """The set's hash as the flat file notes it; None where there is none, or none that fits the files beside it."""
+    try:
+        with (folder / FILE).open("rb") as file:
+            header = json.loads(file.read(BEGIN)[HASH:])
+        return str(header["digest"]) if (header["format"], header["stamp"]) == (FORMAT, stamp(folder)) else None
+    except Exception:  # as for the arrays
+        return None
+
+
 def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
     # Mapped, so that nothing is copied and processes share it. A change would stay in memory; nobody makes one, but
     # torch asks for the right to. Who replaces the file puts another in its place: this one lives while it is mapped.

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench.benchmarks import spaces
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import DataError
 
@@ -139,16 +140,8 @@ def _compare_ids(groups: Mapping[int, Mapping[str, Any]], total: int, found: _Fi
 
 def _leaves(space: Any, value: Any, path: str) -> Iterator[tuple[str, Any, NDArray[Any]]]:
     """(name, space, array) of all that a possibly nested observation or action is made of."""
-    from gymnasium.spaces import Dict, Tuple
-
-    if isinstance(space, Dict):
-        for key in sorted(space.spaces):
-            yield from _leaves(space.spaces[key], value[key], f"{path}.{key}")
-    elif isinstance(space, Tuple):
-        for number, inner in enumerate(space.spaces):
-            yield from _leaves(inner, value[number], f"{path}.{number}")
-    else:
-        yield path, space, np.asarray(value)
+    for name, leaf, array in spaces.leaves(space, value):
+        yield f"{path}.{name}" if name else path, leaf, np.asarray(array)
 
 
 def _outside(space: Any, actions: NDArray[Any]) -> float:
@@ -201,6 +194,8 @@ class _Pass:
             self.found.error("cannot be read", f"episode {number} cannot be read: {_reason(error)}")
 
     def _episode(self, number: int, attributes: Mapping[str, Any]) -> bool:
+        from gymnasium.spaces import Discrete, MultiDiscrete
+
         e = next(iter(self.storage.get_episodes([number])))
         observations = list(_leaves(self.storage.observation_space, e["observations"], "observations"))
         actions = list(_leaves(self.storage.action_space, e["actions"], "actions"))
@@ -232,6 +227,11 @@ class _Pass:
         self._ends(where, *flags)
         if self.limit is not None and steps > self.limit:
             self.found.warning("too long", f"{where} has {steps:,} steps; the time limit is {self.limit:,}")
+        if good:
+            for name, space, array in observations:
+                if isinstance(space, Discrete | MultiDiscrete) and _outside(space, array):
+                    good = False
+                    self.found.error("outside", f"{where} has {name} outside {space}")
         if good:
             for name, space, array in actions:
                 if excess := _outside(space, array):
@@ -267,8 +267,6 @@ class _Pass:
             self.twins.append((first, number))
         self.returns.append(float(np.add.reduce(rewards)))
         if self.with_digest:
-            from backbench.benchmarks import spaces
-
             # As Trajectories.from_episodes has it.
             flat = spaces.flatten(self.storage.observation_space, e["observations"])
             for label, array in (("observations", flat), ("actions", np.asarray(e["actions"])), ("rewards", rewards)):

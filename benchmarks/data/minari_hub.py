@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -76,7 +77,12 @@ def pull(name: str, report: Report = print, force: bool = False) -> str:
         return name
     reach(name, remote)
     with _staging(remote, name) as (staging, lock):
-        told = _bring(name, staging, lock, remote)
+        try:
+            told = _bring(name, staging, lock, remote)
+        except DataError:
+            if not any(p.stat().st_size for p in _arrived(name, staging)):
+                shutil.rmtree(staging, ignore_errors=True)  # there is nothing to go on with
+            raise
         try:
             data, origin = _checked(name, staging / name, remote, told, report)
         except UserError:
@@ -95,12 +101,19 @@ def pull(name: str, report: Report = print, force: bool = False) -> str:
     return name
 
 
+def _arrived(name: str, staging: Path) -> list[Path]:
+    """Files of the set itself that are there, whole or in part."""
+    parts = [p for p in staging.glob(".*") if p.is_file()]  # named by their hash
+    return parts + [p for p in (staging / name).rglob("*") if p.is_file()]
+
+
 def _checked(name: str, folder: Path, remote: str, told: Answer, report: Report) -> tuple[Trajectories, Answer]:
     """The set in ``folder``, which ends with its name, and its origin; ``told`` is what the remote says of it."""
     where = f"data set {name!r} " + (f"from {remote}" if remote else f"in {folder}")
     for finding in examine(folder, None):
         if finding.level == "error":
-            raise DataError(f"{where}: {finding.message}" + ("; it is not put into the store" if remote else ""))
+            done = "it is not put into the store" if remote else store.remedy(name)
+            raise DataError(f"{where}: {finding.message}; {done}")
         report(f"warning: {name}: {finding.message}")
     metadata = json.loads((folder / "data" / "metadata.json").read_text())
     for key, value in {"dataset_id": name, **told}.items():
@@ -154,6 +167,8 @@ def _staging(remote: str, name: str) -> Iterator[tuple[Path, int]]:
 def _bring(name: str, staging: Path, lock: int, remote: str) -> Answer:
     """Let Minari download the set into the store ``staging``; what the remote says of it."""
     places = {"MINARI_DATASETS_PATH": str(staging), "HF_HUB_CACHE": str(staging / ".hub"), "MINARI_REMOTE": remote}
+    if not sys.stderr.isatty():
+        places["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     command = [sys.executable, "-m", "backbench.benchmarks.data.minari_hub", name, str(store.root()), str(os.getpid())]
     # The lock is handed on: should this process be killed, that one is there a moment longer.
     with subprocess.Popen(
@@ -183,8 +198,9 @@ def _bring(name: str, staging: Path, lock: int, remote: str) -> Answer:
 
 def _client(name: str, root: Path, parent: int) -> None:
     """The other process: download into Minari's store, which is not ``root``, and write what came of it to stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # Minari prints
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Minari prints
 
     def end_with_parent() -> None:
         while os.getppid() == parent:

@@ -101,10 +101,14 @@ def bring(
     name: str,
     location: str = "",
     keep: bool = False,
+    force: bool = False,
     report: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> None:
-    """Put one set of ``d4rl`` or ``minari`` into the store, under its id ``name``. DataError where it cannot be."""
+    """Put one set of ``d4rl`` or ``minari`` into the store, under its id ``name``. DataError where it cannot be.
+
+    One that Minari itself has put there is checked, and its hash noted, unless ``force``.
+    """
     if source == "d4rl":
         d4rl.pull(name, location, keep, report, progress)
     elif name.startswith("minari/"):
@@ -114,7 +118,7 @@ def bring(
     else:
         from backbench.benchmarks.data import minari_hub
 
-        minari_hub.pull(name, report, force=store.exists(name))
+        minari_hub.pull(name, report, force)
 
 
 def _one(
@@ -126,16 +130,10 @@ def _one(
     report: Callable[[str], None],
     progress: Progress,
 ) -> str:
-    # A set that Minari brought by itself is checked, and its hash noted.
     if store.exists(name) and not force and store.sidecar(name):
         report(f"{name} is in the store already; --force brings it anew")
-        return name
-    if source == "minari" and not name.startswith("minari/") and not force:
-        from backbench.benchmarks.data import minari_hub
-
-        minari_hub.pull(name, report)
     else:
-        bring(source, name, location, keep, report, progress)
+        bring(source, name, location, keep, force, report, progress)
     return name
 
 

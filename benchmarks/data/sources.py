@@ -102,7 +102,7 @@ def plan(wanted: Iterable[tuple[str, Task]]) -> Plan:
     Raises:
         DataError: what was asked for is not there and can be neither made nor fetched; says how to get it.
     """
-    missing = dict.fromkeys((source, task.data_id) for source, task in wanted if not store.exists(task.data_id))
+    missing = dict.fromkeys((source, task.data_id) for source, task in wanted if _lacks(source, task.data_id))
     make = []
     for source, name in missing:
         where = f"data source '{source}': {name!r} is not in the store {store.root()}"
@@ -114,6 +114,11 @@ def plan(wanted: Iterable[tuple[str, Task]]) -> Plan:
         elif source not in pull.FETCHED:
             raise DataError(f"{where}; put the set there, in Minari's format, under that id")
     return Plan(tuple(make), tuple((source, name) for source, name in missing if source in pull.FETCHED))
+
+
+def _lacks(source: str, name: str) -> bool:
+    """Whether a set is absent, or nobody has looked at it since Minari itself put it there."""
+    return not store.exists(name) or (source == "minari" and not store.sidecar(name))
 
 
 def fetch(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,6 +28,7 @@ from backbench.benchmarks.data.trajectories import DataError, Episode, Trajector
 from backbench.benchmarks.environments import quiet_mujoco
 
 SIDECAR = "backbench.json"
+ID = re.compile(r"[-\w]+(/[-\w]+)*")
 MINARI = ("mujoco", "D4RL", "atari", "minigrid", "babyai")  # what the names of Minari's own sets begin with
 
 
@@ -37,13 +39,20 @@ def root() -> Path:
 
 
 def path_of(name: str, folder: Path | None = None) -> Path:
-    """Where a data set lies, or would lie; ``folder`` stands in for the store."""
+    """Where a data set lies, or would lie; ``folder`` stands in for the store.
+
+    Raises:
+        DataError: ``name`` is no id; a path could lead out of the store.
+    """
+    if not ID.fullmatch(name):
+        raise DataError(f"'{name}' is no id of a data set; one is like mujoco/hopper/medium-v0: bench data list")
     return (folder or root()) / name
 
 
 def exists(name: str, folder: Path | None = None) -> bool:
-    """Whether a finished data set of that name is in the store."""
-    return (path_of(name, folder) / "data" / "metadata.json").is_file()
+    """Whether a data set of that name is in the store; one that has come in part, without any data, is not."""
+    data = path_of(name, folder) / "data"
+    return (data / "metadata.json").is_file() and any(p.name != "metadata.json" for p in data.iterdir())
 
 
 def names() -> list[str]:
@@ -169,10 +178,11 @@ def _swap(new: Path, final: Path, aside: Path) -> None:
 
 def clear_leftovers(older_than: float = 3600.0) -> None:
     """Remove what a killed process left half-made, once nothing in it has changed for ``older_than`` seconds."""
-    for left in (*root().glob(".making-*"), *root().rglob(f"{flat.PART}*")):
+    for left in (*root().glob(".making-*"), *root().glob(".pulling-*"), *root().rglob(f"{flat.PART}*")):
         with suppress(OSError):
             touched = max(p.stat().st_mtime for p in (left, *left.rglob("*")))
-            if time.time() - touched <= older_than:
+            # A download that was broken off is worth going on with for some days.
+            if time.time() - touched <= older_than * (7 * 24 if left.name.startswith(".pulling-") else 1):
                 continue
             if left.is_dir():
                 shutil.rmtree(left)
@@ -186,10 +196,35 @@ def sidecar(name: str, folder: Path | None = None) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: Any = json.loads(path.read_text())
     except ValueError as error:
         raise DataError(f"data set {name!r}: {path} is not valid JSON; {remedy(name)}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("origin", {}), dict):
+        raise DataError(f"data set {name!r}: {path} does not hold what Backbench notes there; {remedy(name)}")
     return content
+
+
+def counts(name: str) -> dict[str, int]:
+    """Episodes and steps by Minari's own metadata; empty where they do not say."""
+    try:
+        content = json.loads((path_of(name) / "data" / "metadata.json").read_text())
+        return {"episodes": int(content["total_episodes"]), "steps": int(content["total_steps"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def recorded_spaces(name: str) -> tuple[Any, Any]:
+    """The spaces of observations and of actions that a set of vectors was recorded with."""
+    folder = path_of(name)
+    with _reading(name, folder):
+        dataset = _dataset(folder)
+        return dataset.observation_space, dataset.action_space
+
+
+def digest(name: str) -> str | None:
+    """The content's hash as it is noted, without reading the data; None where nobody has noted it yet."""
+    noted = sidecar(name).get("digest")
+    return str(noted) if noted else flat.digest(path_of(name))
 
 
 def read(name: str) -> Trajectories:
@@ -215,14 +250,10 @@ def load(name: str, root: Path | None = None) -> Trajectories:
 
     One episode is in memory at a time. ``root`` is a folder that stands in for the store. It raises what ``read`` does.
     """
-    import minari
-
     _check_there(name, root)
     folder, noted = path_of(name, root), sidecar(name, root)
     with _reading(name, folder):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = minari.MinariDataset(folder / "data")
+        dataset = _dataset(folder)
         steps = int(dataset.total_steps)
     where = f"data set {name!r} in {folder}"
     spaces.check_observations(dataset.observation_space, where)
@@ -234,6 +265,15 @@ def load(name: str, root: Path | None = None) -> Trajectories:
         if noted and noted.get("digest") != trajectories.digest:
             raise DataError(f"data set {name!r} is not what was written: its hash has changed")
     return trajectories
+
+
+def _dataset(folder: Path) -> Any:
+    """Minari's data set in ``folder``."""
+    import minari
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return minari.MinariDataset(folder / "data")
 
 
 def _check_there(name: str, folder: Path | None) -> None:

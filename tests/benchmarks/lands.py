@@ -45,8 +45,12 @@ class Walk(gym.Env[Any, Any]):
         return self._see(), -abs(self.goal - self.x) / 10, abs(self.goal - self.x) < 0.5, truncated, {}
 
 
-class Doubled(gym.RewardWrapper[Any, Any]):
+class Doubled(gym.RewardWrapper[Any, Any], gym.utils.RecordConstructorArgs):
     """Rewards times two: a wrapper that belongs to the environment."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
 
     def reward(self, reward: Any) -> Any:
         return 2 * reward
@@ -59,3 +63,9 @@ def doubled(**kwargs: Any) -> gym.Env[Any, Any]:
 
 gym.register("Walk-v0", entry_point=Walk, max_episode_steps=7)
 gym.register("DoubledWalk-v0", entry_point=doubled, max_episode_steps=7)
+gym.register(
+    "SteepWalk-v0",
+    entry_point=Walk,
+    max_episode_steps=7,
+    additional_wrappers=(Doubled.wrapper_spec(),),
+)

@@ -36,6 +36,25 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
+@pytest.mark.parametrize("name", ["/tmp/elsewhere/x-v0", "../elsewhere/x-v0", "a/../../x-v0", "a//b-v0", "", "a/.b-v0"])
+def test_a_path_is_no_id(new_store: Path, tmp_path: Path, name: str) -> None:
+    """Or ``remove`` would remove what is not the store's."""
+    for ask in (store.exists, store.read, store.remove, store.size, store.sidecar):
+        with pytest.raises(DataError, match="is no id of a data set"):
+            ask(name)
+
+
+def test_the_hash_is_known_without_reading(new_store: Path, make_episodes: Callable[..., Any]) -> None:
+    made = store.write("toy/walk-v0", make_episodes([4, 5]), "Hopper-v5", {})
+    assert store.digest("toy/walk-v0") == made.digest
+    (new_store / "toy" / "walk-v0" / store.SIDECAR).unlink()
+    assert store.digest("toy/walk-v0") is None
+    store.read("toy/walk-v0")  # which leaves the flat arrays
+    assert store.digest("toy/walk-v0") == made.digest
+    os.utime(new_store / "toy" / "walk-v0" / "data" / "main_data.hdf5", (1, 1))
+    assert store.digest("toy/walk-v0") is None
+
+
 def test_round_trip(written: Path, make_episodes: Episodes) -> None:
     before = contents(written)
     data = store.read(NAME)
@@ -124,7 +143,7 @@ def other_sidecar(folder: Path) -> None:
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, "cannot be read"),
-    "no data file": (lambda folder: (folder / "data" / "main_data.hdf5").unlink(), "cannot be read"),
+    "no data file": (lambda folder: (folder / "data" / "main_data.hdf5").unlink(), "not in the store"),
     "empty data file": (lambda folder: (folder / "data" / "main_data.hdf5").write_bytes(b""), "cannot be read"),
     "no metadata": (lambda folder: (folder / "data" / "metadata.json").unlink(), "not in the store"),
     "garbled metadata": (lambda folder: (folder / "data" / "metadata.json").write_text('{"x": '), "cannot be read"),

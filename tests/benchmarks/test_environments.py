@@ -20,12 +20,15 @@ def test_gymnasium_s_own_wrappers_go() -> None:
     assert not any(env.step(np.array([1.0], np.float32))[3] for _ in range(20))  # its limit of 7 is the caller's
 
 
-def test_wrappers_of_the_environment_stay() -> None:
-    plain, doubled = (GymBatch(f"lands:{name}-v0", 1) for name in ("Walk", "DoubledWalk"))
+@pytest.mark.parametrize("name", ["DoubledWalk", "SteepWalk"])  # by its entry point, by its registration
+def test_wrappers_of_the_environment_stay(name: str) -> None:
+    plain, doubled = (GymBatch(f"lands:{one}-v0", 1) for one in ("Walk", name))
     for batch in (plain, doubled):
         batch.reset([3])
     rewards = [float(batch.step([0], np.array([[0.2]], np.float32))[1][0]) for batch in (plain, doubled)]
     assert rewards[1] == 2 * rewards[0] != 0
+    still = np.array([[-0.5]], np.float32)
+    assert not any(doubled.step([0], still)[2][0] for _ in range(20)), "its limit of 7 is there"
 
 
 def test_vectors_and_scales() -> None:

@@ -20,6 +20,7 @@ from backbench.backbones.errors import UserError
 from backbench.benchmarks import compose, rebuild
 from backbench.benchmarks.cell import run
 from backbench.benchmarks.data import store
+from backbench.leaderboard.board import build_board
 from backbench.leaderboard.record import load_record
 
 HERE = str(Path(__file__).parent)
@@ -121,6 +122,46 @@ def test_from_a_file_to_a_board(new_store: Path, tmp_path: Path, bench: Callable
     assert shown.code == 0, shown.err
     assert "me/walk/random-v0" in shown.out
     assert "states (4,), actions (1,) in [-" in shown.out
+
+
+def test_other_data_under_the_same_id_are_not_what_was_run(
+    new_store: Path, tmp_path: Path, bench: Callable[..., Any]
+) -> None:
+    minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6)
+    path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
+    words = ("run", "--backbone", "mlp", "--suite", path, "--preset", "smoke", "--track", "none")
+    assert bench(*words, PYTHONPATH=HERE).code == 0
+    store.remove("me/walk/random-v0")
+    board = bench(*words, PYTHONPATH=HERE)  # nothing is left to do, and nothing is needed for that
+    assert (board.code, "1. walks, data local" in board.out) == (0, True)
+    minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6, seed=1)
+    store.read("me/walk/random-v0")
+    again = bench(*words, PYTHONPATH=HERE)
+    assert again.code == 2
+    assert "was run on other data: me/walk/random-v0 had the hash" in again.err
+    assert len(again.err.splitlines()) == 1
+
+
+def test_another_scale_of_returns_is_another_table(new_store: Path, tmp_path: Path) -> None:
+    minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6)
+    records = []
+    for scale in (10, 1):
+        path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0, return_scale=scale))
+        (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
+        records.append(run(cell, tmp_path / "results"))
+    board = build_board(records)
+    assert len(board.sections) == 2
+    assert any("return_scale of walk" in reason for reason in board.sections[1].apart)
+
+
+def test_other_bounds_than_the_data_s_are_refused(new_store: Path, tmp_path: Path) -> None:
+    env = lands.Walk()
+    env.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    minari_set("me/walk/random-v0", env, episodes=5, steps=6)
+    path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
+    (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
+    with pytest.raises(UserError, match=r"was recorded with actions Box\(-1.0, 1.0, .*RescaleAction"):
+        run(cell, tmp_path / "results")
 
 
 def test_numbered_actions_of_vectors(new_store: Path, tmp_path: Path) -> None:

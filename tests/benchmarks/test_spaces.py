@@ -60,6 +60,16 @@ def test_keys_are_in_alphabetical_order_whatever_the_space_says() -> None:
     assert spaces.describe(gs.Box(-1, 1, (17,))) == "17"
 
 
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [(gs.Discrete(4, start=3), 1), (gs.Discrete(4, start=3), 7), (gs.MultiDiscrete([2, 3]), [1, 3]),
+     (gs.MultiDiscrete([2, 3]), [-1, 0])],
+)  # fmt: skip
+def test_numbers_outside_their_space_are_refused(space: Any, value: Any) -> None:
+    with pytest.raises(UserError, match="observations outside"):
+        spaces.flatten(space, np.array([value]))
+
+
 def test_a_plain_vector_is_left_alone() -> None:
     for dtype in (np.float32, np.float64):
         states = np.random.default_rng(0).standard_normal((4, 3)).astype(dtype)
@@ -132,6 +142,8 @@ def test_numbered_actions() -> None:
     ("space", "said"),
     [
         (gs.Box(-np.inf, np.inf, (2,)), "x has actions without bounds"),
+        (gs.Box(-3e38, 3e38, (2,)), "x has actions without bounds"),
+        (gs.Box(0, np.inf, (2,)), "x has actions without bounds"),
         (gs.MultiDiscrete([2, 2]), "x has actions MultiDiscrete"),
         (gs.Box(0, 255, (2,), np.uint8), "x has actions Box"),
     ],

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import yaml
 
@@ -75,31 +76,38 @@ def test_tables_and_the_leaderboard_s_list_agree() -> None:
 def test_environments_of_each_suite_can_be_played(suite: str) -> None:
     if suite != "mujoco":
         pytest.importorskip("gymnasium_robotics")
-    sizes = {}
+    sizes: dict[str, set[Any]] = {}
     for name in tasks.names(suite):
         task = tasks.resolve(suite, name, "minari")
         batch = GymBatch(task.env_id, 1, task.env_kwargs)
         states = batch.reset([0])
-        sizes[name.split("-")[0]] = (states.shape[1], len(batch.actions.low), batch.actions.unit)
+        size = (states.shape[1], len(batch.actions.low), batch.actions.unit)
+        sizes.setdefault(name.split("-")[0], set()).add(size)
         batch.close()
     # Fu et al. 2020; AntMaze of Gymnasium-Robotics keeps the position and the goal beside 27 other numbers.
     known = {
         "pen": (45, 24), "door": (39, 28), "hammer": (46, 26), "relocate": (39, 30), "antmaze": (31, 8),
         "pointmaze": (8, 2), "halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6),
     }  # fmt: skip
-    assert sizes == {name: (*known[name], True) for name in sizes}
+    assert sizes == {name: {(*known[name], True)} for name in sizes}
 
 
 def test_ends_of_a_maze_are_d4rl_s() -> None:
     """An episode of AntMaze ends at the goal, one of PointMaze goes on and earns there."""
     pytest.importorskip("gymnasium_robotics")
-    for name, ends in (("antmaze-umaze", True), ("pointmaze-umaze", False)):
+    mazes = [(name, True) for name in tasks.names("d4rl-antmaze")]
+    mazes += [(name, False) for name in tasks.names("d4rl-pointmaze") if "dense" not in name]
+    for name, ends in mazes:
         task = tasks.resolve(f"d4rl-{name.split('-')[0]}", name, "minari")
         env = GymBatch(task.env_id, 1, task.env_kwargs).envs[0]
         goals = [env.reset(seed=seed)[0]["desired_goal"] for seed in range(4)]
         assert env.compute_terminated(goals[0], goals[0], {}) is ends
         assert env.compute_reward(goals[0], goals[0], {}) == 1.0
         assert max(abs(goals[0] - goal).max() for goal in goals) <= 0.5 * env.maze.maze_size_scaling  # one cell
+        # The maze is the one of the environment's own map, which the data were gathered in; only its ends are marked.
+        own = gym.spec(task.env_id.partition(":")[2]).kwargs["maze_map"]
+        walls = [[cell == 1 for cell in row] for row in task.env_kwargs["maze_map"]]
+        assert walls == [[cell == 1 for cell in row] for row in own]
     assert tasks.resolve("d4rl-adroit", "pen-human", "minari").max_steps == 100
     assert tasks.resolve("d4rl-pointmaze", "pointmaze-large", "minari").max_steps == 800
 
@@ -118,6 +126,8 @@ def test_a_file_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (far.normaliser, far.reference, far.suite_tasks) == ("none", (), ("walk-short", "walk-far"))
     short = tasks.resolve(str(path), "walk-short", "local")
     assert (short.targets, short.max_steps, short.return_scale) == ((), 20, 10.0)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(UserError, match="unknown suite 'mine'"):
         tasks.table("mine")
     monkeypatch.chdir(tmp_path)
@@ -135,7 +145,7 @@ def test_its_cells(tmp_path: Path) -> None:
     path = written(tmp_path, changed(source="local"))
     cells = compose.cells(["mlp"], str(path), "smoke", [0])
     assert [(c.task.name, c.data.source) for c in cells] == [("walk-short", "local"), ("walk-far", "local")]
-    with pytest.raises(UserError, match=r"unknown data source 'minari' of task 'walk-short'.*it has local"):
+    with pytest.raises(UserError, match=r"unknown data source 'minari' of task 'walk-short'; known: local"):
         compose.cells(["mlp"], str(path), "smoke", [0], source="minari")
     with pytest.raises(UserError, match="'embedded' of task 'walk-short'"):
         compose.cells(["mlp"], str(written(tmp_path, OWN)), "smoke", [0])
@@ -165,6 +175,17 @@ BAD: list[tuple[Any, str]] = [
     (changed(tasks__walk_far__reference=[0, 1]), "tasks.walk-far.reference goes with normaliser: declared"),
     (changed(source="minari"), "has no source 'minari', which is the suite's"),
     (changed(name="x"), "its name is the file's"),
+    (changed(tasks__walk_far__sources__local__targets=[1, 2, 1.0]), "local.targets: the same target twice"),
+    (
+        changed(tasks__walk_far__sources__local__return_scale={"raw": 1}, rewards="mixed"),
+        "local.return_scale: none for mixed, which has targets",
+    ),
+    (changed(pixels=True), "pixels: only the suite atari has them"),
+    (
+        changed(tasks__walk_far__sources__d4rl={"env_id": "Hopper-v4", "data_id": "d4rl/hopper/medium-v2"}),
+        "walk-far.sources.d4rl: a suite of your own has local and minari",
+    ),
+    ("tasks: {a: {}}\nmax_steps: 3\ntasks: {b: {}}", "the key 'tasks' twice"),
 ]
 
 
@@ -175,6 +196,25 @@ def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path: Path, content:
     assert said in str(caught.value)
     assert "mine.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_broken_neighbour_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path / "suites", OWN)
+    written(tmp_path / "suites", "tasks: [", "broken.yaml")
+    written(tmp_path / "suites", "", ".hidden.yaml")
+    written(tmp_path / "suites", OWN, "d4rl.yaml")
+    (tmp_path / "suites" / "dangling.yaml").symlink_to("nowhere.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert [one.name for one in tasks.tables()] == [*tasks.built_in(), "mine"]
+    assert tasks.data_ids("walk-far", "local") == ["me/walk/far-v3"]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "broken.yaml is no YAML" in said[1]
+    assert "d4rl.yaml is left out" in said[0]
+    with pytest.raises(UserError, match=r"broken\.yaml is no YAML"):
+        tasks.table("broken")
 
 
 def test_names_and_paths_that_are_not_there(tmp_path: Path) -> None:

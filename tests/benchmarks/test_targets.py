@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,5 +45,5 @@ def test_three_digits_and_clipped() -> None:
 def test_by_counting(episodes: list[list[int]]) -> None:
     data = of([[float(r) for r in one] for one in episodes])
     per_step = sorted(float(sum(one)) for one in episodes for _ in one)
-    expected = [per_step[int(np.ceil(round(share * len(per_step), 9))) - 1] for share in (0.95, 0.5)]
+    expected = [per_step[math.ceil(share * len(per_step)) - 1] for share in (Fraction(95, 100), Fraction(1, 2))]
     assert by_rule(data) == tuple(dict.fromkeys(float(f"{v:.3g}") for v in expected))

@@ -39,6 +39,14 @@ def test_the_rest_of_d4rl(task: str, low: float, high: float) -> None:
     assert normalise("d4rl", task, high) == pytest.approx(100.0)
 
 
+def test_no_figures_are_borrowed() -> None:
+    """Each maze has figures of its own; another maze has none."""
+    for task in ("maze2d-tiny", "pointmaze-tiny", "maze2d"):
+        with pytest.raises(KeyError, match="no D4RL reference scores"):
+            d4rl_bounds(task)
+    assert d4rl_bounds("antmaze-tiny") == (0.0, 1.0)
+
+
 def test_declared() -> None:
     assert normalise("declared", "pendulum", -100.0, (-1000.0, -100.0)) == 100.0
     assert normalise("declared", "pendulum", -550.0, (-1000.0, -100.0)) == 50.0

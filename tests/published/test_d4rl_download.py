@@ -347,11 +347,13 @@ def test_through_a_proxy(new_store: Path, server: Server, digest: str, monkeypat
 
 
 @pytest.mark.parametrize(
-    "location", ["http://name:word@host/x", "http://host/x?key=1", "https://host/x#y", "http:///x"]
+    "location",
+    ["http://name:word@host/x", "http://host/x?key=1", "https://host/x#y", "http:///x", "http://[::1", "ftp://host/x"],
 )
 def test_addresses_that_are_refused(new_store: Path, location: str) -> None:
-    with pytest.raises(DataError, match=r"^--from .*without name, password"):
+    with pytest.raises(DataError, match=r"^--from: .*without name, password") as caught:
         pull(location)
+    assert "word" not in str(caught.value).replace("password", "")
     assert not new_store.exists()
 
 

@@ -172,7 +172,7 @@ def test_the_variable(new_store: Path, folder: Path, digest: str, server: Server
     assert pull("").digest == digest
     assert len(server.asked) == 1
     monkeypatch.setenv("BACKBENCH_D4RL", "http://me:secret@127.0.0.1")
-    with pytest.raises(DataError, match=r"^BACKBENCH_D4RL http.*without name, password"):
+    with pytest.raises(DataError, match=r"^BACKBENCH_D4RL: .*without name, password"):
         pull("")
     assert pull(folder).digest == digest, "what is said comes first"
     monkeypatch.setenv("BACKBENCH_D4RL", "")
