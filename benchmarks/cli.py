@@ -94,14 +94,12 @@ def list_(what: Annotated[str, typer.Argument(help="backbones, suites, tasks or 
         for name in BACKBONES.names():
             print(f"{name:<16} {BACKBONES.origin(name)}")
     elif what == "suites":
-        for name in tasks.suites():
-            content = tasks.table(name)
-            print(f"{name:<16} {len(content.tasks):>3} tasks  {content.description}".rstrip())
+        for content in tasks.tables():
+            print(f"{content.name:<16} {len(content.tasks):>3} tasks  {content.description}".rstrip())
     elif what == "tasks":
-        for suite in tasks.suites():
-            for name in tasks.names(suite):
-                row = tasks.table(suite).tasks[name]
-                print(f"{suite:<16} {name:<28} data: {', '.join(row.sources)}")
+        for content in tasks.tables():
+            for name, row in content.tasks.items():
+                print(f"{content.name:<16} {name:<28} data: {', '.join(row.sources)}")
     elif what == "presets":
         print("\n".join(compose.presets()))
     else:
@@ -153,26 +151,80 @@ def doctor(
 
 @app.command()
 def leaderboard(
-    results: Annotated[list[Path] | None, typer.Argument(help="Folders of results or of records.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="terminal or markdown.")] = "terminal",
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of results or of records; default: results, with --check leaderboard/records."),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, json or html.")] = "terminal",
+    out: Annotated[Path | None, typer.Option(help="File to write instead of printing; for html a folder.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Look for problems in a leaderboard: 1 if any.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="With --check: a warning counts as a problem.")] = False,
 ) -> None:
-    """Print the board of all records in one or more folders (default: results)."""
+    """Print or write the board of all records in one or more folders (default: results), or check a leaderboard."""
     from backbench.backbones.errors import UserError, suggest
-    from backbench.benchmarks.invocation import print_board, read_records
+    from backbench.benchmarks.invocation import read_records
+    from backbench.leaderboard.__main__ import FOLDER, run_check
+    from backbench.leaderboard.generate import FORMATS, export
+    from backbench.leaderboard.store import RecordError
 
-    if format_ not in ("terminal", "markdown"):
-        raise UserError(f"unknown format '{format_}'{suggest(format_, ['terminal', 'markdown'])}")
-    folders = results or [Path("results")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"no folder {folder}; run something first: bench run --backbone gloma --suite d4rl")
-    records, broken = [], 0
-    for folder in folders:
-        good, bad = read_records(folder)
-        records += good
-        broken += bad
-    print_board(records, markdown=format_ == "markdown")
+    if format_ not in FORMATS:
+        raise UserError(f"unknown format '{format_}'{suggest(format_, FORMATS)}")
+    try:
+        if check:
+            if out is not None or len(results or ()) > 1:
+                raise UserError("--check: give one folder and no --out")
+            raise typer.Exit(run_check((results or [FOLDER])[0], strict))
+        records, broken = [], 0
+        for folder in results or [Path("results")]:
+            if not folder.is_dir():
+                raise UserError(f"no folder {folder}; run something first: bench run --backbone gloma --suite d4rl")
+            good, bad = read_records(folder)
+            records += good
+            broken += bad
+        export(records, format_, out)
+    except RecordError as error:
+        raise UserError(str(error)) from error
     raise typer.Exit(1 if broken else 0)
+
+
+@app.command()
+def submit(
+    results: Annotated[Path, typer.Argument(help="Folder of results, or of records.")] = Path("results"),
+    to: Annotated[Path, typer.Option(help="The leaderboard's folder of records.")] = Path("leaderboard/records"),
+    allow_smoke: Annotated[bool, typer.Option("--allow-smoke", help="Take records of preset smoke too.")] = False,
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Take those whose code is not known.")] = False,
+) -> None:
+    """Check finished records and copy them into the leaderboard: all of them or none, and none in place of another."""
+    from backbench.backbones.errors import UserError
+    from backbench.leaderboard.store import RecordError
+    from backbench.leaderboard.submit import submit as submit_
+
+    try:
+        done = submit_(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty)
+    except RecordError as error:
+        raise UserError(str(error)) from error
+    for name in done.new:
+        print(f"new: {to / name}")
+    then = "; next: make leaderboard" if done.new else ""
+    print(f"{len(done.new)} records submitted, {len(done.same)} were there already{then}")
+
+
+@app.command()
+def reproduce(
+    record: Annotated[Path, typer.Argument(help="Path of a record.")],
+    out: Annotated[Path, typer.Option(help="Fresh folder of the new record and its checkpoints.")] = Path("reproduced"),
+    data: Annotated[Path | None, typer.Option(help="Store of data sets instead of the user's own.")] = None,
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Put the new record among the verifications, if this is another machine.")
+    ] = False,
+    to: Annotated[Path, typer.Option(help="Folder of verifications.")] = Path("leaderboard/verifications"),
+) -> None:
+    """Make a cell again from its record alone: equal bits, equal score, or by how much it differs (then 1)."""
+    from backbench.benchmarks.reproduce import reproduce as again
+
+    if data is not None:
+        os.environ["MINARI_DATASETS_PATH"] = str(data.absolute())
+    raise typer.Exit(again(record, out, to if submit else None).status)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import Any
 from backbench.backbones import BACKBONES
 from backbench.backbones.errors import UserError, suggest
 from backbench.backbones.options import make_options
-from backbench.benchmarks import tasks
+from backbench.benchmarks import matching, tasks
 from backbench.benchmarks.atari.protocol import AtariProtocol
 from backbench.benchmarks.config import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
 
@@ -72,7 +72,8 @@ def cells(
         seeds: of training.
         only: names of tasks, when not the whole suite.
         source: data source instead of the suite's or the preset's.
-        overrides: Hydra overrides, ``key=value``; a comma list makes a variant of each value.
+        overrides: Hydra overrides, ``key=value``; a comma list makes a variant of each value. ``match=params`` or
+            ``match=params:BACKBONE`` changes the width of the others, see ``matching``.
 
     Raises:
         UserError: anything unknown or out of range, with the closest name.
@@ -84,6 +85,28 @@ def cells(
     for name in chosen:
         if name not in table.tasks:
             raise UserError(f"unknown task '{name}' of suite '{table.name}'{suggest(name, list(table.tasks))}")
+    plain, reference = matching.asked(overrides, backbones)
+    if reference is None:
+        return _grid(backbones, suite, preset, seeds, chosen, source, plain)
+    # The width is that of the whole suite, whatever part of it is run.
+    source_ = source_of(suite, preset, source, plain)
+    names = [name for name, row in table.tasks.items() if name in chosen or source_ in row.sources]
+    whole = [*([] if reference in backbones else [reference]), *backbones]
+    made = matching.match(_grid(whole, suite, preset, seeds, names, source, plain), reference)
+    return [cell for cell in made if cell.backbone in backbones and cell.task.name in chosen]
+
+
+def _grid(
+    backbones: Sequence[str],
+    suite: str,
+    preset: str,
+    seeds: Sequence[int],
+    chosen: Sequence[str],
+    source: str | None,
+    overrides: Sequence[str],
+) -> list[Cell]:
+    """``cells`` with every backbone at the width of its settings."""
+    table = tasks.table(suite)
     if not any(text.startswith("data.source=") for text in overrides):
         source = source or table.source
     made = []

@@ -13,7 +13,8 @@ from backbench.backbones.errors import UserError
 from backbench.backbones.options import require
 from backbench.benchmarks.atari.protocol import AtariProtocol
 from backbench.benchmarks.tasks import Task
-from backbench.leaderboard.record import cell_digest, cell_key
+from backbench.leaderboard.record import cell_key
+from backbench.leaderboard.trust import config_digest
 
 # What there is to choose from, said here as well so that settings are read without torch.
 TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window"), ("norm", "tanh"), ("light", "nature")
@@ -185,11 +186,8 @@ class Cell:
     @property
     def key(self) -> str:
         """Stable name of the cell: its record's file name. Logging and checkpoint intervals do not change a result."""
-        content = self.resolved()
-        for cosmetic in ("log_every", "checkpoint_every"):
-            del content["train"][cosmetic]
-        del content["variant"]
-        return cell_key(self.backbone, self.task.name, self.data.source, self.preset, self.seed, cell_digest(content))
+        digest = config_digest(self.resolved())
+        return cell_key(self.backbone, self.task.name, self.data.source, self.preset, self.seed, digest)
 
     def record_path(self, results: Path) -> Path:
         """Where its record is, or will be."""

@@ -5,17 +5,40 @@ Rows are backbones, columns tasks. A row that lacks a task of its suite has no a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median as middle
+from statistics import median
 
 import numpy as np
 
 from backbench.leaderboard.normalise import normalise
-from backbench.leaderboard.schema import Record
-from backbench.leaderboard.settings import Group, RowId, Setting, TaskSetting, comparable_groups, differences
-from backbench.leaderboard.statistics import Estimate, Interval, estimate, interval, iqm, mean
+from backbench.leaderboard.schema import Cost, Record
+from backbench.leaderboard.settings import (
+    Group,
+    RowId,
+    Setting,
+    TaskSetting,
+    comparable_groups,
+    differences,
+    row_labels,
+    unlike,
+)
+from backbench.leaderboard.statistics import AGGREGATES, Estimate, Interval, estimate, interval, iqm, mean
 from backbench.leaderboard.suites import SUITES
+
+# Name -> where a record's cost has it. Parameters of the whole agent and of its backbone; operations of a forward pass
+# per token; tokens per second of training; time of a decision for a batch of environments, in milliseconds; peak
+# memory in megabytes; wall time of the cell in seconds.
+COSTS: dict[str, Callable[[Cost], float | None]] = {
+    "parameters": lambda cost: cost.parameters_total,
+    "parameters_backbone": lambda cost: cost.parameters_backbone,
+    "flops_per_token": lambda cost: cost.flops_per_token,
+    "train_tokens_per_s": lambda cost: cost.train_tokens_per_s,
+    "decision_p50_ms": lambda cost: cost.decision.p50_ms,
+    "decision_p95_ms": lambda cost: cost.decision.p95_ms,
+    "peak_memory_mb": lambda cost: cost.peak_memory_mb,
+    "wall_seconds": lambda cost: cost.wall_seconds,
+}
 
 
 @dataclass(frozen=True)
@@ -38,26 +61,40 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One backbone under one setting. Costs are medians over its finished cells; None where there is none."""
+    """One backbone under one setting."""
 
     label: str
-    backbone: str
-    variant: str
+    row: RowId
     scores: Mapping[str, Score]
     """Task -> score; a task without a finished cell is not in it."""
     missing: tuple[str, ...]
     """Tasks of the suite without a score."""
-    mean: Estimate | None
-    """Mean over the tasks of the suite, in points; None when a task is missing or no seed has all of them."""
-    iqm: Estimate | None
-    """Interquartile mean, likewise."""
-    parameters: int | None
-    """Trainable parameters of the whole agent."""
-    train_tokens_per_s: float | None
-    decision_ms: float | None
-    """Median time of a decision, in milliseconds, for a batch of environments."""
+    seeds: tuple[int, ...]
+    """Seeds that have all tasks of the suite."""
+    matrix: tuple[tuple[float, ...], ...]
+    """(seeds, tasks of the suite) in points: what aggregates, profiles and comparisons are computed from. Empty where
+    there are none."""
+    aggregates: Mapping[str, Estimate]
+    """Name of ``statistics.AGGREGATES`` -> over the tasks of the suite; empty when a task is missing or no seed has
+    all of them. Points, the optimality gap in units of 100 points; raw returns have no such gap."""
+    cost: Mapping[str, float]
+    """Name of ``COSTS`` -> median over the finished cells; what is not known is not in it."""
     failed: int
     """Number of failed cells."""
+    records: tuple[Record, ...]
+    """All of its records, by start."""
+    used: frozenset[str]
+    """Keys of those that count in ``scores``."""
+
+    @property
+    def mean(self) -> Estimate | None:
+        """Mean over the tasks of the suite, in points."""
+        return self.aggregates.get("mean")
+
+    @property
+    def iqm(self) -> Estimate | None:
+        """Interquartile mean, likewise."""
+        return self.aggregates.get("iqm")
 
 
 @dataclass(frozen=True)
@@ -125,14 +162,14 @@ def _section(group: Group, suite: tuple[str, ...] | None, apart: list[str], apar
     by_row: dict[RowId, list[Record]] = {}
     for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
         by_row.setdefault(RowId.of(record), []).append(record)
-    labels = _labels(list(by_row))
+    labels = row_labels(list(by_row))
     data = {
         record.identity.task: record.identity.data.normalised_mean
         for record in group.records
         if record.identity.data is not None and record.identity.data.rewards == "raw"
     }
     notes: list[str] = []
-    rows = [_row(labels[row], found, suite, data, notes) for row, found in by_row.items()]
+    rows = [_row(labels[row], row, found, suite, data, notes) for row, found in by_row.items()]
     failed = [
         FailedCell(
             labels[row],
@@ -147,7 +184,7 @@ def _section(group: Group, suite: tuple[str, ...] | None, apart: list[str], apar
     ]
     if suite is None:
         notes.append(f"suite {group.setting.suite!r} is not known here: no aggregates")
-    notes += _unlike(group.records)
+    notes += unlike(group.records)
     whole = suite is not None and all(task in data for task in suite)
     column = np.array([[data[task] for task in suite or ()]]) if whole else None
     return Section(
@@ -167,7 +204,12 @@ def _section(group: Group, suite: tuple[str, ...] | None, apart: list[str], apar
 
 
 def _row(
-    label: str, records: list[Record], suite: tuple[str, ...] | None, data: Mapping[str, float], notes: list[str]
+    label: str,
+    row: RowId,
+    records: list[Record],
+    suite: tuple[str, ...] | None,
+    data: Mapping[str, float],
+    notes: list[str],
 ) -> Row:
     done: dict[str, dict[int, Record]] = {}
     for record in records:
@@ -184,8 +226,9 @@ def _row(
     scores = {task: _score(seeds, data.get(task)) for task, seeds in done.items()}
     missing = tuple(task for task in suite or () if task not in done)
     used = [record for seeds in done.values() for record in seeds.values()]
-    costs = [record.cost for record in used if record.cost is not None]
-    overall: dict[str, Estimate] = {}
+    matrix: list[list[float]] = []
+    common: list[int] = []
+    episodes: list[list[float]] | None = None
     if suite and missing:
         notes.append(f"{label}: no aggregate, it lacks {len(missing)} of {len(suite)} tasks: {', '.join(missing)}")
     elif suite:
@@ -195,27 +238,32 @@ def _row(
         if partial:
             left = ", ".join(map(str, partial))
             notes.append(f"{label}: seeds {left} lack some tasks and are not in the aggregate")
-        if common:
-            matrix = np.array([[_points(done[task][seed]) for task in suite] for seed in common])
-            episodes = [_episodes(done[task][common[0]]) for task in suite] if len(common) == 1 else None
-            overall = {
-                name: estimate(matrix, statistic, episodes=episodes)
-                for name, statistic in (("mean", mean), ("iqm", iqm))
-            }
-    cell = records[0].identity
+        matrix = [[_points(done[task][seed]) for task in suite] for seed in common]
+        episodes = [_episodes(done[task][common[0]]) for task in suite] if len(common) == 1 else None
+    scaled = records[0].protocol.normaliser != "none"
     return Row(
         label=label,
-        backbone=cell.backbone,
-        variant=cell.variant,
+        row=row,
         scores=scores,
         missing=missing,
-        mean=overall.get("mean"),
-        iqm=overall.get("iqm"),
-        parameters=round(middle(cost.parameters_total for cost in costs)) if costs else None,
-        train_tokens_per_s=middle(cost.train_tokens_per_s for cost in costs) if costs else None,
-        decision_ms=middle(cost.decision.p50_ms for cost in costs) if costs else None,
+        seeds=tuple(common),
+        matrix=tuple(map(tuple, matrix)),
+        aggregates={
+            name: estimate(matrix, statistic, episodes=episodes)
+            for name, statistic in AGGREGATES.items()
+            if matrix and (scaled or name != "optimality_gap")
+        },
+        cost=_costs(record.cost for record in used if record.cost is not None),
         failed=sum(record.status == "failed" for record in records),
+        records=tuple(records),
+        used=frozenset(record.key for record in used),
     )
+
+
+def _costs(costs: Iterable[Cost]) -> dict[str, float]:
+    found = list(costs)
+    known = {name: [one for cost in found if (one := read(cost)) is not None] for name, read in COSTS.items()}
+    return {name: float(median(values)) for name, values in known.items() if values}
 
 
 def _score(seeds: Mapping[int, Record], data_mean: float | None) -> Score:
@@ -242,31 +290,3 @@ def _episodes(record: Record) -> list[float]:
     assert record.headline is not None
     protocol, task = record.protocol, record.identity.task
     return [normalise(protocol.normaliser, task, value, protocol.reference) for value in record.headline.returns]
-
-
-def _labels(rows: Sequence[RowId]) -> dict[RowId, str]:
-    """Backbone and variant; with some digits of the options' digest where that alone is not unique."""
-    plain = {row: f"{row.backbone} ({row.variant})" if row.variant else row.backbone for row in rows}
-    shared = [label for label in plain.values() if list(plain.values()).count(label) > 1]
-    return {row: f"{label} #{row.digest[:4]}" if label in shared else label for row, label in plain.items()}
-
-
-def _unlike(records: Sequence[Record]) -> list[str]:
-    """Notes on what was not the same for all records and does not forbid a comparison of scores."""
-    notes = []
-    origins = [record.provenance for record in records if record.status == "done"]
-    machines = sorted(
-        {f"{o.hardware.gpu or o.hardware.cpu} ({o.device}, {o.threads} threads, {o.dtype})" for o in origins}
-    )
-    if len(machines) > 1:
-        notes.append(f"costs were measured on different machines and do not compare: {'; '.join(machines)}")
-    batches = sorted({record.cost.decision.batch for record in records if record.cost is not None})
-    if len(batches) > 1:
-        notes.append(f"decisions were timed with different batches: {', '.join(map(str, batches))}")
-    commits = sorted({o.git_commit or "none" for o in origins})
-    if len(commits) > 1:
-        notes.append(f"records of {len(commits)} commits: {', '.join(commit[:10] for commit in commits)}")
-    dirty = sum(bool(o.git_dirty) for o in origins)
-    if dirty:
-        notes.append(f"{dirty} of {len(origins)} records come from code that differed from its commit")
-    return notes

@@ -13,13 +13,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from backbench.leaderboard.analysis import Improvement, improvements
 from backbench.leaderboard.board import Board, Row, Score, Section
-from backbench.leaderboard.normalise import CITATIONS, normalise
-from backbench.leaderboard.statistics import COVERAGE, Estimate, Interval
+from backbench.leaderboard.normalise import normalise
+from backbench.leaderboard.notes import COSTS, SHORT, notes_of
+from backbench.leaderboard.published import tabulated
+from backbench.leaderboard.statistics import Interval
 from backbench.leaderboard.suites import ALSO
 
 NOTHING = "—"
-SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4RL", "declared": "declared"}
+_PAIRS = 12  # rows up to which every pair is printed
 _BOX = box.SIMPLE
 
 
@@ -38,8 +41,12 @@ class TextTable:
     title: str
     columns: tuple[str, ...]
     blocks: tuple[tuple[tuple[Cell, ...], ...], ...]
-    """Lines in blocks: tasks, aggregates, costs."""
+    """Lines in blocks: tasks, aggregates, costs, comparisons of pairs."""
     notes: tuple[str, ...]
+    repeated: int = 2
+    """First columns, which stand again where the others go below."""
+    reported: TextTable | None = None
+    """Published scores on the same tasks, apart from ours."""
 
 
 def tabulate(board: Board) -> list[TextTable]:
@@ -51,29 +58,36 @@ def to_markdown(board: Board) -> str:
     """``board`` as GitHub Markdown. Names cannot break the table or bring HTML or links in."""
     parts = []
     for table in tabulate(board):
-        lines = [f"### {_escape(table.title)}", ""]
-        lines.append("| " + " | ".join(_escape(name) for name in table.columns) + " |")
-        lines.append("|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|")
-        for block in table.blocks:
-            for line in block:
-                cells = [_escape(f"{cell.main} {cell.sub}".strip()) for cell in line]
-                lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-        lines += [f"- {_escape(note)}" for note in table.notes]
-        parts.append("\n".join(lines) + "\n")
+        parts.append(_marked(table, "###"))
+        if table.reported is not None:
+            parts.append(_marked(table.reported, "####"))
     return "\n".join(parts) if parts else "No records.\n"
 
 
 def to_rich(board: Board, width: int = 100) -> Group:
     """``board`` for the terminal; backbones that do not fit beside each other in ``width`` columns go below."""
     parts: list[Table | Text] = []
-    for table in tabulate(board):
-        parts.append(Text(table.title, style="bold"))
-        for columns in _fitting(table, width):
-            parts.append(_grid(table, columns))
-        parts += [Text(f"- {note}", style="dim") for note in table.notes]
-        parts.append(Text(""))
+    for ours in tabulate(board):
+        for table in (ours, ours.reported):
+            if table is not None:
+                parts.append(Text(table.title, style="bold"))
+                parts += [_grid(table, columns) for columns in _fitting(table, width)]
+                parts += [Text(f"- {note}", style="dim") for note in table.notes]
+                parts.append(Text(""))
     return Group(*parts) if parts else Group(Text("No records."))
+
+
+def _marked(table: TextTable, level: str) -> str:
+    lines = [f"{level} {_escape(table.title)}", ""]
+    lines.append("| " + " | ".join(_escape(name) for name in table.columns) + " |")
+    lines.append("|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|")
+    for block in table.blocks:
+        for line in block:
+            cells = [_escape(f"{cell.main} {cell.sub}".strip()) for cell in line]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    lines += [f"- {_escape(note)}" for note in table.notes]
+    return "\n".join(lines) + "\n"
 
 
 def _table(section: Section, number: int) -> TextTable:
@@ -92,26 +106,61 @@ def _table(section: Section, number: int) -> TextTable:
     if section.complete:
         blocks.append(
             (
-                (Cell("mean"), Cell(_points(section.data_mean)), *(_estimate(row.mean) for row in rows)),
-                (Cell("IQM"), Cell(_points(section.data_iqm)), *(_estimate(row.iqm) for row in rows)),
+                (Cell("mean"), Cell(_points(section.data_mean)), *(_estimate(row, "mean") for row in rows)),
+                (Cell("median"), Cell(""), *(_estimate(row, "median") for row in rows)),
+                (Cell("IQM"), Cell(_points(section.data_iqm)), *(_estimate(row, "iqm") for row in rows)),
             )
         )
+        if setting.normaliser != "none":
+            gaps = (_estimate(row, "optimality_gap", digits=2) for row in rows)
+            blocks[-1] += ((Cell("optimality gap"), Cell(""), *gaps),)
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
-    costs = [
+    lines = [
         ("seeds", [_seeds(row) for row in rows]),
-        ("parameters", [_count(row.parameters) for row in rows]),
-        ("train tokens/s", [_count(row.train_tokens_per_s) for row in rows]),
-        ("decision p50, ms", [NOTHING if row.decision_ms is None else f"{row.decision_ms:.3g}" for row in rows]),
+        *((words, [_cost(row.cost.get(name)) for row in rows]) for name, words in COSTS.items()),
         ("failed cells", [str(row.failed) for row in rows]),
     ]
-    blocks.append(tuple((Cell(name), Cell(""), *map(Cell, values)) for name, values in costs))
+    blocks.append(tuple((Cell(name), Cell(""), *map(Cell, values)) for name, values in lines))
+    whole = [row for row in rows if len(row.matrix) >= 2]
+    pairs = improvements(section, fewest_seeds=2) if len(whole) <= _PAIRS else []
+    if pairs:
+        blocks.append(_beaten(section, pairs))
     return TextTable(
         title=_plain(
             f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
         ),
         columns=("task", "data", *(_plain(row.label) for row in rows)),
         blocks=tuple(blocks),
-        notes=tuple(_plain(note) for note in _notes(section)),
+        notes=tuple(_plain(note) for note in notes_of(section, bool(pairs))),
+        reported=_reported(section, number),
+    )
+
+
+def _beaten(section: Section, pairs: Sequence[Improvement]) -> tuple[tuple[Cell, ...], ...]:
+    """Each row against each other: a line for who is beaten, a column for who beats."""
+    found = {(pair.x, pair.y): pair for pair in pairs}
+    lines = []
+    for loser in dict.fromkeys(pair.x for pair in pairs):
+        label = _plain(section.rows[loser].label)
+        cells = [Cell(f"P(better than {label if len(label) <= 20 else label[:19] + '…'})"), Cell("")]
+        for winner in range(len(section.rows)):
+            pair = found.get((winner, loser))
+            ends = "" if pair is None or pair.low is None else f"({pair.low:.2f}, {pair.high:.2f})"
+            cells.append(Cell(NOTHING if pair is None else f"{pair.probability:.2f}", ends))
+        lines.append(tuple(cells))
+    return tuple(lines)
+
+
+def _reported(section: Section, number: int) -> TextTable | None:
+    methods, lines, notes = tabulated(section)
+    if not methods:
+        return None
+    return TextTable(
+        title=f"{number}. Reported scores on the same tasks",
+        columns=("task", *methods),
+        blocks=(tuple(tuple(map(Cell, line)) for line in lines),),
+        notes=tuple(_plain(note) for note in notes),
+        repeated=1,
     )
 
 
@@ -134,56 +183,6 @@ def _other_scale(section: Section, normaliser: str) -> tuple[tuple[Cell, ...], .
     return tuple(lines)
 
 
-def _notes(section: Section) -> list[str]:
-    setting, settings = section.setting, section.task_settings
-    notes = []
-    if section.apart:
-        notes.append(f"Not compared with table {section.apart_from + 1}: {'; '.join(section.apart)}.")
-    notes.append(
-        f"Score: {CITATIONS[setting.normaliser]}; last checkpoint, first target return; mean over seeds. "
-        "× is the score over the data set's own mean return (column data), normalised likewise."
-    )
-    also = [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
-    if also:
-        notes.append("Also: " + "; ".join(f"{SHORT[name]}: {CITATIONS[name]}" for name in also) + ".")
-    if setting.normaliser == "declared":
-        pairs = [f"{one.reference[0]:g} and {one.reference[1]:g}" for one in settings.values()]
-        notes.append(f"Returns that score 0 and 100: {_per_task(section, pairs)}.")
-    notes.append(
-        f"Protocol: {setting.acting} acting, {setting.sampling}, {setting.episodes} episodes per target, evaluation "
-        f"seed {setting.eval_seed}; K {_per_task(section, [str(one.context) for one in settings.values()])}; first "
-        f"target {_per_task(section, [f'{one.targets[0]:g}' for one in settings.values()])}."
-    )
-    notes.append(
-        f"Data: source {setting.source}, preset {setting.preset}; sha256 "
-        + ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
-        + "."
-    )
-    notes += _interval_notes(section.rows)
-    notes += [f"{note}." for note in section.notes]
-    notes += [f"Failed: {cell.label}, {cell.task}, seed {cell.seed}: {cell.reason}" for cell in section.failed]
-    return notes
-
-
-def _interval_notes(rows: Sequence[Row]) -> list[str]:
-    found = [one for row in rows for score in row.scores.values() if (one := score.interval) is not None]
-    found += [each.interval for row in rows for each in (row.mean, row.iqm) if each is not None and each.interval]
-    notes = []
-    if any(one.over == "seeds" for one in found):
-        fewest = min(one.n for one in found if one.over == "seeds")
-        covered = ", ".join(f"{share:.2f} with {seeds}" for seeds, share in COVERAGE.items())
-        notes.append(
-            f"(low, high): 95 % bootstrap interval over seeds, drawn within each task. With few seeds it is too "
-            f"narrow: it holds the true mean with probability {covered} seeds. Fewest here: {fewest}."
-        )
-    if any(one.over == "episodes" for one in found):
-        notes.append(
-            "(low, high)e: one seed only. The interval is over its evaluation episodes; it says nothing about the "
-            "noise of training, which is usually larger. Rank nothing by it."
-        )
-    return notes
-
-
 def _score(score: Score | None) -> Cell:
     if score is None:
         return Cell(NOTHING)
@@ -191,22 +190,25 @@ def _score(score: Score | None) -> Cell:
     return Cell(f"{score.value:.1f}{ratio}", _interval(score.interval))
 
 
-def _estimate(estimate: Estimate | None) -> Cell:
-    return Cell(NOTHING) if estimate is None else Cell(f"{estimate.value:.1f}", _interval(estimate.interval))
+def _estimate(row: Row, name: str, digits: int = 1) -> Cell:
+    found = row.aggregates.get(name)
+    return Cell(NOTHING) if found is None else Cell(f"{found.value:.{digits}f}", _interval(found.interval, digits))
 
 
-def _interval(interval: Interval | None) -> str:
+def _interval(interval: Interval | None, digits: int = 1) -> str:
     if interval is None:
         return ""
-    return f"({interval.low:.1f}, {interval.high:.1f})" + ("e" if interval.over == "episodes" else "")
+    ends = f"({interval.low:.{digits}f}, {interval.high:.{digits}f})"
+    return ends + ("e" if interval.over == "episodes" else "")
 
 
 def _points(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.1f}"
 
 
-def _count(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:,.0f}"
+def _cost(value: float | None) -> str:
+    """Whole numbers from a hundred on, three digits below."""
+    return NOTHING if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _seeds(row: Row) -> str:
@@ -216,31 +218,17 @@ def _seeds(row: Row) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _per_task(section: Section, values: Sequence[str]) -> str:
-    """One value where all tasks agree, otherwise one per task, tasks of equal value together."""
-    if len(set(values)) == 1:
-        return values[0]
-    together: dict[str, list[str]] = {}
-    for task, value in zip(section.task_settings, values, strict=True):
-        together.setdefault(value, []).append(task)
-    return ", ".join(f"{value} ({_common(tasks)})" for value, tasks in together.items())
-
-
-def _common(tasks: Sequence[str]) -> str:
-    environments = {task.partition("-")[0] for task in tasks}
-    return f"{environments.pop()}" if len(environments) == 1 and len(tasks) > 1 else ", ".join(tasks)
-
-
 def _fitting(table: TextTable, width: int) -> list[list[int]]:
-    """Columns after ``data`` in portions that fit ``width`` together with the first two; at least one each."""
+    """Columns in portions that fit ``width`` together with those that are repeated; at least one each."""
 
     def needed(column: int) -> int:
         longest = max(max(len(line[column].main), len(line[column].sub)) for block in table.blocks for line in block)
-        return 2 + max(longest, min(len(table.columns[column]), 16))  # long names are folded
+        # Rich puts three spaces between columns; long names are folded.
+        return 3 + max(longest, min(len(table.columns[column]), 16))
 
-    room = width - needed(0) - needed(1)
+    room = width + 3 - sum(map(needed, range(table.repeated)))
     portions: list[list[int]] = [[]]
-    for column in range(2, len(table.columns)):
+    for column in range(table.repeated, len(table.columns)):
         if portions[-1] and sum(map(needed, [*portions[-1], column])) > room:
             portions.append([])
         portions[-1].append(column)
@@ -249,15 +237,19 @@ def _fitting(table: TextTable, width: int) -> list[list[int]]:
 
 def _grid(table: TextTable, columns: Sequence[int]) -> Table:
     grid = Table(box=_BOX, pad_edge=False, header_style="bold", show_edge=False)
-    for index in (0, 1, *columns):
+    shown = (*range(table.repeated), *columns)
+    for index in shown:
         # Text, not str: a name such as "[red]" is a name, not markup.
         grid.add_column(
-            Text(table.columns[index]), justify="left" if index == 0 else "right", overflow="fold", no_wrap=index < 2
+            Text(table.columns[index]),
+            justify="left" if index == 0 else "right",
+            overflow="fold",
+            no_wrap=index < table.repeated,
         )
     for block in table.blocks:
         for number, line in enumerate(block):
             texts = []
-            for index in (0, 1, *columns):
+            for index in shown:
                 text = Text(line[index].main)
                 if line[index].sub:
                     text.append("\n" + line[index].sub, style="dim")

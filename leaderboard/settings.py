@@ -1,4 +1,7 @@
-"""What must be equal before two scores are compared, and how records that differ in it are set apart."""
+"""What must be equal before two scores are compared, and how records that differ in it are set apart.
+
+Versions of what plays the environment must be equal; those of torch, NumPy and Backbench may differ, and it is noted.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from itertools import zip_longest
 
 from backbench.leaderboard.schema import Record
 from backbench.leaderboard.store import cell_digest
+
+_MATCH = "match=params:"  # a word of the variant, followed by the reference
 
 
 @dataclass(frozen=True, order=True)
@@ -26,6 +31,8 @@ class Setting:
     normaliser: str
     suite_tasks: tuple[str, ...]
     """Of a suite of a user's own; empty for the known ones."""
+    versions: tuple[tuple[str, str], ...]
+    """(package, version) of what plays the environments, sorted."""
 
     @classmethod
     def of(cls, record: Record) -> Setting:
@@ -40,7 +47,17 @@ class Setting:
             eval_seed=protocol.eval_seed,
             normaliser=protocol.normaliser,
             suite_tasks=cell.suite_tasks,
+            versions=played_by(record),
         )
+
+
+def played_by(record: Record) -> tuple[tuple[str, str], ...]:
+    """(package, version), sorted, of what plays the record's environment; ``unknown`` where the record is silent."""
+    environment = record.identity.environment
+    names = ["gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
+    if environment.startswith("gymnasium_robotics:"):
+        names.append("gymnasium-robotics")
+    return tuple((name, record.provenance.packages.get(name, "unknown")) for name in sorted(names))
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,8 @@ class TaskSetting:
     returns_to_go: str
     conventions: str
     """Of the environment, beyond its id, as JSON."""
+    return_scale: float
+    """0 where a record does not say."""
     reference: tuple[float, float]
     """Returns that score 0 and 100 where the suite declares them; else two zeros, as settings are put in order."""
     data_sha256: str | None
@@ -69,6 +88,7 @@ class TaskSetting:
             environment=record.identity.environment,
             returns_to_go=protocol.returns_to_go,
             conventions=json.dumps(protocol.environment, sort_keys=True),
+            return_scale=protocol.return_scale or 0.0,
             reference=protocol.reference or (0.0, 0.0),
             data_sha256=None if data is None else data.sha256,
         )
@@ -94,6 +114,11 @@ class RowId:
         cell = record.identity
         shape = [cell.model.d_model, cell.model.n_layers, cell.model.dropout]
         return cls(cell.backbone, cell.variant, cell_digest({"options": cell.options, "model": shape}))
+
+    @property
+    def matched(self) -> str | None:
+        """Backbone whose number of parameters this row's width was scaled to; None where it was not."""
+        return next((word.removeprefix(_MATCH) for word in self.variant.split() if word.startswith(_MATCH)), None)
 
 
 @dataclass
@@ -123,10 +148,11 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
     the first group that they do not contradict. A row that itself has a task twice under different settings (data
     made anew, say) is cut into layers, the more common setting first.
     """
+    settings = _settings(records)
     common: Counter[tuple[Setting, str, TaskSetting]] = Counter()
     rows: dict[tuple[Setting, RowId], dict[str, dict[TaskSetting, list[Record]]]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.key):
-        setting, task, detail = Setting.of(record), record.identity.task, TaskSetting.of(record)
+        setting, task, detail = settings[Setting.of(record)], record.identity.task, TaskSetting.of(record)
         common[setting, task, detail] += 1
         rows[setting, RowId.of(record)].setdefault(task, {}).setdefault(detail, []).append(record)
 
@@ -159,12 +185,40 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
     return groups
 
 
+def _settings(records: Iterable[Record]) -> dict[Setting, Setting]:
+    """Setting of a record -> that of its table. Tasks of one suite may be played by different packages; they are
+    together as long as no package is there in two versions."""
+    counted = Counter(Setting.of(record) for record in records)
+    tables: dict[Setting, list[tuple[dict[str, str], list[Setting]]]] = defaultdict(list)
+    for setting in sorted(counted, key=lambda one: (-len(one.versions), -counted[one], one)):
+        alike = tables[replace(setting, versions=())]
+        for versions, members in alike:
+            if all(versions.get(name, version) == version for name, version in setting.versions):
+                versions.update(setting.versions)
+                members.append(setting)
+                break
+        else:
+            alike.append((dict(setting.versions), [setting]))
+    return {
+        member: replace(member, versions=tuple(sorted(versions.items())))
+        for alike in tables.values()
+        for versions, members in alike
+        for member in members
+    }
+
+
 def differences(group: Group, other: Group) -> list[str]:
     """Why ``group`` is not compared with ``other``, one phrase each."""
     said = [
         f"{spec.name} {getattr(group.setting, spec.name)!r} instead of {getattr(other.setting, spec.name)!r}"
         for spec in fields(Setting)
-        if getattr(group.setting, spec.name) != getattr(other.setting, spec.name)
+        if spec.name != "versions" and getattr(group.setting, spec.name) != getattr(other.setting, spec.name)
+    ]
+    ours, theirs = dict(group.setting.versions), dict(other.setting.versions)
+    said += [
+        f"{name} {ours[name]} instead of {theirs[name]}"
+        for name in ours
+        if name in theirs and ours[name] != theirs[name]
     ]
     if said:  # data and targets follow from these; naming them too would bury the cause
         return said
@@ -179,6 +233,46 @@ def differences(group: Group, other: Group) -> list[str]:
             more = f" and {len(tasks) - 1} more tasks" if len(tasks) > 1 else ""
             said.append(f"{spec.name} of {tasks[0]}{more}: {here} instead of {there}")
     return said
+
+
+def row_labels(rows: Sequence[RowId]) -> dict[RowId, str]:
+    """Backbone and variant; with some digits of the options' digest where that alone is not unique."""
+    plain = {row: f"{row.backbone} ({_said(row)})" if row.variant else row.backbone for row in rows}
+    shared = [label for label in plain.values() if list(plain.values()).count(label) > 1]
+    return {row: f"{label} #{row.digest[:4]}" if label in shared else label for row, label in plain.items()}
+
+
+def _said(row: RowId) -> str:
+    """The variant, with what the row was matched to in words."""
+    if row.matched is None:
+        return row.variant
+    rest = " ".join(word for word in row.variant.split() if not word.startswith(_MATCH))
+    return f"matched to {row.matched}" + (f", {rest}" if rest else "")
+
+
+def unlike(records: Sequence[Record]) -> list[str]:
+    """Notes on what was not the same for all records and does not forbid a comparison of scores."""
+    notes = []
+    origins = [record.provenance for record in records if record.status == "done"]
+    machines = sorted(
+        {f"{o.hardware.gpu or o.hardware.cpu} ({o.device}, {o.threads} threads, {o.dtype})" for o in origins}
+    )
+    if len(machines) > 1:
+        notes.append(f"costs were measured on different machines and do not compare: {'; '.join(machines)}")
+    batches = sorted({record.cost.decision.batch for record in records if record.cost is not None})
+    if len(batches) > 1:
+        notes.append(f"decisions were timed with different batches: {', '.join(map(str, batches))}")
+    commits = sorted({o.git_commit or "none" for o in origins})
+    if len(commits) > 1:
+        notes.append(f"records of {len(commits)} commits: {', '.join(commit[:10] for commit in commits)}")
+    for name in ("backbench", "torch", "numpy"):
+        versions = sorted({o.packages.get(name, "unknown") for o in origins})
+        if len(versions) > 1:
+            notes.append(f"records of {len(versions)} versions of {name}: {', '.join(versions)}")
+    dirty = sum(bool(o.git_dirty) for o in origins)
+    if dirty:
+        notes.append(f"{dirty} of {len(origins)} records come from code that differed from its commit")
+    return notes
 
 
 def _short(value: object) -> str:

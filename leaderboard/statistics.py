@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -134,6 +135,56 @@ def estimate(
     return Estimate(value, Interval(low, high, "episodes", fewest))
 
 
+def performance_profile(scores: ArrayLike, taus: ArrayLike) -> Floats:
+    """Share of runs with a score above each of ``taus``: (runs, tasks) and (k,) to (k,), from 0 to 1.
+
+    The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs. Raises
+    ``ValueError`` as ``estimate`` does.
+    """
+    matrix, levels = _matrix(scores), np.asarray(taus, dtype=np.float64)
+    return np.asarray((matrix[..., None] > levels).mean(axis=(0, 1)))
+
+
+def profile_interval(
+    scores: ArrayLike, taus: ArrayLike, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> tuple[Floats, Floats]:
+    """(low, high) of ``performance_profile`` at each of ``taus``, (k,) each: pointwise, stratified by task.
+
+    Raises ``ValueError`` for a single run, which has no spread over runs.
+    """
+    matrix, levels = _matrix(scores), np.asarray(taus, dtype=np.float64)
+    above = (matrix[..., None] > levels).reshape(matrix.size, -1)
+    weights = _weights(len(matrix), matrix.shape[1], seed, 0, resamples)
+    shares = weights.reshape(resamples, -1) @ above / matrix.shape[1]
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
+    """How probable it is that a run of ``x`` scores more than one of ``y``: (runs, tasks) each, of the same tasks.
+
+    Per task the share of all pairs of runs that x wins, a tie being half a win (the Mann-Whitney U statistic over the
+    number of pairs); the mean over tasks (Agarwal et al. 2021). Raises ``ValueError`` for different numbers of tasks.
+    """
+    return float(_wins(x, y).mean())
+
+
+def improvement_interval(
+    x: ArrayLike, y: ArrayLike, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float] | None:
+    """(low, high) of ``probability_of_improvement``: runs of ``x`` and of ``y`` drawn apart, within each task.
+
+    None when one of the two has a single run. The draws depend on ``seed`` and the numbers of runs and tasks only.
+    """
+    wins = _wins(x, y)
+    tasks, ours, theirs = wins.shape
+    if min(ours, theirs) < 2:
+        return None
+    first = _weights(ours, tasks, seed, 0, resamples).transpose(2, 0, 1)
+    second = _weights(theirs, tasks, seed, 1, resamples).transpose(2, 0, 1)
+    return _percentiles(((first @ wins) * second).sum(axis=-1).mean(axis=0), level)
+
+
 def interval(
     values: ArrayLike,
     *,
@@ -158,6 +209,27 @@ def _matrix(scores: ArrayLike) -> Floats:
     if not np.isfinite(matrix).all():
         raise ValueError("scores hold NaN or infinities; a failed run is no score")
     return matrix
+
+
+def _wins(x: ArrayLike, y: ArrayLike) -> Floats:
+    """(tasks, runs of x, runs of y): 1 where x scores more, 0.5 where both score the same."""
+    one, other = _matrix(x), _matrix(y)
+    if one.shape[1] != other.shape[1]:
+        raise ValueError(f"scores of {one.shape[1]} tasks do not compare with scores of {other.shape[1]} tasks")
+    left, right = one.T[:, :, None], other.T[:, None, :]
+    return np.asarray((left > right) + 0.5 * (left == right))
+
+
+@lru_cache(maxsize=8)  # every row of a table, and every pair of rows, has the same shape
+def _weights(runs: int, tasks: int, seed: int, stream: int, resamples: int) -> Floats:
+    """(resamples, runs, tasks): share of a task's draws that fell on each run; they sum to 1 over runs."""
+    if runs < 2:
+        raise ValueError("one run has no spread over runs; resample its episodes instead")
+    rng = np.random.default_rng([seed, stream])
+    drawn = rng.integers(runs, size=(resamples, runs, tasks))
+    weights = np.stack([(drawn == run).sum(axis=1) for run in range(runs)], axis=1) / runs
+    weights.flags.writeable = False
+    return weights
 
 
 def _percentiles(values: Floats, level: float) -> tuple[float, float]:

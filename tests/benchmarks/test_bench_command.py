@@ -121,7 +121,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*changed("--suite", "d4rl-antmaz")], "did you mean 'd4rl-antmaze'?"),
     ([*changed("--suite", "no/file.yaml")], "no file no/file.yaml of a suite"),
     (["leaderboard", "nowhere"], "run something first"),
-    (["leaderboard", "--format", "html"], "terminal, markdown"),
+    (["leaderboard", "--format", "hmtl"], "did you mean 'html'?"),
     (["ui"], "run something first"),
 ]
 

@@ -35,7 +35,14 @@ def test_a_full_suite() -> None:
     assert score.values == pytest.approx((40.0, 42.0, 44.0))
     assert score.data_ratio == pytest.approx(42.0 / 44.0)
     assert section.data_mean == pytest.approx(44.0)
-    assert (gloma.parameters, gloma.train_tokens_per_s, gloma.decision_ms) == (27_000, 41_000.0, 1.5)
+    assert gloma.cost == {
+        "parameters": 27_000, "parameters_backbone": 25_000, "flops_per_token": 5e4, "train_tokens_per_s": 41_000.0,
+        "decision_p50_ms": 1.5, "decision_p95_ms": 2.5, "peak_memory_mb": 400.0, "wall_seconds": 82.0,
+    }  # fmt: skip
+    assert gloma.aggregates["median"].value == pytest.approx(46.0)
+    assert gloma.aggregates["optimality_gap"].value == pytest.approx(0.54)
+    assert gloma.seeds == (0, 1, 2)
+    assert gloma.matrix[1] == pytest.approx(range(42, 51))
     assert section.notes == ()
     assert section.apart == ()
 
@@ -56,6 +63,7 @@ def test_a_missing_task_means_no_aggregate() -> None:
     board = build_board([one for one in full_suite("gloma", 40.0) if one.identity.task != "hopper-medium"])
     gloma = row(board, "gloma")
     assert gloma.mean is gloma.iqm is None
+    assert (gloma.aggregates, gloma.matrix, gloma.seeds) == ({}, (), ())
     assert gloma.missing == ("hopper-medium",)
     assert board.sections[0].data_mean is None
     assert board.sections[0].notes == ("gloma: no aggregate, it lacks 1 of 9 tasks: hopper-medium",)
@@ -73,7 +81,8 @@ def test_seeds_that_lack_a_task_are_left_out_of_the_aggregate() -> None:
 
 def test_no_common_seed_no_aggregate() -> None:
     records = [make_record("gloma", task, seed) for seed, task in enumerate(SUITES["d4rl"])]
-    assert row(build_board(records), "gloma").mean is None
+    gloma = row(build_board(records), "gloma")
+    assert (gloma.aggregates, gloma.matrix) == ({}, ())
 
 
 def test_one_seed_is_over_episodes() -> None:
@@ -139,7 +148,7 @@ def test_a_failed_cell_without_data_joins_its_row() -> None:
 def test_only_failures() -> None:
     section = build_board([make_record("gloma", failed="x", identity__data=None)]).sections[0]
     assert section.rows[0].scores == {}
-    assert section.rows[0].parameters is None
+    assert section.rows[0].cost == {}
     assert section.data == {}
 
 
@@ -195,6 +204,98 @@ def test_unknown_suite() -> None:
     assert "is not known here" in section.notes[0]
     complete = build_board([make_record(identity__suite="mine")], suites={"mine": ("hopper-medium",)})
     assert row(complete, "transformer").mean is not None
+
+
+def packages(**versions: str) -> dict[str, Any]:
+    names = {name.replace("_", "-"): version for name, version in versions.items()}
+    return {"provenance__packages": {"backbench": "0.1.0", "torch": "2.9.0", "numpy": "2.3.0"} | names}
+
+
+def test_other_versions_of_what_plays_are_not_compared() -> None:
+    old = full_suite("gloma", 40.0, seeds=(0,), **packages(gymnasium="1.1.0", mujoco="3.2.0"))
+    new = full_suite("mamba", 50.0, seeds=(0,), **packages(gymnasium="1.1.0", mujoco="3.3.0"))[:8]
+    silent = [make_record("mlp", **packages(gymnasium="1.1.0"))]
+    board = build_board(silent + new + old)
+    assert [[one.label for one in section.rows] for section in board.sections] == [["gloma"], ["mamba"], ["mlp"]]
+    assert board.sections[0].setting.versions == (("gymnasium", "1.1.0"), ("mujoco", "3.2.0"))
+    assert board.sections[1].apart == ("mujoco 3.3.0 instead of 3.2.0",)
+    assert board.sections[2].apart == ("mujoco unknown instead of 3.2.0",)
+
+
+def test_a_row_of_two_versions_has_no_aggregate() -> None:
+    """Half of the tasks under one version and half under another are not a whole suite."""
+    halves = [
+        *full_suite("gloma", 40.0, **packages(gymnasium="1.1.0", mujoco="3.2.0"))[:15],
+        *full_suite("gloma", 40.0, **packages(gymnasium="1.1.0", mujoco="3.3.0"))[15:],
+    ]
+    board = build_board(halves)
+    assert [len(section.rows[0].scores) for section in board.sections] == [5, 4]
+    assert all(section.rows[0].mean is None for section in board.sections)
+
+
+@pytest.mark.parametrize(
+    ("environment", "ignored", "minded"),
+    [
+        ("Hopper-v5", "ale-py", "mujoco"),
+        ("Hopper-v5", "gymnasium-robotics", "gymnasium"),
+        ("ALE/Pong-v5", "mujoco", "ale-py"),
+        ("gymnasium_robotics:AntMaze_UMaze-v4", "torch", "gymnasium-robotics"),
+    ],
+)
+def test_only_the_packages_that_play_are_minded(environment: str, ignored: str, minded: str) -> None:
+    def sections(name: str) -> int:
+        records = []
+        for backbone, version in (("gloma", "1"), ("mamba", "2")):
+            content = make_record(backbone).model_dump(mode="json")
+            content["identity"]["environment"] = environment
+            content["provenance"]["packages"][name] = version
+            records.append(type(make_record()).model_validate(content))
+        return len(build_board(records).sections)
+
+    assert (sections(ignored), sections(minded)) == (1, 2)
+
+
+def test_tasks_played_by_different_packages_stand_together() -> None:
+    """As long as no package is there in two versions."""
+    one = own("one", **packages(gymnasium="1", mujoco="3"))
+    robots = own("two", identity__environment="gymnasium_robotics:X-v1",
+                 **packages(gymnasium="1", mujoco="3", gymnasium_robotics="1.4"))  # fmt: skip
+    (section,) = build_board([one, robots]).sections
+    assert section.setting.versions == (("gymnasium", "1"), ("gymnasium-robotics", "1.4"), ("mujoco", "3"))
+    assert section.rows[0].mean is not None
+    late = own("two", identity__environment="gymnasium_robotics:X-v1",
+               **packages(gymnasium="2", mujoco="3", gymnasium_robotics="1.4"))  # fmt: skip
+    assert len(build_board([one, late]).sections) == 2
+
+
+def test_other_versions_of_the_rest_are_noted() -> None:
+    board = build_board(
+        [make_record("gloma", **packages(numpy="2.4.0")), make_record("mamba", **packages(torch="2.8.0"))]
+    )
+    (section,) = board.sections
+    assert section.notes[-2:] == (
+        "records of 2 versions of torch: 2.8.0, 2.9.0",
+        "records of 2 versions of numpy: 2.3.0, 2.4.0",
+    )
+
+
+def test_matched_rows_are_marked() -> None:
+    matched = make_record("mamba", variant="match=params:transformer model.d_model=96 train.lr=0.01")
+    bare = make_record("gloma", variant="match=params:my_package.ema:EMA")
+    rows = build_board([matched, bare, make_record("mamba")]).sections[0].rows
+    assert [(one.label, one.row.matched) for one in rows] == [
+        ("gloma (matched to my_package.ema:EMA)", "my_package.ema:EMA"),
+        ("mamba", None),
+        ("mamba (matched to transformer, model.d_model=96 train.lr=0.01)", "transformer"),
+    ]
+
+
+def test_raw_returns_have_no_optimality_gap() -> None:
+    raw = own("one", identity__suite_tasks=["one"], protocol__normaliser="none", protocol__reference=None,
+              identity__data__normalised_mean=15.0, scores__last__targets=[
+                  {"target": target, "returns": [12.0, 16.0, 17.0], "lengths": [5, 5, 5], "raw_mean": 15.0,
+                   "normalised_mean": 15.0} for target in (3600.0, 1800.0)])  # fmt: skip
+    assert sorted(row(build_board([raw]), "transformer").aggregates) == ["iqm", "mean", "median"]
 
 
 def test_suites() -> None:

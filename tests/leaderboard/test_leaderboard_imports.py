@@ -5,7 +5,7 @@ import sys
 
 CODE = """
 import sys
-for name in ("record", "board", "render", "statistics", "normalise", "suites"):
+for name in ("record", "board", "render", "tables", "published", "page", "submit", "check", "generate", "trust"):
     __import__(f"backbench.leaderboard.{name}")
 heavy = ("torch", "mlflow", "hydra", "gymnasium", "backbench.benchmarks", "backbench.agents", "backbench.backbones")
 print([name for name in heavy if name in sys.modules])

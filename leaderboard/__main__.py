@@ -1,0 +1,73 @@
+"""``python -m backbench.leaderboard check|render``: without torch and without a simulator."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from backbench.leaderboard.check import check
+from backbench.leaderboard.generate import render
+from backbench.leaderboard.store import RecordError
+
+FOLDER = Path("leaderboard/records")
+
+
+def folders(given: Path) -> tuple[Path, Path, Path]:
+    """Folders of records, of verifications and of pages; ``given`` is that of the records, or the one around them.
+
+    Raises ``RecordError`` where it is not there.
+    """
+    records = given / "records" if (given / "records").is_dir() else given
+    if not records.is_dir():
+        raise RecordError(given, "there is no such folder", f"call it from a clone, which has {FOLDER}, or name one")
+    return records, records.parent / "verifications", records.parent / "pages"
+
+
+def run_check(given: Path, strict: bool = False) -> int:
+    """Print what ``check`` finds, a line each; 1 where there is a problem, or with ``strict`` a warning, else 0."""
+    records, verifications, pages = folders(given)
+    report = check(records, pages, verifications)
+    for line in report.problems:
+        print(f"problem: {' '.join(line.split())}")
+    for line in report.warnings:
+        print(f"warning: {' '.join(line.split())}")
+    counts = f"{len(report.problems)} problems, {len(report.warnings)} warnings"
+    print(f"{report.records} records in {records}: {counts}")
+    return 1 if report.problems or (strict and report.warnings) else 0
+
+
+def run_render(given: Path, pages: Path | None = None) -> int:
+    """Write the pages, to ``pages`` where it is given, and say so; 0."""
+    records, verifications, own = folders(given)
+    names = render(records, verifications, pages or own)
+    print(f"{len(names)} pages in {pages or own}")
+    return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status: 0, 1 where ``check`` found a problem, 2 for a mistake of the user's."""
+    parser = argparse.ArgumentParser(prog="python -m backbench.leaderboard", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("check", help="look for problems: 1 when there is one")
+    checking.add_argument("--strict", action="store_true", help="a warning counts as a problem")
+    rendering = commands.add_parser("render", help="write the pages")
+    rendering.add_argument("--pages", type=Path, help="folder of the pages; default: pages beside the records")
+    for command in (checking, rendering):
+        command.add_argument("folder", type=Path, nargs="?", default=FOLDER, help=f"of records; default: {FOLDER}")
+    given = parser.parse_args(words)
+    try:
+        if given.command == "check":
+            return run_check(given.folder, given.strict)
+        return run_render(given.folder, given.pages)
+    except RecordError as error:
+        print(f"leaderboard: {error}", file=sys.stderr)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"leaderboard: {error.strerror or error}{where}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

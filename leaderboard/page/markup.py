@@ -1,0 +1,149 @@
+"""HTML and SVG from Python values. What is not markup already is escaped: nothing in a record can become markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
+from hashlib import sha256
+from html import escape as _escape
+from importlib.resources import files
+from typing import Any
+
+_VOID = frozenset({"br", "input", "meta", "wbr", "link", "hr"})
+_SHAPES = frozenset({"path", "line", "rect", "circle", "polyline", "polygon"})
+# Control characters have no place in a document, and lone surrogates cannot be written as UTF-8.
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+_FILE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+_SECTION_ID = re.compile(r"[A-Za-z0-9-]{1,199}")
+
+
+class Html(str):
+    """Text that is markup. Only this module makes it from text that is not."""
+
+    __slots__ = ()
+
+
+Child = str | int | float | None | Iterable[Any]
+
+
+@lru_cache(maxsize=8192)  # most are names of classes and attributes
+def _escaped(value: str) -> Html:
+    return Html(_escape(_UNFIT.sub("\ufffd", value), quote=True))
+
+
+def text(value: object) -> Html:
+    """``value`` as escaped text, good between tags and inside quoted attributes."""
+    return _escaped(str(value))
+
+
+def join(*children: Child) -> Html:
+    """Children behind each other: strings are escaped, None is left out, iterables are gone into."""
+    parts: list[str] = []
+    for child in children:
+        if type(child) is Html:
+            parts.append(child)
+        elif isinstance(child, str | int | float):
+            parts.append(text(child))
+        elif child is not None:
+            parts.append(join(*child))
+    return Html("".join(parts))
+
+
+def el(tag: str, attrs: Mapping[str, object] | None = None, *children: Child) -> Html:
+    """One element. An attribute that is None or False is left out, True stands alone, others are escaped."""
+    head = tag
+    for name, value in (attrs or {}).items():
+        if value is True:
+            head += f" {name}"
+        elif value is not None and value is not False:
+            head += f' {name}="{text(value)}"'
+    if tag in _VOID:
+        return Html(f"<{head}>")
+    inside = join(*children)
+    if not inside and tag in _SHAPES:
+        return Html(f"<{head}/>")
+    return Html(f"<{head}>{inside}</{tag}>")
+
+
+def name(value: object) -> Html:
+    """A name out of a record: set apart, so that right-to-left marks in it do not turn round what stands beside it."""
+    return el("bdi", None, str(value))
+
+
+def breakable(value: str) -> Html:
+    """A long name that may break after its signs."""
+    parts = re.split(r"(?<=[-=:./])(?=.)", value)
+    return join([(el("wbr") if index else None, part) for index, part in enumerate(parts)])
+
+
+def cite(value: str) -> Html:
+    """A citation with its arXiv numbers as links; no other address in it becomes one."""
+    parts: list[Child] = []
+    end = 0
+    for match in _ARXIV.finditer(value):
+        link = el("a", {"href": f"https://arxiv.org/abs/{match[1]}", "rel": "noopener noreferrer"}, match[0])
+        parts += [value[end : match.start()], link]
+        end = match.end()
+    return join(*parts, value[end:])
+
+
+def row_file(row: Mapping[str, Any]) -> str:
+    """``rows/<id>.html``. ``ValueError`` for an id that could leave the folder or be read as something else."""
+    row_id = row["id"]
+    if not isinstance(row_id, str) or not _FILE_ID.fullmatch(row_id):
+        raise ValueError(f"row id {row_id!r} is no safe file name")
+    return f"rows/{row_id}.html"
+
+
+def section_id(section: Mapping[str, Any]) -> str:
+    """The id of a section. ``ValueError`` when it has anything but letters, digits and dashes."""
+    found = section["id"]
+    if not isinstance(found, str) or not _SECTION_ID.fullmatch(found):
+        raise ValueError(f"section id {found!r} is not made of letters, digits and dashes")
+    return found
+
+
+def json_script(element_id: str, value: object) -> Html:
+    """``value`` as JSON in a script element that is data only; nothing in it can end the element."""
+    content = json.dumps(value, sort_keys=True, allow_nan=False)  # ASCII: U+2028 and U+2029 are escaped as well
+    for sign in "<>&":
+        content = content.replace(sign, f"\\u{ord(sign):04x}")
+    return Html(f'<script type="application/json" id="{text(element_id)}">{content}</script>')
+
+
+def document(title: str, description: str, body: Html) -> str:
+    """A whole page. Its policy forbids everything but its own style and script, which it names by their hashes."""
+    style, script = asset("page.css"), asset("page.js")
+    policy = (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    head = el(
+        "head",
+        None,
+        el("meta", {"charset": "utf-8"}),
+        el("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
+        el("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        el("meta", {"name": "referrer", "content": "no-referrer"}),
+        el("meta", {"name": "description", "content": description}),
+        el("title", None, title),
+        Html(f"<style>{style}</style>"),
+    )
+    # The script stands last: the page is whole when it starts.
+    page = el("html", {"lang": "en"}, head, el("body", None, body, Html(f"<script>{script}</script>")))
+    return f"<!DOCTYPE html>\n{page}\n"
+
+
+@cache
+def asset(file: str) -> str:
+    """A file of this package."""
+    return files(__package__ or "").joinpath(file).read_text(encoding="utf-8")
+
+
+@cache
+def _source(content: str) -> str:
+    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

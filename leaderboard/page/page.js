@@ -1,0 +1,149 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const all = (selector, from = document) => Array.from(from.querySelectorAll(selector));
+  root.classList.add("js");
+
+  // Theme: the system's until the button is used; kept where the browser lets a page keep anything.
+  const button = document.getElementById("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
+  const said = () => { if (button) button.textContent = dark() ? "Light theme" : "Dark theme"; };
+  try { const kept = localStorage.getItem("theme"); if (kept === "dark" || kept === "light") root.dataset.theme = kept; } catch {}
+  if (button) button.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    try { localStorage.setItem("theme", root.dataset.theme); } catch {}
+    said();
+  });
+  system.addEventListener("change", said);
+  said();
+
+  for (const copy of all("button.copy")) copy.addEventListener("click", async () => {
+    const code = copy.parentElement.querySelector("code");
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      copy.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      copy.textContent = document.execCommand("copy") ? "Copied" : "Selected";
+    }
+    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+  });
+
+  // A link to a record opens it.
+  const open = () => {
+    const found = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    if (found && found.matches("details")) { found.open = true; found.scrollIntoView(); }
+  };
+
+  const skip = document.querySelector(".skip");
+  if (skip) skip.addEventListener("click", (event) => {
+    event.preventDefault();  // the fragment holds the state
+    document.getElementById("main").focus();
+  });
+
+  const data = document.getElementById("sections");
+  if (!data) { open(); addEventListener("hashchange", open); return; }
+
+  const entries = JSON.parse(data.textContent);
+  const form = document.getElementById("switches");
+  const first = { section: entries[0].id, sort: "iqm", dir: "descending", filter: "", hide: "" };
+  let state = { ...first };
+
+  const read = () => {
+    const hash = location.hash.slice(1);
+    if (entries.some((entry) => entry.id === hash)) return { ...first, section: hash };
+    const given = new URLSearchParams(hash);
+    const next = { ...first };
+    for (const key of Object.keys(first)) if (given.has(key)) next[key] = given.get(key);
+    if (!entries.some((entry) => entry.id === next.section)) next.section = first.section;
+    return next;
+  };
+  const write = (change) => {
+    state = { ...state, ...change };
+    const given = new URLSearchParams();
+    for (const key of Object.keys(first)) if (state[key] !== first[key]) given.set(key, state[key]);
+    history.replaceState(null, "", given.size ? `#${given}` : location.pathname + location.search);
+    show();
+  };
+
+  const sort = (table, key, direction) => {
+    const heads = all("thead tr:last-child > th", table);
+    let column = heads.findIndex((head) => head.dataset.key === key);
+    if (column < 0) return;
+    const sign = direction === "ascending" ? 1 : -1;
+    const body = table.querySelector("tbody.rows");
+    const value = (row) => row.children[column].dataset.v;
+    const lines = all("tr", body).sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);  // nothing comes last
+      return sign * (key === "name" ? (x < y ? -1 : x > y ? 1 : 0) : Number(x) - Number(y));
+    });
+    body.append(...lines);
+    heads.forEach((head, index) => {
+      if (index === column) head.setAttribute("aria-sort", direction);
+      else head.removeAttribute("aria-sort");
+    });
+  };
+
+  const filter = (section, wanted) => {
+    const rows = all("tbody.rows tr", section);
+    const words = wanted.toLowerCase().split(/\s+/).filter(Boolean);
+    const out = new Set();
+    for (const row of rows) {
+      row.hidden = !words.every((word) => row.dataset.name.includes(word));
+      if (row.hidden) out.add(row.dataset.row);
+    }
+    for (const mark of all(".plots [data-row]", section)) mark.classList.toggle("off", out.has(mark.dataset.row));
+    section.querySelector("output").textContent = words.length ? `${rows.length - out.size} of ${rows.length} rows` : "";
+  };
+
+  const show = () => {
+    const entry = entries.find((one) => one.id === state.section);
+    for (const section of all("main > .section")) section.classList.toggle("shown", section.id === state.section);
+    for (const input of all("input", form)) input.checked = entry[input.name] === input.value;
+    const section = document.getElementById(state.section);
+    const field = section.querySelector(".filter");
+    if (field.value !== state.filter) field.value = state.filter;
+    sort(section.querySelector("table.board"), state.sort, state.dir);
+    filter(section, state.filter);
+    const hidden = state.hide.split(",");
+    for (const box of all("[data-group]", section)) {
+      box.checked = !hidden.includes(box.dataset.group);
+      section.querySelector("table.board").classList.toggle(`hide-${box.dataset.group}`, !box.checked);
+    }
+  };
+
+  // Of the sections with the wanted value, the one that is most like the one that is shown.
+  form.addEventListener("change", (event) => {
+    const { name, value } = event.target;
+    const now = entries.find((entry) => entry.id === state.section);
+    const alike = (entry) => Object.keys(now).filter((key) => entry[key] === now[key]).length;
+    const [next] = entries.filter((entry) => entry[name] === value).sort((a, b) => alike(b) - alike(a));
+    write({ section: next.id });
+  });
+  for (const head of all("table.board th[data-key]")) head.querySelector("button").disabled = false;
+  for (const head of all("table.board th[data-key]")) head.querySelector("button").addEventListener("click", () => {
+    const now = head.getAttribute("aria-sort");
+    const other = { ascending: "descending", descending: "ascending" };
+    write({ sort: head.dataset.key, dir: other[now] || (head.dataset.key === "name" ? "ascending" : "descending") });
+  });
+  for (const field of all(".filter")) field.addEventListener("input", () => write({ filter: field.value }));
+  for (const section of all("main > .section")) for (const box of all("[data-group]", section)) box.addEventListener("change", () => {
+    write({ hide: all("[data-group]", section).filter((one) => !one.checked).map((one) => one.dataset.group).join(",") });
+  });
+
+  // A row that is pointed at stands out in every plot.
+  const point = (row) => {
+    if (row === null) { filter(document.getElementById(state.section), state.filter); return; }
+    for (const mark of all(".section.shown .plots svg [data-row]")) mark.classList.toggle("off", mark.dataset.row !== row);
+  };
+  for (const item of all(".key li")) {
+    item.addEventListener("pointerenter", () => point(item.dataset.row));
+    item.addEventListener("pointerleave", () => point(null));
+  }
+
+  addEventListener("hashchange", () => { state = read(); show(); });
+  state = read();
+  show();
+})();

@@ -1,0 +1,264 @@
+"""Whether a record can be believed: whether it agrees with itself, is possible, and was found again elsewhere.
+
+What is looked for here are slips and edits that the schema lets through. Someone who edits a score together with all
+that follows from it is found by the sums beside the records (``backbench.leaderboard.submit``), by the history of the
+repository, and in the end by ``bench reproduce``, which plays the cell again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backbench.leaderboard.privacy import without_paths
+from backbench.leaderboard.schema import Record, TargetScore
+from backbench.leaderboard.store import cell_digest, cell_key
+
+SCORE_SLACK = 0.05  # points: what a table shows
+_COSMETIC = ("log_every", "checkpoint_every")  # of training; they do not change a result
+_NEEDED = ("backbench", "torch", "numpy", "gymnasium")
+_ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z][\w-]*")
+_BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
+
+# The largest and the smallest return of a whole game, where the rules set one: 21 points end a game of Pong, and
+# Breakout has two walls of 432 points.
+_GAMES = {"Pong": (-21.0, 21.0), "Breakout": (0.0, 864.0), "Qbert": (0.0, None), "Seaquest": (0.0, None)}
+# Rewards of these are velocities and have no strict bound. Each is about three times the mean reward of a step in the
+# best published agents, so that beyond it there is an error and no agent.
+_PER_STEP = {"Hopper": 12.0, "Walker2d": 20.0, "HalfCheetah": 50.0}
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """Digest of a cell's resolved settings, the last part of its key; 8 hex digits.
+
+    Left out are intervals of logging and checkpoints, and ``variant``, which only names what the settings hold. A width
+    matched to another backbone's is the exception: the row says so, whatever the width came to.
+    """
+    content = dict(config)
+    content["train"] = {name: value for name, value in config["train"].items() if name not in _COSMETIC}
+    matched = [word for word in content.pop("variant").split() if word.startswith("match=")]
+    return cell_digest({**content, "match": matched} if matched else content)
+
+
+def canonical(record: Record, as_read: bool = False) -> str:
+    """The one text of a record: what ``dump_record`` writes.
+
+    With ``as_read`` only the fields that its file had: one that a later release has added is not in an older file.
+    """
+    content = record.model_dump(exclude_unset=as_read)
+    return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def doubts(record: Record, now: datetime | None = None) -> list[str]:
+    """What speaks against ``record``, a phrase each, such as ``identity.seed: 1, and 0 in provenance.config``.
+
+    ``now`` is the time that it cannot have been started after; default: the clock's.
+    """
+    found = [*_names(record), *_privacy(record)]
+    try:
+        found += [*_agreement(record), *_speed(record)]
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else f"is not as a cell's ({error})"
+        found.append(f"provenance.config: {what}")
+    found += [*_returns(record), *_data(record)]
+    if datetime.fromisoformat(record.provenance.started) > (now or datetime.now(UTC)) + timedelta(days=1):
+        found.append(f"provenance.started: {record.provenance.started} has not come yet")
+    return found
+
+
+def _names(record: Record) -> Iterator[str]:
+    if not _BACKBONE.fullmatch(record.identity.backbone):
+        yield f"identity.backbone: {record.identity.backbone!r} is neither a registered name nor package.module:Class"
+    packages = record.provenance.packages
+    needed = [*_NEEDED]
+    if record.identity.environment.startswith("ALE/"):
+        needed.append("ale-py")
+    if record.identity.environment.partition("-")[0] in _PER_STEP:
+        needed.append("mujoco")
+    for name in needed:
+        if not re.match(r"\d+(\.\d+)*", packages.get(name, "")):
+            yield f"provenance.packages: {name} is {packages.get(name, 'missing')!r}, which is no version"
+
+
+def _privacy(record: Record) -> Iterator[str]:
+    for where, text in texts(record.model_dump()):
+        if ("/" in text or "\\" in text) and without_paths(text) != text:
+            yield f"{where}: {text[:60]!r} holds an absolute path"
+        elif "@" in text and (address := _ADDRESS.search(text)):
+            yield f"{where}: {address[0]!r} looks like a user at a host"
+
+
+def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted place, text) of every string in a JSON-like ``value``, keys of mappings included."""
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield where, str(key)
+            yield from texts(inner, f"{where}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from texts(inner, f"{where}.{index}")
+
+
+def _agreement(record: Record) -> Iterator[str]:
+    """The record's parts against the settings that it was made with."""
+    cell, protocol, origin = record.identity, record.protocol, record.provenance
+    config: dict[str, Any] = origin.config
+    task, model, data, eval_, train = (config[name] for name in ("task", "model", "data", "eval", "train"))
+    game = config["atari"]
+    limit = game["max_frames"] // game["frame_skip"] if game is not None else task["max_steps"]
+    conventions = game if game is not None else task["env_kwargs"]
+    said = {
+        "identity.backbone": (cell.backbone, config["backbone"]),
+        "identity.options": (cell.options, config["options"]),
+        "identity.preset": (cell.preset, config["preset"]),
+        "identity.seed": (cell.seed, config["seed"]),
+        "identity.variant": (cell.variant, config["variant"]),
+        "identity.suite": (cell.suite, task["suite"]),
+        "identity.task": (cell.task, task["name"]),
+        "identity.environment": (cell.environment, task["env_id"]),
+        "identity.suite_tasks": (list(cell.suite_tasks), task["suite_tasks"]),
+        "identity.source": (cell.source, data["source"]),
+        **{f"identity.model.{name}": (getattr(cell.model, name), model[name]) for name in ("d_model", "n_layers")},
+        **{f"identity.model.{name}": (getattr(cell.model, name), model[name]) for name in ("dropout", "context")},
+        **{f"identity.model.extra.{name}": (value, model[name]) for name, value in cell.model.extra.items()},
+        "protocol.context": (protocol.context, model["context"]),
+        "protocol.episodes": (protocol.episodes, eval_["episodes"]),
+        "protocol.acting": (protocol.acting, eval_["acting"]),
+        "protocol.eval_seed": (protocol.eval_seed, eval_["seed"]),
+        "protocol.normaliser": (protocol.normaliser, task["normaliser"]),
+        "protocol.reference": (list(protocol.reference or ()), task["reference"]),
+        "protocol.returns_to_go": (protocol.returns_to_go, task["rewards"]),
+        "protocol.environment": (protocol.environment, conventions),
+        "protocol.max_steps": (
+            protocol.max_steps,
+            min(limit, eval_["max_steps"] or limit) if game is not None else eval_["max_steps"] or limit,
+        ),
+        "protocol.return_scale": (protocol.return_scale or task["return_scale"], task["return_scale"]),
+        "provenance.dtype": (origin.dtype, "bfloat16" if train["bf16"] else "float32"),
+    }
+    if declared := eval_["targets"] or task["targets"]:  # else they follow from the data
+        said["protocol.targets"] = (list(protocol.targets), declared)
+    if cell.data is not None:
+        said["identity.data.id"] = (cell.data.id, task["data_id"])
+    if record.scores is not None:
+        said["scores.last.step"] = (record.scores.last.step, train["steps"])
+    for where, (ours, theirs) in said.items():
+        if ours != theirs:
+            yield f"{where}: {ours!r}, and {theirs!r} in provenance.config"
+    if record.curve.loss and record.curve.loss[-1][0] > train["steps"]:
+        yield f"curve.loss: goes to step {record.curve.loss[-1][0]} of {train['steps']}"
+    if len(record.curve.evaluations) > train["evaluations"]:
+        yield f"curve.evaluations: {len(record.curve.evaluations)} instead of at most {train['evaluations']}"
+    key = cell_key(cell.backbone, cell.task, cell.source, cell.preset, cell.seed, config_digest(config))
+    if key != record.key:
+        yield f"key: {record.key!r}, and provenance.config makes {key!r}"
+
+
+def _speed(record: Record) -> Iterator[str]:
+    """Tokens per second times seconds must be the tokens that there were, within a factor of two."""
+    cost, model = record.cost, record.identity.model
+    train: Any = record.provenance.config["train"]
+    if cost is None:
+        return
+    tokens = float(train["steps"]) * float(train["batch_size"]) * model.context * model.tokens_per_step
+    timed = cost.train_tokens_per_s * cost.train_seconds
+    # The first updates count in the seconds and not in the rate: a compiler may have worked for two minutes in them.
+    if not tokens / 2 <= timed or (timed - cost.train_tokens_per_s * 120) > 2 * tokens:
+        yield f"cost.train_tokens_per_s: {timed:.3g} tokens in train_seconds, and {tokens:.3g} were trained on"
+
+
+def _data(record: Record) -> Iterator[str]:
+    data = record.identity.data
+    if data is None:
+        return
+    if data.steps < data.episodes:
+        yield f"identity.data.steps: {data.steps} in {data.episodes} episodes"
+    if data.return_std > (data.return_max - data.return_min) / 2 * (1 + 1e-6) + 1e-6:
+        yield "identity.data.return_std: is more than half of the distance between return_min and return_max"
+    low, high = _GAMES.get(_kind(record.identity.environment), (None, None))
+    if low is not None and data.rewards == "raw" and data.return_min < low:
+        yield f"identity.data.return_min: {data.return_min:g}, and the game's least return is {low:g}"
+    if high is not None and data.rewards == "raw" and data.return_max > high:
+        yield f"identity.data.return_max: {data.return_max:g}, and the game's largest return is {high:g}"
+
+
+def _returns(record: Record) -> Iterator[str]:
+    for name in ("last", "best"):
+        checkpoint = getattr(record.scores, name, None)
+        scores: Sequence[TargetScore] = checkpoint.targets if checkpoint else ()
+        for index, score in enumerate(scores):
+            for number, (value, length) in enumerate(zip(score.returns, score.lengths, strict=True)):
+                low, high = return_bounds(record.identity.environment, record.protocol.environment, length)
+                where = f"scores.{name}.targets.{index}.returns.{number}"
+                if (low is not None and value < low - 1e-6) or (high is not None and value > high + 1e-6):
+                    shown = f"{'any' if low is None else f'{low:g}'} .. {'any' if high is None else f'{high:g}'}"
+                    yield f"{where}: {value:g} in {length} steps, and {record.identity.environment} gives {shown}"
+                elif record.identity.environment.startswith("ALE/") and value != round(value):
+                    yield f"{where}: {value!r}, and points of a game are whole"
+
+
+def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
+    """(least, largest) raw return of an episode of ``length`` steps; None where nothing is known.
+
+    Args:
+        environment: id, such as ``Hopper-v5`` or ``gymnasium_robotics:AntMaze_UMaze-v4``.
+        conventions: what the environment is made with.
+        length: of the episode, in steps.
+    """
+    kind = _kind(environment)
+    if environment.startswith("ALE/"):
+        return _GAMES.get(kind, (None, None))
+    if kind in _PER_STEP:
+        return -_PER_STEP[kind] * length, _PER_STEP[kind] * length
+    if kind.startswith("AntMaze") and conventions.get("continuing_task") is False and "Dense" not in kind:
+        return 0.0, 1.0  # the episode ends with the first reward, which is 1
+    if kind.startswith(("AntMaze", "PointMaze")):
+        return 0.0, float(length)  # 1 at the goal, or exp(-distance)
+    if kind == "FrankaKitchen":
+        wanted = conventions.get("tasks_to_complete")
+        count = float(len(wanted)) if isinstance(wanted, list) else 4.0
+        return 0.0, count if conventions.get("remove_task_when_completed") is True else count * length
+    return None, None
+
+
+def _kind(environment: str) -> str:
+    return environment.rpartition(":")[2].removeprefix("ALE/").rpartition("-v")[0]
+
+
+def other_machine(record: Record, other: Record) -> bool:
+    """Whether two records come from different processors, accelerators or platforms, as far as they say."""
+    one, two = record.provenance, other.provenance
+    return (one.hardware.cpu, one.hardware.gpu, one.platform) != (two.hardware.cpu, two.hardware.gpu, two.platform)
+
+
+def why_not_verified(record: Record, other: Record) -> str:
+    """Why ``other`` does not verify ``record``; empty when it does.
+
+    It must be the same cell by identity, protocol and settings, done, from another machine, with a headline score that
+    differs by less than ``SCORE_SLACK`` points. What only one of the two has a field for is not compared.
+    """
+    if record.key != other.key or record.provenance.config != other.provenance.config:
+        return "it is another cell"
+    if record.headline is None or other.headline is None:
+        return "one of the two has failed"
+    for name in ("identity", "protocol"):
+        one, two = getattr(record, name), getattr(other, name)
+        if any(getattr(one, part) != getattr(two, part) for part in one.model_fields_set & two.model_fields_set):
+            return f"its {name} differs"
+    if not other_machine(record, other):
+        return "it comes from the same kind of machine, by processor, accelerator and platform"
+    difference = other.headline.normalised_mean - record.headline.normalised_mean
+    return "" if abs(difference) < SCORE_SLACK else f"its score differs by {difference:+.2f} points"
+
+
+def verified_cells(records: Iterable[Record], verifications: Iterable[Record]) -> frozenset[str]:
+    """Keys of the ``records`` that at least one of ``verifications`` verifies, see ``why_not_verified``."""
+    known = {record.key: record for record in records}
+    return frozenset(
+        other.key for other in verifications if other.key in known and not why_not_verified(known[other.key], other)
+    )

@@ -1,0 +1,142 @@
+"""What the workflows and the Makefile call is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from backbench.backbones import BACKBONES
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
+SYSTEM = {"sudo", "pip"}  # of the runner
+
+
+def workflow(name: str) -> dict[str, Any]:
+    content = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def commands() -> list[str]:
+    """Every line that a workflow or the common script runs."""
+    lines = []
+    for path in WORKFLOWS:
+        for job in workflow(path.name)["jobs"].values():
+            for step in job["steps"]:
+                assert ("run" in step) != ("uses" in step), step
+                lines += step.get("run", "").splitlines()
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    lines += [line.strip() for line in script if line.strip().startswith("make ")]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_what_is_run_is_there(line: str) -> None:
+    words = line.split()
+    if words[0] == "make":
+        assert words[1] in TARGETS, line
+    elif words[:2] == ["python", "-m"]:
+        module = words[2]
+        assert module == "pip" or importlib.util.find_spec(f"{module}.__main__"), line
+    elif words[0] == "bash":
+        assert (ROOT / words[1]).is_file(), line
+    else:
+        assert words[0] in SYSTEM, line
+
+
+def test_a_missing_target_would_be_found() -> None:
+    assert "leaderboard" in TARGETS
+    assert "leaderbord" not in TARGETS
+    assert any(line == "python -m backbench.leaderboard check" for line in commands())
+    assert "make leaderboard-check" in commands()
+
+
+def test_every_step_that_is_used_has_a_version() -> None:
+    used = [
+        step["uses"]
+        for path in WORKFLOWS
+        for job in workflow(path.name)["jobs"].values()
+        for step in job["steps"]
+        if "uses" in step
+    ]
+    assert used
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
+
+
+def test_the_night() -> None:
+    content = workflow("nightly.yml")
+    when = content[True]  # YAML reads "on" so
+    assert set(when) == {"schedule", "workflow_dispatch"}
+    assert re.fullmatch(r"\d+ \d+ \* \* \*", when["schedule"][0]["cron"])
+    assert content["permissions"] == {"contents": "read"}
+    grid, publish = content["jobs"]["grid"], content["jobs"]["publish"]
+    assert publish["permissions"] == {"pages": "write", "id-token": "write"}
+    assert publish["needs"] == "grid"
+    paths = [step["with"]["path"] for step in grid["steps"] if "upload" in step.get("uses", "")]
+    assert paths == ["build/nightly/records", "build/site", "build/site"]
+    assert "NIGHTLY := build/nightly\nSITE := build/site\n" in MAKEFILE
+    assert publish["steps"][-1]["uses"].startswith("actions/deploy-pages@")
+
+
+def test_the_night_runs_every_backbone_on_both_suites() -> None:
+    (names,) = re.findall(r"^BACKBONES := (.*)$", MAKEFILE, re.MULTILINE)
+    assert sorted(names.split(",")) == sorted(n for n in BACKBONES.names() if BACKBONES.origin(n) == "built-in")
+    plan = dry("nightly")
+    for suite in ("d4rl", "atari"):
+        assert f"bench run --backbone {names} --suite {suite} --preset smoke --out build/nightly" in plan
+    order = [plan.index(word) for word in ("--suite atari", "leaderboard --check", "render --pages build/site")]
+    assert order == sorted(order)
+
+
+def dry(target: str, *words: str) -> str:
+    """What make would do."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", target, *words],
+        cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | {"MAKEFLAGS": ""},
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_the_leaderboard_needs_no_torch() -> None:
+    """Where the whole environment is not set up, a small one is made."""
+    plan = dry("leaderboard", "VENV=not-there", "PAGES=not-there-either")
+    assert "pip install" in plan
+    assert "torch" not in plan
+    assert "editable" not in plan
+    (packages,) = re.findall(r"constraints\.txt (.*)", plan)
+    assert packages.split() == ["numpy", "pydantic", "rich"]
+    assert plan.index(" render") < plan.index(" check")
+
+
+def test_the_whole_environment_serves_too(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "bench").write_text("")
+    plan = dry("leaderboard", f"VENV={tmp_path}")
+    assert plan.splitlines() == [
+        f"PYTHONPATH=src {tmp_path}/bin/python -m backbench.leaderboard {command}" for command in ("render", "check")
+    ]
+    assert dry("leaderboard-check", f"VENV={tmp_path}").splitlines() == plan.splitlines()[1:]
+
+
+def test_records_and_pages_are_in_no_wheel() -> None:
+    import tomllib
+
+    from setuptools import find_namespace_packages
+
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = find_namespace_packages(str(ROOT / "src"), exclude=tool["packages"]["find"]["exclude"])
+    assert "backbench.leaderboard" in found
+    grown = ("records", "verifications", "pages")
+    assert not [name for name in found if name.startswith(tuple(f"backbench.leaderboard.{part}" for part in grown)) and
+                name != "backbench.leaderboard.page"]  # fmt: skip
+    assert tool["exclude-package-data"]["backbench.leaderboard"] == [f"{part}/**" for part in grown]
