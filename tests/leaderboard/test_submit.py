@@ -76,7 +76,7 @@ def test_another_content_is_refused(tmp_path: Path) -> None:
         ({"provenance__git_commit": None}, "provenance.git_commit: its code is not known; run it from a clone"),
         ({"preset": "smoke"}, "identity.preset: smoke measures nothing; --allow-smoke"),
         ({"identity__seed": 3}, "identity.seed: 3, and 0 in provenance.config"),
-        ({"provenance__kernels": {"x": "/root/x.so"}}, "provenance.kernels.x: '/root/x.so' holds an absolute path"),
+        ({"provenance__kernels": {"x": "/opt/x.so"}}, "provenance.kernels.x: '/opt/x.so' holds an absolute path"),
         ({"provenance__command": "bench run --on Curie7"}, "provenance.command: holds the name of this machine"),
         ({"identity__backbone": "<b>"}, "identity.backbone: '<b>' is neither"),
     ],
