@@ -4,9 +4,10 @@
 # And for the leaderboard:
 #   make leaderboard         writes leaderboard/pages from leaderboard/records and checks both; needs no torch
 #   make leaderboard-check   checks alone
-#   make nightly             what runs every night: a smoke grid, the check, and a site in build/site
+#   make nightly             what runs every night: the tests, a smoke grid, the check, and a site in build/site
 # Options: ARGS="--backbone mamba --suite d4rl"   what is passed to `bench run`
 #          PYTHON=python3.12                      the interpreter, 3.11 to 3.13
+#          SINCE=origin/main                      with leaderboard-check: records may only have been added since then
 #          TORCH_INDEX=<address>                  a further package index for torch, e.g. PyTorch's for CPU builds
 
 .DELETE_ON_ERROR:
@@ -48,9 +49,9 @@ leaderboard: $(PAGES_READY)
 	@$(LEADERBOARD) check
 
 leaderboard-check: $(PAGES_READY)
-	@$(LEADERBOARD) check
+	@$(LEADERBOARD) check $(if $(SINCE),--since $(SINCE))
 
-nightly: $(VENV)/.ready
+nightly: $(VENV)/.ready test
 	@rm -rf $(NIGHTLY) $(SITE)
 	@$(MAKE) --no-print-directory bench ARGS="--backbone $(BACKBONES) --suite d4rl --preset smoke --out $(NIGHTLY)"
 	@$(MAKE) --no-print-directory bench ARGS="--backbone $(BACKBONES) --suite atari --preset smoke --out $(NIGHTLY)"

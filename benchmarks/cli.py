@@ -159,12 +159,15 @@ def leaderboard(
     out: Annotated[Path | None, typer.Option(help="File to write instead of printing; for html a folder.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Look for problems in a leaderboard: 1 if any.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="With --check: a warning counts as a problem.")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="With --check: records may only have been added since this git revision.")
+    ] = None,
 ) -> None:
     """Print or write the board of all records in one or more folders (default: results), or check a leaderboard."""
     from backbench.backbones.errors import UserError, suggest
     from backbench.benchmarks.invocation import read_records
     from backbench.leaderboard.__main__ import FOLDER, run_check
-    from backbench.leaderboard.generate import FORMATS, export
+    from backbench.leaderboard.generate import FORMATS, export, verifications_of
     from backbench.leaderboard.store import RecordError
 
     if format_ not in FORMATS:
@@ -173,15 +176,16 @@ def leaderboard(
         if check:
             if out is not None or len(results or ()) > 1:
                 raise UserError("--check: give one folder and no --out")
-            raise typer.Exit(run_check((results or [FOLDER])[0], strict))
-        records, broken = [], 0
+            raise typer.Exit(run_check((results or [FOLDER])[0], strict, since))
+        records, verifications, broken = [], [], 0
         for folder in results or [Path("results")]:
             if not folder.is_dir():
                 raise UserError(f"no folder {folder}; run something first: bench run --backbone gloma --suite d4rl")
             good, bad = read_records(folder)
             records += good
             broken += bad
-        export(records, format_, out)
+            verifications += verifications_of(folder)
+        export(records, format_, out, verifications)
     except RecordError as error:
         raise UserError(str(error)) from error
     raise typer.Exit(1 if broken else 0)

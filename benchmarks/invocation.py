@@ -224,4 +224,5 @@ def print_board(records: Sequence[Record], markdown: bool = False) -> None:
         print(to_markdown(board))
     else:
         console = Console()
-        console.print(to_rich(board, console.width))
+        # Beside what was run this minute, papers' scores on other data say little; `bench leaderboard` has them.
+        console.print(to_rich(board, console.width, published=False))

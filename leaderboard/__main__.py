@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backbench.leaderboard.check import check
 from backbench.leaderboard.generate import render
+from backbench.leaderboard.history import not_only_added
 from backbench.leaderboard.store import RecordError
 
 FOLDER = Path("leaderboard/records")
@@ -25,10 +26,16 @@ def folders(given: Path) -> tuple[Path, Path, Path]:
     return records, records.parent / "verifications", records.parent / "pages"
 
 
-def run_check(given: Path, strict: bool = False) -> int:
-    """Print what ``check`` finds, a line each; 1 where there is a problem, or with ``strict`` a warning, else 0."""
+def run_check(given: Path, strict: bool = False, since: str | None = None) -> int:
+    """Print what ``check`` finds, a line each; 1 where there is a problem, or with ``strict`` a warning, else 0.
+
+    ``since``: a revision of the repository, since which records may only have been added.
+    """
     records, verifications, pages = folders(given)
     report = check(records, pages, verifications)
+    for folder in (records, verifications):
+        if since is not None and folder.is_dir():
+            report.problems += not_only_added(folder, since)
     for line in report.problems:
         print(f"problem: {' '.join(line.split())}")
     for line in report.warnings:
@@ -52,6 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="look for problems: 1 when there is one")
     checking.add_argument("--strict", action="store_true", help="a warning counts as a problem")
+    checking.add_argument("--since", metavar="REVISION", help="records may only have been added since this revision")
     rendering = commands.add_parser("render", help="write the pages")
     rendering.add_argument("--pages", type=Path, help="folder of the pages; default: pages beside the records")
     for command in (checking, rendering):
@@ -59,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     try:
         if given.command == "check":
-            return run_check(given.folder, given.strict)
+            return run_check(given.folder, given.strict, given.since)
         return run_render(given.folder, given.pages)
     except RecordError as error:
         print(f"leaderboard: {error}", file=sys.stderr)

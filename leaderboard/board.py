@@ -5,7 +5,7 @@ Rows are backbones, columns tasks. A row that lacks a task of its suite has no a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -85,6 +85,13 @@ class Row:
     """All of its records, by start."""
     used: frozenset[str]
     """Keys of those that count in ``scores``."""
+    verified: int
+    """How many of ``used`` a second machine has confirmed."""
+
+    @property
+    def trust(self) -> str:
+        """``verified`` only where every cell that counts is; else ``self-reported``."""
+        return "verified" if self.used and self.verified == len(self.used) else "self-reported"
 
     @property
     def mean(self) -> Estimate | None:
@@ -141,9 +148,14 @@ class Board:
     sections: tuple[Section, ...]
 
 
-def build_board(records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES) -> Board:
+def build_board(
+    records: Sequence[Record],
+    suites: Mapping[str, tuple[str, ...]] = SUITES,
+    verified: Collection[str] = frozenset(),
+) -> Board:
     """The tables of ``records``. ``suites``: suite -> its tasks. Those of another suite are as its
-    records say; where they do not say, no aggregate is made.
+    records say; where they do not say, no aggregate is made. ``verified``: keys of cells that a second machine has
+    confirmed.
 
     Records are taken as given: two finished ones of the same row, task and seed are noted, and the earlier one counts.
     """
@@ -153,11 +165,13 @@ def build_board(records: Sequence[Record], suites: Mapping[str, tuple[str, ...]]
         reasons = [differences(group, other) for other in groups[:index]]
         nearest = min(range(index), key=lambda other: len(reasons[other]), default=0)
         suite = suites.get(group.setting.suite) or group.setting.suite_tasks or None
-        sections.append(_section(group, suite, reasons[nearest] if reasons else [], nearest))
+        sections.append(_section(group, suite, reasons[nearest] if reasons else [], nearest, verified))
     return Board(tuple(sections))
 
 
-def _section(group: Group, suite: tuple[str, ...] | None, apart: list[str], apart_from: int) -> Section:
+def _section(
+    group: Group, suite: tuple[str, ...] | None, apart: list[str], apart_from: int, verified: Collection[str]
+) -> Section:
     tasks = (suite or ()) + tuple(sorted({task for task in group.tasks if task not in (suite or ())}))
     by_row: dict[RowId, list[Record]] = {}
     for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
@@ -169,7 +183,7 @@ def _section(group: Group, suite: tuple[str, ...] | None, apart: list[str], apar
         if record.identity.data is not None and record.identity.data.rewards == "raw"
     }
     notes: list[str] = []
-    rows = [_row(labels[row], row, found, suite, data, notes) for row, found in by_row.items()]
+    rows = [_row(labels[row], row, found, suite, data, notes, verified) for row, found in by_row.items()]
     failed = [
         FailedCell(
             labels[row],
@@ -210,6 +224,7 @@ def _row(
     suite: tuple[str, ...] | None,
     data: Mapping[str, float],
     notes: list[str],
+    verified: Collection[str],
 ) -> Row:
     done: dict[str, dict[int, Record]] = {}
     for record in records:
@@ -257,6 +272,7 @@ def _row(
         failed=sum(record.status == "failed" for record in records),
         records=tuple(records),
         used=frozenset(record.key for record in used),
+        verified=sum(record.key in verified for record in used),
     )
 
 

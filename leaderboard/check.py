@@ -16,9 +16,9 @@ from pathlib import Path
 from backbench.leaderboard.generate import pages_of, stale
 from backbench.leaderboard.schema import Record
 from backbench.leaderboard.settings import RowId, comparable_groups
-from backbench.leaderboard.store import RecordError
+from backbench.leaderboard.store import RecordError, canonical
 from backbench.leaderboard.submit import SUMS, place_of, read, read_sums, verification_place
-from backbench.leaderboard.trust import canonical, doubts, why_not_verified
+from backbench.leaderboard.trust import doubts, why_not_verified
 
 _RESTORE = "restore it: git checkout, or take it away"
 _ALLOWED = {SUMS, "README.md", ".gitkeep"}

@@ -32,13 +32,15 @@ def pages_of(records: Sequence[Record], verifications: Sequence[Record] = ()) ->
     from backbench.leaderboard.render import to_markdown
     from backbench.leaderboard.tables import to_csv, to_json, to_view
 
-    board = build_board(records)
-    view = to_view(board, records, verified=verified_cells(records, verifications))
+    board = build_board(records, verified=verified_cells(records, verifications))
+    view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
     return {**texts, **build(view)}
 
 
-def export(records: Sequence[Record], format_: str, out: Path | None = None) -> None:
+def export(
+    records: Sequence[Record], format_: str, out: Path | None = None, verifications: Sequence[Record] = ()
+) -> None:
     """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``html`` a folder.
 
     Raises:
@@ -50,7 +52,7 @@ def export(records: Sequence[Record], format_: str, out: Path | None = None) -> 
     from backbench.leaderboard.render import to_markdown, to_rich
     from backbench.leaderboard.tables import to_csv, to_json, to_view
 
-    board = build_board(records)
+    board = build_board(records, verified=verified_cells(records, verifications))
     if format_ == "html":
         from backbench.leaderboard.page.build import build
 
@@ -101,6 +103,12 @@ def read_verifications(folder: Path) -> list[Record]:
     None where there is no such folder. Raises ``RecordError`` for a broken one.
     """
     return [read(path)[1] for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
+
+
+def verifications_of(given: Path) -> list[Record]:
+    """The verifications that lie beside the records of a leaderboard, whichever of the two folders is given."""
+    around = given if (given / "records").is_dir() else given.parent
+    return read_verifications(around / "verifications")
 
 
 def stale(texts: Mapping[str, str], pages: Path) -> list[str]:

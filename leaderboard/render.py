@@ -64,12 +64,15 @@ def to_markdown(board: Board) -> str:
     return "\n".join(parts) if parts else "No records.\n"
 
 
-def to_rich(board: Board, width: int = 100) -> Group:
-    """``board`` for the terminal; backbones that do not fit beside each other in ``width`` columns go below."""
+def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
+    """``board`` for the terminal; backbones that do not fit beside each other in ``width`` columns go below.
+
+    ``published``: whether the scores of papers follow.
+    """
     parts: list[Table | Text] = []
     for ours in tabulate(board):
         for table in (ours, ours.reported):
-            if table is not None:
+            if table is not None and (published or table is ours):
                 parts.append(Text(table.title, style="bold"))
                 parts += [_grid(table, columns) for columns in _fitting(table, width)]
                 parts += [Text(f"- {note}", style="dim") for note in table.notes]
@@ -119,6 +122,7 @@ def _table(section: Section, number: int) -> TextTable:
         ("seeds", [_seeds(row) for row in rows]),
         *((words, [_cost(row.cost.get(name)) for row in rows]) for name, words in COSTS.items()),
         ("failed cells", [str(row.failed) for row in rows]),
+        ("trust", [row.trust for row in rows]),
     ]
     blocks.append(tuple((Cell(name), Cell(""), *map(Cell, values)) for name, values in lines))
     whole = [row for row in rows if len(row.matrix) >= 2]

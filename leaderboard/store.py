@@ -48,16 +48,25 @@ def cell_key(backbone: str, task: str, source: str, preset: str, seed: int, dige
     return ".".join([*names, f"s{seed}", digest])
 
 
+def canonical(record: Record, as_read: bool = False) -> str:
+    """The one text of a record: sorted keys, shortest floats that read back equal, so equal records are equal bytes.
+
+    With ``as_read`` only the fields that its file had: one that a later release has added is not in an older file.
+    Raises ``ValueError`` or ``TypeError`` for what JSON cannot hold.
+    """
+    content = record.model_dump(exclude_unset=as_read)
+    return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def dump_record(record: Record, path: str | Path) -> None:
     """Write ``record`` to ``path``, whole or not at all, also when the machine stops half-way.
 
-    Canonical JSON (sorted keys, shortest floats that read back equal), so that equal records are equal bytes. Creates
-    the folder. Raises ``RecordError`` when the record would not read back (NaN in a free mapping, a field that was
-    set past validation) and ``OSError`` when the folder cannot be written.
+    The text is ``canonical``'s. Creates the folder. Raises ``RecordError`` when the record would not read back (NaN in
+    a free mapping, a field that was set past validation) and ``OSError`` when the folder cannot be written.
     """
     path = Path(path)
     try:
-        text = json.dumps(record.model_dump(), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = canonical(record)
         parse_record(text, path)
     except RecordError:
         raise

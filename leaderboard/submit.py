@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbench.leaderboard.schema import Record
-from backbench.leaderboard.store import RecordError, parse_record
-from backbench.leaderboard.trust import canonical, doubts, texts
+from backbench.leaderboard.store import RecordError, canonical, parse_record
+from backbench.leaderboard.trust import doubts, texts
 
 SUMS = "SHA256SUMS"
 SUITE = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9._+=-]{0,79}")

@@ -22,12 +22,11 @@ VERSION = 1
 _COUNTS = ("parameters", "parameters_backbone")
 
 
-def to_view(board: Board, records: Sequence[Record], verified: Collection[str] = frozenset()) -> dict[str, Any]:
+def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
     """``board``, built from ``records``, as what JSON can hold; no clock and no paths.
 
-    ``verified``: keys of the cells that a second machine has confirmed. Floats have six significant digits; records
-    are whole. ``failed`` lists the cells without a score over all sections; optimality gaps are in units of 100 points
-    and there are none for raw returns.
+    Floats have six significant digits; records are whole. ``failed`` lists the cells without a score over all
+    sections; optimality gaps are in units of 100 points and there are none for raw returns.
     """
     bare = {record.key: record.model_dump(mode="json") for record in sorted(records, key=lambda one: one.key)}
     sections: list[dict[str, Any]] = []
@@ -36,7 +35,7 @@ def to_view(board: Board, records: Sequence[Record], verified: Collection[str] =
     for section in board.sections:
         name = _section_id(section, {one["id"] for one in sections})
         rows = [_row_id(row, name) for row in section.rows]
-        sections.append(_section(section, name, rows, verified))
+        sections.append(_section(section, name, rows))
         for row, row_id in zip(section.rows, rows, strict=True):
             for record in row.records:
                 cell = {"section": name, "row": row_id, "task": record.identity.task, "seed": record.identity.seed}
@@ -99,7 +98,7 @@ def _inert(text: str) -> str:
     return f"'{text}" if text[:1] in {*"=+-@\t\r\n"} else text
 
 
-def _section(section: Section, name: str, ids: list[str], verified: Collection[str]) -> dict[str, Any]:
+def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
     setting = section.setting
     shapes = profiles(section)
     differences = reproduction(section)
@@ -132,7 +131,7 @@ def _section(section: Section, name: str, ids: list[str], verified: Collection[s
         "data_mean": section.data_mean,
         "data_iqm": section.data_iqm,
         "rows": [
-            _row(row, row_id, shapes.get(index), verified)
+            _row(row, row_id, shapes.get(index))
             for index, (row, row_id) in enumerate(zip(section.rows, ids, strict=True))
         ],
         "improvement": [
@@ -158,10 +157,9 @@ def _section(section: Section, name: str, ids: list[str], verified: Collection[s
     }
 
 
-def _row(row: Row, row_id: str, profile: Profile | None, verified: Collection[str]) -> dict[str, Any]:
+def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
     cell = row.records[0].identity
     used = [record for record in row.records if record.key in row.used]
-    confirmed = sum(record.key in verified for record in used)
     return {
         "id": row_id,
         "label": row.label,
@@ -170,8 +168,8 @@ def _row(row: Row, row_id: str, profile: Profile | None, verified: Collection[st
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
         "matched": row.row.matched,
-        "trust": "verified" if used and confirmed == len(used) else "self-reported",
-        "verified_cells": confirmed,
+        "trust": row.trust,
+        "verified_cells": row.verified,
         "cells": len(used),
         "failed": [
             {"task": record.identity.task, "seed": record.identity.seed, "reason": _reason(record)}

@@ -7,7 +7,6 @@ repository, and in the end by ``bench reproduce``, which plays the cell again.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -41,15 +40,6 @@ def config_digest(config: Mapping[str, Any]) -> str:
     content["train"] = {name: value for name, value in config["train"].items() if name not in _COSMETIC}
     matched = [word for word in content.pop("variant").split() if word.startswith("match=")]
     return cell_digest({**content, "match": matched} if matched else content)
-
-
-def canonical(record: Record, as_read: bool = False) -> str:
-    """The one text of a record: what ``dump_record`` writes.
-
-    With ``as_read`` only the fields that its file had: one that a later release has added is not in an older file.
-    """
-    content = record.model_dump(exclude_unset=as_read)
-    return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def doubts(record: Record, now: datetime | None = None) -> list[str]:

@@ -87,6 +87,19 @@ def profiles(rows: Sequence[Row], looks: Looks) -> list[Html]:
 
 def pairs(section: Mapping[str, Any], looks: Looks) -> list[Mapping[str, Any]]:
     """What the plot of improvement shows: each pair once, the better row first; of many only the first row's."""
+    chosen = _pairs(section, looks)
+    if len(chosen) > PAIRS:
+        first = chosen[0][0][0]
+        chosen = [item for item in chosen if first in item[0]][:PAIRS]
+    return [one for _, one in chosen]
+
+
+def every_pair(section: Mapping[str, Any], looks: Looks) -> bool:
+    """Whether ``pairs`` leaves none out."""
+    return len(_pairs(section, looks)) <= PAIRS
+
+
+def _pairs(section: Mapping[str, Any], looks: Looks) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
     rank = {row_id: index for index, row_id in enumerate(looks)}
     found = [one for one in section["improvement"] if one["x"] in rank and one["y"] in rank and one["x"] != one["y"]]
     best: dict[tuple[str, ...], Mapping[str, Any]] = {}
@@ -95,11 +108,7 @@ def pairs(section: Mapping[str, Any], looks: Looks) -> list[Mapping[str, Any]]:
         kept = best.setdefault(key, one)
         if (one["probability"], one["x"] == key[0]) > (kept["probability"], kept["x"] == key[0]):
             best[key] = one
-    chosen = sorted(best.items(), key=lambda item: [rank[row_id] for row_id in item[0]])
-    if len(chosen) > PAIRS:
-        first = chosen[0][0][0]
-        chosen = [item for item in chosen if first in item[0]][:PAIRS]
-    return [one for _, one in chosen]
+    return sorted(best.items(), key=lambda item: [rank[row_id] for row_id in item[0]])
 
 
 def improvement(section: Mapping[str, Any], looks: Looks) -> list[Html]:

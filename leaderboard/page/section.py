@@ -61,7 +61,9 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
         el("p", {"class": "warn"}, cut) if cut else None,
         main_table(section, shown, looks),
         _notes(section["notes"]),
-        _plots(section, rows[:DRAWN], len(rows), looks, detail) if detail.plots else None,
+        _plots(section, rows[:DRAWN], len(rows), looks, detail)
+        if detail.plots
+        else el("p", {"class": "warn"}, "No plots: the page would be too large. The rows' pages have theirs."),
         el("h3", None, "Published numbers"),
         _published(section, labels),
         _details(section),
@@ -181,6 +183,9 @@ def _plots(section: View, rows: Sequence[View], total: int, looks: Mapping[str, 
         [el("li", {"data-row": row["id"]}, looks[row["id"]].swatch(), " ", name(row["label"])) for row in rows],
     )
     more = f"The first {len(rows)} of {total} rows by IQM are drawn." if total > len(rows) else None
+    every = plots.every_pair(section, looks)
+    fewer = None if every else f"Of more than {plots.PAIRS} pairs only those of the first row are drawn."
+    small = None if detail.small else "Plots of single tasks are on the rows' pages: here they would be too many."
     unfit = (
         None
         if plots.aggregates(rows, looks)
@@ -191,7 +196,7 @@ def _plots(section: View, rows: Sequence[View], total: int, looks: Mapping[str, 
         {"class": "plots"},
         el("h3", None, "Plots"),
         legend,
-        [el("p", None, says) for says in (more, unfit) if says],
+        [el("p", None, says) for says in (more, fewer, small, unfit) if says],
         [
             el(
                 "section",

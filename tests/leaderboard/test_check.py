@@ -19,12 +19,11 @@ from test_submit import results_of
 from test_trust import NOW, whole_record
 
 from backbench.benchmarks import cli
-from backbench.leaderboard import check as module
 from backbench.leaderboard.__main__ import main
 from backbench.leaderboard.check import Report, check, missing_cells
 from backbench.leaderboard.generate import render
 from backbench.leaderboard.record import Record, dump_record, load_record
-from backbench.leaderboard.store import RecordError
+from backbench.leaderboard.store import RecordError, canonical
 from backbench.leaderboard.submit import submit, submit_verification
 
 RECORDS = [whole_record(name, task, seed) for name in ("mlp", "gloma") for task in ("hopper-medium", "walker2d-medium")
@@ -291,7 +290,7 @@ def test_a_thousand_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     results_of(tmp_path / "results", *records[:1])
     submit(tmp_path / "results", tmp_path / "records")
     for record in records:
-        (tmp_path / "records" / "d4rl" / f"{record.key}.json").write_text(module.canonical(record))
+        (tmp_path / "records" / "d4rl" / f"{record.key}.json").write_text(canonical(record))
     resum(tmp_path)
     began = time.process_time()
     render(tmp_path / "records", tmp_path / "verifications", tmp_path / "pages")

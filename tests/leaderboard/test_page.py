@@ -394,7 +394,7 @@ def test_real_views() -> None:
     records = full_suite("gloma", 40.0) + full_suite(evil, 60.0)
     records += [make_record(evil, failed="<b>nan</b>", seed=9), make_record("mamba", variant="train.lr=0.1")]
     records += [make_record("mamba", "hopper-medium", acting, protocol__acting="recurrent") for acting in (0, 1)]
-    view = to_view(build_board(records), records, frozenset(record.key for record in records[:27]))
+    view = to_view(build_board(records, verified=frozenset(record.key for record in records[:27])), records)
     pages = build(json.loads(json.dumps(view)))
     index = Document(pages["index.html"])
     assert f"{len(records)} records" in index.text

@@ -24,7 +24,7 @@ from backbench.leaderboard.tables import to_csv, to_json, to_view
 
 
 def view(records: list[Record], **options: Any) -> dict[str, Any]:
-    return to_view(build_board(records), records, **options)
+    return to_view(build_board(records, **options), records)
 
 
 def lines(records: list[Record]) -> list[dict[str, str]]:

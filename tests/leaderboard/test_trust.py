@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from record_factory import make_record
 
 from backbench.leaderboard.record import Record, cell_key, dump_record, load_record
+from backbench.leaderboard.store import canonical
 from backbench.leaderboard.trust import (
-    canonical,
     config_digest,
     doubts,
     other_machine,
