@@ -53,6 +53,11 @@ class Improvement:
     """Ends of the 95 % bootstrap interval over seeds; None where a row has a single seed."""
     high: float | None
 
+    @property
+    def decided(self) -> bool:
+        """Whether the whole interval is above one half."""
+        return self.low is not None and self.low > 0.5
+
 
 def profiles(section: Section) -> dict[int, Profile]:
     """Index of a row -> its performance profile, over one range of scores for all of them."""

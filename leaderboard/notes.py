@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backbench.leaderboard.analysis import fronts
+from backbench.leaderboard.analysis import Improvement, fronts
 from backbench.leaderboard.board import Row, Section
 from backbench.leaderboard.normalise import CITATIONS
 from backbench.leaderboard.statistics import COVERAGE
@@ -23,8 +23,8 @@ COSTS = {
 """Name of a cost -> what it is called beside a number."""
 
 
-def notes_of(section: Section, compared: bool) -> list[str]:
-    """The notes of one table, a sentence or more each; ``compared``: whether comparisons of pairs are printed in it."""
+def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
+    """The notes of one table, a sentence or more each; ``pairs``: the comparisons that are printed in it."""
     setting, settings = section.setting, section.task_settings
     notes = []
     if section.apart:
@@ -51,18 +51,26 @@ def notes_of(section: Section, compared: bool) -> list[str]:
         + "."
     )
     notes += _interval_notes(section.rows)
-    notes += _pair_notes(section, compared)
+    notes += _pair_notes(section, pairs)
     notes += [f"{note}." for note in section.notes]
     notes += [f"Failed: {cell.label}, {cell.task}, seed {cell.seed}: {cell.reason}" for cell in section.failed]
     return notes
 
 
-def _pair_notes(section: Section, compared: bool) -> list[str]:
+def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     notes = []
-    if compared:
+    if pairs:
+        labels = [row.label for row in section.rows]
+        better: dict[str, list[str]] = {}
+        for one in pairs:
+            if one.decided:
+                better.setdefault(labels[one.x], []).append(labels[one.y])
+        count, open_ = len(pairs) // 2, len(pairs) // 2 - sum(map(len, better.values()))
+        said = "; ".join(f"{x} better than {', '.join(ys)}" for x, ys in better.items())
         notes.append(
             "P(better than x): how often a run of the column scores more than one of x on the same task, mean over "
-            "tasks, ties count half; 0.5 is no difference."
+            "tasks, ties count half; 0.5 is no difference. Intervals that exclude it: "
+            f"{said or 'none'}. Undecided: {open_} of {count} pairs. No correction is made for the number of pairs."
         )
     front = _front_note(section)
     return notes if front is None else [*notes, front]

@@ -135,7 +135,7 @@ def _table(section: Section, number: int) -> TextTable:
         ),
         columns=("task", "data", *(_plain(row.label) for row in rows)),
         blocks=tuple(blocks),
-        notes=tuple(_plain(note) for note in notes_of(section, bool(pairs))),
+        notes=tuple(_plain(note) for note in notes_of(section, pairs)),
         reported=_reported(section, number),
     )
 

@@ -135,7 +135,14 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
             for index, (row, row_id) in enumerate(zip(section.rows, ids, strict=True))
         ],
         "improvement": [
-            {"x": ids[one.x], "y": ids[one.y], "probability": one.probability, "low": one.low, "high": one.high}
+            {
+                "x": ids[one.x],
+                "y": ids[one.y],
+                "probability": one.probability,
+                "low": one.low,
+                "high": one.high,
+                "decided": one.decided,
+            }
             for one in improvements(section)
         ],
         "pareto": {cost: [ids[index] for index in front] for cost, front in fronts(section).items()},

@@ -147,7 +147,8 @@ def _plots(section: View, rows: Sequence[View], total: int, looks: Mapping[str, 
         (
             "Profiles and improvement",
             "First: how many runs score above a threshold, with pointwise 95 % bands. Then: how often a run of one row "
-            "beats one of another on the same task; an interval that crosses one half decides nothing.",
+            "beats one of another on the same task; an interval that crosses one half decides nothing. "
+            + _decided(section),
             [*plots.profiles(rows, looks), *plots.improvement(section, looks)],
             "wide",
         ),
@@ -208,6 +209,16 @@ def _plots(section: View, rows: Sequence[View], total: int, looks: Mapping[str, 
             for title, says, panels, kind in found
         ],
     )
+
+
+def _decided(section: View) -> str:
+    """Which pairs the plot of improvement decides, and how many it does not."""
+    labels = {row["id"]: row["label"] for row in section["rows"]}
+    better = [f"{labels[one['x']]} > {labels[one['y']]}" for one in section["improvement"] if one["decided"]]
+    count = len(section["improvement"]) // 2
+    shown = ", ".join(better[: plots.PAIRS]) + (" …" if len(better) > plots.PAIRS else "")
+    said = f"Above it: {shown}. " if better else ""
+    return f"{said}Undecided: {count - len(better)} of {count} pairs; no correction is made for their number."
 
 
 def _published(section: View, labels: Mapping[str, str]) -> Html:

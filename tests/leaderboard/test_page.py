@@ -386,7 +386,17 @@ def test_what_does_not_fit_is_left_out_and_said() -> None:
     page = build(view)["index.html"]
     assert len(page.encode()) < LIMIT
     assert 'class="plot"' not in page
+    assert "No plots: the page would be too large." in page
     assert "Only 30 of 60 rows are shown; the CSV and JSON views have all." in page
+
+
+def test_pairs_and_plots_that_are_not_drawn_are_said() -> None:
+    few, many = (build(make_view([make_section("s", count)]))["index.html"] for count in (6, 7))
+    assert few.count("pairs only those") == 0
+    assert "Of more than 15 pairs only those of the first row are drawn." in many
+    clear = full_suite("a", 40.0) + full_suite("b", 60.0) + full_suite("c", 60.0)
+    text = Document(build(to_view(build_board(clear), clear))["index.html"]).text
+    assert "Above it: b > a, c > a. Undecided: 1 of 3 pairs" in text
 
 
 def test_real_views() -> None:

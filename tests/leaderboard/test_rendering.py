@@ -64,6 +64,12 @@ def test_pairs_are_compared_where_two_rows_have_two_seeds() -> None:
     assert re.search(r"\| P\(better than gloma\) \|  \| — \| 0\.67 \(0\.\d\d, 0\.\d\d\) \| — \|", text)
     assert re.search(r"\| P\(better than mamba\) \|  \| 0\.33 \(0\.\d\d, 0\.\d\d\) \| — \| — \|", text)
     assert "P(better than mlp)" not in text
+    assert "Intervals that exclude it: mamba better than gloma. Undecided: 0 of 1 pairs." in text
+    clear = [one for index in range(3) for one in full_suite(f"b{index}", 40.0 + 9 * index)]
+    said = "Intervals that exclude it: b1 better than b0; b2 better than b0, b1. Undecided: 0 of 3 pairs."
+    assert said in to_markdown(build_board(clear))
+    alike = [*full_suite("gloma", 40.0), *full_suite("mamba", 40.0)]
+    assert "Intervals that exclude it: none. Undecided: 1 of 1 pairs." in to_markdown(build_board(alike))
     costs = "parameters, FLOPs per token, train tokens/s, decision p50, decision p95, peak memory, wall time"
     assert f"Beaten by no other row in both IQM and a cost, by point estimates: {costs}: mlp." in text
     many = [one for index in range(13) for one in full_suite(f"b{index}", 40.0 + index)]

@@ -64,6 +64,7 @@ def test_a_view() -> None:
     assert section["pareto"]["parameters"] == [mamba["id"]]
     assert section["improvement"][0] == {
         "x": gloma["id"], "y": mamba["id"], "probability": 0.0, "low": 0.0, "high": 0.0,
+            "decided": False,
     }  # fmt: skip
     assert found["cells"][records[0].key] == {
         "section": section["id"], "row": gloma["id"], "task": "halfcheetah-medium", "seed": 0, "status": "done",

@@ -109,7 +109,14 @@ def make_section(
     labels = [NAMES[index] if index < len(NAMES) else f"backbone-{index}" for index in range(rows)]
     made = [make_row(label, index, prefix=section, seeds=seeds, tasks=tasks) for index, label in enumerate(labels)]
     gain = [
-        {"x": x["id"], "y": y["id"], "probability": 0.5 + share, "low": 0.4 + share, "high": min(1.0, 0.6 + share)}
+        {
+            "x": x["id"],
+            "y": y["id"],
+            "probability": 0.5 + share,
+            "low": 0.4 + share,
+            "high": min(1.0, 0.6 + share),
+            "decided": share > 0.1,
+        }
         for i, x in enumerate(made)
         for j, y in enumerate(made)
         if i != j
