@@ -53,8 +53,14 @@ def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
 
 
 def to_json(view: Mapping[str, Any]) -> str:
-    """``view`` as canonical JSON: sorted keys, one space of indentation, a newline at the end."""
-    return json.dumps(view, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """``view`` as canonical JSON: sorted keys, one space of indentation, a newline at the end.
+
+    Without the records themselves, which ``cells`` names by their keys: they are files already.
+    """
+    cells = {
+        key: {name: value for name, value in cell.items() if name != "record"} for key, cell in view["cells"].items()
+    }
+    return json.dumps({**view, "cells": cells}, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 _SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
