@@ -49,7 +49,7 @@ leaderboard: $(PAGES_READY)
 	@$(LEADERBOARD) check
 
 leaderboard-check: $(PAGES_READY)
-	@$(LEADERBOARD) check $(if $(SINCE),--since $(SINCE))
+	@$(LEADERBOARD) check$(if $(SINCE), --since $(SINCE))
 
 nightly: $(VENV)/.ready test
 	@rm -rf $(NIGHTLY) $(SITE)
