@@ -94,10 +94,15 @@ def test_without_a_compiler(tree: Path) -> None:
 
 
 @needs_setuptools
-def test_no_library_in_the_source_distribution(tree: Path) -> None:
+def test_neither_library_nor_board_in_the_source_distribution(tree: Path) -> None:
     (tree / "src" / LIBRARY).write_text("of this machine")
+    board = tree / "src" / "backbench" / "leaderboard"
+    assert (board / "records" / "SHA256SUMS").exists()
     with tarfile.open(build("sdist", tree)[0]) as archive:
-        assert not any(name.endswith(".so") for name in archive.getnames())
+        names = archive.getnames()
+    assert not any(name.endswith(".so") for name in names)
+    assert not any(f"/leaderboard/{folder}/" in name for name in names for folder in ("records", "pages"))
+    assert any(name.endswith("/leaderboard/published_scores.csv") for name in names)
 
 
 @needs_setuptools
