@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from backbench.agents.agent import Agent
 from backbench.agents.heads import CategoricalHead, TanhHead
@@ -80,8 +81,18 @@ def run(
     data = sources.load(cell.task)
     _check_actions(cell, data)
     targets = cell.targets or by_rule(data, clipped=cell.task.rewards != "raw")
-    protocol = _protocol(cell, data, targets)
-    parts: dict[str, Any] = {"key": cell.key, "identity": _identity(cell, data), "protocol": protocol}
+    try:
+        parts: dict[str, Any] = {
+            "key": cell.key,
+            "identity": _identity(cell, data),
+            "protocol": _protocol(cell, data, targets),
+        }
+    except ValidationError as error:  # before anything is trained
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"task {cell.task.name}, data {cell.task.data_id}: no record can hold its "
+            f"{'.'.join(map(str, first['loc']))} {first['input']}: {first['msg'].lower()}; mend the data or the suite"
+        ) from error
     provenance_ = _provenance(cell, where, started, command)
     folder = cell.checkpoint_folder(results)
     forget_ran()

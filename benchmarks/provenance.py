@@ -29,16 +29,25 @@ def packages() -> dict[str, str]:
     return found
 
 
+# What a run or a submission adds; it is no code, and the next run from the same commit is as clean.
+RESULTS = ("leaderboard/records", "leaderboard/verifications", "leaderboard/pages")
+
+
 @cache
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, dirty) of the checkout that the code runs from; (None, None) for an installed package."""
-    folder = Path(__file__).resolve().parent.parent
+    return state_of(Path(__file__).resolve().parent.parent)
+
+
+def state_of(folder: Path) -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the checkout in ``folder``, ``RESULTS`` left out; (None, None) where it is none."""
     if not (folder / "pyproject.toml").is_file():
         return None, None
+    ask = ["git", "-C", str(folder)]
+    status = [*ask, "status", "--porcelain", "--", ".", *(f":(exclude){name}" for name in RESULTS)]
     try:
-        ask = ["git", "-C", str(folder)]
         commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
-        dirty = subprocess.run([*ask, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=20)
+        dirty = subprocess.run(status, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit.stdout.strip(), bool(dirty.stdout.strip())

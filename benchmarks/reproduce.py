@@ -7,16 +7,18 @@ threads, into a folder of their own.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbench.backbones.errors import UserError
 from backbench.leaderboard.normalise import normalise
-from backbench.leaderboard.record import Record, RecordError, TargetScore, load_record
+from backbench.leaderboard.record import CheckpointScores, Record, RecordError, TargetScore, load_record
 from backbench.leaderboard.statistics import interval
 from backbench.leaderboard.submit import submit_verification
 from backbench.leaderboard.trust import SCORE_SLACK, other_machine, why_not_verified
@@ -32,10 +34,10 @@ class Comparison:
     """What a second run says of a record."""
 
     verdict: str
-    """``equal bits``: weights and all returns; ``equal score``: all returns, or the headline within 0.05 points;
-    ``differs``."""
+    """``equal bits``: weights, losses and all returns; ``equal score``: all returns, or the headline within 0.05
+    points; ``differs``."""
     lines: tuple[str, ...]
-    """Scores then and now, and what else is not as it was."""
+    """Scores then and now, what else is not as it was, and timings."""
 
     @property
     def status(self) -> int:
@@ -84,7 +86,17 @@ def _cell(record: Record, path: Path) -> Cell:
     from backbench.benchmarks.compose import check_models
     from backbench.benchmarks.rebuild import cell_of
 
-    BACKBONES.get(record.identity.backbone)
+    try:
+        BACKBONES.get(record.identity.backbone)
+    except UserError as error:
+        # A record is anybody's text: what it names is not to be installed on its word.
+        if ":" in record.identity.backbone and isinstance(error.__cause__, ModuleNotFoundError):
+            name = record.identity.backbone
+            raise UserError(
+                f"{path}: its backbone {name} is not here ({error.__cause__}); get it from its author, and put its "
+                "folder on PYTHONPATH"
+            ) from error
+        raise
     cell = cell_of(record.provenance.config)
     if cell.key != record.key:
         raise UserError(
@@ -146,26 +158,117 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
 
 
 def compare(then: Record, now: Record) -> Comparison:
-    """Lay the record ``now`` of a cell beside ``then``, the one that it should reproduce."""
+    """Lay the record ``now`` of a cell beside ``then``, the one that it should reproduce.
+
+    It differs where the score does, where a fact does that no machine changes (parameters, FLOPs, identity, protocol),
+    and where the weights are equal and the course that led to them is not. Timings are shown and not judged.
+    """
     if then.scores is None or then.headline is None:
         raise ValueError("a failed record has no scores")
     if now.scores is None or now.headline is None:
         failure = now.failure.message if now.failure else "no reason"
         return Comparison("differs", (f"it failed now: {failure}", *changes(then, now)))
-    ours, theirs = then.scores.last.targets, now.scores.last.targets
-    same_returns = [(s.returns, s.lengths) for s in ours] == [(s.returns, s.lengths) for s in theirs]
+    same_returns = _played(then.scores.last) == _played(now.scores.last)
     same_weights = then.provenance.weights_sha256 == now.provenance.weights_sha256
     off = abs(now.headline.normalised_mean - then.headline.normalised_mean)
-    count = sum(len(score.returns) for score in ours)
-    lines = [_beside(then, one, other) for one, other in zip(ours, theirs, strict=True)]
+    count = sum(len(score.returns) for score in then.scores.last.targets)
+    facts, course = different_facts(then, now), _course(then, now)
+    edited = bool(facts) or (same_weights and any(beyond for _, beyond in course))
+    said = []
     if same_returns and same_weights:
-        return Comparison("equal bits", (f"the weights and the returns of {count} episodes are the same", *lines))
-    if same_returns:
-        lines.insert(0, f"the returns of {count} episodes are the same, the weights are not")
+        said.append(f"the weights and the returns of {count} episodes are the same")
+    elif same_returns:
+        said.append(f"the returns of {count} episodes are the same, the weights are not")
     elif off < SCORE_SLACK:
-        lines.insert(0, f"the headline is within {SCORE_SLACK} points; single returns are not the same")
-    equal = same_returns or off < SCORE_SLACK
-    return Comparison("equal score" if equal else "differs", (*lines, *changes(then, now)))
+        said.append(f"the headline is within {SCORE_SLACK} points; single returns are not the same")
+    if same_weights and (course or not same_returns):
+        said.append(
+            "the weights are the same and what led to them or came of them is not: the clearest sign of an edit"
+        )
+    theirs = {score.target: score for score in now.scores.last.targets}
+    said += [_beside(then, one, theirs[one.target]) for one in then.scores.last.targets if one.target in theirs]
+    said += [*facts, *(line for line, _ in course), *_timings(then, now)]
+    if same_returns and same_weights and not course and not facts:
+        return Comparison("equal bits", tuple(said))
+    equal = (same_returns or off < SCORE_SLACK) and not edited
+    return Comparison("equal score" if equal else "differs", (*said, *changes(then, now)))
+
+
+def _played(checkpoint: CheckpointScores) -> list[tuple[object, ...]]:
+    return [(score.target, score.returns, score.lengths) for score in checkpoint.targets]
+
+
+def different_facts(then: Record, now: Record) -> list[str]:
+    """What no second run may change, and is not the same; a line each.
+
+    Fields that only one of the two has are of another release, and left out.
+    """
+    one, two = _facts(then), _facts(now)
+    return [
+        f"{name}: {_short(one[name])} then, {_short(two[name])} now"
+        for name in one
+        if name in two and not _alike(one[name], two[name])
+    ]
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    content = record.model_dump(include={"identity", "protocol"}, exclude_unset=True)
+    found = {f"{part}.{name}": value for part, fields in content.items() for name, value in fields.items()}
+    for name in ("identity.data", "identity.model"):  # one line for a field, not for all of them
+        found |= {f"{name}.{inner}": value for inner, value in (found.pop(name) or {}).items()}
+    names = ("parameters_total", "parameters_backbone", "flops_per_token")
+    return found | {f"cost.{name}": getattr(record.cost, name, None) for name in names}
+
+
+def _alike(one: Any, two: Any) -> bool:
+    """Equal, floats up to sums that another processor takes in another order."""
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=1e-6)
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        return len(one) == len(two) and all(_alike(a, b) for a, b in zip(one, two, strict=True))
+    return bool(one == two)
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _course(then: Record, now: Record) -> list[tuple[str, bool]]:
+    """How training and the best checkpoint were not the same: a line, and whether equal weights forbid it.
+
+    The scores of equal weights may differ by the environment's rounding, as those of the last checkpoint may.
+    """
+    found = []
+    if not _alike(then.curve.loss, now.curve.loss):
+        pairs = zip_longest(then.curve.loss, now.curve.loss)
+        one, two = next((a, b) for a, b in pairs if a is None or b is None or not _alike(a, b))
+        told = (f"{pair[1]:.6g} at step {pair[0]}" if pair else "none" for pair in (one, two))
+        found.append((f"curve.loss: {next(told)} then, {next(told)} now", True))
+    if then.curve.evaluations != now.curve.evaluations:
+        ours, theirs = ({e.step: e.normalised for e in record.curve.evaluations} for record in (then, now))
+        off = math.inf if ours.keys() != theirs.keys() else max(abs(ours[step] - theirs[step]) for step in ours)
+        found.append(_scores_of("curve.evaluations", ours, theirs, off))
+    best, again = (getattr(record.scores, "best", None) for record in (then, now))
+    if (best and (best.step, _played(best))) != (again and (again.step, _played(again))):
+        ours, theirs = ({one.step: one.targets[0].normalised_mean} if one else {} for one in (best, again))
+        off = math.inf if ours.keys() != theirs.keys() else max(abs(ours[step] - theirs[step]) for step in ours)
+        found.append(_scores_of("scores.best", ours, theirs, off))
+    return found
+
+
+def _scores_of(name: str, ours: dict[int, float], theirs: dict[int, float], off: float) -> tuple[str, bool]:
+    told = (", ".join(f"{v:.2f} at step {step}" for step, v in one.items()) or "none" for one in (ours, theirs))
+    return f"{name}: {next(told)} then, {next(told)} now", off >= SCORE_SLACK
+
+
+def _timings(then: Record, now: Record) -> list[str]:
+    if then.cost is None or now.cost is None:
+        return []
+    names = ("train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "train_tokens_per_s", "peak_memory_mb")
+    pairs = [(name, getattr(then.cost, name), getattr(now.cost, name)) for name in names]
+    pairs.append(("decision p50_ms", then.cost.decision.p50_ms, now.cost.decision.p50_ms))
+    return [f"not judged, then/now: {', '.join(f'{name} {one:.4g}/{two:.4g}' for name, one, two in pairs)}"]
 
 
 def _beside(then: Record, one: TargetScore, other: TargetScore) -> str:
@@ -190,7 +293,7 @@ def changes(then: Record, now: Record) -> list[str]:
     for kind in ("packages", "kernels"):
         before, after = getattr(one, kind), getattr(two, kind)
         pairs |= {f"{kind} {name}": (before.get(name), after.get(name)) for name in sorted({*before, *after})}
-    return [f"{name}: {a or 'none'} then, {b or 'none'} now" for name, (a, b) in pairs.items() if a != b]
+    return [f"{name}: {_short(a)} then, {_short(b)} now" for name, (a, b) in pairs.items() if a != b]
 
 
 def _verify(then: Record, now: Record, to: Path) -> str:

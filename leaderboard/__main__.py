@@ -26,6 +26,12 @@ def folders(given: Path) -> tuple[Path, Path, Path]:
     return records, records.parent / "verifications", records.parent / "pages"
 
 
+def plain(text: str) -> str:
+    """``text`` in one line, without characters that a terminal obeys instead of showing them."""
+    line = " ".join(text.split())
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+
+
 def run_check(given: Path, strict: bool = False, since: str | None = None) -> int:
     """Print what ``check`` finds, a line each; 1 where there is a problem, or with ``strict`` a warning, else 0.
 
@@ -37,9 +43,9 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
         if since is not None and folder.is_dir():
             report.problems += not_only_added(folder, since)
     for line in report.problems:
-        print(f"problem: {' '.join(line.split())}")
+        print(f"problem: {plain(line)}")
     for line in report.warnings:
-        print(f"warning: {' '.join(line.split())}")
+        print(f"warning: {plain(line)}")
     counts = f"{len(report.problems)} problems, {len(report.warnings)} warnings"
     print(f"{report.records} records in {records}: {counts}")
     return 1 if report.problems or (strict and report.warnings) else 0
@@ -48,7 +54,13 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
 def run_render(given: Path, pages: Path | None = None) -> int:
     """Write the pages, to ``pages`` where it is given, and say so; 0."""
     records, verifications, own = folders(given)
-    names = render(records, verifications, pages or own)
+    try:
+        names = render(records, verifications, pages or own)
+    except RecordError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        what = f"no pages can be made of them: {type(error).__name__}: {error}"
+        raise RecordError(records, what, "look for the record: python -m backbench.leaderboard check") from error
     print(f"{len(names)} pages in {pages or own}")
     return 0
 
@@ -70,10 +82,10 @@ def main(words: Sequence[str] | None = None) -> int:
             return run_check(given.folder, given.strict, given.since)
         return run_render(given.folder, given.pages)
     except RecordError as error:
-        print(f"leaderboard: {error}", file=sys.stderr)
+        print(f"leaderboard: {plain(str(error))}", file=sys.stderr)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        print(f"leaderboard: {error.strerror or error}{where}", file=sys.stderr)
+        print(f"leaderboard: {plain(f'{error.strerror or error}{where}')}", file=sys.stderr)
     return 2
 
 

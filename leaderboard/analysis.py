@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -94,9 +95,24 @@ def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
 def fronts(section: Section) -> dict[str, list[int]]:
     """Cost -> indices of the rows that no other beats: none is as good in both IQM and that cost, and better in one.
 
-    Rows without an IQM or without that cost take no part.
+    Rows without an IQM or without that cost take no part. Empty for ``undecided_costs``.
     """
-    return {name: _front([_score_and_cost(row, name) for row in section.rows]) for name in COSTS}
+    noise = undecided_costs(section)
+    return {
+        name: [] if name in noise else _front([_score_and_cost(row, name) for row in section.rows]) for name in COSTS
+    }
+
+
+def undecided_costs(section: Section) -> list[str]:
+    """Costs in which rows differ less than the cells of one row do, in the median: their order is noise."""
+    found = []
+    for name in COSTS:
+        rows = [row for row in section.rows if row.iqm is not None and name in row.cost]
+        within = [row.spread[name][1] - row.spread[name][0] for row in rows]
+        values = [row.cost[name] for row in rows]
+        if len(rows) > 1 and 0 < max(values) - min(values) < median(within):
+            found.append(name)
+    return found
 
 
 def courses(used: Sequence[Record]) -> dict[str, Any]:

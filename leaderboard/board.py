@@ -20,12 +20,15 @@ from backbench.leaderboard.settings import (
     TaskSetting,
     comparable_groups,
     differences,
+    measured,
     row_labels,
     unlike,
 )
 from backbench.leaderboard.statistics import AGGREGATES, Estimate, Interval, estimate, interval, iqm, mean
 from backbench.leaderboard.suites import SUITES
 
+# Counted, not measured: in full, where a measured cost has four digits.
+COUNTED = frozenset({"parameters", "parameters_backbone", "flops_per_token"})
 # Name -> where a record's cost has it. Parameters of the whole agent and of its backbone; operations of a forward pass
 # per token; tokens per second of training; time of a decision for a batch of environments, in milliseconds; peak
 # memory in megabytes; wall time of the cell in seconds.
@@ -79,6 +82,8 @@ class Row:
     all of them. Points, the optimality gap in units of 100 points; raw returns have no such gap."""
     cost: Mapping[str, float]
     """Name of ``COSTS`` -> median over the finished cells; what is not known is not in it."""
+    spread: Mapping[str, tuple[float, float]]
+    """The same names -> smallest and largest of them."""
     failed: int
     """Number of failed cells."""
     records: tuple[Record, ...]
@@ -137,6 +142,8 @@ class Section:
     """Why it is not in one table with section ``apart_from``; empty for the first."""
     apart_from: int
     """Index of the earlier section that is most like this one."""
+    measured: str
+    """How and on what the costs were measured, in a sentence or two."""
     notes: tuple[str, ...]
     """What a reader must know beside the numbers: what is missing, left out or not alike."""
 
@@ -198,7 +205,7 @@ def _section(
     ]
     if suite is None:
         notes.append(f"suite {group.setting.suite!r} is not known here: no aggregates")
-    notes += unlike(group.records)
+    notes += unlike(group.records) + _unlike_seeds(rows)
     whole = suite is not None and all(task in data for task in suite)
     column = np.array([[data[task] for task in suite or ()]]) if whole else None
     return Section(
@@ -213,8 +220,19 @@ def _section(
         failed=tuple(sorted(failed, key=lambda cell: (cell.label, cell.task, cell.seed, cell.reason))),
         apart=tuple(apart),
         apart_from=apart_from,
+        measured=measured(group.records),
         notes=tuple(notes),
     )
+
+
+def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
+    """A note where aggregates are over different seeds."""
+    seeds: dict[tuple[int, ...], list[str]] = {}
+    for row in rows:
+        if row.matrix:
+            seeds.setdefault(row.seeds, []).append(row.label)
+    said = "; ".join(f"{', '.join(map(str, one))}: {', '.join(labels)}" for one, labels in seeds.items())
+    return [f"aggregates are over different seeds ({said})"] if len(seeds) > 1 else []
 
 
 def _row(
@@ -256,6 +274,7 @@ def _row(
         matrix = [[_points(done[task][seed]) for task in suite] for seed in common]
         episodes = [_episodes(done[task][common[0]]) for task in suite] if len(common) == 1 else None
     scaled = records[0].protocol.normaliser != "none"
+    costs = _costs(record.cost for record in used if record.cost is not None)
     return Row(
         label=label,
         row=row,
@@ -268,7 +287,8 @@ def _row(
             for name, statistic in AGGREGATES.items()
             if matrix and (scaled or name != "optimality_gap")
         },
-        cost=_costs(record.cost for record in used if record.cost is not None),
+        cost={name: _median(name, values) for name, values in costs.items()},
+        spread={name: (min(values), max(values)) for name, values in costs.items()},
         failed=sum(record.status == "failed" for record in records),
         records=tuple(records),
         used=frozenset(record.key for record in used),
@@ -276,10 +296,15 @@ def _row(
     )
 
 
-def _costs(costs: Iterable[Cost]) -> dict[str, float]:
+def _costs(costs: Iterable[Cost]) -> dict[str, list[float]]:
     found = list(costs)
     known = {name: [one for cost in found if (one := read(cost)) is not None] for name, read in COSTS.items()}
-    return {name: float(median(values)) for name, values in known.items() if values}
+    return {name: values for name, values in known.items() if values}
+
+
+def _median(name: str, values: Sequence[float]) -> float:
+    found = float(median(values))
+    return found if name in COUNTED else float(f"{found:.4g}")
 
 
 def _score(seeds: Mapping[int, Record], data_mean: float | None) -> Score:

@@ -14,10 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 from backbench.leaderboard.generate import pages_of, stale
+from backbench.leaderboard.plausible import short_wall
 from backbench.leaderboard.schema import Record
 from backbench.leaderboard.settings import RowId, comparable_groups
 from backbench.leaderboard.store import RecordError, canonical
 from backbench.leaderboard.submit import SUMS, place_of, read, read_sums, verification_place
+from backbench.leaderboard.together import impossible_together
 from backbench.leaderboard.trust import doubts, why_not_verified
 
 _RESTORE = "restore it: git checkout, or take it away"
@@ -55,7 +57,7 @@ def check(
     if verifications is not None:
         others, readable = _folder(verifications, report, now, verification=True)
         whole = whole and readable
-    report.problems += _twice(records, found)
+    report.problems += [f"{records}: {line}" for line in impossible_together(found)]
     for other in others:
         place = verification_place(other, canonical(other, as_read=True))
         why = why_not_verified(known[other.key], other) if other.key in known else "there is no such record"
@@ -64,9 +66,16 @@ def check(
     for record in found:
         if record.provenance.git_commit is None or record.provenance.git_dirty is not False:
             report.warnings.append(f"{records / place_of(record)}: its code is not known: no commit, or a changed tree")
+        if short := short_wall(record):
+            report.warnings.append(f"{records / place_of(record)}: {short}")
     report.warnings += missing_cells(found)
     if pages is not None and whole:
-        report.problems += stale(pages_of(found, others), pages)
+        try:
+            texts = pages_of(found, others)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a record that no rule here knows
+            report.problems.append(f"{records}: no pages can be made of the records: {error}; see the other problems")
+        else:
+            report.problems += stale(texts, pages)
     return report
 
 
@@ -143,14 +152,3 @@ def _file(name: str, text: str, record: Record, now: datetime | None, verificati
         yield f"is out of its place, {expected}; {_RESTORE}"
     for what in doubts(record, now):
         yield f"{what}; {_RESTORE}"
-
-
-def _twice(folder: Path, records: Sequence[Record]) -> Iterator[str]:
-    """Two records of one cell of the board: which one counts is not for a program to guess."""
-    for group in comparable_groups(records):
-        seen: dict[tuple[RowId, str, int], Record] = {}
-        for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
-            cell = (RowId.of(record), record.identity.task, record.identity.seed)
-            first = seen.setdefault(cell, record)
-            if first is not record:
-                yield f"{folder}: {record.key} is the same cell of the board as {first.key}; take one of the two away"

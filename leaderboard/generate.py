@@ -26,8 +26,13 @@ _OURS = re.compile(r"board\.(md|csv|json)|index\.html|rows/[^/]+\.html")
 _SAFE = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def pages_of(records: Sequence[Record], verifications: Sequence[Record] = ()) -> dict[str, str]:
-    """Path below the folder of pages -> text, of all pages; a pure function of the records."""
+def pages_of(
+    records: Sequence[Record], verifications: Sequence[Record] = (), folder: str | None = "leaderboard/records"
+) -> dict[str, str]:
+    """Path below the folder of pages -> text, of all pages; a pure function of the records.
+
+    ``folder``: where the records are committed, below the root of a repository; None: nowhere.
+    """
     from backbench.leaderboard.page.build import build
     from backbench.leaderboard.render import to_markdown
     from backbench.leaderboard.tables import to_csv, to_json, to_view
@@ -35,7 +40,7 @@ def pages_of(records: Sequence[Record], verifications: Sequence[Record] = ()) ->
     board = build_board(records, verified=verified_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
-    return {**texts, **build(view)}
+    return {**texts, **build(view, folder)}
 
 
 def export(
@@ -52,14 +57,12 @@ def export(
     from backbench.leaderboard.render import to_markdown, to_rich
     from backbench.leaderboard.tables import to_csv, to_json, to_view
 
-    board = build_board(records, verified=verified_cells(records, verifications))
     if format_ == "html":
-        from backbench.leaderboard.page.build import build
-
         if out is None:
             raise RecordError("--format html", "writes a folder", "name it with --out")
-        write_pages(build(to_view(board, records)), out)
+        write_pages(pages_of(records, verifications, folder=None), out)
         return
+    board = build_board(records, verified=verified_cells(records, verifications))
     if format_ == "terminal":
         console = Console() if out is None else Console(file=io.StringIO(), width=100)
         console.print(to_rich(board, console.width))

@@ -16,12 +16,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 
 from backbench.leaderboard.normalise import CITATIONS, normalise
 from backbench.leaderboard.privacy import without_paths
+from backbench.leaderboard.suites import SUITES
 
 SCHEMA_VERSION = 1
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(ge=0)]
+# Far beyond what can be, and far below where sums and squares overflow.
+_MOST, _MOST_COUNTED = 1e12, 10**15
+Count = Annotated[int, Field(ge=0, le=_MOST_COUNTED)]
+Positive = Annotated[int, Field(ge=1, le=_MOST_COUNTED)]
+Amount = Annotated[float, Field(ge=0, le=_MOST)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Value = Annotated[float, Field(ge=-_MOST, le=_MOST)]
+Loss = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]  # what float32 holds: a training may come back from there
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s/\\](.*\S)?$")]
 # Free text and free mappings lose absolute paths when the record is built: what is published names no user's folders.
@@ -65,15 +71,15 @@ class DataSummary(Part):
     """Number of episodes."""
     steps: Positive
     """Number of environment steps in all episodes."""
-    return_mean: float
+    return_mean: Value
     """Mean undiscounted return of an episode, raw."""
     return_std: Amount
     """Standard deviation of the episodes' returns (population), raw."""
-    return_min: float
+    return_min: Value
     """Smallest return of an episode, raw."""
-    return_max: float
+    return_max: Value
     """Largest return of an episode, raw."""
-    normalised_mean: float
+    normalised_mean: Value
     """``return_mean`` under the protocol's normaliser, in its points."""
     rewards: Literal["raw", "clipped"] = "raw"
     """``clipped``: the data hold each reward clipped to [-1, 1], and returns here are of those, not of the game."""
@@ -109,7 +115,7 @@ class Identity(Part):
     """The training data; None only in a failed record whose data could not be had."""
     preset: Name
     """``smoke``, ``quick``, ``paper`` or a user's own."""
-    seed: Count
+    seed: Seed
     """Seed of initialisation and training."""
     variant: Text = ""
     """What differs from the preset, such as ``train.lr=0.001``; empty when nothing does. A row of its own."""
@@ -120,11 +126,11 @@ class Protocol(Part):
 
     context: Positive
     """K when acting, in environment steps."""
-    targets: Annotated[tuple[float, ...], Field(min_length=1)]
+    targets: Annotated[tuple[Value, ...], Field(min_length=1)]
     """Target returns, declared before the run, on the scale of ``returns_to_go``; the first one is the headline's."""
     returns_to_go: Literal["raw", "clipped", "mixed"] = "raw"
     """Rewards that returns-to-go are sums of: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only."""
-    return_scale: Annotated[float, Field(gt=0)] | None = None
+    return_scale: Annotated[float, Field(gt=0, le=_MOST)] | None = None
     """Returns-to-go are divided by it, in training as in acting; None where a record does not say."""
     episodes: Positive
     """Episodes per target."""
@@ -134,11 +140,11 @@ class Protocol(Part):
     """How an action is taken from the head: ``deterministic``, ``greedy``, ``sampled at T=1``."""
     max_steps: Positive
     """Longest episode, in environment steps."""
-    eval_seed: Count
+    eval_seed: Seed
     """Seed of the evaluation environments; apart from the training seed."""
     normaliser: str
     """Name of the score's scale, a key of ``backbench.leaderboard.normalise.CITATIONS``."""
-    reference: tuple[float, float] | None = None
+    reference: tuple[Value, Value] | None = None
     """Raw returns that score 0 and 100 under the normaliser ``declared``; None under the others, which know theirs."""
     environment: Mapping = {}
     """Conventions of the environment beyond its id, such as action repeat and no-ops of a game; empty when none."""
@@ -157,15 +163,15 @@ class Protocol(Part):
 class TargetScore(Part):
     """Every episode that was played for one target return."""
 
-    target: float
+    target: Value
     """Target return that the agent was conditioned on, on the scale of the protocol's ``returns_to_go``."""
-    returns: Annotated[tuple[float, ...], Field(min_length=1)]
+    returns: Annotated[tuple[Value, ...], Field(min_length=1)]
     """Undiscounted return of each episode, raw, in the order of their seeds."""
     lengths: tuple[Positive, ...]
     """Length of each episode, in environment steps."""
-    raw_mean: float
+    raw_mean: Value
     """Mean of ``returns``, raw."""
-    normalised_mean: float
+    normalised_mean: Value
     """``raw_mean`` under the protocol's normaliser, in its points."""
 
     @model_validator(mode="after")
@@ -220,7 +226,7 @@ class Cost(Part):
     """Trainable parameters of the whole agent."""
     parameters_backbone: Count
     """Of these, the backbone's."""
-    flops_per_token: Amount | None
+    flops_per_token: Annotated[float, Field(ge=0, le=_MOST_COUNTED)] | None
     """Floating-point operations of a forward pass, per token at the training length; None when nobody counted."""
     train_tokens_per_s: Amount
     """Tokens trained on per second of training, warm-up and evaluation excluded."""
@@ -249,16 +255,16 @@ class Evaluation(Part):
 
     step: Count
     """Training step (optimiser updates)."""
-    raw: float
+    raw: Value
     """Mean return, raw."""
-    normalised: float
+    normalised: Value
     """Mean return under the protocol's normaliser, in its points."""
 
 
 class Curve(Part):
     """How training went; thinned, for a picture."""
 
-    loss: tuple[tuple[Count, float], ...] = ()
+    loss: tuple[tuple[Count, Loss], ...] = ()
     """(training step, training loss) in increasing order of steps."""
     evaluations: tuple[Evaluation, ...] = ()
     """Intermediate evaluations in increasing order of steps."""
@@ -339,7 +345,7 @@ class Failure(Part):
     """What it said."""
     step: Count | None = None
     """Training step (optimiser updates) it happened at; None before training."""
-    lr: Amount | None = None
+    lr: Annotated[float, Field(ge=0)] | None = None
     """Learning rate at that step; None when not training."""
 
 
@@ -406,6 +412,13 @@ class Record(Part):
         return self
 
     @model_validator(mode="after")
+    def _task_of_its_suite(self) -> Self:
+        tasks, task = SUITES.get(self.identity.suite), self.identity.task
+        if tasks is not None and task not in tasks:
+            raise ValueError(f"identity.task {task!r} is none of suite {self.identity.suite!r}: {', '.join(tasks)}")
+        return self
+
+    @model_validator(mode="after")
     def _normalised_as_named(self) -> Self:
         # The one cited must be the one used.
         pairs: list[tuple[str, float, float]] = []
@@ -423,7 +436,7 @@ class Record(Part):
                 expected = normalise(self.protocol.normaliser, self.identity.task, raw, self.protocol.reference)
             except KeyError as error:
                 raise ValueError(str(error.args[0])) from None
-            if not _close(normalised, expected, abs(expected)):
+            if not math.isfinite(expected) or not _close(normalised, expected, abs(expected)):
                 raise ValueError(
                     f"{where} {normalised!r} is not {raw!r} under normaliser {self.protocol.normaliser!r}, {expected!r}"
                 )

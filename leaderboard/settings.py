@@ -1,6 +1,7 @@
 """What must be equal before two scores are compared, and how records that differ in it are set apart.
 
-Versions of what plays the environment must be equal; those of torch, NumPy and Backbench may differ, and it is noted.
+Versions of Backbench, which trains, and of what plays the environments must be equal; those of torch and NumPy, which
+round, may differ, and it is noted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import zip_longest
 from backbench.leaderboard.schema import Record
 from backbench.leaderboard.store import cell_digest
 
+COSMETIC = ("log_every", "checkpoint_every")  # of training; they do not change a result
 _MATCH = "match=params:"  # a word of the variant, followed by the reference
 
 
@@ -32,7 +34,7 @@ class Setting:
     suite_tasks: tuple[str, ...]
     """Of a suite of a user's own; empty for the known ones."""
     versions: tuple[tuple[str, str], ...]
-    """(package, version) of what plays the environments, sorted."""
+    """(package, version) of Backbench and of what plays the environments, sorted."""
 
     @classmethod
     def of(cls, record: Record) -> Setting:
@@ -47,14 +49,15 @@ class Setting:
             eval_seed=protocol.eval_seed,
             normaliser=protocol.normaliser,
             suite_tasks=cell.suite_tasks,
-            versions=played_by(record),
+            versions=versions_of(record),
         )
 
 
-def played_by(record: Record) -> tuple[tuple[str, str], ...]:
-    """(package, version), sorted, of what plays the record's environment; ``unknown`` where the record is silent."""
+def versions_of(record: Record) -> tuple[tuple[str, str], ...]:
+    """(package, version), sorted, of Backbench and of what plays the record's environment; ``unknown`` where the record
+    is silent."""
     environment = record.identity.environment
-    names = ["gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
+    names = ["backbench", "gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
     if environment.startswith("gymnasium_robotics:"):
         names.append("gymnasium-robotics")
     return tuple((name, record.provenance.packages.get(name, "unknown")) for name in sorted(names))
@@ -75,6 +78,9 @@ class TaskSetting:
     """0 where a record does not say."""
     reference: tuple[float, float]
     """Returns that score 0 and 100 where the suite declares them; else two zeros, as settings are put in order."""
+    training: tuple[tuple[str, str], ...]
+    """(name, value as JSON), sorted, of the settings of training, but for those that the row's variant names. Rows of
+    one preset share them; a record whose settings differ without saying so is another experiment."""
     data_sha256: str | None
     """None in a failed record that never saw its data; it stands for any data."""
 
@@ -90,14 +96,38 @@ class TaskSetting:
             conventions=json.dumps(protocol.environment, sort_keys=True),
             return_scale=protocol.return_scale or 0.0,
             reference=protocol.reference or (0.0, 0.0),
+            training=_training(record),
             data_sha256=None if data is None else data.sha256,
         )
 
     def agrees(self, other: TaskSetting) -> bool:
         """Whether both could be the same setting."""
-        if self.data_sha256 is None or other.data_sha256 is None:
-            return replace(self, data_sha256=None) == replace(other, data_sha256=None)
-        return self == other
+        if self.data_sha256 is not None and other.data_sha256 is not None and self.data_sha256 != other.data_sha256:
+            return False
+        ours, theirs = (replace(one, data_sha256=None, training=()) for one in (self, other))
+        return ours == theirs and not _unlike_training(self, other)
+
+    def known(self, other: TaskSetting) -> TaskSetting:
+        """This setting, with what only ``other``, which agrees with it, knows."""
+        training = {**dict(other.training), **dict(self.training)}
+        return replace(
+            self, training=tuple(sorted(training.items())), data_sha256=self.data_sha256 or other.data_sha256
+        )
+
+
+def _training(record: Record) -> tuple[tuple[str, str], ...]:
+    train = record.provenance.config.get("train")
+    if not isinstance(train, dict):
+        return ()
+    said = {word.partition("=")[0].removeprefix("train.") for word in record.identity.variant.split()}
+    names = sorted(name for name in train if name not in said and name not in COSMETIC)
+    return tuple((name, json.dumps(train[name], sort_keys=True)) for name in names)
+
+
+def _unlike_training(one: TaskSetting, other: TaskSetting) -> list[tuple[str, str, str]]:
+    """(name, value in one, value in the other) of what both have and is not equal."""
+    ours, theirs = dict(one.training), dict(other.training)
+    return [(name, value, theirs[name]) for name, value in ours.items() if theirs.get(name, value) != value]
 
 
 @dataclass(frozen=True, order=True)
@@ -136,8 +166,7 @@ class Group:
     def add(self, tasks: dict[str, TaskSetting], records: Iterable[Record]) -> None:
         for task, setting in tasks.items():
             known = self.tasks.get(task)
-            if known is None or known.data_sha256 is None:
-                self.tasks[task] = setting
+            self.tasks[task] = setting if known is None else known.known(setting)
         self.records.extend(records)
 
 
@@ -222,7 +251,15 @@ def differences(group: Group, other: Group) -> list[str]:
     ]
     if said:  # data and targets follow from these; naming them too would bury the cause
         return said
+    pairs = {task: (group.tasks[task], other.tasks[task]) for task in group.tasks if task in other.tasks}
+    trained = {task: unlike for task, pair in pairs.items() if (unlike := _unlike_training(*pair))}
+    if trained:
+        task, unlike = next(iter(trained.items()))
+        more = f" and {len(trained) - 1} more tasks" if len(trained) > 1 else ""
+        said += [f"train.{name} of {task}{more}: {one} instead of {two}" for name, one, two in unlike]
     for spec in fields(TaskSetting):
+        if spec.name == "training":
+            continue
         tasks = [
             task
             for task in group.tasks
@@ -250,13 +287,29 @@ def _said(row: RowId) -> str:
     return f"matched to {row.matched}" + (f", {rest}" if rest else "")
 
 
+def measured(records: Iterable[Record]) -> str:
+    """How the costs of ``records`` were measured."""
+    done = [record for record in records if record.status == "done"]
+    machines = ", ".join(sorted({_machine(record) for record in done})) or "no machine yet"
+    batches = ", ".join(map(str, sorted({record.cost.decision.batch for record in done if record.cost is not None})))
+    return (
+        f"Costs: medians over a row's cells, measured on {machines}; FLOPs are of a forward pass; a decision is timed "
+        f"for {batches or 'no'} environment{'' if batches == '1' else 's'} at once; memory is the process's peak. What "
+        "else ran at the time is not recorded."
+    )
+
+
+def _machine(record: Record) -> str:
+    origin = record.provenance
+    threads = f"{origin.threads} thread{'' if origin.threads == 1 else 's'}"
+    return f"{origin.hardware.gpu or origin.hardware.cpu} ({origin.device}, {threads}, {origin.dtype})"
+
+
 def unlike(records: Sequence[Record]) -> list[str]:
     """Notes on what was not the same for all records and does not forbid a comparison of scores."""
     notes = []
     origins = [record.provenance for record in records if record.status == "done"]
-    machines = sorted(
-        {f"{o.hardware.gpu or o.hardware.cpu} ({o.device}, {o.threads} threads, {o.dtype})" for o in origins}
-    )
+    machines = sorted({_machine(record) for record in records if record.status == "done"})
     if len(machines) > 1:
         notes.append(f"costs were measured on different machines and do not compare: {'; '.join(machines)}")
     batches = sorted({record.cost.decision.batch for record in records if record.cost is not None})
@@ -265,7 +318,7 @@ def unlike(records: Sequence[Record]) -> list[str]:
     commits = sorted({o.git_commit or "none" for o in origins})
     if len(commits) > 1:
         notes.append(f"records of {len(commits)} commits: {', '.join(commit[:10] for commit in commits)}")
-    for name in ("backbench", "torch", "numpy"):
+    for name in ("torch", "numpy"):
         versions = sorted({o.packages.get(name, "unknown") for o in origins})
         if len(versions) > 1:
             notes.append(f"records of {len(versions)} versions of {name}: {', '.join(versions)}")

@@ -119,6 +119,10 @@ def parse_record(text: str, path: str | Path) -> Record:
         truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
         what = "the JSON ends too early (truncated)" if truncated else f"malformed JSON: {error.msg}"
         raise RecordError(path, f"{what} at line {error.lineno}, column {error.colno}") from None
+    except RecordError:
+        raise
+    except ValueError:  # Python reads no integer of more than 4300 digits
+        raise RecordError(path, "malformed JSON: a number has too many digits") from None
     except RecursionError:
         raise RecordError(path, "malformed JSON: nested too deeply") from None
     if not isinstance(content, dict):

@@ -15,18 +15,20 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from backbench.leaderboard.schema import Record
 from backbench.leaderboard.store import RecordError, canonical, parse_record
+from backbench.leaderboard.together import impossible_together
 from backbench.leaderboard.trust import doubts, texts
 
 SUMS = "SHA256SUMS"
 SUITE = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9._+=-]{0,79}")
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
+_LEFT = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what ``_write_all`` writes first
 _RESTORE = "restore it: git checkout"
 # Users and hosts of this name are nobody's.
 _NOBODY = {
@@ -76,6 +78,7 @@ def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: b
     if not paths:
         raise RecordError(folder, "there is no record", "run some cells, or name another folder")
     wanted: dict[str, str] = {}
+    records: dict[str, Record] = {}
     problems = []
     for path in paths:
         text, record = read(path)
@@ -85,13 +88,25 @@ def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: b
         if text != canonical(record, as_read=True):
             found.insert(0, "is not as bench wrote it")
         problems += [(path, what) for what in found]
-        wanted[place_of(record)] = text
+        wanted[place_of(record)], records[place_of(record)] = text, record
     if problems:
         path, what = problems[0]
         more = f" (and {len(problems) - 1} more problems in {len({p for p, _ in problems})} records)"
         remedy = "nothing was submitted; run the cell again, or move the record away"
         raise RecordError(path, what + (more if len(problems) > 1 else ""), remedy)
-    return place(wanted, to)
+    return place(wanted, to, lambda: _fit_together(records, to))
+
+
+def _fit_together(new: Mapping[str, Record], to: Path) -> None:
+    """Raise ``RecordError`` where the ``new`` ones cannot be beside those in ``to``, as ``check`` would say."""
+    there = {}
+    for path in sorted(to.glob("*/*.json")):
+        with suppress(RecordError):  # check names what cannot be read
+            there[path.relative_to(to).as_posix()] = read(path)[1]
+    known = set(impossible_together(list(there.values())))
+    for line in impossible_together(list({**there, **new}.values())):
+        if line not in known:
+            raise RecordError(to, line, "nothing was submitted")
 
 
 def submit_verification(record: Record, to: Path, *, allow_dirty: bool = False) -> Submission:
@@ -151,13 +166,21 @@ def read_sums(folder: Path) -> dict[str, str]:
     return found
 
 
-def place(wanted: Mapping[str, str], to: Path) -> Submission:
+def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda: None) -> Submission:
     """Write texts to their paths below ``to`` and list their sums; all or nothing.
 
     The sums are written last: after a kill before that, ``check`` names the files that are not listed, and the same
-    call goes on. Raises ``RecordError`` where a file is there with another content, or is not as its sum says.
+    call goes on; half-written files that it left are taken away. ``fit`` is called before anything is written, while
+    nobody else writes, and may raise.
+
+    Raises ``RecordError`` where a file is there with another content, or is not as its sum says, or its folder is a
+    link.
     """
     with _alone(to):
+        for left in [*to.glob(".*.tmp"), *to.glob("*/.*.tmp")]:
+            if _LEFT.fullmatch(left.name) and not left.parent.is_symlink():
+                left.unlink(missing_ok=True)
+        _no_links(to, wanted)
         sums = read_sums(to)
         new, same = {}, []
         for name, text in sorted(wanted.items()):
@@ -175,9 +198,19 @@ def place(wanted: Mapping[str, str], to: Path) -> Submission:
                 new[name] = text
                 sums[name] = digest
         if new:
+            fit()
             lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
             _write_all(to, {**new, SUMS: lines})
     return Submission(tuple(new), tuple(same))
+
+
+def _no_links(to: Path, names: Iterable[str]) -> None:
+    """What is written below ``to`` must come to lie there."""
+    for name in sorted({SUMS, *names}):
+        path = to / name
+        for part in (path.parent, path):
+            if part != to and part.is_symlink():
+                raise RecordError(part, "is a link", "put what it leads to in its place; nothing was submitted")
 
 
 def _write_all(folder: Path, files: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from backbench.leaderboard.analysis import Profile, courses, fronts, improvements, profiles
+from backbench.leaderboard.analysis import Profile, courses, fronts, improvements, profiles, undecided_costs
 from backbench.leaderboard.board import COSTS, Board, Row, Score, Section
 from backbench.leaderboard.normalise import CITATIONS
 from backbench.leaderboard.published import reported, reproduction, why_none
@@ -121,6 +121,8 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "complete": section.complete,
         "apart": list(section.apart),
         "apart_from": section.apart_from if section.apart else None,
+        "measured": section.measured,
+        "undecided_costs": undecided_costs(section),
         "notes": [f"{note}." for note in section.notes] + ([] if none is None else [none]),
         "task_settings": {
             task: {
@@ -198,6 +200,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
             name: None if name not in row.cost else round(row.cost[name]) if name in _COUNTS else row.cost[name]
             for name in COSTS
         },
+        "spread": {name: list(row.spread[name]) if name in row.spread else None for name in COSTS},
         **courses(used),
         "records": sorted(record.key for record in row.records),
     }

@@ -8,26 +8,35 @@ repository, and in the end by ``bench reproduce``, which plays the cell again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from backbench.leaderboard.plausible import PER_STEP, impossible, impossible_returns, return_bounds
 from backbench.leaderboard.privacy import without_paths
-from backbench.leaderboard.schema import Record, TargetScore
+from backbench.leaderboard.schema import Record
+from backbench.leaderboard.settings import COSMETIC
 from backbench.leaderboard.store import cell_digest, cell_key
+from backbench.leaderboard.suites import SUITES
+
+__all__ = [
+    "SCORE_SLACK",
+    "config_digest",
+    "doubts",
+    "other_machine",
+    "return_bounds",
+    "texts",
+    "verified_cells",
+    "why_not_verified",
+]
 
 SCORE_SLACK = 0.05  # points: what a table shows
-_COSMETIC = ("log_every", "checkpoint_every")  # of training; they do not change a result
+_TIMINGS = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}
+_NORMALISERS = {"atari": "dt-gamer"}  # of the known suites; the others have D4RL's
 _NEEDED = ("backbench", "torch", "numpy", "gymnasium")
 _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z][\w-]*")
 _BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
-
-# The largest and the smallest return of a whole game, where the rules set one: 21 points end a game of Pong, and
-# Breakout has two walls of 432 points.
-_GAMES = {"Pong": (-21.0, 21.0), "Breakout": (0.0, 864.0), "Qbert": (0.0, None), "Seaquest": (0.0, None)}
-# Rewards of these are velocities and have no strict bound. Each is about three times the mean reward of a step in the
-# best published agents, so that beyond it there is an error and no agent.
-_PER_STEP = {"Hopper": 12.0, "Walker2d": 20.0, "HalfCheetah": 50.0}
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
@@ -37,7 +46,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
     matched to another backbone's is the exception: the row says so, whatever the width came to.
     """
     content = dict(config)
-    content["train"] = {name: value for name, value in config["train"].items() if name not in _COSMETIC}
+    content["train"] = {name: value for name, value in config["train"].items() if name not in COSMETIC}
     matched = [word for word in content.pop("variant").split() if word.startswith("match=")]
     return cell_digest({**content, "match": matched} if matched else content)
 
@@ -47,13 +56,13 @@ def doubts(record: Record, now: datetime | None = None) -> list[str]:
 
     ``now`` is the time that it cannot have been started after; default: the clock's.
     """
-    found = [*_names(record), *_privacy(record)]
+    found = [*_names(record), *_privacy(record), *_hidden(record)]
     try:
-        found += [*_agreement(record), *_speed(record)]
+        found += [*_agreement(record), *impossible(record)]
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else f"is not as a cell's ({error})"
         found.append(f"provenance.config: {what}")
-    found += [*_returns(record), *_data(record)]
+    found += impossible_returns(record)
     if datetime.fromisoformat(record.provenance.started) > (now or datetime.now(UTC)) + timedelta(days=1):
         found.append(f"provenance.started: {record.provenance.started} has not come yet")
     return found
@@ -63,10 +72,16 @@ def _names(record: Record) -> Iterator[str]:
     if not _BACKBONE.fullmatch(record.identity.backbone):
         yield f"identity.backbone: {record.identity.backbone!r} is neither a registered name nor package.module:Class"
     packages = record.provenance.packages
+    known = SUITES.get(record.identity.suite)
+    normaliser = _NORMALISERS.get(record.identity.suite, "d4rl")
+    if known is not None and record.protocol.normaliser != normaliser:
+        yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {record.identity.suite} has {normaliser!r}"
+    if known is not None and record.identity.suite_tasks:
+        yield f"identity.suite_tasks: suite {record.identity.suite} is known, and its tasks are not for a record to say"
     needed = [*_NEEDED]
     if record.identity.environment.startswith("ALE/"):
         needed.append("ale-py")
-    if record.identity.environment.partition("-")[0] in _PER_STEP:
+    if record.identity.environment.partition("-")[0] in PER_STEP:
         needed.append("mujoco")
     for name in needed:
         if not re.match(r"\d+(\.\d+)*", packages.get(name, "")):
@@ -79,6 +94,15 @@ def _privacy(record: Record) -> Iterator[str]:
             yield f"{where}: {text[:60]!r} holds an absolute path"
         elif "@" in text and (address := _ADDRESS.search(text)):
             yield f"{where}: {address[0]!r} looks like a user at a host"
+
+
+def _hidden(record: Record) -> Iterator[str]:
+    """Characters that a terminal or a page obeys instead of showing them."""
+    for where, text in texts(record.model_dump()):
+        allowed = "\n\t" if where == "failure.message" else ""
+        found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf") and c not in allowed), None)
+        if found is not None:
+            yield f"{where}: {text[:60]!r} holds the character U+{ord(found):04X}, which is not shown"
 
 
 def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
@@ -149,77 +173,6 @@ def _agreement(record: Record) -> Iterator[str]:
         yield f"key: {record.key!r}, and provenance.config makes {key!r}"
 
 
-def _speed(record: Record) -> Iterator[str]:
-    """Tokens per second times seconds must be the tokens that there were, within a factor of two."""
-    cost, model = record.cost, record.identity.model
-    train: Any = record.provenance.config["train"]
-    if cost is None:
-        return
-    tokens = float(train["steps"]) * float(train["batch_size"]) * model.context * model.tokens_per_step
-    timed = cost.train_tokens_per_s * cost.train_seconds
-    # The first updates count in the seconds and not in the rate: a compiler may have worked for two minutes in them.
-    if not tokens / 2 <= timed or (timed - cost.train_tokens_per_s * 120) > 2 * tokens:
-        yield f"cost.train_tokens_per_s: {timed:.3g} tokens in train_seconds, and {tokens:.3g} were trained on"
-
-
-def _data(record: Record) -> Iterator[str]:
-    data = record.identity.data
-    if data is None:
-        return
-    if data.steps < data.episodes:
-        yield f"identity.data.steps: {data.steps} in {data.episodes} episodes"
-    if data.return_std > (data.return_max - data.return_min) / 2 * (1 + 1e-6) + 1e-6:
-        yield "identity.data.return_std: is more than half of the distance between return_min and return_max"
-    low, high = _GAMES.get(_kind(record.identity.environment), (None, None))
-    if low is not None and data.rewards == "raw" and data.return_min < low:
-        yield f"identity.data.return_min: {data.return_min:g}, and the game's least return is {low:g}"
-    if high is not None and data.rewards == "raw" and data.return_max > high:
-        yield f"identity.data.return_max: {data.return_max:g}, and the game's largest return is {high:g}"
-
-
-def _returns(record: Record) -> Iterator[str]:
-    for name in ("last", "best"):
-        checkpoint = getattr(record.scores, name, None)
-        scores: Sequence[TargetScore] = checkpoint.targets if checkpoint else ()
-        for index, score in enumerate(scores):
-            for number, (value, length) in enumerate(zip(score.returns, score.lengths, strict=True)):
-                low, high = return_bounds(record.identity.environment, record.protocol.environment, length)
-                where = f"scores.{name}.targets.{index}.returns.{number}"
-                if (low is not None and value < low - 1e-6) or (high is not None and value > high + 1e-6):
-                    shown = f"{'any' if low is None else f'{low:g}'} .. {'any' if high is None else f'{high:g}'}"
-                    yield f"{where}: {value:g} in {length} steps, and {record.identity.environment} gives {shown}"
-                elif record.identity.environment.startswith("ALE/") and value != round(value):
-                    yield f"{where}: {value!r}, and points of a game are whole"
-
-
-def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
-    """(least, largest) raw return of an episode of ``length`` steps; None where nothing is known.
-
-    Args:
-        environment: id, such as ``Hopper-v5`` or ``gymnasium_robotics:AntMaze_UMaze-v4``.
-        conventions: what the environment is made with.
-        length: of the episode, in steps.
-    """
-    kind = _kind(environment)
-    if environment.startswith("ALE/"):
-        return _GAMES.get(kind, (None, None))
-    if kind in _PER_STEP:
-        return -_PER_STEP[kind] * length, _PER_STEP[kind] * length
-    if kind.startswith("AntMaze") and conventions.get("continuing_task") is False and "Dense" not in kind:
-        return 0.0, 1.0  # the episode ends with the first reward, which is 1
-    if kind.startswith(("AntMaze", "PointMaze")):
-        return 0.0, float(length)  # 1 at the goal, or exp(-distance)
-    if kind == "FrankaKitchen":
-        wanted = conventions.get("tasks_to_complete")
-        count = float(len(wanted)) if isinstance(wanted, list) else 4.0
-        return 0.0, count if conventions.get("remove_task_when_completed") is True else count * length
-    return None, None
-
-
-def _kind(environment: str) -> str:
-    return environment.rpartition(":")[2].removeprefix("ALE/").rpartition("-v")[0]
-
-
 def other_machine(record: Record, other: Record) -> bool:
     """Whether two records come from different processors, accelerators or platforms, as far as they say."""
     one, two = record.provenance, other.provenance
@@ -229,8 +182,8 @@ def other_machine(record: Record, other: Record) -> bool:
 def why_not_verified(record: Record, other: Record) -> str:
     """Why ``other`` does not verify ``record``; empty when it does.
 
-    It must be the same cell by identity, protocol and settings, done, from another machine, with a headline score that
-    differs by less than ``SCORE_SLACK`` points. What only one of the two has a field for is not compared.
+    It must be the same cell by identity, protocol and settings, done, no copy, from another machine, with a headline
+    score that differs by less than ``SCORE_SLACK`` points. What only one of the two has a field for is not compared.
     """
     if record.key != other.key or record.provenance.config != other.provenance.config:
         return "it is another cell"
@@ -240,10 +193,24 @@ def why_not_verified(record: Record, other: Record) -> str:
         one, two = getattr(record, name), getattr(other, name)
         if any(getattr(one, part) != getattr(two, part) for part in one.model_fields_set & two.model_fields_set):
             return f"its {name} differs"
+    if copied := _copied(record, other):
+        return copied
     if not other_machine(record, other):
         return "it comes from the same kind of machine, by processor, accelerator and platform"
     difference = other.headline.normalised_mean - record.headline.normalised_mean
     return "" if abs(difference) < SCORE_SLACK else f"its score differs by {difference:+.2f} points"
+
+
+def _copied(record: Record, other: Record) -> str:
+    """Why ``other`` is no second run; empty when it may be one."""
+    if record.provenance.started == other.provenance.started:
+        return "it began in the same second: it is a copy"
+    # Two runs take other times, were it on one machine; some of the last digits are the clock's noise.
+    if record.cost is not None and other.cost is not None:
+        one, two = (cost.model_dump(include=_TIMINGS) for cost in (record.cost, other.cost))
+        if one == two:
+            return "its times are the same to the last digit: it is a copy"
+    return ""
 
 
 def verified_cells(records: Iterable[Record], verifications: Iterable[Record]) -> frozenset[str]:

@@ -13,6 +13,8 @@ from backbench.leaderboard.page.words import PURPOSE
 
 LIMIT = 500_000
 """Bytes that index.html stays under."""
+SECTIONS = 40
+"""More tables than that are not tried to get below it."""
 
 View = Mapping[str, Any]
 
@@ -26,11 +28,12 @@ DETAILS = (
 )
 
 
-def build(view: View) -> dict[str, str]:
+def build(view: View, folder: str | None = None) -> dict[str, str]:
     """Pages by file name: ``index.html``, under ``LIMIT`` bytes, and ``rows/<row id>.html`` for each row.
 
     Each page is whole by itself: nothing is loaded from anywhere, and everything can be read without a script.
-    ``ValueError`` when an id in the view is no safe file name, is there twice, or no cut makes the page small enough.
+    ``folder``: where the records are committed, for the commands that reproduce them. ``ValueError`` when an id in the
+    view is no safe file name or is there twice.
     """
     pages: dict[str, str] = {}
     sections = view["sections"]
@@ -41,19 +44,27 @@ def build(view: View) -> dict[str, str]:
             file = row_file(row)
             if file in pages:
                 raise ValueError(f"row id {row['id']!r} is there twice")
-            pages[file] = row_page(section, row, view["cells"])
+            pages[file] = row_page(section, row, view["cells"], folder)
+    count = min(len(sections), SECTIONS)  # those with most records come first
     for detail in DETAILS:
-        index = _index(view, detail)
+        index = _index(view, detail, count)
         if len(index.encode()) < LIMIT:
             return {"index.html": index, **pages}
-    raise ValueError(f"index.html has {len(index.encode())} bytes; it must stay under {LIMIT}: too many sections")
+    while len(index.encode()) >= LIMIT and count:
+        count //= 2
+        index = _index(view, DETAILS[-1], count)
+    return {"index.html": index, **pages}
 
 
-def _index(view: View, detail: Detail) -> str:
-    sections = view["sections"]
+def _index(view: View, detail: Detail, count: int) -> str:
+    """The page with the first ``count`` sections."""
+    sections = view["sections"][:count]
+    left = len(view["sections"]) - count
+    says = f"{left} more tables are not on this page: it would be too large. The CSV and JSON views have all."
     body = join(
         el("a", {"class": "skip", "href": "#main"}, "Skip to the tables"),
         header(view),
+        el("p", {"class": "warn"}, says) if left else None,
         switches(sections) if sections else None,
         el(
             "main",

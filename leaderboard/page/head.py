@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backbench.leaderboard.page.markup import Html, el, json_script, name
-from backbench.leaderboard.page.words import PURPOSE, SELF_REPORTED, VERIFIED, coverage
+from backbench.leaderboard.page.words import PURPOSE, SCORES, SELF_REPORTED, TERMS, VERIFIED, coverage
 
 SWITCHES = {"suite": "Suite", "source": "Data", "preset": "Preset", "acting": "Acting", "sampling": "Sampling"}
 
@@ -23,6 +23,12 @@ def header(view: View) -> Html:
         el("dd", None, VERIFIED),
         el("dt", None, el("span", {"class": "badge self"}, "self-reported")),
         el("dd", None, SELF_REPORTED),
+        el("dt", None, el("span", {"class": "badge control"}, "control")),
+        el("dd", None, "What a backbone's mixing is worth is the difference to these."),
+        el("dt", None, "Scores"),
+        el("dd", None, SCORES),
+        el("dt", None, "Words"),
+        el("dd", None, TERMS),
         el("dt", None, "Intervals"),
         el("dd", None, coverage()),
     )
@@ -48,7 +54,13 @@ def footer() -> Html:
         "Made from the records alone, without a clock: the same records give this page byte for byte. It "
         "loads nothing from anywhere."
     )
-    return el("footer", None, el("p", None, says))
+    links = [el("a", {"href": file}, file) for file in ("board.md", "board.csv", "board.json")]
+    return el(
+        "footer",
+        None,
+        el("p", None, says),
+        el("p", None, "The same numbers: ", [(link, " ") for link in links]),
+    )
 
 
 def nothing() -> Html:

@@ -126,7 +126,7 @@
   for (const head of all("table.board th[data-key]")) head.querySelector("button").addEventListener("click", () => {
     const now = head.getAttribute("aria-sort");
     const other = { ascending: "descending", descending: "ascending" };
-    write({ sort: head.dataset.key, dir: other[now] || (head.dataset.key === "name" ? "ascending" : "descending") });
+    write({ sort: head.dataset.key, dir: other[now] || head.dataset.first || "descending" });
   });
   for (const field of all(".filter")) field.addEventListener("input", () => write({ filter: field.value }));
   for (const section of all("main > .section")) for (const box of all("[data-group]", section)) box.addEventListener("change", () => {

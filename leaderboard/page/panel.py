@@ -95,12 +95,21 @@ class Panel:
     """One plot with a title, axes and a description for who cannot see it."""
 
     def __init__(
-        self, title: str, about: str, *, width: int = 360, height: int = 240, left: int = 46, bottom: int = 40
+        self,
+        title: str,
+        about: str,
+        *,
+        width: int = 360,
+        height: int = 240,
+        left: int = 46,
+        bottom: int = 40,
+        name: str | None = None,
     ) -> None:
+        """``name``: what it is called where its surroundings are not seen; default: the title."""
         self.width, self.height = width, height
         self.left, self.right = float(left), float(width - 12)
         self.top, self.bottom = 40.0, float(height - bottom)
-        self.title, self.about = title, about
+        self.title, self.about, self.name = title, about, name or title
         self._parts: list[Html] = []
 
     def add(self, *parts: Html) -> None:
@@ -122,7 +131,7 @@ class Panel:
             y = scale(value)
             self.add(rule(self.left, y, self.right, y, "gr"))
             self.add(label(self.left - 5, y + 3.5, number(value), "tk", "end"))
-        self.add(label(4, self.top - 6, title, "tk"))
+        self.add(label(4, self.top - 9, title, "tk"))
 
     def svg(self) -> Html:
         """The plot."""
@@ -130,7 +139,7 @@ class Panel:
         return el(
             "svg",
             {"class": "plot", "viewBox": f"0 0 {self.width} {self.height}", "role": "img"},
-            el("title", None, self.title),
+            el("title", None, self.name),
             el("desc", None, self.about),
             head,
             join(*self._parts),

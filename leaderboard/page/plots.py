@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from backbench.leaderboard.page.markup import Html
+from backbench.leaderboard.page.markup import Html, el
 from backbench.leaderboard.page.panel import Look, Panel, label, rule, shorten
-from backbench.leaderboard.page.scales import Scale, axis, number, points, span
+from backbench.leaderboard.page.scales import Scale, axis, number, points, position, span
 from backbench.leaderboard.page.words import AGGREGATES, COSTS, Measure
 
 Row = Mapping[str, Any]
@@ -122,16 +122,18 @@ def improvement(section: Mapping[str, Any], looks: Looks) -> list[Html]:
         "its interval. At one half neither is better.",
         width=440,
         height=80 + 20 * len(found),
-        left=196,
+        left=160,
     )
-    scale = Scale(0, 1, panel.left + 4, panel.right - 8)
+    scale = Scale(0, 1, panel.left + 4, panel.right - 112)
     panel.x_axis(scale, "probability")
     panel.add(rule(scale(0.5), panel.top, scale(0.5), panel.bottom, "half"))
     for index, one in enumerate(found):
         y = panel.top + 10 + 20 * index
         first, second = looks[one["x"]], looks[one["y"]]
         says = f"{shorten(first.label, 12)} > {shorten(second.label, 12)}"
-        panel.add(label(panel.left - 8, y + 4, says, "tx", "end"))
+        panel.add(label(panel.left - 8, y + 4, says, "tx", "end", **{"data-row": first.row}))
+        ends = "" if one["low"] is None else f" [{one['low']:.2f}, {one['high']:.2f}]"
+        panel.add(label(panel.right, y + 4, f"{one['probability']:.2f}{ends}", "tx", "end"))
         whole = {**one, "value": one["probability"]}
         _interval(panel, first, scale, y, whole, f"P({first.label} > {second.label}) = {one['probability']:.2f}", 2)
     return [panel.svg()]
@@ -151,7 +153,8 @@ def _pareto(measure: Measure, rows: Sequence[Row], front: set[str], looks: Looks
     way = "more" if measure.higher else "less"
     panel = Panel(
         f"IQM against {measure.title if measure.title[:2].isupper() else measure.title.lower()}",
-        f"IQM of each row against {measure.axis}; {way} is better. Rings mark rows that no other row beats in both.",
+        f"IQM of each row against {measure.axis}; {way} is better. Rings mark rows that no other row beats in both, by "
+        "point estimates.",
         width=310,
         height=220,
     )
@@ -168,29 +171,48 @@ def _pareto(measure: Measure, rows: Sequence[Row], front: set[str], looks: Looks
     ringed = sorted((dots[row["id"]] for row in rows if row["id"] in front), key=lambda dot: dot)
     for (x1, y1), (x2, y2) in pairwise(ringed):
         panel.add(rule(x1, y1, x2, y2, "front"))
+    # Below the markers, so that a name hides none.
+    _names(panel, [(*dots[row["id"]], looks[row["id"]]) for row in rows])
     for row in rows:
         (px, py), one, look = dots[row["id"]], row["aggregates"]["iqm"], looks[row["id"]]
         if one["low"] is not None and one["high"] is not None:
             panel.add(rule(px, y(one["low"]), px, y(one["high"]), f"ev {look.colour}", **{"data-row": row["id"]}))
         if row["id"] in front:
-            panel.add(Html(f'<circle class="ring" cx="{px:.1f}" cy="{py:.1f}" r="8"/>'))
+            ring = {"class": "ring", "data-row": row["id"], "cx": position(px), "cy": position(py), "r": 8}
+            panel.add(el("circle", ring))
         said = f"{row['label']}: IQM {one['value']:.1f}, {measure.axis} {number(row['cost'][measure.key])}"
         panel.add(look.marker(px, py, said + (", on the front" if row["id"] in front else ""), 4.6))
-    _names(panel, [(*dots[row["id"]], looks[row["id"]]) for row in rows])
     return panel.svg()
 
 
 def _names(panel: Panel, dots: Sequence[tuple[float, float, Look]]) -> None:
-    """Names beside their points, pushed apart where they would lie on each other."""
+    """Names beside their points, each at the place where it hides least of other names and points."""
     if len(dots) > 8:
         return
-    for left in (True, False):
-        below = -1e9
-        side = [dot for dot in dots if (dot[0] <= panel.right - 80) == left]
-        for x, y, look in sorted(side, key=lambda dot: dot[1]):
-            below = max(y + 4, below + 12)
-            shift, anchor = (12, "start") if left else (-12, "end")
-            panel.add(label(x + shift, below, shorten(look.label, 14), "nm", anchor, **{"data-row": look.row}))
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y, _ in dots]
+    for x, y, look in sorted(dots, key=lambda dot: dot[:2]):
+        content = shorten(look.label, 14)
+        wide = 6.4 * len(content)
+        places: list[tuple[float, int, int, int, Box]] = []
+        for dx, dy in ((12, 4), (-12, 4), (12, 16), (-12, 16), (12, -9), (-12, -9), (12, 28), (-12, 28)):
+            left = x + dx - (wide if dx < 0 else 0)
+            box = (left, y + dy - 10, left + wide, y + dy + 3)
+            outside = max(0.0, panel.left - box[0]) + max(0.0, box[2] - panel.right) + max(0.0, box[3] - panel.bottom)
+            hidden = sum(_overlap(box, other) for other in taken)
+            places.append((hidden + 40 * outside, len(places), dx, dy, box))
+        _, _, dx, dy, box = min(places)
+        taken.append(box)
+        panel.add(label(x + dx, y + dy, content, "nm", "start" if dx > 0 else "end", **{"data-row": look.row}))
+
+
+Box = tuple[float, float, float, float]
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Area that two boxes (left, top, right, bottom) share."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    return max(across, 0.0) * max(down, 0.0)
 
 
 def curves(
@@ -217,14 +239,15 @@ def evaluations(section: Mapping[str, Any], rows: Sequence[Row], looks: Looks) -
 def _lines(
     task: str, unit: str, rows: Sequence[Row], kind: str, looks: Looks, *, bands: bool, most: int
 ) -> Html | None:
-    found = [(looks[row["id"]], thin(row[kind][task], most)) for row in rows if row[kind].get(task)]
+    found = [(looks[row["id"]], thin(_settled(row[kind][task], kind), most)) for row in rows if row[kind].get(task)]
     if not found:
         return None
-    panel = Panel(task, f"{unit} of each row against optimiser updates on {task}; the mean over seeds.", height=210)
+    about = f"{unit} of each row against optimiser updates on {task}; the mean over seeds."
+    panel = Panel(task, about, height=210, name=f"{task}, {unit}")
     steps = [dot[0] for _, line in found for dot in line]
     values = [value for _, line in found for dot in line for value in dot[1 : 4 if bands else 2]]
     x = Scale(0, max(*steps, 1), panel.left, panel.right - 6)
-    y = axis(values, panel.bottom, panel.top, log_from=5 if kind == "curves" else None)
+    y = axis(values, panel.bottom, panel.top, log_from=1 if kind == "curves" else None)
     panel.x_axis(x, "updates", 4)
     panel.y_axis(y, unit + (", log" if y.log else ""), 4)
     for look, line in found:
@@ -236,6 +259,13 @@ def _lines(
             for place, dot in zip(xs, line, strict=True):
                 panel.add(look.marker(place, y(dot[1]), f"{look.label}: {number(dot[1])} at {dot[0]:,}", 3))
     return panel.svg()
+
+
+def _settled(line: Sequence[Sequence[float]], kind: str) -> Sequence[Sequence[float]]:
+    """A curve of the loss without its first twentieth: the fall at the start would flatten all that follows."""
+    if kind != "curves":
+        return line
+    return [dot for dot in line if dot[0] >= line[-1][0] / 20] or line
 
 
 def thin(line: Sequence[Sequence[float]], most: int) -> list[Sequence[float]]:
@@ -261,6 +291,7 @@ def _target(task: str, found: Sequence[tuple[Look, Sequence[Sequence[float]]]], 
         task,
         f"Mean raw return of each row on {task} against the target return it was conditioned on."
         + (" On the diagonal they are equal." if same else f" Targets are sums of {scale} rewards: no diagonal."),
+        name=f"{task}, return against target return",
     )
     asked = [dot[0] for _, line in found for dot in line]
     got = [dot[1] for _, line in found for dot in line]

@@ -16,8 +16,9 @@ from backbench.leaderboard.page.words import AGGREGATES, COSTS, protocol
 Content = Mapping[str, Any]
 
 
-def row_page(section: Content, row: Content, cells: Content) -> str:
-    """The page of ``row`` of ``section``; ``cells``: key -> cell, with the whole records."""
+def row_page(section: Content, row: Content, cells: Content, folder: str | None = None) -> str:
+    """The page of ``row`` of ``section``; ``cells``: key -> cell, with the whole records; ``folder``: where the records
+    are committed, below the root of a repository."""
     look = Look(row["id"], row["label"], 0)
     found = [(key, cells[key]) for key in _keys(section, row, cells)]
     body = join(
@@ -40,9 +41,9 @@ def row_page(section: Content, row: Content, cells: Content) -> str:
             ),
             el("h2", {"id": "records"}, f"Records ({len(found)})"),
             el("p", None, "Each is one cell, with everything that the record says of itself."),
-            [_record(key, cell) for key, cell in found],
+            [_record(key, cell, folder) for key, cell in found],
         ),
-        el("footer", None, el("p", None, el("a", {"href": "../index.html"}, "Back to the leaderboard"))),
+        el("footer", None, el("p", None, el("a", {"href": _home(section)}, "Back to the leaderboard"))),
     )
     title = f"{row['label']} – {section['title']}"
     return document(title, f"Scores, costs and provenance of one row: {title}", body)
@@ -62,7 +63,7 @@ def _keys(section: Content, row: Content, cells: Content) -> list[str]:
 
 def _header(section: Content, row: Content) -> Html:
     theme = el("button", {"type": "button", "id": "theme", "class": "js-only"}, "Dark")
-    back = el("a", {"href": f"../index.html#section={section['id']}"}, "Leaderboard")
+    back = el("a", {"href": _home(section)}, "Leaderboard")
     return el(
         "header",
         {"class": "top"},
@@ -70,6 +71,10 @@ def _header(section: Content, row: Content) -> Html:
         el("div", {"class": "bar"}, el("h1", None, name(row["label"])), theme),
         el("p", {"class": "badges"}, badges(row)),
     )
+
+
+def _home(section: Content) -> str:
+    return f"../index.html#section={section['id']}"
 
 
 def _summary(section: Content, row: Content) -> Html:
@@ -182,11 +187,10 @@ def _ran(found: Sequence[tuple[str, Content]]) -> Html:
     return join(el("h2", None, "Where it ran"), el("dl", {"class": "facts ran"}, facts))
 
 
-def _record(key: str, cell: Content) -> Html:
+def _record(key: str, cell: Content, folder: str | None) -> Html:
     record = cell["record"]
     failed = cell["status"] == "failed"
     score = "failed" if failed else f"{points(cell['score'])} points"
-    reproduce = "bench reproduce " + shlex.quote(f"leaderboard/records/{record['identity']['suite']}/{key}.json")
     head = el(
         "summary",
         None,
@@ -200,11 +204,22 @@ def _record(key: str, cell: Content) -> Html:
         "details",
         {"class": "record", "id": _anchor(key)},
         head,
-        _command("Reproduce it", reproduce),
+        _reproduce(key, record, folder),
         _command("Made by", record["provenance"]["command"]),
         _episodes(record),
         el("details", None, el("summary", None, "The whole record"), el("div", {"class": "tree"}, _tree(record))),
     )
+
+
+def _reproduce(key: str, record: Content, folder: str | None) -> Html:
+    if record["failure"] is not None:
+        return el("p", None, "A failed cell has no score to reproduce.")
+    suite = record["identity"]["suite"]
+    path = f"{key}.json" if folder is None else f"{folder}/{suite}/{key}.json"
+    where = "" if folder is None else ", from the repository’s root"
+    commit = record["provenance"].get("git_commit")
+    code = f" (made at commit {commit})" if commit else ""
+    return _command(f"Reproduce it{where}{code}", "bench reproduce " + shlex.quote(path))
 
 
 def _command(title: str, command: str) -> Html:

@@ -96,10 +96,10 @@ def points(value: float | None) -> str:
 
 
 def exact(value: float) -> str:
-    """A count in full, anything else to four digits."""
+    """A count in full, anything else whole from a hundred on and to three digits below."""
     if value == int(value) and abs(value) < 1e15:
         return minus(f"{int(value):,}")
-    return minus(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
+    return minus(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}")
 
 
 def minus(written: str) -> str:

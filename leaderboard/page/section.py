@@ -8,10 +8,10 @@ from typing import Any
 
 from backbench.leaderboard.page import plots
 from backbench.leaderboard.page.markup import Child, Html, cite, el, join, name
-from backbench.leaderboard.page.panel import Look
+from backbench.leaderboard.page.panel import Look, shorten
 from backbench.leaderboard.page.scales import number
 from backbench.leaderboard.page.table import GROUPS, main_table, ordered, reported_table, reproduction_table, scroll
-from backbench.leaderboard.page.words import EPISODES, protocol
+from backbench.leaderboard.page.words import COSTS, EMBEDDED, EPISODES, protocol
 
 DRAWN = 12
 """Rows in a plot; more lines than that are a tangle."""
@@ -55,6 +55,7 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
                 ". × is the score over the data set’s own mean.",
             ),
         ),
+        el("p", {"class": "warn"}, EMBEDDED) if section["source"] == "embedded" else None,
         _apart(section, sections),
         el("p", {"class": "warn"}, EPISODES) if _over_episodes(rows) else None,
         _controls(section),
@@ -154,14 +155,20 @@ def _plots(section: View, rows: Sequence[View], total: int, looks: Mapping[str, 
         ),
         (
             "Score and cost",
-            "Ringed rows are beaten by no other row in both IQM and that cost.",
+            f"By point estimates: ringed rows are beaten by no other row in both IQM and that cost. {_noise(section)}"
+            + section["measured"],
             plots.pareto(section, rows, looks),
             "four",
         ),
     ]
     if detail.small:
         groups += [
-            ("Learning curves", "Training loss, mean over seeds.", plots.curves(section, rows, looks), ""),
+            (
+                "Learning curves",
+                "Training loss, mean over seeds, without the first twentieth of the updates.",
+                plots.curves(section, rows, looks),
+                "",
+            ),
             (
                 "Score during training",
                 "Evaluations on the way, mean over seeds.",
@@ -213,12 +220,23 @@ def _plots(section: View, rows: Sequence[View], total: int, looks: Mapping[str, 
 
 def _decided(section: View) -> str:
     """Which pairs the plot of improvement decides, and how many it does not."""
-    labels = {row["id"]: row["label"] for row in section["rows"]}
-    better = [f"{labels[one['x']]} > {labels[one['y']]}" for one in section["improvement"] if one["decided"]]
+    labels = {row["id"]: shorten(row["label"], 24) for row in section["rows"]}
+    better: dict[str, list[str]] = {}
+    for one in section["improvement"]:
+        if one["decided"]:
+            better.setdefault(labels[one["x"]], []).append(labels[one["y"]])
     count = len(section["improvement"]) // 2
-    shown = ", ".join(better[: plots.PAIRS]) + (" …" if len(better) > plots.PAIRS else "")
-    said = f"Above it: {shown}. " if better else ""
-    return f"{said}Undecided: {count - len(better)} of {count} pairs; no correction is made for their number."
+    open_ = count - sum(map(len, better.values()))
+    said = "; ".join(f"{x} over {', '.join(ys)}" for x, ys in better.items()) if len(better) <= plots.PAIRS else ""
+    return (
+        f"Above it, at 95 % each: {said}. " if said else ""
+    ) + f"Undecided: {open_} of {count} pairs; no correction is made for their number."
+
+
+def _noise(section: View) -> str:
+    """Which costs have no front, and why."""
+    names = [measure.title.lower() for measure in COSTS if measure.key in section["undecided_costs"]]
+    return f"There are none for {', '.join(names)}: cells of one row differ more than rows do. " if names else ""
 
 
 def _published(section: View, labels: Mapping[str, str]) -> Html:
@@ -230,7 +248,7 @@ def _published(section: View, labels: Mapping[str, str]) -> Html:
         "There is no difference of ours minus reported here: source or protocol are not those of the published numbers."
     )
     return join(
-        el("p", None, "Reported by others, with their data and protocols; never in an aggregate with ours."),
+        el("p", None, "Not ours: reported by others, with their data and protocols; never in an aggregate with ours."),
         table,
         el("h4", None, "Reproduction"),
         reproduced or el("p", None, name(why)),

@@ -9,9 +9,10 @@ from typing import Any
 from backbench.leaderboard.page.markup import Child, Html, breakable, cite, el, join, name, row_file
 from backbench.leaderboard.page.panel import Look
 from backbench.leaderboard.page.scales import NOTHING, Scale, exact, minus, points, position
-from backbench.leaderboard.page.words import AGGREGATES, COSTS, SELF_REPORTED, VERIFIED, Measure
+from backbench.leaderboard.page.words import AGGREGATES, CONTROLS, COSTS, SELF_REPORTED, VERIFIED, Measure
 
 Row = Mapping[str, Any]
+REPORTED = el("span", {"class": "badge rep"}, "reported")
 GROUPS = {"agg": "Aggregates", "task": "Tasks, points", "cost": "Costs", "run": "Runs"}
 
 
@@ -26,6 +27,8 @@ class Column:
     show: Callable[[Row], Child]
     data: float | None = None
     """The data set's own value."""
+    higher: bool = True
+    """Whether more is better: what a first click shows on top."""
     unit: str = ""
 
 
@@ -48,7 +51,7 @@ def main_table(section: Mapping[str, Any], rows: Sequence[Row], looks: Mapping[s
         for group, title in GROUPS.items()
         if counts[group]
     ]
-    corner = _head(Column("name", "name", "Row", lambda _: None, lambda _: None), None)
+    corner = _head(Column("name", "name", "Row", lambda _: None, lambda _: None, higher=False), None)
     has_iqm = any(row["aggregates"] for row in rows)
     heads = [_head(column, "descending" if has_iqm and column.key == "iqm" else None) for column in columns]
     lines = [
@@ -82,7 +85,9 @@ def _head(column: Column, sort: str | None) -> Html:
     # The script enables it: without one there is nothing to press.
     button = el("button", {"type": "button", "disabled": True}, column.title)
     unit = el("small", None, column.unit) if column.unit else None
-    attrs = {"scope": "col", "data-key": column.key, "class": f"g-{column.group}", "aria-sort": sort}
+    first = None if column.higher else "ascending"
+    attrs = {"scope": "col", "data-key": column.key, "class": f"g-{column.group}", "aria-sort": sort,
+             "data-first": first}  # fmt: skip
     return el("th", attrs, button, unit)
 
 
@@ -120,7 +125,7 @@ def _aggregate(measure: Measure, own: float | None, scale: Scale | None) -> Colu
         return estimate(one, digits), drawn
 
     unit = "" if measure.unit == "points" else measure.unit
-    return Column(measure.key, "agg", measure.title, value, show, own, unit)
+    return Column(measure.key, "agg", measure.title, value, show, own, measure.higher, unit)
 
 
 def _strip(one: Mapping[str, Any], scale: Scale) -> Html:
@@ -149,9 +154,12 @@ def _cost(measure: Measure) -> Column:
         found: float | None = row["cost"].get(measure.key)
         return found
 
-    return Column(
-        measure.key, "cost", measure.title, value, lambda row: exact(row["cost"][measure.key]), unit=measure.unit
-    )
+    def show(row: Row) -> Child:
+        low, high = row["spread"][measure.key]
+        ends = f"median of {row['cells']} cells, {exact(low)} to {exact(high)}"
+        return el("span", {"title": ends}, exact(row["cost"][measure.key]))
+
+    return Column(measure.key, "cost", measure.title, value, show, higher=measure.higher, unit=measure.unit)
 
 
 def estimate(one: Mapping[str, Any], digits: int = 1) -> Html:
@@ -172,6 +180,8 @@ def badges(row: Row) -> Html:
     else:
         some = f", {row['verified_cells']} of {row['cells']} cells verified" if row["verified_cells"] else ""
         parts.append(el("span", {"class": "badge self", "title": SELF_REPORTED + some}, "self-reported"))
+    if row["backbone"] in CONTROLS:
+        parts.append(el("span", {"class": "badge control", "title": CONTROLS[row["backbone"]]}, "control"))
     if row["matched"]:
         says = "its width was chosen so that it has as many parameters as the reference"
         parts.append(el("span", {"class": "badge match", "title": says}, "matched to ", name(row["matched"])))
@@ -217,17 +227,20 @@ def reported_table(section: Mapping[str, Any]) -> Html | None:
         number = sources.index((citation, note)) + 1
         cells = [el("td", None, _published(found[task]) if task in found else NOTHING) for task in tasks]
         lines.append(
-            el("tr", None, el("th", {"scope": "row"}, name(method), " ", el("small", None, f"[{number}]")), cells)
+            el(
+                "tr",
+                None,
+                el("th", {"scope": "row"}, name(method), " ", el("small", None, f"[{number}]"), " ", REPORTED),
+                cells,
+            )
         )
     heads = [el("th", {"scope": "col"}, breakable(task)) for task in tasks]
     units = ", ".join(sorted({str(one["unit"]).replace("_", " ") for one in section["reported"]}))
     cited = [el("li", None, cite(citation), f" ({note})" if note else None) for citation, note in sources]
     return join(
         scroll(
-            f"Published scores, {units}",
-            el(
-                "tr", None, el("th", {"scope": "col"}, "Method ", el("span", {"class": "badge rep"}, "reported")), heads
-            ),
+            f"Published scores, {units}; ± as published, mostly over seeds",
+            el("tr", None, el("th", {"scope": "col"}, "Method"), heads),
             lines,
         ),
         el("ol", {"class": "cited"}, cited),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backbench.leaderboard.statistics import COVERAGE
+from backbench.leaderboard import notes
 
 PURPOSE = (
     "Which sequence backbone makes the best decision maker, and at what cost? Interchangeable backbones are trained as "
@@ -15,6 +15,23 @@ PURPOSE = (
 )
 VERIFIED = "A second machine ran the same cells from their records and came to the same scores."
 SELF_REPORTED = "One machine's word: nobody has repeated all of its cells elsewhere yet."
+SCORES = (
+    "Points: 0 is random play and 100 a reference that each table names. IQM is the mean of the middle half of all "
+    "runs; the optimality gap is the mean shortfall from 100, and 0.45 means 45 points."
+)
+TERMS = (
+    "A row is a backbone under one setting. Data embedded: made on the spot by small policies; preset quick: minutes "
+    "on two cores, paper: as published. Acting window: the last K steps are looked at anew for each decision; "
+    "recurrent: a state is carried. Rows share width and depth, not size, unless they are matched: see the parameters."
+)
+CONTROLS = {
+    "identity": "mixes nothing: it does not see the return that is asked for",
+    "mlp": "mixes within one step only",
+}
+EMBEDDED = (
+    "These data were made on the spot by small policies. They are not the published data sets of these names, and "
+    "nothing here compares with a paper."
+)
 EPISODES = (
     "One seed only: an interval marked e is over the evaluation episodes of that seed and says nothing about the noise "
     "of training, which is usually larger. Rank nothing by it."
@@ -23,10 +40,9 @@ EPISODES = (
 
 def coverage() -> str:
     """What an interval from few seeds is worth."""
-    held = ", ".join(f"{share:.0%} of the time with {seeds}" for seeds, share in COVERAGE.items())
     return (
-        "Intervals are 95 % bootstrap intervals over seeds, drawn within each task. With few seeds they are too "
-        f"narrow: in simulation they held the true value {held} seeds. Intervals that overlap rank nothing."
+        f"95 % bootstrap intervals over seeds, drawn within each task. {notes.coverage()} Do not rank rows whose "
+        "intervals overlap; the probability of improvement compares them pair by pair."
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import planted_backbones
 import pytest
 
+from backbench.backbones.errors import UserError
 from backbench.benchmarks.cell import run
 from backbench.benchmarks.compose import check_models
 from backbench.benchmarks.config import Cell
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.trajectories import DataError, Trajectories
 from backbench.benchmarks.grid import finished, run_cells
 from backbench.benchmarks.train import learning_rate
 from backbench.leaderboard.record import load_record
@@ -81,6 +82,18 @@ def test_missing_data_is_no_record(tiny_cell: Build, tmp_path: Path, new_store: 
     with pytest.raises(DataError, match="bench data make"):
         run(cell, tmp_path / "results", "cpu")
     assert not (tmp_path / "results").exists()
+
+
+def test_data_that_no_record_can_hold_are_refused_before_training(
+    tiny_cell: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = Trajectories.summary
+    monkeypatch.setattr(Trajectories, "summary", lambda data: {**summary(data), "return_max": 1e13})
+    with pytest.raises(
+        UserError, match=r"hopper-medium.*return_max 10000000000000.0: .*less than or equal to 1000000000000"
+    ):
+        run(tiny_cell("mlp"), tmp_path, "cpu")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_others_go_on(bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,10 @@ def scored(record: Record, *returns: float) -> Record:
     points = normalise("d4rl", "hopper-medium", mean)
     values = {"returns": returns, "raw_mean": mean, "normalised_mean": points}
     # The best checkpoint may be the last one, whose score this is.
-    content = changed(record, scores__best=None)
-    return changed(content, **{f"{headline}{name}": value for name, value in values.items()})
+    last = changed(record, **{f"{headline}{name}": value for name, value in values.items()})
+    if record.scores is None or record.scores.best is None or record.scores.best.step != record.scores.last.step:
+        return last
+    return changed(last, **{f"{headline.replace('last', 'best')}{name}": value for name, value in values.items()})
 
 
 def written(record: Record, folder: Path) -> Path:
@@ -136,6 +138,85 @@ def test_what_is_not_as_it_was_is_named(record: Record) -> None:
     assert "threads: 1 then, 8 now" in lines
     assert any(re.fullmatch(r"kernels selective_scan: \w+ then, triton now", line) for line in lines)
     assert changes(record, record) == []
+    assert changes(record, changed(record, provenance__git_dirty=True)) == ["git_dirty: False then, True now"]
+    assert changes(changed(record, provenance__git_dirty=None), record) == ["git_dirty: none then, False now"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"cost__parameters_total": 10**6}, "cost.parameters_total: 1000000 then, "),
+        ({"cost__parameters_backbone": 1}, "cost.parameters_backbone: 1 then, "),
+        ({"cost__flops_per_token": 1.0}, "cost.flops_per_token: 1.0 then, "),
+        ({"identity__data__episodes": 1}, "identity.data.episodes: 1 then, "),
+        ({"identity__data__return_max": 1e5}, "identity.data.return_max: 100000.0 then, "),
+        ({"identity__model__n_layers": 9}, "identity.model.n_layers: 9 then, "),
+        ({"identity__options": {"deep": 1}}, "identity.options: {'deep': 1} then, "),
+        ({"identity__variant": "mine"}, "identity.variant: mine then, "),
+        ({"protocol__sampling": "greedy"}, "protocol.sampling: greedy then, deterministic now"),
+        ({"protocol__return_scale": 7.0}, "protocol.return_scale: 7.0 then, "),
+    ],
+)
+def test_an_edited_fact_differs(record: Record, fields: dict[str, Any], said: str) -> None:
+    found = compare(changed(record, **fields), record)
+    assert (found.verdict, found.status) == ("differs", 1)
+    assert [line for line in found.lines if line.startswith(said)]
+    # Whatever the weights are.
+    assert compare(changed(record, provenance__weights_sha256="0" * 64, **fields), record).verdict == "differs"
+
+
+def test_fewer_targets_than_were_declared(record: Record) -> None:
+    one = record.protocol.targets[:1]
+    content = json.loads(record.model_dump_json())
+    content["protocol"]["targets"], content["scores"]["last"]["targets"] = one, content["scores"]["last"]["targets"][:1]
+    found = compare(Record.model_validate_json(json.dumps(content)), record)
+    assert found.verdict == "differs"
+    assert any(line.startswith("protocol.targets: (") for line in found.lines)
+
+
+def test_an_edited_course_of_training_differs(record: Record) -> None:
+    step, loss = record.curve.loss[-1]
+    edited = changed(record, curve__loss=[*record.curve.loss[:-1], (step, loss / 2)])
+    found = compare(edited, record)
+    said = f"curve.loss: {loss / 2:.6g} at step {step} then, {loss:.6g} at step {step} now"
+    assert found.verdict == "differs"
+    assert said in found.lines
+    assert any("the clearest sign of an edit" in line for line in found.lines)
+    # Other weights have other losses: it is only said.
+    other = compare(changed(edited, provenance__weights_sha256="0" * 64), record)
+    assert other.verdict == "equal score"
+    assert said in other.lines
+    assert "curve.loss: none then, " in str(compare(changed(record, curve__loss=[]), record).lines)
+
+
+def test_an_edited_best_checkpoint_differs(record: Record) -> None:
+    assert record.scores is not None
+    best = json.loads(record.scores.last.model_dump_json())
+    score = {**best["targets"][0], "returns": [9.0, 9.0], "raw_mean": 9.0}
+    best |= {"step": 1, "targets": [{**score, "normalised_mean": normalise("d4rl", "hopper-medium", 9.0)}]}
+    then = changed(record, scores__best=best)
+    found = compare(then, changed(record, scores__best=None))
+    assert found.verdict == "differs"
+    assert any(re.fullmatch(r"scores.best: [\d.]+ at step 1 then, none now", line) for line in found.lines)
+    assert compare(then, then).verdict == "equal bits"
+
+
+def test_equal_weights_with_other_returns_are_pointed_out(record: Record) -> None:
+    assert record.headline is not None
+    one, two = record.headline.returns
+    found = compare(scored(record, one + 500.0, two), record)
+    assert found.verdict == "differs"
+    assert "the weights are the same and what" in found.lines[0]
+    near = compare(scored(record, one + 0.1, two), record)
+    assert near.verdict == "equal score"
+    assert "the clearest sign of an edit" in near.lines[1]
+
+
+def test_timings_are_shown_and_not_judged(record: Record) -> None:
+    slow = changed(record, cost__train_seconds=1e6)
+    found = compare(slow, record)
+    assert found.verdict == "equal bits"
+    assert [line for line in found.lines if line.startswith("not judged, then/now: train_seconds 1e+06/")]
 
 
 def test_other_data_are_refused_before_anything_is_trained(record: Record, tmp_path: Path) -> None:
@@ -151,7 +232,7 @@ def test_other_data_are_refused_before_anything_is_trained(record: Record, tmp_p
     [
         ({"provenance__config__train__lr": 0.5}, "its settings make the cell gloma.hopper-medium"),
         ({"provenance__config__train__depth": 3}, "settings of the record: unknown train.depth"),
-        ({"identity__backbone": "not_here.at_all:Deep"}, "install it with: pip install not_here"),
+        ({"identity__backbone": "not_here.at_all:Deep"}, "Deep is not here (No module named 'not_here'); get it"),
         ({"identity__backbone": "glomma"}, "did you mean 'gloma'?"),
         ({"provenance__device": "cuda"}, "device 'cuda' is not there"),
     ],
@@ -164,6 +245,7 @@ def test_what_cannot_be_made_again(
     with pytest.raises(UserError) as caught:
         again(changed(record, **fields), tmp_path)
     assert said in str(caught.value)
+    assert "pip install" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "again").exists()
 
@@ -209,8 +291,18 @@ def test_the_interval_is_of_the_episodes(record: Record) -> None:
     """Of two episodes the interval ends at them; of equal ones it is a point."""
     found = compare(scored(record, 100.0, 100.0), record)
     points = normalise("d4rl", "hopper-medium", 100.0)
-    assert f"; {points:.2f} .. {points:.2f} by the record's own 2 episodes" in found.lines[0]
+    said = f"; {points:.2f} .. {points:.2f} by the record's own 2 episodes"
+    assert [line.endswith(said) for line in found.lines if line.startswith("target ")] == [True, False]
     assert np.isfinite(points)
+
+
+def test_a_copy_verifies_nothing(record: Record) -> None:
+    """Only the processor is another's."""
+    then = changed(record, provenance__hardware__cpu="A machine far away")
+    assert verified_cells([then], [record]) == frozenset()
+    later = changed(record, provenance__started="2000-01-01T00:00:00Z")
+    assert verified_cells([then], [later]) == frozenset()
+    assert verified_cells([then], [changed(later, cost__train_seconds=123.0)]) == {record.key}
 
 
 def test_the_command(record: Record, tmp_path: Path, bench: Callable[..., Any], hopper_store: Path) -> None:

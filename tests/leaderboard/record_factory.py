@@ -103,7 +103,7 @@ def make_record(
             "device": "cpu",
             "dtype": "float32",
             "threads": 1,
-            "weights_sha256": "ab" * 32,
+            "weights_sha256": cell_digest({"weights": [backbone, task, source, preset, seed, digest]}) * 8,
             "git_commit": "0123456789abcdef",
             "git_dirty": False,
             "packages": {"backbench": "0.1.0", "torch": "2.9.0"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from record_factory import full_suite, make_record
 
-from backbench.leaderboard.analysis import courses, fronts, improvements, profiles
+from backbench.leaderboard.analysis import courses, fronts, improvements, profiles, undecided_costs
 from backbench.leaderboard.board import Section, build_board
 from backbench.leaderboard.record import Record
 
@@ -71,6 +71,22 @@ def test_what_no_other_row_beats() -> None:
     assert found["decision_p50_ms"] == [3]  # all equal: the best score alone
     equal = fronts(section(*full_suite("a", 40.0), *full_suite("b", 40.0)))
     assert equal["parameters"] == [0, 1]  # neither beats the other
+
+
+def test_no_front_where_the_cells_of_a_row_differ_more_than_rows_do() -> None:
+    def memory(name: str, megabytes: tuple[float, ...]) -> list[Record]:
+        return [
+            cost(record, peak_memory_mb=megabytes[index % 3]) for index, record in enumerate(full_suite(name, 40.0))
+        ]
+
+    noisy = section(*memory("a", (480.0, 490.0, 510.0)), *memory("b", (470.0, 495.0, 500.0)))
+    assert noisy.rows[0].spread["peak_memory_mb"] == (480.0, 510.0)
+    assert undecided_costs(noisy) == ["peak_memory_mb"]
+    assert fronts(noisy)["peak_memory_mb"] == []
+    assert fronts(noisy)["parameters"] == [0, 1]  # equal for all: that is no noise
+    clear = section(*memory("a", (480.0, 490.0, 510.0)), *memory("b", (970.0, 995.0, 1000.0)))
+    assert undecided_costs(clear) == []
+    assert fronts(clear)["peak_memory_mb"] == [0]
 
 
 def test_costs_that_nobody_counted_take_no_part() -> None:

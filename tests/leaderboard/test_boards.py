@@ -217,9 +217,37 @@ def test_other_versions_of_what_plays_are_not_compared() -> None:
     silent = [make_record("mlp", **packages(gymnasium="1.1.0"))]
     board = build_board(silent + new + old)
     assert [[one.label for one in section.rows] for section in board.sections] == [["gloma"], ["mamba"], ["mlp"]]
-    assert board.sections[0].setting.versions == (("gymnasium", "1.1.0"), ("mujoco", "3.2.0"))
+    assert board.sections[0].setting.versions == (("backbench", "0.1.0"), ("gymnasium", "1.1.0"), ("mujoco", "3.2.0"))
     assert board.sections[1].apart == ("mujoco 3.3.0 instead of 3.2.0",)
     assert board.sections[2].apart == ("mujoco unknown instead of 3.2.0",)
+
+
+def training(**settings: Any) -> dict[str, Any]:
+    return {"provenance__config": {"train": {"lr": 1e-3, "steps": 2000, "log_every": 10} | settings}}
+
+
+def test_other_settings_of_training_are_another_experiment_unless_the_row_says_so() -> None:
+    usual = full_suite("gloma", 40.0, **training())
+    longer = full_suite("mamba", 50.0, seeds=(0,), **training(steps=18_000, lr=0.5))
+    board = build_board(longer + usual)
+    assert [[one.label for one in section.rows] for section in board.sections] == [["gloma"], ["mamba"]]
+    said = ("train.lr of halfcheetah-medium-expert and 8 more tasks: 0.5 instead of 0.001",
+            "train.steps of halfcheetah-medium-expert and 8 more tasks: 18000 instead of 2000")  # fmt: skip
+    assert board.sections[1].apart == said
+    named = full_suite("mamba", 50.0, variant="train.steps=18000 train.lr=0.5", **training(steps=18_000, lr=0.5))
+    half = full_suite("mlp", 50.0, variant="train.steps=18000", **training(steps=18_000, lr=0.5))
+    logged = full_suite("identity", 30.0, **training(log_every=1))
+    assert len(build_board(usual + named + logged).sections) == 1
+    board = build_board([*half, *usual, *named])
+    assert [[one.row.backbone for one in section.rows] for section in board.sections] == [["gloma", "mamba"], ["mlp"]]
+
+
+def test_aggregates_over_different_seeds_are_noted() -> None:
+    records = [*full_suite("gloma", 40.0), *full_suite("mamba", 40.0), *full_suite("mlp", 41.0, seeds=(5, 6, 7))]
+    (section,) = build_board(records).sections
+    assert "aggregates are over different seeds (0, 1, 2: gloma, mamba; 5, 6, 7: mlp)" in section.notes
+    (section,) = build_board(records[:-27]).sections
+    assert not any("different seeds" in note for note in section.notes)
 
 
 def test_a_row_of_two_versions_has_no_aggregate() -> None:
@@ -237,12 +265,13 @@ def test_a_row_of_two_versions_has_no_aggregate() -> None:
     ("environment", "ignored", "minded"),
     [
         ("Hopper-v5", "ale-py", "mujoco"),
+        ("Hopper-v5", "torch", "backbench"),
         ("Hopper-v5", "gymnasium-robotics", "gymnasium"),
         ("ALE/Pong-v5", "mujoco", "ale-py"),
         ("gymnasium_robotics:AntMaze_UMaze-v4", "torch", "gymnasium-robotics"),
     ],
 )
-def test_only_the_packages_that_play_are_minded(environment: str, ignored: str, minded: str) -> None:
+def test_only_the_packages_that_train_and_play_are_minded(environment: str, ignored: str, minded: str) -> None:
     def sections(name: str) -> int:
         records = []
         for backbone, version in (("gloma", "1"), ("mamba", "2")):
@@ -261,7 +290,8 @@ def test_tasks_played_by_different_packages_stand_together() -> None:
     robots = own("two", identity__environment="gymnasium_robotics:X-v1",
                  **packages(gymnasium="1", mujoco="3", gymnasium_robotics="1.4"))  # fmt: skip
     (section,) = build_board([one, robots]).sections
-    assert section.setting.versions == (("gymnasium", "1"), ("gymnasium-robotics", "1.4"), ("mujoco", "3"))
+    played_by = (("gymnasium", "1"), ("gymnasium-robotics", "1.4"), ("mujoco", "3"))
+    assert section.setting.versions == (("backbench", "0.1.0"), *played_by)
     assert section.rows[0].mean is not None
     late = own("two", identity__environment="gymnasium_robotics:X-v1",
                **packages(gymnasium="2", mujoco="3", gymnasium_robotics="1.4"))  # fmt: skip

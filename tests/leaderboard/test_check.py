@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -141,7 +142,7 @@ def linked(path: Path) -> None:
         (write("[" * 200_000), "nested too deeply"),
         (lambda path: (path.write_bytes(b"\xff\xfe"), None)[1], "is not UTF-8 text"),
         (replace('"train_seconds": 60.0', '"train_seconds": -60.0'), "cost.train_seconds"),
-        (replace('"weights_sha256": "ab', '"weights_sha256": "AB'), "provenance.weights_sha256"),
+        (replace('"weights_sha256": "', '"weights_sha256": "AB'), "provenance.weights_sha256"),
         (replace('"train_seconds": 60.0', '"train_seconds": 60'), "is not as bench writes it (order, spaces or"),
         (replace("\n", "\r\n"), "is not as bench writes it"),
         (replace('"eval_seconds": 20.0', '"eval_seconds":  20.0'), "is not as bench writes it"),
@@ -211,14 +212,134 @@ def test_missing_cells_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["check", "--strict", str(tmp_path / "records")]) == 1
 
 
+def together(board: Path, *records: Record) -> Report:
+    """What is found where somebody put the records there, sums and all."""
+    (board / "records" / "d4rl").mkdir(parents=True, exist_ok=True)
+    for record in records:
+        dump_record(record, board / "records" / "d4rl" / f"{record.key}.json")
+    resum(board)
+    return look(board, pages=False)
+
+
 def test_two_records_of_one_cell(tmp_path: Path) -> None:
+    """The rate is another, and the row does not say so."""
     one = whole_record()
-    two = whole_record(config=[("train__lr", 0.1)], provenance__started="2026-02-01T00:00:00Z")
+    two = whole_record(config=[("train__lr", 0.1)], provenance__started="2026-02-01T00:00:00Z",
+                       provenance__weights_sha256="cd" * 32)  # fmt: skip
     assert one.key != two.key
-    submit(results_of(tmp_path / "results", one, two), tmp_path / "records")
-    assert look(tmp_path, pages=False).problems == [
+    assert together(tmp_path, one, two).problems == [
         f"{tmp_path / 'records'}: {two.key} is the same cell of the board as {one.key}; take one of the two away"
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"provenance__weights_sha256": RECORDS[0].provenance.weights_sha256}, "has the weights of {first}; one train"),
+        ({"cost__parameters_total": 27_001}, "has cost.parameters_total 27001, and {first} of its row has 27000; "),
+        ({"cost__parameters_backbone": 24_000}, "has cost.parameters_backbone 24000, and {first} of its row has 25000"),
+        ({"cost__flops_per_token": 1.0}, "has cost.flops_per_token 1.0, and {first} of its row has 50000.0; restore"),
+        ({"identity__data__episodes": 101}, "has another identity.data.episodes than {first}, and the same data; res"),
+        ({"identity__data__return_std": 90.0}, "has another identity.data.return_std than {first}, and the same data"),
+        ({"identity__data__rewards": "clipped"}, "has another identity.data.rewards than {first}, and the same data"),
+    ],
+)
+def test_what_cannot_be_beside_each_other(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    first, second = RECORDS[0], whole_record("mlp", seed=1, provenance__started="2026-02-01T00:00:00Z", **change)
+    line = f"{tmp_path / 'records'}: {second.key} {said.format(first=first.key)}"
+    (found,) = together(tmp_path, first, second).problems
+    assert found.startswith(line)
+
+
+def test_one_training_sold_as_two_tasks(tmp_path: Path) -> None:
+    sha = RECORDS[0].provenance.weights_sha256
+    other = whole_record("mlp", "walker2d-medium", provenance__weights_sha256=sha,
+                         provenance__started="2026-02-01T00:00:00Z")  # fmt: skip
+    (found,) = together(tmp_path, RECORDS[0], other).problems
+    assert f"{other.key} has the weights of {RECORDS[0].key}" in found
+
+
+def test_one_training_may_be_evaluated_twice(tmp_path: Path) -> None:
+    sha = RECORDS[0].provenance.weights_sha256
+    other = whole_record("mlp", variant="eval.acting=recurrent", config=[("eval__acting", "recurrent")],
+                         protocol__acting="recurrent", provenance__weights_sha256=sha)  # fmt: skip
+    assert together(tmp_path, RECORDS[0], other).problems == []
+
+
+def test_last_digits_of_the_data_may_differ(tmp_path: Path) -> None:
+    assert RECORDS[0].identity.data is not None
+    std = RECORDS[0].identity.data.return_std * (1 + 1e-9)
+    assert together(tmp_path, RECORDS[0], whole_record("mlp", seed=1, identity__data__return_std=std)).problems == []
+
+
+def test_a_row_that_is_not_matched(tmp_path: Path) -> None:
+    words = "match=params:transformer model.d_model=32"
+    alone = whole_record("mlp", variant=words, cost__parameters_total=54_000)
+    assert together(tmp_path / "a", alone).problems == []  # what it was matched to is not here
+    layers: dict[str, Any] = {"config": [("model__n_layers", 4)], "identity__model__n_layers": 4}
+    reference = whole_record()
+    deeper = whole_record(variant="model.n_layers=4", cost__parameters_total=54_000, **layers)
+    assert together(tmp_path / "b", alone, reference, deeper).problems == [
+        f"{tmp_path / 'b' / 'records'}: {alone.key} is said to be matched to transformer, and has 54,000 parameters to "
+        "its 27,000; take it away"
+    ]
+    near = whole_record("mlp", variant=words, cost__parameters_total=27_800)
+    assert together(tmp_path / "c", near, reference, deeper).problems == []
+    # Beside a deeper reference it is the deeper one that counts.
+    deep = whole_record("mlp", variant=f"model.n_layers=4 {words}", cost__parameters_total=54_100, **layers)
+    assert together(tmp_path / "d", deep, reference, deeper).problems == []
+
+
+def test_a_wall_time_below_its_parts_is_a_warning(tmp_path: Path) -> None:
+    """It is so in a cell that was interrupted."""
+    record = whole_record(cost__wall_seconds=30.0)
+    report = together(tmp_path, record)
+    assert report.problems == []
+    assert report.warnings == [
+        f"{tmp_path / 'records' / 'd4rl' / record.key}.json: cost.wall_seconds: 30, and training and evaluation took "
+        "80: right only for a cell that was interrupted"
+    ]
+    assert together(tmp_path / "b", whole_record(cost__wall_seconds=79.5)).warnings == []
+
+
+def test_a_task_of_another_suite_is_one_line(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = board / "records" / "d4rl" / FIRST
+    replace('"suite": "d4rl"', '"suite": "atari"')(path)
+    assert main(["check", str(board)]) == 1
+    assert "identity.task 'hopper-medium' is none of suite 'atari'" in capsys.readouterr().out
+    assert main(["render", str(board)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"leaderboard: {path}: record: identity.task 'hopper-medium' is none of suite 'atari'")
+    assert said.count("\n") == 1
+
+
+def test_whatever_rendering_raises_is_one_line(
+    board: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> dict[str, str]:
+        raise KeyError("no figures")
+
+    monkeypatch.setattr("backbench.leaderboard.generate.pages_of", broken)
+    monkeypatch.setattr("backbench.leaderboard.check.pages_of", broken)
+    assert look(board).problems == [
+        f"{board / 'records'}: no pages can be made of the records: 'no figures'; see the other problems"
+    ]
+    assert main(["render", str(board)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"leaderboard: {board / 'records'}: no pages can be made of them: KeyError: 'no figures'; ")
+    assert said.count("\n") == 1
+
+
+def test_no_line_holds_what_a_terminal_obeys(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (board / "records" / "d4rl" / "\x1b[2J\u202e.json").write_text("{")
+    (board / "records" / "\x07").write_text("")
+    named = whole_record("mlp", variant="\x1b[31mred")
+    dump_record(named, board / "records" / "d4rl" / f"{named.key}.json")
+    assert main(["check", str(board)]) == 1
+    out = capsys.readouterr().out
+    assert "\\x1b[2J\\u202e.json: is not listed" in out
+    assert "identity.variant: '\\x1b[31mred' holds the character U+001B" in out
+    assert all(char.isprintable() for char in out.replace("\n", ""))
 
 
 def test_verifications(board: Path) -> None:

@@ -131,7 +131,8 @@ def test_nothing_from_a_record_becomes_markup(nasty: str) -> None:
         for tag in ("a", "link", "img", "use"):
             for attrs in found.of(tag):
                 assert re.match(
-                    r"#|\.\./index\.html(#|$)|rows/[\w-]+\.html|https://arxiv\.org/abs/", attrs["href"] or ""
+                    r"#|\.\./index\.html(#|$)|rows/[\w-]+\.html|board\.(md|csv|json)$|https://arxiv\.org/abs/",
+                    attrs["href"] or "",
                 )
 
 
@@ -227,8 +228,8 @@ def test_the_table_has_every_number() -> None:
     assert [float(value or "nan") for value in values] == pytest.approx(expected, rel=1e-5)
     assert "[72.0, 79.0]" in found.text
     assert "135 records" in found.text
-    for seeds, share in COVERAGE.items():
-        assert f"{share:.0%} of the time with {seeds}" in found.text
+    for shares in (COVERAGE["iqm"], COVERAGE["task"]):
+        assert ", ".join(f"{share:.0%} with {seeds}" for seeds, share in shares.items()) in found.text
     assert not [attrs for attrs in found.of("svg") if attrs.get("role") != "img" and attrs.get("aria-hidden") != "true"]
 
 
@@ -283,7 +284,7 @@ def test_published_numbers_stand_apart() -> None:
 def test_a_row_page_has_the_whole_provenance() -> None:
     view = make_view([make_section(rows=2)])
     row = view["sections"][0]["rows"][1]
-    found = Document(build(view)[f"rows/{row['id']}.html"])
+    found = Document(build(view, "leaderboard/records")[f"rows/{row['id']}.html"])
     records = [attrs["id"] for attrs in found.of("details") if attrs.get("class") == "record"]
     assert records == [f"record-{key}" for key in row["records"]]
     key = row["records"][4]
@@ -298,7 +299,7 @@ def test_the_command_is_safe_to_paste() -> None:
     view = make_view([make_section(rows=1, seeds=(0,), tasks=TASKS[:1])])
     for cell in view["cells"].values():
         cell["record"]["identity"]["suite"] = "x; rm -rf ~"
-    page = Document(build(view)["rows/d4rl-embedded-quick-window-row-0.html"])
+    page = Document(build(view, "leaderboard/records")["rows/d4rl-embedded-quick-window-row-0.html"])
     assert any(part.startswith("bench reproduce 'leaderboard/records/x; rm -rf ~/") for part in page.texts)
 
 
@@ -390,13 +391,34 @@ def test_what_does_not_fit_is_left_out_and_said() -> None:
     assert "Only 30 of 60 rows are shown; the CSV and JSON views have all." in page
 
 
+def test_more_tables_than_a_page_holds() -> None:
+    sections = [make_section(f"s-{index}", 1, preset=f"p{index}", seeds=(0,)) for index in range(300)]
+    for section in sections:
+        section["rows"][0]["records"] = []
+    pages = build({**make_view(sections), "cells": {}})
+    assert len(pages["index.html"].encode()) < LIMIT
+    found = Document(pages["index.html"])
+    shown = len([attrs for attrs in found.of("section") if attrs.get("class") == "section"])
+    assert 10 < shown < 300
+    assert f"{300 - shown} more tables are not on this page" in found.text
+    assert len(pages) == 301
+
+
+def test_a_failed_cell_has_no_command_that_would_be_refused() -> None:
+    records = [make_record("mlp", failed="x"), make_record("mlp", seed=1)]
+    page = build(to_view(build_board(records), records), "leaderboard/records")
+    text = Document(next(page[file] for file in page if file.startswith("rows/"))).text
+    assert text.count("A failed cell has no score to reproduce.") == 1
+    assert text.count("bench reproduce leaderboard/records/d4rl/") == 1
+
+
 def test_pairs_and_plots_that_are_not_drawn_are_said() -> None:
     few, many = (build(make_view([make_section("s", count)]))["index.html"] for count in (6, 7))
     assert few.count("pairs only those") == 0
     assert "Of more than 15 pairs only those of the first row are drawn." in many
     clear = full_suite("a", 40.0) + full_suite("b", 60.0) + full_suite("c", 60.0)
     text = Document(build(to_view(build_board(clear), clear))["index.html"]).text
-    assert "Above it: b > a, c > a. Undecided: 1 of 3 pairs" in text
+    assert "Above it, at 95 % each: b over a; c over a. Undecided: 1 of 3 pairs" in text
 
 
 def test_real_views() -> None:

@@ -209,6 +209,8 @@ def test_sorting(browser: Browser, site: Path) -> None:
     assert browser.ask(LABELS) == [EVIL, "mamba", "transformer", "gloma", "identity"]  # nothing stays last
     assert browser.ask(head("iqm") + ".getAttribute('aria-sort')") == "ascending"
     assert browser.ask("location.hash") == "#dir=ascending"
+    browser.ask(head("parameters") + ".querySelector('button').click()")  # the best first: here the fewest
+    assert browser.ask(LABELS) == ["gloma", "transformer", "mamba", EVIL, "identity"]
     browser.ask(head("parameters") + ".querySelector('button').click()")
     assert browser.ask(LABELS) == ["identity", EVIL, "mamba", "transformer", "gloma"]
     assert browser.ask("document.querySelectorAll('.section.shown [aria-sort]').length") == 1

@@ -69,7 +69,9 @@ def test_numpy_scalars_are_taken() -> None:
         ({"protocol__episodes": 4}, "3 of 4 episodes"),
         ({"protocol__max_steps": 999}, "max_steps"),
         ({"protocol__normaliser": "gamer"}, "there is: d4rl, atari-human, dt-gamer, declared, none"),
-        ({"identity__task": "breakout"}, "no D4RL reference scores"),
+        ({"identity__task": "breakout"}, "identity.task 'breakout' is none of suite 'd4rl': halfcheetah-medium, "),
+        ({"identity__task": "breakout", "identity__suite": "mine"}, "no D4RL reference scores"),
+        ({"identity__suite": "atari"}, "identity.task 'hopper-medium' is none of suite 'atari': breakout, qbert"),
         ({"cost": None}, "cost is missing"),
         ({"scores__last__targets__0__raw_mean": 0.0}, "not the mean of returns"),
         ({"scores__last__targets__0__normalised_mean": 51.0}, "under normaliser 'd4rl'"),
@@ -92,6 +94,57 @@ def test_refuses(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as caught:
         make_record(**changes)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        ("scores.last.targets.0.returns.0", "1.7e308", "scores.last.targets.0.returns.0"),
+        ("scores.last.targets.0.returns.0", "1e306", "scores.last.targets.0.returns.0"),
+        ("scores.last.targets.0.returns.0", "-1.1e12", "scores.last.targets.0.returns.0"),
+        ("scores.last.targets.0.returns.0", "1e400", "scores.last.targets.0.returns.0"),
+        ("scores.last.targets.0.raw_mean", "1e13", "scores.last.targets.0.raw_mean"),
+        ("curve.loss.0.1", "1.7e308", "curve.loss.0.1"),
+        ("curve.evaluations.0.raw", "1e300", "curve.evaluations.0.raw"),
+        ("cost.parameters_total", f"1{'0' * 400}", "cost.parameters_total"),
+        ("cost.parameters_total", "1000000000000001", "cost.parameters_total"),
+        ("cost.train_seconds", "1.7e308", "cost.train_seconds"),
+        ("cost.train_seconds", f"1{'0' * 400}", "cost.train_seconds"),
+        ("cost.flops_per_token", "1e16", "cost.flops_per_token"),
+        ("identity.data.return_max", "1e13", "identity.data.return_max"),
+        ("identity.data.return_std", "1e200", "identity.data.return_std"),
+        ("identity.seed", f"1{'0' * 30}", "identity.seed"),
+        ("protocol.targets.0", "1e200", "protocol.targets.0"),
+        ("cost.parameters_total", "9" * 5000, "malformed JSON: a number has too many digits"),
+        ("identity.options.n_heads", "9" * 5000, "malformed JSON: a number has too many digits"),
+    ],
+)
+def test_a_number_that_cannot_be_is_one_line(tmp_path: Path, path: str, value: str, where: str) -> None:
+    content = json.loads(make_record().model_dump_json())
+    *folders, last = path.split(".")
+    part = content
+    for folder in folders:
+        part = part[int(folder) if isinstance(part, list) else folder]
+    part[int(last) if isinstance(part, list) else last] = "HERE"
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(content).replace('"HERE"', value))
+    with pytest.raises(RecordError) as caught:
+        load_record(file)
+    assert str(caught.value).startswith(f"{file}: {where}")
+    assert "\n" not in str(caught.value)
+
+
+def test_two_returns_that_are_next_to_each_other_make_no_scale() -> None:
+    """The score overflows; no number is equal to it."""
+    with pytest.raises(ValidationError, match="under normaliser 'declared'"):
+        make_record(
+            identity__suite="mine", protocol__normaliser="declared", protocol__reference=[0.0, 5e-324],
+            curve__evaluations=[],
+        )  # fmt: skip
+
+
+def test_a_loss_that_float32_holds_is_kept() -> None:
+    assert make_record(curve__loss=[(0, 3.4e38), (1, 0.1)]).curve.loss[0][1] == 3.4e38
 
 
 def test_a_done_record_has_scores() -> None:

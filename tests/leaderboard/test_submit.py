@@ -195,10 +195,62 @@ def test_killed_half_way_it_is_seen_and_goes_on(tmp_path: Path) -> None:
     problems = check(to).problems
     assert sum("is not listed in SHA256SUMS" in line for line in problems) == 2
     assert sum("does not belong here" in line for line in problems) == 2
-    for left in to.rglob(".*.tmp"):
-        left.unlink()
+    theirs = to / "d4rl" / ".notes.tmp"
+    theirs.write_text("not ours")
     assert len(submit(results, to).new) == 3
+    assert list(to.rglob(".*.tmp")) == [theirs]
+    theirs.unlink()
     assert check(to).problems == []
+
+
+def test_half_written_files_go_also_when_all_is_there(tmp_path: Path) -> None:
+    to, results = tmp_path / "records", results_of(tmp_path / "results", whole_record())
+    submit(results, to)
+    (to / "d4rl" / f".x.json.{'0' * 32}.tmp").write_text("{")
+    (to / f".SHA256SUMS.{'0' * 32}.tmp").write_text("")
+    assert submit(results, to).new == ()
+    assert list(to.rglob(".*")) == []
+
+
+def test_a_second_record_of_a_cell_is_refused(tmp_path: Path) -> None:
+    """Its settings are others, and its row does not say so."""
+    one = whole_record()
+    two = whole_record(config=[("train__lr", 0.1)], provenance__started="2026-02-01T00:00:00Z",
+                       provenance__weights_sha256="cd" * 32)  # fmt: skip
+    to = tmp_path / "records"
+    submit(results_of(tmp_path / "a", one), to)
+    before = snapshot(to)
+    said = rf"records: {two.key} is the same cell of the board as {one.key}; take one of the two away; nothing was"
+    for folder, records in (("b", [two, whole_record(seed=1)]), ("c", [one, two])):
+        with pytest.raises(RecordError, match=said):
+            submit(results_of(tmp_path / folder, *records), to)
+        assert snapshot(to) == before
+    with pytest.raises(RecordError, match=said.removeprefix("records: ")):
+        submit(tmp_path / "c", tmp_path / "empty")
+    assert snapshot(tmp_path / "empty") == {}
+    # Data made anew are another experiment, and a broken neighbour is for check to name.
+    (to / "d4rl" / "broken.json").write_text("{")
+    other = whole_record(config=[("train__lr", 0.1)], identity__data__sha256="0" * 64,
+                         provenance__weights_sha256="cd" * 32)  # fmt: skip
+    assert len(submit(results_of(tmp_path / "d", other), to).new) == 1
+
+
+@pytest.mark.parametrize("name", ["d4rl", "SHA256SUMS", "record"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
+    to, record = tmp_path / "records", whole_record()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = to / (f"d4rl/{record.key}.json" if name == "record" else name)
+    link.parent.mkdir(parents=True)
+    if name == "SHA256SUMS":
+        (elsewhere / name).write_text("")
+    link.symlink_to(elsewhere / (name if name == "SHA256SUMS" else ""))
+    before = snapshot(elsewhere)
+    with pytest.raises(RecordError) as caught:
+        submit(results_of(tmp_path / "results", record), to)
+    assert str(caught.value) == f"{link}: is a link; put what it leads to in its place; nothing was submitted"
+    assert snapshot(elsewhere) == before
+    assert link.is_symlink()
 
 
 def test_what_is_there_must_be_as_its_sum_says(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_view() -> None:
     assert section["id"] == "d4rl-embedded-quick-window"
     assert section["tasks"] == list(SUITES["d4rl"])
     assert (section["complete"], section["apart"], section["apart_from"]) == (True, [], None)
-    assert section["versions"] == {"gymnasium": "unknown", "mujoco": "unknown"}
+    assert section["versions"] == {"backbench": "0.1.0", "gymnasium": "unknown", "mujoco": "unknown"}
     assert section["task_settings"]["hopper-medium"] | {"data_sha256": None} == {
         "context": 20, "targets": [3600.0, 1800.0], "max_steps": 1000, "environment": "Hopper-v5",
         "returns_to_go": "raw", "data_sha256": None,

@@ -102,6 +102,10 @@ def whole_record(
     for name, value in config:
         put(settings, name, value)
     content["provenance"] |= {"config": settings, "packages": dict(PACKAGES)}
+    if any(name.startswith(("provenance__hardware__", "provenance__platform")) for name in changes):
+        content["provenance"]["started"] = "2026-02-03T04:05:06Z"
+        if content.get("cost") is not None:
+            content["cost"] |= {"train_seconds": 59.0, "wall_seconds": 81.25}
     content = rekeyed(content)
     for name, value in changes.items():
         if "__" in name:
@@ -192,6 +196,18 @@ RETURNS = "scores__last__targets__0__returns"
         ({"cost__train_seconds": 240.0}, "cost.train_tokens_per_s: 9.84e+06 tokens in train_seconds, and 2.4e"),
         ({"identity__data__steps": 99}, "identity.data.steps: 99 in 100 episodes"),
         ({"identity__data__return_std": 501.0}, "identity.data.return_std: is more than half of the distance"),
+        ({"cost__train_seconds": 0.0}, "cost.train_seconds: is 0, and nothing takes no time"),
+        ({"cost__eval_seconds": 0.0}, "cost.eval_seconds: is 0"),
+        ({"cost__decision__p50_ms": 0.0}, "cost.decision.p50_ms: is 0, and nothing takes no time"),
+        ({"cost__parameters_backbone": 0, "cost__parameters_total": 0}, "cost.parameters_total: is 0, and something"),
+        ({"cost__wall_seconds": 0.07}, "cost.wall_seconds: 0.07, and timing the decisions alone took longer"),
+        ({"scores__best": {"step": 2001, "targets": [whole_record().scores.last.targets[0].model_dump()]}},  # type: ignore[union-attr]
+         "scores.best.step: 2001 of 2000"),
+        ({"identity__suite_tasks": ["hopper-medium"]}, "identity.suite_tasks: suite d4rl is known"),
+        ({"identity__variant": "a\x1b[31mb"}, "identity.variant: 'a\\x1b[31mb' holds the character U+001B, which is"),
+        ({"provenance__command": "bench \u202erun"}, "provenance.command: 'bench \\u202erun' holds the character U+"),
+        ({"identity__options": {"n\x00": 1}}, "identity.options: 'n\\x00' holds the character U+0000"),
+        ({"provenance__platform": "a\nb"}, "provenance.platform: 'a\\nb' holds the character U+000A"),
         ({"scores__last__targets__0__lengths": [100, 100, 1000]}, "scores.last.targets.0.returns.0: 1281"),
     ],
 )  # fmt: skip
@@ -202,6 +218,14 @@ def test_what_speaks_against_a_record(changes: dict[str, Any], said: str) -> Non
         record = record.model_copy(update={"key": changes["key"]})
     found = doubts(record, NOW)
     assert any(line.startswith(said) for line in found), found
+
+
+def test_a_failure_may_speak_in_lines() -> None:
+    def of(message: str) -> list[str]:
+        return [line for line in doubts(whole_record(failed=message), NOW) if line.startswith("failure")]
+
+    assert of("out of memory:\n\tallocate less") == []
+    assert of("\x1b]0;me\x07")[0].startswith("failure.message: '\\x1b]0;me\\x07' holds the character U+001B")
 
 
 def test_a_slow_start_is_no_contradiction() -> None:
@@ -258,6 +282,7 @@ def test_points_of_a_game() -> None:
     assert first == "scores.last.targets.0.returns.1: 22 in 900 steps, and ALE/Pong-v5 gives -21 .. 21"
     assert of(a_game([20.5]))[0] == "scores.last.targets.0.returns.0: 20.5, and points of a game are whole"
     assert of(a_game([1.0], -22.0)) == ["identity.data.return_min: -22, and the game's least return is -21"]
+    assert "protocol.normaliser: 'none', and atari has 'dt-gamer'" in doubts(a_game([1.0]), NOW)
     assert any("ale-py is 'missing'" in line for line in doubts(a_game([1.0]), NOW))
 
 
@@ -272,7 +297,12 @@ def elsewhere(**changes: Any) -> Record:
         (lambda: whole_record(provenance__platform="Linux aarch64"), ""),
         (lambda: whole_record(provenance__hardware__gpu="A GPU"), ""),
         (lambda: elsewhere(scores=(40.1, 50.0, 60.0)), ""),
-        (lambda: whole_record(), "it comes from the same kind of machine, by processor, accelerator and platform"),
+        (lambda: whole_record(), "it began in the same second: it is a copy"),
+        (lambda: elsewhere(provenance__started="2026-01-31T12:00:00Z"), "it began in the same second: it is a copy"),
+        (lambda: elsewhere(cost__train_seconds=60.0, cost__wall_seconds=82.0), "its times are the same to the last "
+         "digit: it is a copy"),
+        (lambda: elsewhere(cost__train_seconds=60.0, cost__wall_seconds=82.0, cost__parameters_total=30_000),
+         "its times are the same to the last digit: it is a copy"),
         (lambda: whole_record(provenance__hardware__cores=64), "it comes from the same kind of machine, by processor, "
          "accelerator and platform"),
         (lambda: elsewhere(scores=(40.3, 50.0, 60.0)), "its score differs by +0.10 points"),

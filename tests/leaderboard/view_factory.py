@@ -87,6 +87,10 @@ def make_row(
             "high": [round(min(1.0, one + 0.06), 4) for one in share],
         },
         "cost": {name: round(cost * scale, 3) for name, cost in zip(COSTS, costs, strict=True)},
+        "spread": {
+            name: [round(0.9 * cost * scale, 3), round(1.2 * cost * scale, 3)]
+            for name, cost in zip(COSTS, costs, strict=True)
+        },
         "curves": curves,
         "evaluations": {task: [[1000, 40.0], [2000, scores[task]["value"]]] for task in tasks[:2]},
         "targets": targets,
@@ -139,6 +143,8 @@ def make_section(
         "complete": True,
         "apart": [],
         "apart_from": None,
+        "measured": "Costs: medians over a row's cells, measured on a CPU.",
+        "undecided_costs": [],
         "notes": [],
         "task_settings": {
             task: {
