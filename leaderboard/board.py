@@ -205,7 +205,7 @@ def _section(
     ]
     if suite is None:
         notes.append(f"suite {group.setting.suite!r} is not known here: no aggregates")
-    notes += unlike(group.records) + _unlike_seeds(rows)
+    notes += _ragged(rows, suite or ()) + unlike(group.records) + _unlike_seeds(rows)
     whole = suite is not None and all(task in data for task in suite)
     column = np.array([[data[task] for task in suite or ()]]) if whole else None
     return Section(
@@ -223,6 +223,19 @@ def _section(
         measured=measured(group.records),
         notes=tuple(notes),
     )
+
+
+def _ragged(rows: Sequence[Row], suite: Sequence[str]) -> list[str]:
+    """Notes on rows that lack tasks of the suite, those that lack the same ones together."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        if row.missing:
+            lacking.setdefault(row.missing, []).append(row.label)
+    return [
+        f"{', '.join(labels)}: no aggregate, {'it lacks' if len(labels) == 1 else 'they lack'} {len(missing)} of "
+        f"{len(suite)} tasks: {', '.join(missing)}"
+        for missing, labels in lacking.items()
+    ]
 
 
 def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
@@ -262,9 +275,7 @@ def _row(
     matrix: list[list[float]] = []
     common: list[int] = []
     episodes: list[list[float]] | None = None
-    if suite and missing:
-        notes.append(f"{label}: no aggregate, it lacks {len(missing)} of {len(suite)} tasks: {', '.join(missing)}")
-    elif suite:
+    if suite and not missing:
         # A seed that has only some of the tasks would weigh them unequally.
         common = sorted(set.intersection(*(set(done[task]) for task in suite)))
         partial = sorted({seed for task in suite for seed in done[task]} - set(common))

@@ -242,6 +242,15 @@ def test_other_settings_of_training_are_another_experiment_unless_the_row_says_s
     assert [[one.row.backbone for one in section.rows] for section in board.sections] == [["gloma", "mamba"], ["mlp"]]
 
 
+def test_rows_that_lack_the_same_tasks_share_a_note() -> None:
+    (section,) = build_board([make_record("gloma"), make_record("mamba"), *full_suite("mlp", 40.0)[3:]]).sections
+    lacking = ", ".join(task for task in SUITES["d4rl"] if task != "hopper-medium")
+    assert section.notes[:2] == (
+        f"gloma, mamba: no aggregate, they lack 8 of 9 tasks: {lacking}",
+        f"mlp: no aggregate, it lacks 1 of 9 tasks: {full_suite('mlp', 40.0)[0].identity.task}",
+    )
+
+
 def test_aggregates_over_different_seeds_are_noted() -> None:
     records = [*full_suite("gloma", 40.0), *full_suite("mamba", 40.0), *full_suite("mlp", 41.0, seeds=(5, 6, 7))]
     (section,) = build_board(records).sections
