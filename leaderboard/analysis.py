@@ -9,12 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from backbench.leaderboard.board import COSTS, Row, Section
+from backbench.leaderboard.board import COSTS, COUNTED, Row, Section
 from backbench.leaderboard.schema import Record
 from backbench.leaderboard.statistics import (
     Floats,
@@ -25,6 +24,7 @@ from backbench.leaderboard.statistics import (
 )
 
 POINTS_OF_PROFILE = 51
+ALIKE = 0.05
 LARGER_IS_BETTER = frozenset({"train_tokens_per_s"})
 
 
@@ -104,13 +104,11 @@ def fronts(section: Section) -> dict[str, list[int]]:
 
 
 def undecided_costs(section: Section) -> list[str]:
-    """Costs in which rows differ less than the cells of one row do, in the median: their order is noise."""
+    """Measured costs in which no row is ``ALIKE`` or more above another: a busy machine makes such differences too."""
     found = []
     for name in COSTS:
-        rows = [row for row in section.rows if row.iqm is not None and name in row.cost]
-        within = [row.spread[name][1] - row.spread[name][0] for row in rows]
-        values = [row.cost[name] for row in rows]
-        if len(rows) > 1 and 0 < max(values) - min(values) < median(within):
+        values = [row.cost[name] for row in section.rows if row.iqm is not None and name in row.cost]
+        if name not in COUNTED and min(values, default=0.0) < max(values, default=0.0) < (1 + ALIKE) * min(values):
             found.append(name)
     return found
 

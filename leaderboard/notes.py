@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backbench.leaderboard.analysis import Improvement, fronts, undecided_costs
+from backbench.leaderboard.analysis import ALIKE, Improvement, fronts, undecided_costs
 from backbench.leaderboard.board import Row, Section
 from backbench.leaderboard.normalise import CITATIONS
 from backbench.leaderboard.statistics import COVERAGE
@@ -98,7 +98,7 @@ def _front_note(section: Section) -> str | None:
             together.setdefault(labels, []).append(COSTS[name].partition(",")[0])
     said = "; ".join(f"{', '.join(names)}: {labels}" for labels, names in together.items())
     alike = [COSTS[name].partition(",")[0] for name in undecided_costs(section) if name in COSTS]
-    noise = f" No front for {', '.join(alike)}: cells of one row differ more than rows do." if alike else ""
+    noise = f" No front for {', '.join(alike)}: rows differ by less than {ALIKE:.0%}." if alike else ""
     return f"Beaten by no other row in both IQM and a cost, by point estimates: {said}.{noise}" if said else None
 
 

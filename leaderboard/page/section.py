@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backbench.leaderboard.analysis import ALIKE
 from backbench.leaderboard.page import plots
 from backbench.leaderboard.page.markup import Child, Html, cite, el, join, name
 from backbench.leaderboard.page.panel import Look, shorten
@@ -236,7 +237,7 @@ def _decided(section: View) -> str:
 def _noise(section: View) -> str:
     """Which costs have no front, and why."""
     names = [measure.title.lower() for measure in COSTS if measure.key in section["undecided_costs"]]
-    return f"There are none for {', '.join(names)}: cells of one row differ more than rows do. " if names else ""
+    return f"There are none for {', '.join(names)}: rows differ by less than {ALIKE:.0%}. " if names else ""
 
 
 def _published(section: View, labels: Mapping[str, str]) -> Html:
