@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backbench.leaderboard.page.markup import Html, el, join
-from backbench.leaderboard.page.scales import Scale, number, position
+from backbench.leaderboard.page.scales import Scale, numbers, position
 
 COLOURS = 8
 DASHES = (None, "7 3", "2 2.5", "9 3 2 3")
@@ -118,19 +118,21 @@ class Panel:
 
     def x_axis(self, scale: Scale, title: str, count: int = 5) -> None:
         """Ticks below, grid lines upwards."""
-        for value in scale.ticks(count):
+        ticks = scale.ticks(count)
+        for value, written in zip(ticks, numbers(ticks), strict=True):
             x = scale(value)
             self.add(rule(x, self.top, x, self.bottom, "gr"))
-            self.add(label(x, self.bottom + 14, number(value), "tk", "middle"))
+            self.add(label(x, self.bottom + 14, written, "tk", "middle"))
         self.add(rule(self.left, self.bottom, self.right, self.bottom, "ax"))
         self.add(label((self.left + self.right) / 2, self.height - 7, title, "tx", "middle"))
 
     def y_axis(self, scale: Scale, title: str, count: int = 5) -> None:
         """Ticks on the left, grid lines to the right; ``title`` stands level above the axis."""
-        for value in scale.ticks(count):
+        ticks = scale.ticks(count)
+        for value, written in zip(ticks, numbers(ticks), strict=True):
             y = scale(value)
             self.add(rule(self.left, y, self.right, y, "gr"))
-            self.add(label(self.left - 5, y + 3.5, number(value), "tk", "end"))
+            self.add(label(self.left - 5, y + 3.5, written, "tk", "end"))
         self.add(label(4, self.top - 9, title, "tk"))
 
     def svg(self) -> Html:

@@ -112,7 +112,7 @@ def _scores(section: Content, row: Content) -> Html:
         cells: list[Child] = [
             estimate(one),
             el("span", {"class": "seeds"}, seeds),
-            NOTHING if one["ratio"] is None else f"{one['ratio']:.2f}",
+            NOTHING if one["ratio"] is None else minus(f"{one['ratio']:.2f}"),
             exact(one["raw"]),
         ]
         lines.append(el("tr", None, el("th", {"scope": "row"}, task), [el("td", None, cell) for cell in cells]))

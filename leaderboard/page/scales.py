@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 NOTHING = "—"
@@ -80,14 +80,20 @@ def axis(values: Iterable[float], start: float, end: float, *, log_from: float |
     return Scale(*span(found), start, end)
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """Short: ``1.2k``, ``3.5M``, ``0.004``; a minus is a minus sign."""
     if value == 0:
         return "0"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size * (1 - 1e-9):
-            return minus(f"{value / size:.3g}") + letter
-    return minus(f"{value:.3g}")
+            return minus(f"{value / size:.{digits}g}") + letter
+    return minus(f"{value:.{digits}g}")
+
+
+def numbers(values: Sequence[float]) -> list[str]:
+    """Each of ``values`` short, with as many digits as tell them apart."""
+    written = [[number(value, digits) for value in values] for digits in range(3, 10)]
+    return next((one for one in written if len(set(one)) == len(set(values))), written[-1])
 
 
 def points(value: float | None) -> str:

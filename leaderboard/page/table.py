@@ -143,7 +143,7 @@ def _task(task: str, own: float | None) -> Column:
 
     def show(row: Row) -> Child:
         one = row["scores"][task]
-        ratio = None if one["ratio"] is None else el("small", None, f"×{one['ratio']:.2f}")
+        ratio = None if one["ratio"] is None else el("small", None, f"×{minus(format(one['ratio'], '.2f'))}")
         return estimate(one), ratio
 
     return Column(f"task:{task}", "task", breakable(task), value, show, own)

@@ -17,7 +17,18 @@ from view_factory import TASKS, make_section
 from backbench.leaderboard.page import plots
 from backbench.leaderboard.page.markup import asset
 from backbench.leaderboard.page.panel import MARKERS, Look, shorten
-from backbench.leaderboard.page.scales import Scale, axis, exact, log_ticks, number, points, position, span, ticks
+from backbench.leaderboard.page.scales import (
+    Scale,
+    axis,
+    exact,
+    log_ticks,
+    number,
+    numbers,
+    points,
+    position,
+    span,
+    ticks,
+)
 
 CSS = asset("page.css")
 
@@ -94,6 +105,9 @@ def test_how_numbers_are_written() -> None:
         "0", "1.5k", "26k", "3.5M", "2G", "−4.2k", "0.0042",
     ]  # fmt: skip
     assert [exact(value) for value in (263_622, 22687.06, 1.29227, 400.0)] == ["263,622", "22,687", "1.29", "400"]
+    assert numbers([580.0, 580.5, 581.0]) == ["580", "580.5", "581"]
+    assert numbers([0.0, 1000.0, 1500.0]) == ["0", "1k", "1.5k"]
+    assert numbers([1.0, 1.0]) == ["1", "1"]
     assert [points(value) for value in (53.84, -0.04, -3.26, None)] == ["53.8", "0.0", "−3.3", "—"]
     assert [position(value) for value in (12.0, 12.34, -0.01)] == ["12", "12.3", "0"]
 
