@@ -177,6 +177,8 @@ def leaderboard(
             if out is not None or len(results or ()) > 1:
                 raise UserError("--check: give one folder and no --out")
             raise typer.Exit(run_check((results or [FOLDER])[0], strict, since))
+        if strict or since is not None:
+            raise UserError("--strict and --since say what --check looks for: give --check too")
         records, verifications, broken = [], [], 0
         for folder in results or [Path("results")]:
             if not folder.is_dir():

@@ -16,8 +16,8 @@ from typing import Any
 
 from backbench.backbones.errors import UserError
 from backbench.benchmarks.config import Cell
+from backbench.leaderboard.together import MATCHED
 
-TOLERANCE = 0.03  # of the reference's number
 WIDEST = 4096
 # Kernels are fast at round widths, and a cost measured at an odd one would say little: the roundest that fits is taken.
 STEPS = (16, 8, 4, 2, 1)
@@ -54,7 +54,7 @@ def match(cells: Sequence[Cell], reference: str) -> list[Cell]:
         reference: name of a backbone among them, which stays as it is.
 
     Raises:
-        UserError: a backbone has no width within ``TOLERANCE``; names the nearest ones. Or data are missing.
+        UserError: a backbone has no width within ``MATCHED``; names the nearest ones. Or data are missing.
     """
     rows: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in cells:
@@ -112,7 +112,7 @@ def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[
     near: list[tuple[int, dict[str, int]]] = []
     for step in STEPS:
         near = _around(counts, sum(goals.values()), step)
-        fitting = {width: worst for width, found in near if (worst := _worst(found, goals)[0]) <= TOLERANCE}
+        fitting = {width: worst for width, found in near if (worst := _worst(found, goals)[0]) <= MATCHED}
         if fitting:
             return min(fitting, key=lambda width: fitting[width])
     backbone = next(iter(tasks.values())).backbone
@@ -123,7 +123,7 @@ def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[
         off, name = _worst(found, goals)
         shown.append(f"{width} makes {found[name]:,} of {goals[name]:,} ({name}, {off:.1%} off)")
     raise UserError(
-        f"match=params: no model.d_model of {backbone} comes within {TOLERANCE:.0%} of {reference}'s parameters: "
+        f"match=params: no model.d_model of {backbone} comes within {MATCHED:.0%} of {reference}'s parameters: "
         f"{'; '.join(shown)}; change model.n_layers, or leave {backbone} out"
     )
 

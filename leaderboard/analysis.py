@@ -24,7 +24,7 @@ from backbench.leaderboard.statistics import (
 )
 
 POINTS_OF_PROFILE = 51
-ALIKE = 0.05
+ALIKE = 0.05  # of the smaller cost: what two runs on a shared machine may differ by without any reason
 LARGER_IS_BETTER = frozenset({"train_tokens_per_s"})
 
 

@@ -1,8 +1,8 @@
 """How often a nominal 95 % interval of ``statistics`` holds the true value, by simulation.
 
-``python -m backbench.leaderboard.coverage`` prints it. Simulated are nine tasks whose mean
-scores lie evenly from 10 to 90 points, with normal noise between seeds of 6 points, about what this suite has. The true
-value of a statistic is what twenty thousand seeds give.
+``python -m backbench.leaderboard.coverage`` prints it. Simulated are nine tasks whose mean scores lie evenly from 10 to
+90 points, with normal noise between seeds of 6 points, about what nine Gym tasks have. The true value of a statistic is
+what twenty thousand seeds give.
 """
 
 from __future__ import annotations

@@ -13,23 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backbench.leaderboard.plausible import PER_STEP, impossible, impossible_returns, return_bounds
+from backbench.leaderboard.plausible import PER_STEP, impossible, impossible_returns
 from backbench.leaderboard.privacy import without_paths
 from backbench.leaderboard.schema import Record
 from backbench.leaderboard.settings import COSMETIC
 from backbench.leaderboard.store import cell_digest, cell_key
 from backbench.leaderboard.suites import SUITES
-
-__all__ = [
-    "SCORE_SLACK",
-    "config_digest",
-    "doubts",
-    "other_machine",
-    "return_bounds",
-    "texts",
-    "verified_cells",
-    "why_not_verified",
-]
 
 SCORE_SLACK = 0.05  # points: what a table shows
 _TIMINGS = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}

@@ -397,7 +397,8 @@ def test_bench_leaderboard_check(
     assert bench(monkeypatch, "leaderboard", "--check", board) == 1
     first = f"problem: {board / 'pages' / 'board.csv'}: is not what the records make; make leaderboard"
     assert capsys.readouterr().out.splitlines()[0] == first
-    for words in (["--check", board, board], ["--check", "nowhere"], ["--format", "cvs"], [board, "--format", "html"]):
+    mistakes = (["--check", board, board], ["--check", "nowhere"], ["--format", "cvs"], [board, "--format", "html"])
+    for words in (*mistakes, [board, "--strict"], [board, "--since", "HEAD"]):
         assert bench(monkeypatch, "leaderboard", *words) == 2
         assert capsys.readouterr().err.count("\n") == 1
 

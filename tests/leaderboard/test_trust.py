@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_factory import make_record
 
+from backbench.leaderboard.plausible import return_bounds
 from backbench.leaderboard.record import Record, cell_key, dump_record, load_record
 from backbench.leaderboard.store import canonical
 from backbench.leaderboard.trust import (
     config_digest,
     doubts,
     other_machine,
-    return_bounds,
     verified_cells,
     why_not_verified,
 )
