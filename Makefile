@@ -2,7 +2,7 @@
 #   make bench     sets up .venv, then: bench run --backbone gloma --suite d4rl
 #   make test      sets up .venv, then: the whole test suite
 # And for the leaderboard:
-#   make leaderboard         writes leaderboard/pages from leaderboard/records and checks both; needs no torch
+#   make leaderboard         writes leaderboard/published/pages from leaderboard/published/records and checks both; needs no torch
 #   make leaderboard-check   checks alone
 #   make nightly             what runs every night: the tests, a smoke grid, the check, and a site in build/site
 # Options: ARGS="--backbone mamba --suite d4rl"   what is passed to `bench run`

@@ -93,7 +93,9 @@ class Wheel(bdist_wheel):
 
 setup(
     ext_modules=[
-        Extension("backbench.backbones.kernels._native", [str(NATIVE / "kernels.cpp"), str(NATIVE / "library.cpp")])
+        Extension(
+            "backbench.backbones.kernels.native._native", [str(NATIVE / "kernels.cpp"), str(NATIVE / "library.cpp")]
+        )
     ],
     # What an older build left in the source folder is not part of this one.
     exclude_package_data={"": ["*.so"]},

@@ -7,9 +7,9 @@ from typing import Any
 
 from backbench.backbones import BACKBONES
 from backbench.backbones.contract import Backbone, Causal, Mixer, Spec
-from backbench.backbones.errors import UserError
 from backbench.backbones.options import make_options
 from backbench.backbones.stack import ResidualStack
+from backbench.errors import UserError
 
 
 def build(backbone: str | type[Causal], options: Mapping[str, Any] | object | None, spec: Spec) -> Backbone:

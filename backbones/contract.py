@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.options import require
+from backbench.errors import require
 
 ALL = slice(None)
 LAST = slice(-1, None)

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from backbench.backbones.errors import UserError, suggest
+from backbench.errors import UserError, suggest
 
 
 def make_options(cls: type, values: Mapping[str, Any] | object | None = None) -> Any:
@@ -72,9 +72,3 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         return value  # a hint this function cannot judge is left to the dataclass
     name = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
     raise UserError(f"{where} is {value!r}; give a value of type {name}")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise :class:`UserError` with ``message`` unless ``condition`` holds."""
-    if not condition:
-        raise UserError(message)

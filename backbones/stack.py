@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from backbench.backbones.contract import ALL, LAST, Backbone, Mixer, Spec, State, initialise_gpt2
 from backbench.backbones.dropout import Dropout
-from backbench.backbones.errors import UserError, suggest
+from backbench.errors import UserError, suggest
 
 # "gelu_tanh" is the approximation that transformers calls "gelu_new"; its "gelu" is exact, as here.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

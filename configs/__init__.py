@@ -1,1 +1,3 @@
-"""Hydra's configuration files: suites (tables of tasks) and presets. The schema is ``backbench.benchmarks.config``."""
+"""Hydra's configuration files: suites (tables of tasks) and presets.
+
+The schema is ``backbench.benchmarks.plan.settings``."""

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from backbench.leaderboard.check import check
-from backbench.leaderboard.generate import render
-from backbench.leaderboard.history import not_only_added
-from backbench.leaderboard.store import RecordError
+from backbench.leaderboard.record.files import RecordError
+from backbench.leaderboard.trust.check import check
+from backbench.leaderboard.trust.history import not_only_added
+from backbench.leaderboard.views.export import render
 
-FOLDER = Path("leaderboard/records")
+FOLDER = Path("leaderboard/published/records")
 
 
 def folders(given: Path) -> tuple[Path, Path, Path]:

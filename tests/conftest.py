@@ -32,7 +32,8 @@ def _away_from_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def hopper_store(_away_from_home: None) -> Path:
     """The store, with the small hopper set in it."""
-    from backbench.benchmarks.data import embedded, store
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.data.sources import embedded
 
     if not store.exists(HOPPER):
         embedded.make(HOPPER)
@@ -77,10 +78,10 @@ def bench(tmp_path: Path) -> Callable[..., Ran]:
 @pytest.fixture(scope="session")
 def tiny_cell() -> Callable[..., Any]:
     """Builds a cell of about a second on the small hopper set; keywords are ``group__field`` or fields of the cell."""
-    from backbench.benchmarks import tasks
-    from backbench.benchmarks.config import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig
+    from backbench.benchmarks.plan import suites
+    from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig
 
-    task = replace(tasks.resolve("d4rl", "hopper-medium", "embedded"), data_id=HOPPER)
+    task = replace(suites.resolve("d4rl", "hopper-medium", "embedded"), data_id=HOPPER)
 
     def build(backbone: str = "transformer", **changes: Any) -> Cell:
         groups: dict[str, Any] = {

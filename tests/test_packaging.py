@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from backbench.backbones.kernels import native
+from backbench.backbones.kernels.native import loader
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "backbench/backbones/kernels/_native.so"
@@ -76,7 +76,7 @@ def compiler(folder: Path, name: str, refuses: str = "no-such-flag") -> Path:
 
 
 def instruction_sets(library: Path) -> list[str]:
-    code = "from backbench.backbones.kernels import native; print(*native.instruction_sets())"
+    code = "from backbench.backbones.kernels import native; print(*loader.instruction_sets())"
     return python("-c", code, folder=library.parent, BACKBENCH_NATIVE=str(library)).stdout.split()
 
 
@@ -113,15 +113,15 @@ def test_wheel_from_the_source_distribution(tree: Path, tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
         archive.extractall(tmp_path / "unpacked", filter="data")
-    sources = {path.name for path in (native.FOLDER / "native").iterdir()}
+    sources = {path.name for path in (loader.FOLDER / "native").iterdir()}
     assert {Path(name).name for name in names if "/kernels/native/" in name} == sources
-    assert {path.suffix for path in (native.FOLDER / "native").iterdir()} == {".h", ".cpp"}
+    assert {path.suffix for path in (loader.FOLDER / "native").iterdir()} == {".h", ".cpp"}
 
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     wheel, _ = build("wheel", unpacked, CXX=str(compiler(tmp_path / "compiler", "our-c++")))
     assert re.fullmatch(r"backbench-.*-py3-none-linux_\w+\.whl", wheel.name)
     calls = (tmp_path / "compiler" / "calls").read_text()
-    assert calls.count("kernels.cpp") == len(native.instruction_sets()) or native.missing()
+    assert calls.count("kernels.cpp") == len(loader.instruction_sets()) or loader.missing()
     assert calls.count("library.cpp") == 1
     assert calls.count("-shared") == 1
     with zipfile.ZipFile(wheel) as archive:
@@ -146,7 +146,7 @@ def test_an_old_compiler_under_another_name(tree: Path, tmp_path: Path) -> None:
 def missing(wanted: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Why there are no compiled kernels when BACKBENCH_NATIVE is ``wanted``."""
     monkeypatch.setenv("BACKBENCH_NATIVE", wanted)
-    library, reason = native._load.__wrapped__()
+    library, reason = loader._load.__wrapped__()
     assert library is None
     assert "\n" not in reason
     return str(reason)
@@ -164,7 +164,7 @@ def test_a_library_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @needs_compiler
-@pytest.mark.parametrize(("interface", "reason"), [(99, "another version"), (native.INTERFACE, "cannot be loaded")])
+@pytest.mark.parametrize(("interface", "reason"), [(99, "another version"), (loader.INTERFACE, "cannot be loaded")])
 def test_a_library_of_another_version(
     interface: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from backbench.backbones.errors import UserError, suggest
-from backbench.backbones.kernels.attention import ATTENTION, attention
-from backbench.backbones.kernels.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
+from backbench.backbones.kernels.attention.attention import ATTENTION, attention
+from backbench.backbones.kernels.conv.conv import CAUSAL_CONV1D, causal_conv1d
 from backbench.backbones.kernels.dispatch import Operation
-from backbench.backbones.kernels.selective_scan import (
+from backbench.backbones.kernels.scan.scan import (
     SELECTIVE_SCAN,
     SlowKernels,
     selective_scan,
@@ -16,6 +15,7 @@ from backbench.backbones.kernels.selective_scan import (
     selective_scan_step,
     slow_note,
 )
+from backbench.errors import UserError, suggest
 
 OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
     operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL_CONV1D, ATTENTION)

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from backbench.backbones.errors import UserError
+from backbench.errors import UserError
 
 
 def without(module: str, command: str) -> Callable[[], str | None]:
@@ -50,7 +50,7 @@ xformers_missing = without("xformers", "pip install xformers")
 
 def triton_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, window: int | None = None) -> Tensor:
     """Triton kernels: sequential in time, parallel over batch and channels; deterministic."""
-    from backbench.backbones.kernels.triton_scan import selective_scan
+    from backbench.backbones.kernels.scan.triton_scan import selective_scan
 
     return selective_scan(x, dt, A, B, C, D, window)
 
@@ -79,7 +79,7 @@ def mamba_ssm_scan(
 
 def triton_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Triton kernels; deterministic."""
-    from backbench.backbones.kernels.triton_conv import causal_conv1d
+    from backbench.backbones.kernels.conv.triton_conv import causal_conv1d
 
     return causal_conv1d(x, weight, bias)
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from backbench.backbones.errors import UserError, suggest
+from backbench.errors import UserError, suggest
 
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.backbones.errors import UserError
+from backbench.errors import UserError
 
 STACK = 4  # frames that a state shows, the newest one last
 

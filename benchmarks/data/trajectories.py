@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.backbones.errors import UserError
 from backbench.benchmarks.data.frames import Frames
-from backbench.benchmarks.spaces import Actions
+from backbench.benchmarks.environments.spaces import Actions
+from backbench.errors import UserError
 
 FloatArray = NDArray[np.float32]
 BLOCK = 4096  # rows that are float64 at a time

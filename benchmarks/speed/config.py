@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from backbench.backbones.errors import UserError, suggest
-from backbench.backbones.options import require
-from backbench.benchmarks.config import ModelConfig, TrainConfig
+from backbench.benchmarks.plan.settings import ModelConfig, TrainConfig
+from backbench.errors import UserError, require, suggest
 
 # What is measured, and the share of the time budget that each part gets.
 PARTS = {"training": 0.15, "lengths": 0.25, "latency": 0.2, "acting": 0.2, "memory": 0.0, "kernels": 0.2}

@@ -14,7 +14,7 @@ from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.backbones.kernels import OPERATIONS, attention, causal_conv1d, forget_ran, ran, selective_scan
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
-from backbench.benchmarks.speed.subjects import Policy, Subject, WholeWindowActor, windows
+from backbench.benchmarks.speed.models import Policy, Subject, WholeWindowActor, windows
 
 # Largest allowed error, relative to the largest entry of each tensor.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from backbench.agents.agent import Agent, Windows
 from backbench.backbones.contract import Mixer, Spec, State
-from backbench.backbones.mamba import Mamba, MambaOptions
-from backbench.backbones.transformer import TransformerOptions
+from backbench.backbones.mixers.mamba import Mamba, MambaOptions
+from backbench.backbones.mixers.transformer import TransformerOptions
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION, RETURN_SCALE, SpeedConfig
+from backbench.benchmarks.speed.models import Policy, Subject, Weight, agent
 from backbench.benchmarks.speed.report import Missing
-from backbench.benchmarks.speed.subjects import Policy, Subject, Weight, agent
 
 
 class _MambaPeer(Mixer):

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from backbench.backbones.errors import UserError
-from backbench.leaderboard.record import Hardware
+from backbench.errors import UserError
+from backbench.leaderboard.record.schema import Hardware
 
 FILE = "speed.json"
 Seconds = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]

@@ -16,25 +16,25 @@ import torch
 from rich.console import Console
 
 from backbench.agents.agent import Agent
-from backbench.backbones.errors import UserError
-from backbench.benchmarks import provenance
-from backbench.benchmarks.cell import choose_device
-from backbench.benchmarks.config import jsonable
-from backbench.benchmarks.measure import count_parameters
+from backbench.benchmarks.plan.settings import jsonable
+from backbench.benchmarks.run import provenance
+from backbench.benchmarks.run.cell import choose_device
+from backbench.benchmarks.run.cost import count_parameters
 from backbench.benchmarks.speed import picture
 from backbench.benchmarks.speed import report as report_file
-from backbench.benchmarks.speed.acting import time_acting
 from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.benchmarks.speed.equality import Examiner, Unequal
-from backbench.benchmarks.speed.latency import time_latency
-from backbench.benchmarks.speed.memory import peak_memory
+from backbench.benchmarks.speed.models import Subject, subject
+from backbench.benchmarks.speed.parts.acting import time_acting
+from backbench.benchmarks.speed.parts.kernels import time_kernels, time_scan_lengths
+from backbench.benchmarks.speed.parts.latency import time_latency
+from backbench.benchmarks.speed.parts.memory import peak_memory
+from backbench.benchmarks.speed.parts.training import time_lengths, time_training
 from backbench.benchmarks.speed.peers import peers
 from backbench.benchmarks.speed.report import Missing, Report, SubjectEntry
-from backbench.benchmarks.speed.scans import time_kernels, time_scan_lengths
-from backbench.benchmarks.speed.subjects import Subject, subject
 from backbench.benchmarks.speed.tables import show
-from backbench.benchmarks.speed.training import time_lengths, time_training
-from backbench.leaderboard.privacy import without_paths
+from backbench.errors import UserError
+from backbench.leaderboard.trust.privacy import without_paths
 
 Say = Callable[[str], None]
 

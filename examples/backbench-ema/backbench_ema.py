@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from backbench.backbones.contract import Mixer, no_weight_decay
-from backbench.backbones.errors import UserError
+from backbench.errors import UserError
 
 
 @dataclass(frozen=True)

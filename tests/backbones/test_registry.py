@@ -68,14 +68,14 @@ def test_a_typo_gets_a_suggestion() -> None:
 
 
 def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, ("other", "backbench.backbones.mamba:Mamba", "backbench-other"))
+    install(monkeypatch, ("other", "backbench.backbones.mixers.mamba:Mamba", "backbench-other"))
     assert "other" in BACKBONES.names()
     assert BACKBONES.origin("other") == "entry point of backbench-other"
     assert BACKBONES.get("other") is BACKBONES.get("mamba")
 
 
 def test_command_line() -> None:
-    name = "backbench.backbones.mlp:StepMLP"
+    name = "backbench.backbones.mixers.mlp:StepMLP"
     assert BACKBONES.origin(name) == "command line"
     assert BACKBONES.get(name) is BACKBONES.get("mlp")
 
@@ -124,7 +124,7 @@ def test_a_failing_import_names_package_and_exception(tmp_path: Path, monkeypatc
 
 def test_a_missing_class_gets_a_suggestion() -> None:
     with pytest.raises(UserError, match="has no 'Mambo'; did you mean 'Mamba'"):
-        BACKBONES.get("backbench.backbones.mamba:Mambo")
+        BACKBONES.get("backbench.backbones.mixers.mamba:Mambo")
 
 
 def test_a_missing_module_of_ours_is_not_a_package_to_install() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import record_factory
 
-from backbench.leaderboard.record import Record
+from backbench.leaderboard.record.schema import Record
 
 
 @pytest.fixture

@@ -1,0 +1,192 @@
+"""GLoMa, Global-local Fusion Mamba: a re-implementation from the description in arXiv:2406.02013; no code is public.
+
+y = fuse(global(x), local(x)), where global is a Mamba block and local a Mamba block whose memory ends after a window.
+What the paper leaves open is an option here; docs/gloma.md gives each one's reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt2, map_state
+from backbench.backbones.kernels.scan.scan import SELECTIVE_SCAN
+from backbench.backbones.mixers.mamba import MambaBlock
+from backbench.errors import require, suggest
+
+CHOICES = {
+    "local": ("overlapping", "blocks"),
+    "window_of": ("branch", "scan"),
+    "fusion": ("sum", "gated", "concat"),
+}
+
+
+@dataclass(frozen=True)
+class GLoMaOptions:
+    """Options of GLoMa: every point that the paper leaves open."""
+
+    # Tokens that the local branch sees, itself included; whole environment steps, so a multiple of tokens_per_step.
+    window: int = 6
+    # Windows that end at each token (overlapping), or that tile the context (blocks: their first tokens see little).
+    local: str = "overlapping"
+    # What the overlapping window bounds: all that a token sees (branch), or the scan alone (scan: d_conv - 1 more).
+    window_of: str = "branch"
+    # How the branches join: their sum, a learned gate between them, or a linear layer over both (concat).
+    fusion: str = "sum"
+    # Whether both branches are one Mamba block with one set of weights.
+    share_weights: bool = False
+    # States of each channel's recurrence in the global branch.
+    d_state: int = 16
+    # States of each channel's recurrence in the local branch.
+    local_d_state: int = 16
+    # Taps of the causal convolution in the global branch.
+    d_conv: int = 4
+    # Taps of the causal convolution in the local branch; 1 leaves the whole window to the scan.
+    local_d_conv: int = 4
+    # Channels of the recurrences, in multiples of d_model.
+    expand: int = 2
+    # Rank of the projection that makes the time step; 0 means d_model / 16, rounded up.
+    dt_rank: int = 0
+    # Whether a feed-forward network follows each mixer.
+    mlp: bool = True
+    # Activation of the feed-forward network: gelu, gelu_tanh or relu.
+    activation: str = "gelu"
+    # Implementation of the scan: auto takes the fastest there is.
+    kernels: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            require(value in known, f"gloma: unknown {name} '{value}'{suggest(value, known)}")
+        for name in ("window", "d_state", "local_d_state", "d_conv", "local_d_conv", "expand"):
+            require(getattr(self, name) >= 1, f"gloma: {name}={getattr(self, name)}; give at least 1")
+        require(self.dt_rank >= 0, f"gloma: dt_rank={self.dt_rank}; give 0 (d_model / 16) or more")
+        fits = self.local == "blocks" or self.window_of == "scan" or self.window >= self.local_d_conv
+        sizes = f"window={self.window} is shorter than local_d_conv={self.local_d_conv}"
+        require(fits, f"gloma: {sizes}; widen the window, narrow the convolution or set window_of=scan")
+        same = (self.d_state, self.d_conv) == (self.local_d_state, self.local_d_conv)
+        require(same or not self.share_weights, "gloma: share_weights needs equal d_state and d_conv in both branches")
+        SELECTIVE_SCAN.require(self.kernels)
+        windowless = self.kernels == "mamba_ssm" and self.local == "overlapping"
+        require(not windowless, "gloma: mamba_ssm's scan has no window; set kernels=auto or local=blocks")
+
+    @property
+    def scan_window(self) -> int | None:
+        """The window of the local branch's scan, in tokens; None for blocks, where the scan starts afresh instead."""
+        if self.local == "blocks":
+            return None
+        return self.window if self.window_of == "scan" else self.window - self.local_d_conv + 1
+
+
+class GLoMa(Mixer):
+    """The fused mixer. Its step is recurrent: O(1) for the global branch, O(window) for the local one."""
+
+    Options: ClassVar[type] = GLoMaOptions
+
+    def __init__(self, options: GLoMaOptions, spec: Spec) -> None:
+        super().__init__(options, spec)
+        o, d = options, spec.d_model
+        whole = o.window % spec.tokens_per_step == 0
+        sizes = f"window={o.window} is not a multiple of tokens_per_step={spec.tokens_per_step}"
+        require(whole, f"gloma: {sizes}; a window is whole environment steps")
+        self.global_branch = MambaBlock(d, o.d_state, o.d_conv, o.expand, o.dt_rank, o.kernels)
+        self.local_branch: MambaBlock | None = None
+        if not o.share_weights:
+            self.local_branch = MambaBlock(d, o.local_d_state, o.local_d_conv, o.expand, o.dt_rank, o.kernels)
+        inputs = {"sum": 0, "gated": d, "concat": 2 * d}[o.fusion]
+        self.fusion = nn.Linear(inputs, d) if inputs else None
+
+    @property
+    def ffn_activation(self) -> str | None:
+        return self.options.activation if self.options.mlp else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_at(x, ALL)
+
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        return self._fuse(x[:, keep], self.global_branch(x, None, keep), self.local(x, keep))
+
+    def local(self, x: Tensor, keep: slice = ALL) -> Tensor:
+        """The local branch alone, (batch, length, d_model) -> (batch, kept, d_model)."""
+        if self.options.local == "overlapping":
+            return self._local_block()(x, self.options.scan_window, keep)  # type: ignore[no-any-return]
+        batch, length, d = x.shape
+        window = self.options.window
+        count = -(-length // window)
+        blocks = F.pad(x, (0, 0, 0, count * window - length)).view(batch * count, window, d)
+        y = self._local_block()(blocks).view(batch, count * window, d)
+        return y[:, :length][:, keep]  # type: ignore[no-any-return]
+
+    def project(self, x: Tensor) -> State:
+        """The input itself, and what both branches project of it; blocks are projected where they are cut."""
+        near = self._local_block().project(x) if self.options.local == "overlapping" else None
+        return x, self.global_branch.project(x), near
+
+    def mix(self, projected: State, keep: slice = ALL) -> Tensor:
+        x, far, near = projected
+        if near is None:
+            y_near = self.local(x, keep)
+        else:
+            y_near = self._local_block().mix(near, self.options.scan_window, keep, keep)
+        return self._fuse(x[:, keep], self.global_branch.mix(far, None, keep, keep), y_near)
+
+    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
+        """The states of both branches, and for blocks each row's place in its block."""
+        far = self.global_branch.initial_state(batch, device, dtype)
+        near = self._local_block().initial_state(batch, device, dtype, self.options.scan_window)
+        return far, near, torch.zeros(batch, dtype=torch.long, device=near[0].device)
+
+    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = self.extend(x_t.unsqueeze(1), state)
+        return y[:, 0], state
+
+    def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
+        if self.options.local == "blocks" and x.shape[1] > 1:  # a block may end between two of these tokens
+            return super().extend(x, state, keep)
+        far, near, place = state
+        y_far, far = self.global_branch.extend(x, far, None, keep)
+        y_near, near = self._local_block().extend(x, near, self.options.scan_window, keep)
+        if self.options.local == "blocks":
+            place = (place + 1) % self.options.window
+            ended = place == 0
+            near = map_state(lambda leaf: leaf.masked_fill(ended.view(-1, *[1] * (leaf.dim() - 1)), 0), near)
+        return self._fuse(x[:, keep], y_far, y_near), (far, near, place)
+
+    def residual_outputs(self) -> Iterable[nn.Linear]:
+        if self.options.fusion == "concat" and self.fusion is not None:
+            return (self.fusion,)
+        local = () if self.local_branch is None else (self.local_branch.out_proj,)
+        return (self.global_branch.out_proj, *local)
+
+    def initialise(self, residual_scale: float) -> None:
+        """Each branch as a Mamba; what writes to the residual stream is scaled, which with concat is the fusion."""
+        concat = self.options.fusion == "concat"
+        self.global_branch.initialise(1.0 if concat else residual_scale)
+        if self.local_branch is not None:
+            self.local_branch.initialise(1.0 if concat else residual_scale)
+        if self.fusion is not None:
+            initialise_gpt2(self.fusion)
+            with torch.no_grad():
+                self.fusion.weight.mul_(residual_scale if concat else 1.0)
+
+    def flops_per_token(self, length: int) -> float:
+        """Both branches, and the fusion's linear layer."""
+        fusion = 0 if self.fusion is None else 2 * self.fusion.weight.numel()
+        local = self._local_block().flops_per_token(self.options.scan_window)
+        return self.global_branch.flops_per_token() + local + fusion
+
+    def _local_block(self) -> MambaBlock:
+        return self.global_branch if self.local_branch is None else self.local_branch
+
+    def _fuse(self, x: Tensor, far: Tensor, near: Tensor) -> Tensor:
+        if self.fusion is None:
+            return far + near
+        if self.options.fusion == "concat":
+            return self.fusion(torch.cat((far, near), dim=-1))  # type: ignore[no-any-return]
+        gate = torch.sigmoid(self.fusion(x))
+        return gate * far + (1 - gate) * near

@@ -1,0 +1,121 @@
+"""``bench data show`` and ``verify``: what a data set says of itself, and what is odd about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backbench.benchmarks.data import store
+from backbench.benchmarks.data.describe import Finding, inspect
+from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.benchmarks.plan import suites
+from backbench.errors import UserError
+from backbench.leaderboard.scores.normalise import normalise
+
+BINS = 16
+BAR = 50
+
+
+def _score(name: str, value: float) -> str:
+    """Under the normaliser of the task that has the data set, or else of its environment; a dash when there is none."""
+    near: tuple[Any, str, Any] | None = None
+    for content in suites.tables():
+        for task, row in content.tasks.items():
+            if any(name == source.data_id for source in row.sources.values()):
+                return f"{normalise(content.normaliser, task, value, row.reference):.1f}"
+            if near is None and not row.reference and f"/{row.environment}/" in f"/{name}/":
+                near = (content, task, row)
+    return "-" if near is None else f"{normalise(near[0].normaliser, near[1], value):.1f}"
+
+
+def show(names: Sequence[str], console: Console, histogram: bool) -> None:
+    """A line for each data set; with ``histogram`` also its hash, lengths and a histogram of its returns."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("data set", overflow="fold")
+    for column in ("steps", "episodes", "return", "range", "score"):
+        table.add_column(column, justify="right", no_wrap=True)
+    loaded, problems = {}, []
+    for name in names:
+        try:
+            loaded[name] = store.read(name)
+        except UserError as error:
+            if histogram:  # it was asked for by its name
+                raise
+            problems.append(f"{name} cannot be used: {error}")
+            continue
+        data = loaded[name]
+        s = data.summary()
+        table.add_row(
+            escape(name),
+            f"{s['steps']:,}",
+            f"{s['episodes']:,}",
+            f"{s['return_mean']:.0f} ± {s['return_std']:.0f}",
+            f"{s['return_min']:.0f}…{s['return_max']:.0f}",
+            "-" if data.rewards_clipped else _score(name, s["return_mean"]),
+        )
+    console.print(table)
+    console.print(
+        "return: mean and standard deviation over episodes; score: the mean, normalised as the task's scores are",
+        style="dim",
+    )
+    for line in problems:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if histogram:
+        for name, data in loaded.items():
+            _details(name, data, console)
+
+
+def _actions(data: Trajectories) -> str:
+    if data.n_actions is None:
+        low, high = data.actions.min(), data.actions.max()
+        return f"actions {data.actions.shape[1:]} in [{low:.2f}, {high:.2f}], bounds at -1 and 1"
+    shares = np.bincount(data.actions, minlength=data.n_actions) / len(data.actions)
+    clipped = "; rewards clipped to [-1, 1]" if data.rewards_clipped else ""
+    return f"{data.n_actions} actions, shares {', '.join(f'{share:.0%}' for share in shares)}{clipped}"
+
+
+def _details(name: str, data: Trajectories, console: Console) -> None:
+    low, middle, high = (int(q) for q in np.quantile(data.lengths, (0.05, 0.5, 0.95)))
+    share = 1 - data.terminated.mean()
+    console.print(f"\n{name}", style="bold", markup=False, highlight=False)
+    console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
+    for line in (
+        f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}",
+        f"{data.terminated.sum():,} of {len(data.lengths):,} episodes were terminated; {share:.0%} ran out of time, or "
+        "were cut off (then there is a warning)",
+        f"states {data.state_shape}, {_actions(data)}",
+    ):
+        console.print(line, markup=False, highlight=False)
+    digits = 0 if np.ptp(data.returns) > BINS else 2
+    counts, edges = np.histogram(data.returns, bins=BINS, weights=data.lengths)
+    console.print("share of steps by their episode's return:", highlight=False)
+    for count, left, right in zip(counts / counts.sum(), edges[:-1], edges[1:], strict=True):
+        bar = "█" * round(BAR * count / max(counts / counts.sum()))
+        console.print(f"{left:>9.{digits}f} … {right:<9.{digits}f} {count:>6.1%} {bar}", highlight=False)
+    _say(inspect(name), console)
+
+
+def _say(findings: Sequence[Finding], console: Console) -> None:
+    for finding in findings:
+        style = "red" if finding.level == "error" else "yellow"
+        console.print(f"{finding.level}: {finding.message}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def verify(names: Sequence[str], console: Console) -> bool:
+    """Read each data set whole and say what is wrong with it; whether all are sound, warnings aside."""
+    sound = True
+    for name in names:
+        findings = inspect(name)
+        broken = any(finding.level == "error" for finding in findings)
+        sound = sound and not broken
+        warned = f", {len(findings)} warning{'s' if len(findings) > 1 else ''}" if findings else ""
+        noted = "" if broken else f"  sha256 {store.sidecar(name).get('digest', 'never noted')}"
+        state = "[red]BROKEN[/]" if broken else "[green]sound[/]"
+        console.print(f"{state} {escape(name)}{'' if broken else warned}{noted}", highlight=False, soft_wrap=True)
+        _say(findings, console)
+    return sound

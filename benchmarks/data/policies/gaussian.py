@@ -1,0 +1,72 @@
+"""Behaviour policies shipped with the package, run by NumPy alone.
+
+A pack is one ``<environment>.npz`` of float16 arrays beside ``manifest.json``. Each snapshot in it is a
+Gaussian multilayer perceptron in one of two forms: *squashed* (SAC: state-dependent spread, ``tanh`` at the
+end) or *clipped* (PPO: one spread for all states, clipped to the action range).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+PACK = Path(__file__).parent / "pack"
+LOG_STD_RANGE = (-20.0, 2.0)  # the range that SAC's actor clips its spread to
+
+
+@dataclass(frozen=True)
+class GaussianPolicy:
+    """A behaviour policy: observations (n, obs) in, actions (n, act) in [-1, 1] out, all float32."""
+
+    arrays: Mapping[str, Array]
+    squash: bool
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> GaussianPolicy:
+        """Build from an array table: ``obs_mean``, ``obs_scale``, ``w0``, ``b0`` …, ``mean_w``, ``mean_b`` and
+        either ``std_w``, ``std_b`` (squashed) or ``log_std`` (clipped)."""
+        return cls({k: v.astype(np.float32) for k, v in arrays.items()}, squash="std_w" in arrays)
+
+    def act(self, observations: NDArray[Any], rng: np.random.Generator | None = None, noise: float = 1.0) -> Array:
+        """Actions for a batch of observations; the mode of the Gaussian when ``rng`` is None.
+
+        ``noise`` scales the policy's own spread.
+        """
+        p = self.arrays
+        h: Array = (observations.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
+        np.clip(h, -10.0, 10.0, out=h)  # VecNormalize's clip; no observation of an unnormalised policy comes near
+        layer = 0
+        while f"w{layer}" in p:
+            h = h @ p[f"w{layer}"] + p[f"b{layer}"]
+            h = np.maximum(h, 0.0) if self.squash else np.tanh(h)
+            layer += 1
+        action: Array = h @ p["mean_w"] + p["mean_b"]
+        if rng is not None:
+            log_std = np.clip(h @ p["std_w"] + p["std_b"], *LOG_STD_RANGE) if self.squash else p["log_std"]
+            eps = rng.standard_normal(action.shape, dtype=np.float32)
+            action = action + noise * np.exp(log_std) * eps
+        return np.tanh(action) if self.squash else np.clip(action, -1.0, 1.0)
+
+
+def manifest(folder: Path = PACK) -> dict[str, Any]:
+    """What the pack holds and how each snapshot came about."""
+    result: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return result
+
+
+def load(environment: str, snapshot: str, folder: Path = PACK) -> GaussianPolicy:
+    """The snapshot of that name, e.g. ``load("hopper", "expert")``."""
+    with np.load(folder / f"{environment}.npz", allow_pickle=False) as pack:
+        prefix = f"{snapshot}/"
+        arrays = {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}
+    if not arrays:
+        raise KeyError(f"no snapshot {snapshot!r} in {environment}.npz")
+    return GaussianPolicy.from_arrays(arrays)

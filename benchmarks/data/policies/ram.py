@@ -1,0 +1,95 @@
+"""Behaviour policies that read the console's memory instead of the screen, run by NumPy alone.
+
+The 128 bytes of memory hold what there is to know of a game, so that a small perceptron plays it well; the data sets
+made with it hold frames and actions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbench.benchmarks.data.policies.gaussian import PACK
+from backbench.benchmarks.data.trajectories import DataError
+
+Array = NDArray[np.float32]
+
+SHAPES = ("obs_mean", "obs_scale", "w0", "b0", "w1", "b1", "w2", "b2")
+CLIP = 10.0  # of normalised observations, as in training
+DRAWS = 3  # random numbers that a row takes a call, needed or not: whether to explore, which way, which action
+
+
+@dataclass(frozen=True)
+class RamPolicy:
+    """A perceptron of two hidden layers of ``tanh``: memory (n, 128) in, numbered actions (n,) out."""
+
+    arrays: Mapping[str, Array]
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> RamPolicy:
+        """Build from ``obs_mean``, ``obs_scale`` (128,), ``w0``, ``b0``, ``w1``, ``b1``, ``w2``, ``b2``."""
+        return cls({name: arrays[name].astype(np.float32) for name in SHAPES})
+
+    @property
+    def n_actions(self) -> int:
+        """How many actions it tells apart."""
+        return len(self.arrays["b2"])
+
+    def logits(self, ram: NDArray[np.uint8]) -> Array:
+        """Unnormalised log-probabilities: float32 (n, actions). A row's bits do not depend on the other rows."""
+        p = self.arrays
+        h: Array = (ram.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
+        np.clip(h, -CLIP, CLIP, out=h)
+        h = h[:, None]  # a product for each row: one of all rows would round a row by how many there are
+        for layer in range(3):
+            h = h @ p[f"w{layer}"] + p[f"b{layer}"]
+            if layer < 2:
+                np.tanh(h, out=h)
+        return h[:, 0]
+
+    def act(
+        self,
+        ram: NDArray[np.uint8],
+        rng: Sequence[np.random.Generator],
+        temperature: float = 1.0,
+        epsilon: float = 0.0,
+    ) -> NDArray[np.int64]:
+        """Draw actions.
+
+        Args:
+            ram: uint8 (n, 128).
+            rng: one generator for each row.
+            temperature: above 0; logits are divided by it.
+            epsilon: probability of an action drawn evenly from all.
+
+        Returns:
+            int64 (n,).
+        """
+        draws = np.array([generator.random(DRAWS) for generator in rng])
+        scaled = self.logits(ram).astype(np.float64) / temperature
+        shares = np.cumsum(np.exp(scaled - scaled.max(axis=1, keepdims=True)), axis=1)
+        sampled = (draws[:, 2:] * shares[:, -1:] >= shares).sum(axis=1)
+        explored = (draws[:, 1] * self.n_actions).astype(np.int64)
+        return np.where(draws[:, 0] < epsilon, explored, sampled)
+
+
+def load(game: str, snapshot: str, folder: Path = PACK) -> RamPolicy:
+    """The snapshot of that name, e.g. ``load("breakout", "expert")``.
+
+    Raises:
+        DataError: the pack holds no such game or snapshot.
+    """
+    path = folder / f"{game}.npz"
+    if not path.is_file():
+        raise DataError(f"no behaviour policies of {game!r} in {folder}; install the package anew")
+    with np.load(path, allow_pickle=False) as pack:
+        prefix = f"{snapshot}/"
+        arrays = {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}
+    if set(arrays) != set(SHAPES):
+        raise DataError(f"no snapshot {snapshot!r} in {path}; install the package anew")
+    return RamPolicy.from_arrays(arrays)

@@ -1,0 +1,154 @@
+"""Source ``minari``: Farama's expert sets of Atari games, turned into the protocol's frames beside the originals.
+
+``atari/<game>/expert-v0`` holds the coloured screen after each step of four frames. The protocol's frame is the maximum
+over the last two of those four, and the one before the last was not kept: things that are drawn on every other screen
+only are missing from some of the frames made here. Screens that Minari keeps as JPEG are not exact either.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbench.benchmarks.data import store
+from backbench.benchmarks.data.frames import FrameArray
+from backbench.benchmarks.data.store import framestore
+from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+from backbench.benchmarks.environments.atari.screen import area_resize, grey_from_rgb
+
+SCREEN = (210, 160, 3)
+BLOCK = 64  # screens that are turned into frames at a time
+FULL = 18  # actions of the console
+
+
+def data_id(game: str) -> str:
+    """The converted set's id."""
+    return f"minari/{game}/expert-v0"
+
+
+def original_id(game: str) -> str:
+    """The id of Farama's set."""
+    return f"atari/{game}/expert-v0"
+
+
+def pull(game: str, report: Callable[[str], None] = print) -> Trajectories:
+    """Convert the original set, which Minari has put into the store and which stays there.
+
+    Minari unpacks an episode's screens all at once: 100 kB a step, 2.7 GB for the longest that there can be.
+
+    Args:
+        game: name of a ROM, such as ``breakout``.
+        report: gets a line for each episode.
+
+    Raises:
+        DataError: the original is not there, is broken, or was recorded otherwise than the protocol needs.
+    """
+    name = original_id(game)
+    if not store.exists(name):
+        raise DataError(f"data set {name!r} is not in the store {store.root()}; bring it: minari download {name}")
+    dataset, count, kwargs = _open(name)
+    numbers, n_actions = _action_numbers(name, game, count)
+    origin = {
+        "source": "minari",
+        "original": name,
+        "environment": {key: kwargs[key] for key in sorted(kwargs) if isinstance(kwargs[key], (str, int, float))},
+        "rewards": "raw",
+        "frames": "one screen a step, no maximum over two: what flickers is missing from some",
+        "description": f"{name} of the Farama Foundation, its screens turned into grey frames of 84 x 84",
+        "licence": f"that of {name}",
+        "citation": "Minari, Farama Foundation; policies by CleanRL",
+    }
+    return framestore.write(data_id(game), _episodes(name, dataset, numbers, report), n_actions, origin)
+
+
+def _remedy(name: str) -> str:
+    return f"bring it anew: minari delete {name}, then minari download {name}"
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # h5py, Pillow and Minari raise many kinds for a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"data set {name!r} in {store.path_of(name)} cannot be read ({reason}); {_remedy(name)}"
+        ) from error
+
+
+def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
+    """The original, how many actions it has, and what its environment was made with."""
+    import minari
+    from gymnasium.spaces import Discrete
+
+    with _reading(name):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = minari.load_dataset(name)
+        screens, actions = dataset.observation_space, dataset.action_space
+        kwargs = dict(dataset.env_spec.kwargs) if dataset.env_spec is not None else {}
+    if screens.shape != SCREEN or screens.dtype != np.uint8 or not isinstance(actions, Discrete) or actions.start != 0:
+        raise DataError(
+            f"data set {name!r} has {screens} and {actions}; expected screens uint8 {SCREEN}, numbered actions"
+        )
+    skip = AtariProtocol().frame_skip
+    if kwargs.get("frameskip", skip) != skip:
+        raise DataError(f"data set {name!r} was recorded with frameskip={kwargs['frameskip']}; the protocol has {skip}")
+    return dataset, int(actions.n), kwargs
+
+
+def _action_numbers(name: str, game: str, count: int) -> tuple[NDArray[np.int64], int]:
+    """The number in the game's own set of each of the original's actions, -1 where it has none; and that set's size."""
+    from backbench.benchmarks.environments.atari.emulator import action_names
+
+    ours = action_names(game, AtariProtocol())
+    if count == len(ours):
+        return np.arange(count), count
+    if count != FULL:
+        raise DataError(f"data set {name!r} has {count} actions; {game} has {len(ours)}, the console {FULL}")
+    theirs = action_names(game, AtariProtocol(full_actions=True))
+    return np.array([ours.index(action) if action in ours else -1 for action in theirs]), len(ours)
+
+
+def _episodes(name: str, dataset: Any, numbers: NDArray[np.int64], report: Callable[[str], None]) -> Iterator[Episode]:
+    total = int(dataset.total_episodes)
+    for number in range(total):
+        with _reading(name):
+            e = next(iter(dataset.storage.get_episodes([number])))
+            screens, actions = e["observations"], np.asarray(e["actions"])
+            rewards = np.asarray(e["rewards"], dtype=np.float64)
+            terminated = bool(np.any(e["terminations"]))
+        ours = _renumbered(name, number, actions, numbers)
+        frames = to_frames(screens)
+        del e, screens
+        yield Episode(frames, ours, rewards, terminated)
+        report(f"{name}: episode {number + 1} of {total}, {len(rewards):,} steps")
+
+
+def _renumbered(name: str, episode: int, actions: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    where = f"data set {name!r}: episode {episode}"
+    if not np.issubdtype(actions.dtype, np.integer) or ((actions < 0) | (actions >= len(numbers))).any():
+        raise DataError(f"{where} has actions outside 0 to {len(numbers) - 1}; {_remedy(name)}")
+    ours: NDArray[np.int64] = numbers[actions]
+    if (ours < 0).any():
+        step = int(np.argmax(ours < 0))
+        raise DataError(
+            f"{where}, step {step}: action {actions[step]} of the console's {FULL} has no counterpart in the game's "
+            "own set, so this data set cannot be used"
+        )
+    return ours
+
+
+def to_frames(screens: NDArray[np.uint8]) -> FrameArray:
+    """Frames uint8 (n, 84, 84) of coloured screens uint8 (n, 210, 160, 3)."""
+    out = np.empty((len(screens), 84, 84), np.uint8)
+    for first in range(0, len(screens), BLOCK):
+        block = slice(first, first + BLOCK)
+        out[block] = area_resize(grey_from_rgb(screens[block]))
+    return out

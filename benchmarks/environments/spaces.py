@@ -1,0 +1,178 @@
+"""Gymnasium's spaces: any observation as one vector, and actions between the environment's scale and the agent's.
+
+Observations are flattened leaf by leaf, a Dict's in the alphabetical order of its keys (achieved_goal, desired_goal,
+observation) whatever order the space has, numbered ones as one-hot vectors; else as ``gymnasium.spaces.flatten`` does.
+Actions of an agent lie in [-1, 1], or are numbered from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbench.errors import UserError
+
+ABSURD = 1e10  # bounds past this bound nothing
+
+
+def leaves(space: Any, value: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(name, space, value) of every space that holds no other, in the order that they are flattened in."""
+    from gymnasium.spaces import Dict, Tuple
+
+    if isinstance(space, Dict):
+        for key in sorted(space.spaces):
+            yield from leaves(space.spaces[key], None if value is None else value[key], f"{path}{key}.")
+    elif isinstance(space, Tuple):
+        for number, inner in enumerate(space.spaces):
+            yield from leaves(inner, None if value is None else value[number], f"{path}{number}.")
+    else:
+        yield path.rstrip("."), space, value
+
+
+def _vectors(space: Any, value: Any) -> NDArray[Any]:
+    """(n, size) of one leaf's n values."""
+    from gymnasium.spaces import Discrete, MultiDiscrete
+
+    array = np.asarray(value)
+    if isinstance(space, Discrete | MultiDiscrete):
+        array = array.reshape(len(array), -1) - np.reshape(space.start, -1)
+        counts = np.reshape(space.n if isinstance(space, Discrete) else space.nvec, -1)
+        if ((array < 0) | (array >= counts)).any():  # a negative one would count from the end
+            raise UserError(f"observations outside {space}")
+        return np.concatenate([np.eye(n, dtype=np.float32)[array[:, i]] for i, n in enumerate(counts)], axis=1)
+    array = array.reshape(len(array), -1)
+    return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float32)
+
+
+def is_vector(space: Any) -> bool:
+    """Whether observations are plain vectors of floating-point numbers, which nothing is done to."""
+    from gymnasium.spaces import Box
+
+    return isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
+
+
+def check_observations(space: Any, where: str) -> None:
+    """Raise ``UserError``, which ``where`` begins, for what is no vector: pictures, text, graphs, sequences."""
+    from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+    for name, leaf, _ in leaves(space, None):
+        called = f"observations {name!r}" if name else "observations"
+        if isinstance(leaf, Box) and leaf.dtype == np.uint8 and len(leaf.shape) > 1:
+            raise UserError(f"{where} has {called} of pixels {leaf.shape}; vectors only (suite atari has pixels)")
+        if not isinstance(leaf, Box | Discrete | MultiDiscrete | MultiBinary):
+            raise UserError(f"{where} has {called} of {type(leaf).__name__}, which are no vectors")
+
+
+def flatten(space: Any, observations: Any) -> NDArray[Any]:
+    """(n, size) from n observations of ``space``: an array, or (nested) mappings or sequences of arrays.
+
+    A plain vector comes back as it is, with its type.
+    """
+    if is_vector(space):
+        return np.asarray(observations)
+    parts = [_vectors(leaf, value) for _, leaf, value in leaves(space, observations)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def size(space: Any) -> int:
+    """Length of the vector that an observation of ``space`` becomes."""
+    from gymnasium.spaces import Discrete, MultiDiscrete
+
+    total = 0
+    for _, leaf, _ in leaves(space, None):
+        if isinstance(leaf, Discrete):
+            total += int(leaf.n)
+        elif isinstance(leaf, MultiDiscrete):
+            total += int(leaf.nvec.sum())
+        else:
+            total += int(np.prod(leaf.shape, dtype=int))
+    return total
+
+
+def describe(space: Any) -> str:
+    """The leaves and their sizes, such as ``achieved_goal 2 + desired_goal 2 + observation 27``."""
+    named = [(name, size(leaf)) for name, leaf, _ in leaves(space, None)]
+    return " + ".join(f"{name} {count}" if name else str(count) for name, count in named)
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The actions of an environment.
+
+    Attributes:
+        n: how many numbered actions there are; None for vectors.
+        start: number of the first one.
+        low, high: bounds of a vector, flat, float64; (a,) each.
+        shape: of the environment's vector.
+        unit: whether the bounds are -1 and 1, so that there is nothing to rescale.
+        dtype: of the environment's vector.
+    """
+
+    n: int | None
+    start: int
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    shape: tuple[int, ...]
+    unit: bool
+    dtype: Any = np.float32
+
+    @classmethod
+    def of(cls, space: Any, where: str) -> Actions:
+        """Those of ``space``; ``UserError``, which ``where`` begins, for unbounded ones and kinds without a head."""
+        from gymnasium.spaces import Box, Discrete
+
+        nothing = np.zeros(0)
+        if isinstance(space, Discrete):
+            return cls(int(space.n), int(space.start), nothing, nothing, (), False)
+        if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
+            raise UserError(
+                f"{where} has actions {space}; vectors within bounds (Box) or numbered ones (Discrete) only"
+            )
+        low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
+        if not (np.abs([low, high]) < ABSURD).all():
+            raise UserError(
+                f"{where} has actions without bounds ({space}); wrap it: gymnasium.wrappers.RescaleAction or ClipAction"
+            )
+        unit = bool((low == -1).all() and (high == 1).all())
+        return cls(None, 0, low, high, tuple(space.shape), unit, space.dtype)
+
+    def to_agent(self, actions: Any) -> NDArray[Any]:
+        """(n, …) of the environment -> (n, a) float32 with the bounds at -1 and 1, or (n,) int64 from 0."""
+        array = np.asarray(actions)
+        if self.n is not None:
+            return array.reshape(-1).astype(np.int64) - self.start
+        if self.unit:
+            return array.reshape(len(array), -1).astype(np.float32)
+        span = np.where(self.high > self.low, self.high - self.low, 1.0)
+        return (2.0 * (array.reshape(len(array), -1) - self.low) / span - 1.0).astype(np.float32)
+
+    def to_environment(self, action: NDArray[Any]) -> Any:
+        """One action of the agent -> the environment's."""
+        if self.n is not None:
+            return int(action) + self.start
+        if self.unit:
+            return action if action.shape == self.shape else action.reshape(self.shape)
+        # Not past the bounds by a rounding error: some environments refuse that.
+        value = self.low + (action.astype(np.float64) + 1.0) / 2.0 * (self.high - self.low)
+        value = np.clip(value, self.low, self.high)
+        return value.astype(self.dtype).reshape(self.shape)
+
+
+def flatten_one(space: Any, observation: Any) -> NDArray[Any]:
+    """(size,) from one observation of ``space``."""
+    if is_vector(space):
+        return np.asarray(observation)
+    vector: NDArray[Any] = flatten(space, _batch_of_one(observation))[0]
+    return vector
+
+
+def _batch_of_one(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _batch_of_one(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_batch_of_one(inner) for inner in value)
+    return np.asarray(value)[None]

@@ -1,0 +1,215 @@
+"""``match=params``: a width for each backbone at which its agent is as large as the reference's.
+
+What is counted are the trainable parameters of the whole agent, as a record's ``parameters_total`` has them: the
+backbone with the embeddings and the head around it, which grow with the width too. One width serves all tasks of the
+suite, whichever of them are run, so that a row is one model. Sizes of states and actions come from the environments;
+a game's table of timesteps is as long as the longest episode of the data, which must be there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from backbench.benchmarks.plan.settings import Cell
+from backbench.errors import UserError
+from backbench.leaderboard.trust.together import MATCHED
+
+WIDEST = 4096
+# Kernels are fast at round widths, and a cost measured at an odd one would say little: the roundest that fits is taken.
+STEPS = (16, 8, 4, 2, 1)
+_WIDTH = re.compile(r"(^| )model\.d_model=\S+")
+
+
+class Broken(UserError):
+    """A backbone that raises something else than a ``UserError`` where it is built."""
+
+
+def asked(overrides: Sequence[str], backbones: Sequence[str]) -> tuple[list[str], str | None]:
+    """The overrides without ``match=…``, and the backbone that it names; None where it is not there.
+
+    Raises:
+        UserError: it says something else than ``params`` or ``params:BACKBONE``, or there is nothing to match.
+    """
+    found = [text for text in overrides if text.startswith("match=")]
+    if not found:
+        return list(overrides), None
+    what, _, name = found[0].removeprefix("match=").partition(":")
+    if len(found) > 1 or what != "params" or "," in name or not backbones:
+        raise UserError(f"override '{' '.join(found)}': give match=params, or match=params:BACKBONE, once")
+    reference = name or backbones[0]
+    if all(backbone == reference for backbone in backbones):
+        raise UserError(f"override '{found[0]}': --backbone names no other backbone than {reference}; name another")
+    return [text for text in overrides if text not in found], reference
+
+
+def match(cells: Sequence[Cell], reference: str) -> list[Cell]:
+    """The cells, with ``model.d_model`` of those of other backbones changed and said in their ``variant``.
+
+    Args:
+        cells: a whole grid; for each variant the tasks of ``reference`` and of the others are the same.
+        reference: name of a backbone among them, which stays as it is.
+
+    Raises:
+        UserError: a backbone has no width within ``MATCHED``; names the nearest ones. Or data are missing.
+    """
+    rows: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.backbone, cell.variant), {})[cell.task.name] = cell
+    counted: dict[str, int] = {}
+    sizes: dict[str, Any] = {}
+
+    def count(cell: Cell) -> int:
+        """Parameters of the agent of ``cell``; ``UserError`` for a width that the backbone refuses."""
+        shapes = sizes.setdefault(_environment(cell), None) or _shapes(cell)
+        sizes[_environment(cell)] = shapes
+        known = repr((cell.backbone, cell.options, cell.model, _environment(cell), cell.task.max_steps))
+        if known not in counted:
+            counted[known] = _parameters(cell, shapes)
+        return counted[known]
+
+    widths: dict[tuple[str, str], int] = {}
+    for (backbone, variant), tasks in rows.items():
+        if backbone != reference:
+            goals = {name: count(rows[reference, variant][name]) for name in tasks}
+            widths[backbone, variant] = _width(tasks, goals, count, reference)
+    return [
+        cell if cell.backbone == reference else _widened(cell, reference, widths[cell.backbone, cell.variant])
+        for cell in cells
+    ]
+
+
+def _widened(cell: Cell, reference: str, width: int) -> Cell:
+    said = [_WIDTH.sub("", cell.variant).strip(), f"match=params:{reference}", f"model.d_model={width}"]
+    return replace(cell, model=replace(cell.model, d_model=width), variant=" ".join(word for word in said if word))
+
+
+def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[[Cell], int], reference: str) -> int:
+    """The roundest width at which the agents of all ``tasks`` have about ``goals`` parameters."""
+    for cell in tasks.values():
+        try:
+            count(cell)
+        except Broken:  # at its own width: it could not be run without a match either
+            raise
+        except UserError:
+            continue
+    refused = ""
+
+    @cache
+    def counts(width: int) -> dict[str, int] | None:
+        nonlocal refused
+        try:
+            return {
+                name: count(replace(cell, model=replace(cell.model, d_model=width))) for name, cell in tasks.items()
+            }
+        except UserError as error:
+            refused = str(error)
+            return None
+
+    near: list[tuple[int, dict[str, int]]] = []
+    for step in STEPS:
+        near = _around(counts, sum(goals.values()), step)
+        fitting = {width: worst for width, found in near if (worst := _worst(found, goals)[0]) <= MATCHED}
+        if fitting:
+            return min(fitting, key=lambda width: fitting[width])
+    backbone = next(iter(tasks.values())).backbone
+    if not near:
+        raise UserError(f"match=params: no width of {backbone} can be built: {refused}")
+    shown = []
+    for width, found in near:
+        off, name = _worst(found, goals)
+        shown.append(f"{width} makes {found[name]:,} of {goals[name]:,} ({name}, {off:.1%} off)")
+    raise UserError(
+        f"match=params: no model.d_model of {backbone} comes within {MATCHED:.0%} of {reference}'s parameters: "
+        f"{'; '.join(shown)}; change model.n_layers, or leave {backbone} out"
+    )
+
+
+def _worst(found: Mapping[str, int], goals: Mapping[str, int]) -> tuple[float, str]:
+    """Largest relative deviation, and the task that has it."""
+    return max((abs(found[name] - goal) / max(goal, 1), name) for name, goal in goals.items())
+
+
+def _around(counts: Callable[[int], dict[str, int] | None], goal: int, step: int) -> list[tuple[int, dict[str, int]]]:
+    """The widest multiple of ``step`` with at most ``goal`` parameters, and the next one, of those that can be built.
+
+    The number of parameters grows with the width.
+    """
+
+    def next_(number: int) -> tuple[int, dict[str, int]] | None:
+        for width in range(number * step, min(number + 64, WIDEST // step) * step + 1, step):  # a multiple of the heads
+            if (found := counts(width)) is not None:
+                return width, found
+        return None
+
+    low, high = 0, WIDEST // step + 1
+    best: dict[int, tuple[int, dict[str, int]]] = {}
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = next_(middle)
+        if found is None or sum(found[1].values()) > goal:
+            high = middle
+        else:
+            low = middle
+        if found is not None:
+            best[middle] = found
+    return [found for number in (low, high) if (found := best.get(number)) is not None]
+
+
+def _environment(cell: Cell) -> str:
+    """What the sizes of states and actions, and of a game's table of timesteps, depend on."""
+    return repr((cell.task.env_id, cell.task.env_kwargs, cell.atari, cell.task.data_id if cell.task.pixels else ""))
+
+
+def _shapes(cell: Cell) -> Any:
+    """Data of the sizes that the cell's agent is made for: its own for pixels, else one step of nothing."""
+    import numpy as np
+
+    from backbench.benchmarks.data import sources, store
+    from backbench.benchmarks.data.trajectories import Trajectories
+    from backbench.benchmarks.environments.spaces import size
+    from backbench.benchmarks.environments.vector import GymBatch, probe
+
+    if cell.task.pixels:
+        if not store.exists(cell.task.data_id):
+            sources.plan([(cell.data.source, cell.task)])  # says how to get what cannot be made here
+            raise UserError(
+                f"match=params: the longest episode of {cell.task.data_id!r} sets the size of an agent, and the set is "
+                f"not in the store {store.root()}; make it first: bench data make {cell.task.data_id}"
+            )
+        return sources.load(cell.task)
+    probe(cell.task.env_id, cell.task.env_kwargs)
+    envs = GymBatch(cell.task.env_id, 1, cell.task.env_kwargs)
+    try:
+        states, numbered, actions = size(envs.space), envs.actions.n, len(envs.actions.low)
+    finally:
+        envs.close()
+    return Trajectories(
+        states=np.zeros((1, states), dtype=np.float32),
+        actions=np.zeros((1, actions), dtype=np.float32) if numbered is None else np.zeros(1, dtype=np.int64),
+        rewards=np.zeros(1),
+        terminated=np.zeros(1, dtype=bool),
+        offsets=np.array([0, 1]),
+        n_actions=numbered,
+    )
+
+
+def _parameters(cell: Cell, shapes: Any) -> int:
+    """Trainable parameters of the cell's agent, which is built without memory where its code allows that."""
+    import torch
+
+    from backbench.benchmarks.plan.assemble import make_agent
+    from backbench.benchmarks.run.cost import count_parameters
+
+    for device in ("meta", "cpu"):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device):
+                return count_parameters(make_agent(cell, shapes))
+        except UserError:
+            raise
+        except Exception as error:  # a plug-in that computes with its weights, or that cannot have this width
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    raise Broken(f"match=params: {cell.backbone} cannot be built at model.d_model={cell.model.d_model}: {problem}")

@@ -1,0 +1,169 @@
+"""What stands in the YAML file of a suite, and one line about what is wrong with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from backbench.errors import UserError, suggest
+from backbench.leaderboard.scores.normalise import CITATIONS, bounds
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]*$")]
+Scale = Literal["raw", "clipped", "mixed"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Targets = Literal["data"] | Annotated[tuple[Number, ...], Field(min_length=1)]
+Steps = Annotated[int, Field(ge=1)]
+SOURCES = ("embedded", "d4rl", "minari", "dqn-replay", "local")
+OWN = ("local", "minari")  # of suites that are not Backbench's: the others have sets of their own only
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Part):
+    """One data source of a task."""
+
+    # Of Gymnasium; module:Id imports the module first, which registers it.
+    env_id: Annotated[str, Field(pattern=r"^\S+$")]
+    # Of the data set in the Minari store.
+    data_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+-v\d+$")]
+    # Target returns, the first one is the headline; "data": from the data, by the rule in docs/data.md.
+    targets: Targets | dict[Scale, Targets] = "data"
+    # Returns-to-go are divided by it; the task's or the suite's where it is not given.
+    return_scale: Positive | dict[Scale, Positive] | None = None
+    # What the environment is made with.
+    env_kwargs: dict[str, JsonValue] = {}
+    # Longest episode of an evaluation.
+    max_steps: Steps | None = None
+
+
+class Row(_Part):
+    """One task."""
+
+    # The normaliser's name of its environment.
+    environment: str = ""
+    # Raw returns that score 0 and 100, for normaliser: declared.
+    reference: tuple[Number, Number] | None = None
+    return_scale: Positive | None = None
+    max_steps: Steps | None = None
+    sources: Annotated[dict[str, Source], Field(min_length=1)]
+
+
+class Suite(_Part):
+    """A suite: tasks, and what they share."""
+
+    name: Name
+    # A line for `bench list suites`.
+    description: str = ""
+    # The data source, where it is not that of the preset.
+    source: str = ""
+    # The extra of Backbench that brings the environments.
+    requires: str = ""
+    # What to do where the environments are installed and cannot be made.
+    remedy: str = ""
+    # Stacked frames of games.
+    pixels: bool = False
+    # The scale of returns-to-go.
+    rewards: Scale = "raw"
+    return_scale: Positive = 1000.0
+    max_steps: Steps = 1000
+    normaliser: str = "none"
+    tasks: Annotated[dict[Name, Row], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        if self.normaliser not in CITATIONS:
+            raise ValueError(f"normaliser {self.normaliser!r}{suggest(self.normaliser, list(CITATIONS))}")
+        for name, row in self.tasks.items():
+            where = f"tasks.{name}"
+            unknown = [source for source in row.sources if source not in SOURCES]
+            if unknown:
+                raise ValueError(f"{where}.sources.{unknown[0]}: no such data source{suggest(unknown[0], SOURCES)}")
+            if self.source and self.source not in row.sources:
+                raise ValueError(f"{where} has no source {self.source!r}, which is the suite's")
+            if self.normaliser == "declared" and (row.reference is None or row.reference[0] == row.reference[1]):
+                raise ValueError(f"{where}.reference: give two different returns, which score 0 and 100")
+            if self.normaliser != "declared" and row.reference is not None:
+                raise ValueError(f"{where}.reference goes with normaliser: declared, not {self.normaliser}")
+            for source, of in row.sources.items():
+                self._check_scales(f"{where}.sources.{source}", row, of)
+            try:
+                bounds(self.normaliser, name, row.reference)
+            except KeyError as error:
+                raise ValueError(f"{where}: {error.args[0]}") from None
+        return self
+
+    def _check_scales(self, where: str, row: Row, of: Source) -> None:
+        """Targets differ, and each scale that has some has a return scale too."""
+        lists = of.targets if isinstance(of.targets, dict) else {self.rewards: of.targets}
+        for targets in lists.values():
+            if targets != "data" and len(set(targets)) != len(targets):
+                raise ValueError(f"{where}.targets: the same target twice")
+        scale = of.return_scale or row.return_scale or self.return_scale
+        lacking = [name for name in lists if isinstance(scale, dict) and name not in scale]
+        if lacking:
+            raise ValueError(f"{where}.return_scale: none for {lacking[0]}, which has targets")
+
+
+def _loader() -> Any:
+    """YAML's safe loader, which would take the last of two equal keys without a word."""
+    import yaml
+
+    class Strict(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(problem=f"the key {key.value!r} twice{key.start_mark}")
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Strict
+
+
+def read(path: Path, own: bool = True) -> Suite:
+    """The suite in a file, called as the file is; ``own``: it is none of Backbench's.
+
+    Raises:
+        UserError: no YAML, or not what a suite is made of; names the file and the place.
+    """
+    import yaml
+
+    try:
+        content: Any = yaml.load(path.read_text(), _loader())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"suite {path} is no YAML ({' '.join(str(error).split())[:160]})") from error
+    except OSError as error:
+        raise UserError(f"suite {path} cannot be read: {error.strerror}") from error
+    if not isinstance(content, dict) or "name" in content:
+        raise UserError(f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/suites.md")
+    try:
+        suite = Suite(name=path.stem, **{str(key): value for key, value in content.items()})
+    except ValidationError as error:
+        raise UserError(f"suite {path}: {_line(error)}") from None
+    if own and suite.pixels:
+        raise UserError(f"suite {path}: pixels: only the suite atari has them; see docs/suites.md")
+    for name, row in suite.tasks.items() if own else ():
+        for source in row.sources:
+            if source not in OWN:
+                raise UserError(
+                    f"suite {path}: tasks.{name}.sources.{source}: a suite of your own has {' and '.join(OWN)}; "
+                    "see docs/suites.md"
+                )
+    return suite
+
+
+def _line(error: ValidationError) -> str:
+    """The first thing that is wrong, with where and, of an unknown key, what is close."""
+    # Of a value that may be of several kinds each kind complains; the one that got furthest says most.
+    one = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
+    where = ".".join(str(part) for part in one["loc"])
+    if one["type"] == "extra_forbidden":
+        fields = {*Suite.model_fields, *Row.model_fields, *Source.model_fields} - {"name"}
+        return f"unknown key {where}{suggest(str(one['loc'][-1]), sorted(fields))}; see docs/suites.md"
+    message = one["msg"].removeprefix("Value error, ")
+    return f"{where + ': ' if where else ''}{message[:1].lower() + message[1:]}; see docs/suites.md"

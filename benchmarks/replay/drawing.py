@@ -1,0 +1,209 @@
+"""Pictures of an episode: a game's frames, a robot rendered by MuJoCo or drawn, a strip of them, a video.
+
+OpenGL is often absent on servers, and loading a broken one can end a process: MuJoCo renders in a process of its own.
+Where that fails the robot is drawn with Pillow from the positions of its bodies, seen from the side.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbench.benchmarks.environments.vector import make_environment
+from backbench.benchmarks.run.checkpoint import atomically
+
+Picture = NDArray[np.uint8]  # (height, width, 3)
+WIDTH, HEIGHT = 320, 240  # of a robot's picture
+ENLARGED = 3  # a pixel of a game is so many of the picture
+RENDER_SECONDS = 120
+FONT = 14
+CAPSULE, CYLINDER = 3, 5  # MuJoCo's mjtGeom: shapes with a length along their own z axis
+SKY, GROUND, INK = (236, 240, 245), (196, 190, 176), (40, 44, 52)
+
+
+def game_picture(frame: Picture) -> Picture:
+    """(height, width) grey to a picture ``ENLARGED`` times as large; pixels stay square."""
+    large = frame.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+    return np.repeat(large[:, :, None], 3, axis=2)
+
+
+def robot_pictures(env_id: str, positions: NDArray[np.float64]) -> tuple[list[Picture], str]:
+    """Pictures of a robot at ``positions`` (n, nq), and how they were made."""
+    own = os.environ.get("MUJOCO_GL", "")
+    asked = () if own in ("", "disabled", "disable", "off", "false", "0") else (own,)
+    for backend in dict.fromkeys((*asked, "egl", "osmesa")):
+        made = _rendered(env_id, positions, backend)
+        if made is not None:
+            return made, f"rendered by MuJoCo ({backend})"
+    return drawn(env_id, positions), "drawn from the positions of the robot's bodies (MuJoCo cannot render here)"
+
+
+def _rendered(env_id: str, positions: NDArray[np.float64], backend: str) -> list[Picture] | None:
+    """Rendered in a fresh process; None when that does not work here."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "positions.npy", positions)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "backbench.benchmarks.replay.drawing", folder, env_id],
+                env=os.environ | {"MUJOCO_GL": backend},
+                capture_output=True,
+                timeout=RENDER_SECONDS,
+            )
+            frames: Picture = np.load(Path(folder) / "frames.npy", allow_pickle=False)
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            return None
+    blank = frames.shape != (len(positions), HEIGHT, WIDTH, 3) or frames.min() == frames.max()
+    return None if done.returncode != 0 or blank else list(frames)
+
+
+def _render_into(folder: Path, env_id: str) -> None:
+    """What the fresh process does: positions.npy to frames.npy."""
+    import mujoco
+
+    env = make_environment(env_id)
+    positions = np.load(folder / "positions.npy", allow_pickle=False)
+    frames = np.empty((len(positions), HEIGHT, WIDTH, 3), dtype=np.uint8)
+    renderer = mujoco.Renderer(env.model, HEIGHT, WIDTH)
+    following = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+    for frame, position in zip(frames, positions, strict=True):
+        env.data.qpos[:] = position
+        mujoco.mj_forward(env.model, env.data)
+        renderer.update_scene(env.data, camera=following)  # -1, where there is no such camera, is the free one
+        frame[:] = renderer.render()
+    np.save(folder / "frames.npy", frames)
+
+
+def drawn(env_id: str, positions: NDArray[np.float64]) -> list[Picture]:
+    """The robot from the side, x to the right and z up, drawn with Pillow; the view follows its torso."""
+    import mujoco
+
+    env = make_environment(env_id)
+    model, data = env.model, env.data
+    shown = np.flatnonzero(model.geom_bodyid > 0)  # body 0 is the world: the floor
+    radii = model.geom_size[shown, 0]
+    long = np.isin(model.geom_type[shown], (CAPSULE, CYLINDER))
+    half = np.where(long, model.geom_size[shown, 1], 0.0)[:, None]
+    colours = [tuple(int(255 * part) for part in rgba[:3]) for rgba in model.geom_rgba[shown]]
+    places, torsos = [], []
+    for position in positions:
+        data.qpos[:] = position
+        mujoco.mj_kinematics(model, data)
+        centre, axis = data.geom_xpos[shown], data.geom_xmat[shown].reshape(-1, 3, 3)[:, :, 2]
+        places.append(np.stack([centre - half * axis, centre + half * axis], axis=1))  # (geoms, 2 ends, xyz)
+        torsos.append(float(data.xpos[1, 0]))
+    env.close()
+    top = max(float((ends[:, :, 2].max(axis=1) + radii).max()) for ends in places)
+    scale = HEIGHT / (max(top, 1.0) + 0.45)  # pixels in a metre; some air above, some ground below
+    return [_side_view(ends, radii, colours, x, scale) for ends, x in zip(places, torsos, strict=True)]
+
+
+def _side_view(ends: NDArray[Any], radii: NDArray[Any], colours: Sequence[Any], torso: float, scale: float) -> Picture:
+    """One picture, drawn twice as large and made smaller: Pillow's own lines have jagged edges."""
+    from PIL import Image, ImageDraw
+
+    scale, width, height = 2 * scale, 2 * WIDTH, 2 * HEIGHT
+    image = Image.new("RGB", (width, height), SKY)
+    pen = ImageDraw.Draw(image)
+    floor = height - 0.25 * scale
+
+    def place(x: float, z: float) -> tuple[float, float]:
+        return width / 2 + (x - torso) * scale, floor - z * scale
+
+    pen.rectangle((0, floor, width, height), fill=GROUND)
+    pen.line((0, floor, width, floor), fill=INK, width=2)
+    reach = width / 2 / scale
+    for metre in range(math.floor(torso - reach), math.ceil(torso + reach) + 1):  # so that one sees it move
+        x, _ = place(metre, 0)
+        pen.line((x, floor, x, floor + 14), fill=INK, width=2)
+        pen.text((x + 5, floor + 6), f"{metre} m", fill=INK, font=_font(18))
+    for i in np.argsort(-ends[:, :, 1].mean(axis=1), kind="stable"):  # what is farther away first
+        for grow, colour in ((3, INK), (0, colours[i])):
+            (x0, y0), (x1, y1) = (place(end[0], end[2]) for end in ends[i])
+            r = radii[i] * scale + grow
+            pen.line((x0, y0, x1, y1), fill=colour, width=max(1, round(2 * r)))
+            for x, y in ((x0, y0), (x1, y1)):
+                pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+    return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def strip(path: Path, title: str, pictures: Sequence[Picture], captions: Sequence[str]) -> None:
+    """Write a PNG of pictures side by side in rows, each above its caption of equally many lines.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    from PIL import Image, ImageDraw
+
+    height, width = pictures[0].shape[:2]
+    line, margin = FONT + 5, 8
+    columns = math.ceil(math.sqrt(1.3 * len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    across = columns * (width + margin) + margin
+    heading = [part for row in title.splitlines() for part in textwrap.wrap(row, (across - 2 * margin) * 2 // FONT)]
+    head = margin + line * len(heading) + margin
+    cell = height + line * (1 + captions[0].count("\n")) + 2 * margin
+    image = Image.new("RGB", (across, head + rows * cell), "white")
+    pen = ImageDraw.Draw(image)
+    pen.multiline_text((margin, margin), "\n".join(heading), fill=INK, font=_font(FONT), spacing=5)
+    for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        x, y = margin + number % columns * (width + margin), head + number // columns * cell
+        image.paste(Image.fromarray(picture), (x, y))
+        pen.multiline_text((x, y + height + 3), caption, fill=INK, font=_font(FONT), spacing=5)
+    atomically(path, lambda temporary: image.save(temporary, format="PNG"))
+
+
+def video(stem: Path, pictures: Sequence[Picture], seconds: float) -> Path:
+    """Write ``stem``.mp4 where the package imageio-ffmpeg is there, else .gif; ``seconds`` is a picture's time.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    try:
+        import imageio_ffmpeg  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        path = stem.with_name(f"{stem.name}.gif")
+        atomically(path, lambda temporary: _write_gif(temporary, pictures, seconds))
+        return path
+    path = stem.with_name(f"{stem.name}.mp4")
+    atomically(path, lambda temporary: _write_mp4(imageio_ffmpeg, temporary, pictures, seconds))
+    return path
+
+
+def _write_gif(path: Path, pictures: Sequence[Picture], seconds: float) -> None:
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(picture).quantize(64, dither=Image.Dither.NONE) for picture in pictures)
+    times = [round(1000 * seconds)] * len(pictures)
+    times[-1] += 1000  # one wants to see how it ended
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
+
+
+def _write_mp4(ffmpeg: Any, path: Path, pictures: Sequence[Picture], seconds: float) -> None:
+    height, width = (side // 2 * 2 for side in pictures[0].shape[:2])  # the codec wants even sides
+    writer = ffmpeg.write_frames(
+        str(path), (width, height), fps=1 / seconds, macro_block_size=2, output_params=["-f", "mp4"]
+    )
+    writer.send(None)
+    for picture in pictures:
+        writer.send(np.ascontiguousarray(picture[:height, :width]))
+    writer.close()
+
+
+if __name__ == "__main__":
+    _render_into(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,72 @@
+"""Where a number came from: code, packages, machine. No paths, host or user names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from backbench.leaderboard.record.schema import Hardware
+
+# What scores or costs depend on; accelerators count when they are installed.
+PACKAGES = (
+    "backbench", "torch", "numpy", "gymnasium", "gymnasium-robotics", "mujoco", "ale-py", "minari", "h5py",
+    "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "xformers",
+)  # fmt: skip
+
+
+def packages() -> dict[str, str]:
+    """Distribution to version, of those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+# What a run or a submission adds; it is no code, and the next run from the same commit is as clean.
+RESULTS = ("leaderboard/published/records", "leaderboard/published/verifications", "leaderboard/published/pages")
+
+
+@cache
+def git_state() -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the checkout that the code runs from; (None, None) for an installed package."""
+    return state_of(Path(__file__).resolve().parents[2])
+
+
+def state_of(folder: Path) -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the checkout in ``folder``, ``RESULTS`` left out; (None, None) where it is none."""
+    if not (folder / "pyproject.toml").is_file():
+        return None, None
+    ask = ["git", "-C", str(folder)]
+    status = [*ask, "status", "--porcelain", "--", ".", *(f":(exclude){name}" for name in RESULTS)]
+    try:
+        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
+        dirty = subprocess.run(status, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit.stdout.strip(), bool(dirty.stdout.strip())
+
+
+def hardware(gpu: str | None) -> Hardware:
+    """The machine as the process sees it."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    return Hardware(cpu=model, cores=cores(), memory_mb=round(memory), gpu=gpu)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,261 @@
+"""MLflow as a sink: what happens in a run, as it happens, for people who look at runs there.
+
+Records are the result; nothing is ever read back from MLflow, and nothing that goes wrong inside it may cost a cell.
+The first failure is reported once, and the sink is quiet from then on. MLflow is imported when tracking starts, not
+before: that takes seconds. Only the parent process of a run writes, with a client of its own and no global state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from backbench.leaderboard.record.schema import Record
+
+EXPERIMENT = "backbench"
+# MLflow's own limits; going past one of them is an exception there.
+MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
+MAX_PARAMS_PER_BATCH, MAX_METRICS_PER_BATCH = 100, 1000
+
+
+class Tracker:
+    """One parent run per invocation, one child per cell. Every method returns quietly whatever MLflow does.
+
+    ``results``: folder of the run; by default the database is ``mlflow.db`` and artifacts are in ``mlartifacts`` there.
+    ``uri``: any MLflow tracking URI instead; ``"none"`` turns tracking off. ``warn`` gets one line when tracking fails.
+    Metrics are sent when ``flush_every`` of them wait or the last were sent ``flush_seconds`` ago.
+    """
+
+    def __init__(
+        self,
+        results: str | Path,
+        uri: str | None = None,
+        *,
+        warn: Callable[[str], None],
+        flush_every: int = 100,
+        flush_seconds: float = 10.0,
+    ) -> None:
+        self.results = Path(results).absolute()
+        self.uri = uri or f"sqlite:///{self.results / 'mlflow.db'}"
+        self.active = self.uri.lower() != "none"
+        self._warn = warn
+        self._flush_every = min(flush_every, MAX_METRICS_PER_BATCH)
+        self._flush_seconds = flush_seconds
+        self._client: Any = None
+        self._experiment = ""
+        self._parent: str | None = None
+        self._runs: dict[str, str] = {}  # key -> id of the child that is open
+        self._waiting: dict[str, list[Any]] = {}  # key -> metrics not sent yet
+        self._odd: set[tuple[str, str]] = set()  # (key, metric) that was not finite before
+        self._sent = time.monotonic()
+        self._failed = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close(failed=kind is not None)
+
+    def start(self, invocation: Mapping[str, Any]) -> None:
+        """Open the parent run; ``invocation`` (nested or not) becomes its parameters, ``name`` in it its name."""
+        with self._guard("starting") as go:
+            if go and self._parent is None:
+                self._connect()
+                run = self._client.create_run(self._experiment, run_name=str(invocation.get("name", "bench")))
+                self._parent = run.info.run_id
+                self._params(run.info.run_id, invocation)
+
+    def cell_started(self, key: str, params: Mapping[str, Any]) -> None:
+        """Open the run of a cell; ``params`` are flattened to ``a.b.c`` and cut to MLflow's limits."""
+        with self._guard(f"opening {key}") as go:
+            if go and self._parent is not None and key not in self._runs:
+                tags = {"mlflow.parentRunId": self._parent, "status": "running"}
+                run = self._client.create_run(self._experiment, run_name=_key(key), tags=tags)
+                self._runs[key] = run.info.run_id
+                self._params(run.info.run_id, params)
+
+    def metrics(self, key: str, step: int, values: Mapping[str, float]) -> None:
+        """Add metrics of a cell that has started. What is not finite becomes a tag: MLflow would draw 1.8e308."""
+        with self._guard(f"metrics of {key}") as go:
+            if not go or key not in self._runs:
+                return
+            self._collect(key, step, values)
+            waiting = sum(map(len, self._waiting.values()))
+            if waiting >= self._flush_every or time.monotonic() - self._sent > self._flush_seconds:
+                self._flush()
+
+    def cell_finished(self, key: str, record: Record) -> None:
+        """Close a cell with its record: last metrics, tags, ``record.json`` and ``config.json``."""
+        self.cell_started(key, record.provenance.config)
+        with self._guard(f"closing {key}") as go:
+            if not go or key not in self._runs:
+                return
+            run = self._runs[key]
+            if record.scores is not None:
+                self._collect(key, record.scores.last.step, _final(record))
+            self._flush()
+            for name, value in _tags(record).items():
+                self._client.set_tag(run, name, value[:MAX_TAG])
+            self._client.log_text(run, record.model_dump_json(indent=1), "record.json")
+            self._client.log_dict(run, dict(record.provenance.config), "config.json")
+            self._close(key, done=record.status == "done")
+
+    def cell_failed(self, key: str, reason: str) -> None:
+        """Close a cell that left no scores."""
+        self.cell_started(key, {})
+        with self._guard(f"closing {key}") as go:
+            if go and key in self._runs:
+                self._flush()
+                self._client.set_tag(self._runs[key], "status", "failed")
+                self._client.set_tag(self._runs[key], "reason", reason[:MAX_TAG])
+                self._close(key, done=False)
+
+    def close(self, *, failed: bool = False) -> None:
+        """Send what waits and end all runs; cells still open end as killed. Again is harmless."""
+        with self._guard("closing") as go:
+            if go and self._parent is not None:
+                self._flush()
+                for run in self._runs.values():
+                    self._client.set_terminated(run, status="KILLED")
+                self._client.set_terminated(self._parent, status="FAILED" if failed or self._failed else "FINISHED")
+                self._runs, self._parent = {}, None
+
+    @contextmanager
+    def _guard(self, doing: str) -> Iterator[bool]:
+        """Runs a block that may fail inside MLflow; yields whether there is anything to do."""
+        try:
+            yield self.active
+        except Exception as error:
+            self.active = False
+            self._waiting.clear()
+            said = " ".join(str(error).split())[:300]
+            self._warn(
+                f"MLflow tracking stopped ({doing}): {type(error).__name__}: {said}; the run goes on and its records "
+                f"are complete without it (tracking is at {self.uri})"
+            )
+
+    def _connect(self) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import
+        # Against a server that is gone the default is minutes of retries, with the run waiting.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        local = not self.uri.startswith(("http://", "https://", "databricks"))
+        if local:
+            self.results.mkdir(parents=True, exist_ok=True)
+        if not self.uri.startswith("sqlite:///"):
+            self._open(local)
+            return
+        _check_sqlite(Path(self.uri.removeprefix("sqlite:///").partition("?")[0]))
+        # Two processes that migrate one new database at the same time both fail.
+        with (self.results / ".mlflow.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._open(local)
+
+    def _open(self, local: bool) -> None:
+        from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):  # a new database would print a line per migration
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self._client = MlflowClient(tracking_uri=self.uri)
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            self._experiment = found.experiment_id
+            return
+        place = (self.results / "mlartifacts").as_uri() if local else None
+        self._experiment = self._client.create_experiment(EXPERIMENT, artifact_location=place)
+
+    def _params(self, run: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        flat = {_key(name): str(value)[:MAX_PARAM] for name, value in flatten(params).items()}
+        entities = [Param(name, value) for name, value in flat.items()]
+        for start in range(0, len(entities), MAX_PARAMS_PER_BATCH):
+            self._client.log_batch(run, params=entities[start : start + MAX_PARAMS_PER_BATCH])
+
+    def _collect(self, key: str, step: int, values: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        for name, value in values.items():
+            number = float(value)
+            if math.isfinite(number):
+                self._waiting.setdefault(key, []).append(Metric(_key(name), number, now, int(step)))
+            elif (key, name) not in self._odd:
+                self._odd.add((key, name))
+                self._client.set_tag(self._runs[key], _key(f"nonfinite.{name}"), f"{number} first at step {step}")
+
+    def _flush(self) -> None:
+        self._sent = time.monotonic()
+        waiting, self._waiting = self._waiting, {}
+        for key, metrics in waiting.items():
+            for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
+                self._client.log_batch(self._runs[key], metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
+
+    def _close(self, key: str, *, done: bool) -> None:
+        self._client.set_terminated(self._runs.pop(key), status="FINISHED" if done else "FAILED")
+        self._failed += not done
+
+
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level, ``{"train": {"lr": 1}} -> {"train.lr": 1}``; an empty one stays as ``{}``."""
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _key(name: str) -> str:
+    """A name that MLflow takes: its characters, not its limit, and no path tricks."""
+    return re.sub(r"[^\w .:/-]", "_", name, flags=re.ASCII).strip("/.")[:MAX_KEY] or "_"
+
+
+def _final(record: Record) -> dict[str, float]:
+    """The numbers of a record that make a column in MLflow."""
+    values: dict[str, float] = {}
+    for name in ("last", "best"):
+        checkpoint = getattr(record.scores, name)
+        for score in checkpoint.targets if checkpoint else ():
+            values[f"{name}/{score.target:g}/raw"] = score.raw_mean
+            values[f"{name}/{score.target:g}/normalised"] = score.normalised_mean
+    if record.headline is not None:
+        values["score"] = record.headline.normalised_mean
+    cost = record.cost.model_dump() if record.cost is not None else {}
+    values |= {f"cost/{name}": value for name, value in flatten(cost).items() if value is not None}
+    return values
+
+
+def _tags(record: Record) -> dict[str, str]:
+    cell, origin = record.identity, record.provenance
+    tags = {
+        name: str(getattr(cell, name)) for name in ("backbone", "suite", "task", "source", "preset", "seed", "variant")
+    }
+    tags |= {"status": record.status, "acting": record.protocol.acting, "device": origin.device}
+    tags |= {"git_commit": str(origin.git_commit), "git_dirty": str(origin.git_dirty)}
+    if record.failure is not None:
+        tags["reason"] = f"{record.failure.type}: {record.failure.message}"
+    return tags
+
+
+def _check_sqlite(path: Path) -> None:
+    """Fails at once where MLflow would retry for minutes: a file that is no database or cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=10)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("PRAGMA schema_version").fetchone()
+        connection.rollback()
+    finally:
+        connection.close()

@@ -1,0 +1,174 @@
+"""What is computed over the rows of one section: profiles, comparisons of pairs, and what no other row beats.
+
+Only rows with an aggregate take part: a row that lacks a task, or a seed of each, has no matrix of seeds x tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from backbench.leaderboard.board.board import COSTS, COUNTED, Row, Section
+from backbench.leaderboard.record.schema import Record
+from backbench.leaderboard.scores.statistics import (
+    Floats,
+    improvement_interval,
+    performance_profile,
+    probability_of_improvement,
+    profile_interval,
+)
+
+POINTS_OF_PROFILE = 51
+ALIKE = 0.05  # of the smaller cost: what two runs on a shared machine may differ by without any reason
+LARGER_IS_BETTER = frozenset({"train_tokens_per_s"})
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Share of a row's runs (seeds x tasks) with a score above each tau."""
+
+    tau: tuple[float, ...]
+    """In points; the same for all rows of a section."""
+    share: tuple[float, ...]
+    """From 0 to 1, one per tau."""
+    low: tuple[float, ...] | None
+    """Ends of the pointwise 95 % bootstrap interval over seeds; None for a single seed."""
+    high: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """How probable it is that a run of row ``x`` scores more than one of row ``y`` on the same task."""
+
+    x: int
+    """Index of a row of the section."""
+    y: int
+    probability: float
+    """From 0 to 1; 0.5 where neither is better."""
+    low: float | None
+    """Ends of the 95 % bootstrap interval over seeds; None where a row has a single seed."""
+    high: float | None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the whole interval is above one half."""
+        return self.low is not None and self.low > 0.5
+
+
+def profiles(section: Section) -> dict[int, Profile]:
+    """Index of a row -> its performance profile, over one range of scores for all of them."""
+    matrices = _matrices(section)
+    if not matrices:
+        return {}
+    lowest = min(float(matrix.min()) for matrix in matrices.values())
+    highest = max(float(matrix.max()) for matrix in matrices.values())
+    # From random play to the reference at least, so that profiles of two sections are read alike.
+    taus = np.linspace(min(0.0, math.floor(lowest)), max(100.0, math.ceil(highest)), POINTS_OF_PROFILE)
+    found = {}
+    for index, matrix in matrices.items():
+        ends = profile_interval(matrix, taus) if len(matrix) > 1 else (None, None)
+        low, high = (None if end is None else tuple(map(float, end)) for end in ends)
+        share = performance_profile(matrix, taus)
+        found[index] = Profile(tuple(map(float, taus)), tuple(map(float, share)), low, high)
+    return found
+
+
+def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
+    """Every ordered pair of rows that have all tasks with at least ``fewest_seeds`` seeds, in the order of rows."""
+    matrices = {index: matrix for index, matrix in _matrices(section).items() if len(matrix) >= fewest_seeds}
+    found = []
+    for x, y in combinations(matrices, 2):
+        probability = probability_of_improvement(matrices[x], matrices[y])
+        low, high = improvement_interval(matrices[x], matrices[y]) or (None, None)
+        found.append(Improvement(x, y, probability, low, high))
+        # Not drawn anew, so that the two directions cannot contradict each other.
+        turned = [None if end is None else 1.0 - end for end in (high, low)]
+        found.append(Improvement(y, x, 1.0 - probability, *turned))
+    return sorted(found, key=lambda one: (one.x, one.y))
+
+
+def fronts(section: Section) -> dict[str, list[int]]:
+    """Cost -> indices of the rows that no other beats: none is as good in both IQM and that cost, and better in one.
+
+    Rows without an IQM or without that cost take no part. Empty for ``undecided_costs``.
+    """
+    noise = undecided_costs(section)
+    return {
+        name: [] if name in noise else _front([_score_and_cost(row, name) for row in section.rows]) for name in COSTS
+    }
+
+
+def undecided_costs(section: Section) -> list[str]:
+    """Measured costs in which no row is ``ALIKE`` or more above another: a busy machine makes such differences too."""
+    found = []
+    for name in COSTS:
+        values = [row.cost[name] for row in section.rows if row.iqm is not None and name in row.cost]
+        if name not in COUNTED and min(values, default=0.0) < max(values, default=0.0) < (1 + ALIKE) * min(values):
+            found.append(name)
+    return found
+
+
+def courses(used: Sequence[Record]) -> dict[str, Any]:
+    """Learning curves and return against target return of one row, by task, over its seeds.
+
+    ``curves``: [step, mean loss, smallest, largest]; ``evaluations``: [step, mean points]; ``targets``: [target, mean
+    raw return, mean points]. ``used``: the records that count in the row's scores.
+    """
+    tasks: dict[str, list[Record]] = {}
+    for record in sorted(used, key=lambda one: (one.identity.task, one.identity.seed)):
+        tasks.setdefault(record.identity.task, []).append(record)
+    curves, evaluations, targets = {}, {}, {}
+    for task, records in tasks.items():
+        curves[task] = [
+            [step, sum(values) / len(values), min(values), max(values)]
+            for step, values in _shared(record.curve.loss for record in records)
+        ]
+        evaluations[task] = [
+            [step, sum(values) / len(values)]
+            for step, values in _shared(
+                [(one.step, one.normalised) for one in record.curve.evaluations] for record in records
+            )
+        ]
+        scores = [record.scores.last.targets for record in records if record.scores is not None]
+        targets[task] = [
+            [
+                column[0].target,
+                sum(one.raw_mean for one in column) / len(column),
+                sum(one.normalised_mean for one in column) / len(column),
+            ]
+            for column in zip(*scores, strict=True)
+        ]
+    return {"curves": curves, "evaluations": evaluations, "targets": targets}
+
+
+def _shared(curves: Iterable[Sequence[tuple[int, float]]]) -> list[tuple[int, list[float]]]:
+    """(step, values of all seeds) at the steps that every seed has: a mean over fewer would jump where one begins."""
+    there = [dict(curve) for curve in curves]
+    steps = sorted(set.intersection(*(set(curve) for curve in there))) if there else []
+    return [(step, [curve[step] for curve in there]) for step in steps]
+
+
+def _score_and_cost(row: Row, name: str) -> tuple[float, float] | None:
+    """(IQM, cost), both larger when better."""
+    if row.iqm is None or name not in row.cost:
+        return None
+    return row.iqm.value, row.cost[name] if name in LARGER_IS_BETTER else -row.cost[name]
+
+
+def _front(points: list[tuple[float, float] | None]) -> list[int]:
+    there = [point for point in points if point is not None]
+    return [
+        index
+        for index, point in enumerate(points)
+        if point is not None
+        and not any(other[0] >= point[0] and other[1] >= point[1] and other != point for other in there)
+    ]
+
+
+def _matrices(section: Section) -> dict[int, Floats]:
+    return {index: np.array(row.matrix) for index, row in enumerate(section.rows) if row.matrix}

@@ -1,0 +1,135 @@
+"""What is said below a table: scale, protocol, data, what the intervals are worth, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backbench.leaderboard.board.analysis import ALIKE, Improvement, fronts, undecided_costs
+from backbench.leaderboard.board.board import Row, Section
+from backbench.leaderboard.record.suites import ALSO
+from backbench.leaderboard.scores.normalise import CITATIONS
+from backbench.leaderboard.scores.statistics import COVERAGE
+
+SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4RL", "declared": "declared"}
+COSTS = {
+    "parameters": "parameters",
+    "flops_per_token": "FLOPs per token",
+    "train_tokens_per_s": "train tokens/s",
+    "decision_p50_ms": "decision p50, ms",
+    "decision_p95_ms": "decision p95, ms",
+    "peak_memory_mb": "peak memory, MB",
+    "wall_seconds": "wall time, s",
+}
+"""Name of a cost -> what it is called beside a number."""
+
+
+def coverage() -> str:
+    """What an interval from few seeds is worth."""
+    held = {
+        name: ", ".join(f"{share:.0%} with {seeds}" for seeds, share in COVERAGE[name].items()) for name in COVERAGE
+    }
+    return (
+        "With few seeds they are too narrow. How often one held the true value in simulation: of an IQM over nine "
+        f"tasks {held['iqm']} seeds; of a single task, where 3 seeds give just smallest to largest, {held['task']}."
+    )
+
+
+def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
+    """The notes of one table, a sentence or more each; ``pairs``: the comparisons that are printed in it."""
+    setting, settings = section.setting, section.task_settings
+    notes = []
+    if section.apart:
+        notes.append(f"Not compared with table {section.apart_from + 1}: {'; '.join(section.apart)}.")
+    notes.append(
+        f"Score: {CITATIONS[setting.normaliser]}; last checkpoint, first target return; mean over seeds. "
+        "× is the score over the data set's own mean return (column data), normalised likewise."
+    )
+    also = [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
+    if also:
+        notes.append("Also: " + "; ".join(f"{SHORT[name]}: {CITATIONS[name]}" for name in also) + ".")
+    if setting.normaliser == "declared":
+        ends = [f"{one.reference[0]:g} and {one.reference[1]:g}" for one in settings.values()]
+        notes.append(f"Returns that score 0 and 100: {_per_task(section, ends)}.")
+    notes.append(
+        f"Protocol: {setting.acting} acting, {setting.sampling}, {setting.episodes} episodes per target, evaluation "
+        f"seed {setting.eval_seed}; K {_per_task(section, [str(one.context) for one in settings.values()])}; first "
+        f"target {_per_task(section, [f'{one.targets[0]:g}' for one in settings.values()])}; versions: "
+        f"{', '.join(f'{name} {version}' for name, version in setting.versions)}."
+    )
+    notes.append(
+        f"Data: source {setting.source}, preset {setting.preset}; sha256 "
+        + ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
+        + "."
+    )
+    notes.append(section.measured)
+    notes += _interval_notes(section.rows)
+    notes += _pair_notes(section, pairs)
+    notes += [f"{note}." for note in section.notes]
+    notes += [f"Failed: {cell.label}, {cell.task}, seed {cell.seed}: {cell.reason}" for cell in section.failed]
+    return notes
+
+
+def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:
+    notes = []
+    if pairs:
+        labels = [row.label for row in section.rows]
+        better: dict[str, list[str]] = {}
+        for one in pairs:
+            if one.decided:
+                better.setdefault(labels[one.x], []).append(labels[one.y])
+        count, open_ = len(pairs) // 2, len(pairs) // 2 - sum(map(len, better.values()))
+        said = "; ".join(f"{x} better than {', '.join(ys)}" for x, ys in better.items())
+        notes.append(
+            "P(better than x): how often a run of the column scores more than one of x on the same task, mean over "
+            "tasks, ties count half; 0.5 is no difference. Intervals that exclude it: "
+            f"{said or 'none'}. Undecided: {open_} of {count} pairs. No correction is made for the number of pairs."
+        )
+    front = _front_note(section)
+    return notes if front is None else [*notes, front]
+
+
+def _front_note(section: Section) -> str | None:
+    if sum(row.iqm is not None for row in section.rows) < 2:
+        return None
+    together: dict[str, list[str]] = {}
+    for name, front in fronts(section).items():
+        if front and name in COSTS:
+            labels = ", ".join(section.rows[index].label for index in front)
+            together.setdefault(labels, []).append(COSTS[name].partition(",")[0])
+    said = "; ".join(f"{', '.join(names)}: {labels}" for labels, names in together.items())
+    alike = [COSTS[name].partition(",")[0] for name in undecided_costs(section) if name in COSTS]
+    noise = f" No front for {', '.join(alike)}: rows differ by less than {ALIKE:.0%}." if alike else ""
+    return f"Beaten by no other row in both IQM and a cost, by point estimates: {said}.{noise}" if said else None
+
+
+def _interval_notes(rows: Sequence[Row]) -> list[str]:
+    found = [one for row in rows for score in row.scores.values() if (one := score.interval) is not None]
+    found += [each.interval for row in rows for each in (row.mean, row.iqm) if each is not None and each.interval]
+    notes = []
+    if any(one.over == "seeds" for one in found):
+        fewest = min(one.n for one in found if one.over == "seeds")
+        notes.append(
+            f"(low, high): 95 % bootstrap interval over seeds, drawn within each task. {coverage()} Fewest seeds here: "
+            f"{fewest}."
+        )
+    if any(one.over == "episodes" for one in found):
+        notes.append(
+            "(low, high)e: one seed only. The interval is over its evaluation episodes; it says nothing about the "
+            "noise of training, which is usually larger. Rank nothing by it."
+        )
+    return notes
+
+
+def _per_task(section: Section, values: Sequence[str]) -> str:
+    """One value where all tasks agree, otherwise one per task, tasks of equal value together."""
+    if len(set(values)) == 1:
+        return values[0]
+    together: dict[str, list[str]] = {}
+    for task, value in zip(section.task_settings, values, strict=True):
+        together.setdefault(value, []).append(task)
+    return ", ".join(f"{value} ({_common(tasks)})" for value, tasks in together.items())
+
+
+def _common(tasks: Sequence[str]) -> str:
+    environments = {task.partition("-")[0] for task in tasks}
+    return f"{environments.pop()}" if len(environments) == 1 and len(tasks) > 1 else ", ".join(tasks)

@@ -1,0 +1,137 @@
+"""What is possible: returns, data and costs of one record.
+
+What records cannot be beside each other is in ``backbench.leaderboard.trust.together``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backbench.leaderboard.record.schema import Record, TargetScore
+
+# The largest and the smallest return of a whole game, where the rules set one: 21 points end a game of Pong, and
+# Breakout has two walls of 432 points.
+_GAMES = {"Pong": (-21.0, 21.0), "Breakout": (0.0, 864.0), "Qbert": (0.0, None), "Seaquest": (0.0, None)}
+# Rewards of these are velocities and have no strict bound. Each is about three times the mean reward of a step in the
+# best published agents, so that beyond it there is an error and no agent.
+PER_STEP = {"Hopper": 12.0, "Walker2d": 20.0, "HalfCheetah": 50.0}
+
+
+def impossible(record: Record) -> Iterator[str]:
+    """What cannot be in ``record``, a phrase each. Raises ``KeyError`` and others where its settings are no cell's."""
+    yield from _costs(record)
+    yield from _speed(record)
+    best = record.scores.best if record.scores is not None else None
+    train: Any = record.provenance.config["train"]
+    if best is not None and best.step > train["steps"]:
+        yield f"scores.best.step: {best.step} of {train['steps']}"
+
+
+def impossible_returns(record: Record) -> Iterator[str]:
+    """Returns that no episode has, and data that no set of episodes is; a phrase each."""
+    yield from _returns(record)
+    yield from _data(record)
+
+
+def _costs(record: Record) -> Iterator[str]:
+    cost = record.cost
+    if cost is None:
+        return
+    for name in ("train_seconds", "eval_seconds", "wall_seconds", "train_tokens_per_s"):
+        if getattr(cost, name) <= 0:
+            yield f"cost.{name}: is 0, and nothing takes no time"
+    if cost.decision.p50_ms <= 0:
+        yield "cost.decision.p50_ms: is 0, and nothing takes no time"
+    if cost.parameters_total == 0:
+        yield "cost.parameters_total: is 0, and something was trained"
+    # Half of a hundred decisions take the median or longer, and they are timed in every process that writes a record.
+    if cost.wall_seconds < 50 * cost.decision.p50_ms / 1000:
+        yield f"cost.wall_seconds: {cost.wall_seconds:g}, and timing the decisions alone took longer"
+
+
+def short_wall(record: Record) -> str:
+    """How a record's wall time is below that of its parts; empty when it is not.
+
+    No contradiction: seconds of training are kept over interruptions, and the wall time is the last process's. So it
+    is true of every cell that was never interrupted, and a record does not say whether it was.
+    """
+    cost = record.cost
+    if cost is None or cost.wall_seconds >= 0.99 * (cost.train_seconds + cost.eval_seconds):
+        return ""
+    parts = cost.train_seconds + cost.eval_seconds
+    return (
+        f"cost.wall_seconds: {cost.wall_seconds:.4g}, and training and evaluation took {parts:.4g}: right only for a "
+        "cell that was interrupted"
+    )
+
+
+def _speed(record: Record) -> Iterator[str]:
+    """Tokens per second times seconds must be the tokens that there were, within a factor of two."""
+    cost, model = record.cost, record.identity.model
+    train: Any = record.provenance.config["train"]
+    if cost is None:
+        return
+    tokens = float(train["steps"]) * float(train["batch_size"]) * model.context * model.tokens_per_step
+    timed = cost.train_tokens_per_s * cost.train_seconds
+    # The first updates count in the seconds and not in the rate: a compiler may have worked for two minutes in them.
+    if not tokens / 2 <= timed or (timed - cost.train_tokens_per_s * 120) > 2 * tokens:
+        yield f"cost.train_tokens_per_s: {timed:.3g} tokens in train_seconds, and {tokens:.3g} were trained on"
+
+
+def _returns(record: Record) -> Iterator[str]:
+    for name in ("last", "best"):
+        checkpoint = getattr(record.scores, name, None)
+        scores: Sequence[TargetScore] = checkpoint.targets if checkpoint else ()
+        for index, score in enumerate(scores):
+            for number, (value, length) in enumerate(zip(score.returns, score.lengths, strict=True)):
+                low, high = return_bounds(record.identity.environment, record.protocol.environment, length)
+                where = f"scores.{name}.targets.{index}.returns.{number}"
+                if (low is not None and value < low - 1e-6) or (high is not None and value > high + 1e-6):
+                    shown = f"{'any' if low is None else f'{low:g}'} .. {'any' if high is None else f'{high:g}'}"
+                    yield f"{where}: {value:g} in {length} steps, and {record.identity.environment} gives {shown}"
+                elif record.identity.environment.startswith("ALE/") and value != round(value):
+                    yield f"{where}: {value!r}, and points of a game are whole"
+
+
+def _data(record: Record) -> Iterator[str]:
+    data = record.identity.data
+    if data is None:
+        return
+    if data.steps < data.episodes:
+        yield f"identity.data.steps: {data.steps} in {data.episodes} episodes"
+    if data.return_std > (data.return_max - data.return_min) / 2 * (1 + 1e-6) + 1e-6:
+        yield "identity.data.return_std: is more than half of the distance between return_min and return_max"
+    low, high = _GAMES.get(_kind(record.identity.environment), (None, None))
+    if low is not None and data.rewards == "raw" and data.return_min < low:
+        yield f"identity.data.return_min: {data.return_min:g}, and the game's least return is {low:g}"
+    if high is not None and data.rewards == "raw" and data.return_max > high:
+        yield f"identity.data.return_max: {data.return_max:g}, and the game's largest return is {high:g}"
+
+
+def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
+    """(least, largest) raw return of an episode of ``length`` steps; None where nothing is known.
+
+    Args:
+        environment: id, such as ``Hopper-v5`` or ``gymnasium_robotics:AntMaze_UMaze-v4``.
+        conventions: what the environment is made with.
+        length: of the episode, in steps.
+    """
+    kind = _kind(environment)
+    if environment.startswith("ALE/"):
+        return _GAMES.get(kind, (None, None))
+    if kind in PER_STEP:
+        return -PER_STEP[kind] * length, PER_STEP[kind] * length
+    if kind.startswith("AntMaze") and conventions.get("continuing_task") is False and "Dense" not in kind:
+        return 0.0, 1.0  # the episode ends with the first reward, which is 1
+    if kind.startswith(("AntMaze", "PointMaze")):
+        return 0.0, float(length)  # 1 at the goal, or exp(-distance)
+    if kind == "FrankaKitchen":
+        wanted = conventions.get("tasks_to_complete")
+        count = float(len(wanted)) if isinstance(wanted, list) else 4.0
+        return 0.0, count if conventions.get("remove_task_when_completed") is True else count * length
+    return None, None
+
+
+def _kind(environment: str) -> str:
+    return environment.rpartition(":")[2].removeprefix("ALE/").rpartition("-v")[0]

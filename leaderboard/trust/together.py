@@ -1,0 +1,120 @@
+"""What records of one board cannot be beside each other, however possible each of them is."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from backbench.leaderboard.board.settings import RowId, Setting, comparable_groups
+from backbench.leaderboard.record.schema import DataSummary, Record
+from backbench.leaderboard.record.suites import SUITES
+
+MATCHED = 0.03  # of the reference's parameters, by which ``match=params`` may be off
+
+
+def impossible_together(records: Sequence[Record]) -> Iterator[str]:
+    """What ``records`` of one board cannot be beside each other; a line each, with the keys of both."""
+    yield from twice(records)
+    weights: dict[str, Record] = {}
+    data: dict[str, tuple[DataSummary, str]] = {}
+    for record in sorted(records, key=lambda one: (one.provenance.started, one.key)):
+        digest = record.provenance.weights_sha256
+        if digest is not None:
+            first = weights.setdefault(digest, record)
+            if _other_training(first, record):
+                yield f"{record.key} has the weights of {first.key}; one training is one record: take one away"
+        if record.identity.data is not None:
+            known, key = data.setdefault(record.identity.data.sha256, (record.identity.data, record.key))
+            if name := _other_data(known, record.identity.data):
+                yield f"{record.key} has another identity.data.{name} than {key}, and the same data; restore them"
+    yield from _other_size(records)
+    yield from _not_matched(records)
+
+
+def _other_training(one: Record, two: Record) -> bool:
+    """Whether two records cannot have the same weights: other seeds begin with others, and other data lead elsewhere.
+
+    One that is only evaluated in another way has them, and so may a task of a user's own over the data of another.
+    """
+    cells = one.identity, two.identity
+    if cells[0].seed != cells[1].seed or _sha(one) != _sha(two):
+        return True
+    return cells[0].task != cells[1].task and any(cell.suite in SUITES for cell in cells)
+
+
+def twice(records: Sequence[Record]) -> Iterator[str]:
+    """Two records of one cell of the board: which one counts is not for a program to guess.
+
+    What a row's variant does not say is the preset's, so that other settings behind the same words are no other cell.
+    Another release, other versions of what plays, or data that were made anew make one.
+    """
+    seen: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda one: (one.provenance.started, one.key)):
+        cell, versions = record.identity, Setting.of(record).versions
+        same = seen[RowId.of(record), cell.suite, cell.source, cell.preset, cell.task, cell.seed, versions]
+        first = next((other for other in same if None in (shas := {_sha(record), _sha(other)}) or len(shas) == 1), None)
+        if first is not None:
+            yield f"{record.key} is the same cell of the board as {first.key}; take one of the two away"
+        same.append(record)
+
+
+def _sha(record: Record) -> str | None:
+    """Of the data; None in a failed record that never saw them."""
+    return None if record.identity.data is None else record.identity.data.sha256
+
+
+def _other_data(one: DataSummary, two: DataSummary) -> str:
+    """The first field in which two summaries of the same content differ; empty when none does.
+
+    A set may have another name elsewhere, and its score another normaliser. Sums may differ in their last digits.
+    """
+    for name in ("episodes", "steps", "rewards"):
+        if getattr(one, name) != getattr(two, name):
+            return name
+    scale = max(1.0, abs(one.return_min), abs(one.return_max))
+    for name in ("return_mean", "return_std", "return_min", "return_max"):
+        if not math.isclose(getattr(one, name), getattr(two, name), rel_tol=1e-6, abs_tol=1e-6 * scale):
+            return name
+    return ""
+
+
+def _other_size(records: Sequence[Record]) -> Iterator[str]:
+    """An agent of one row and task is as large for every seed."""
+    names = ("parameters_total", "parameters_backbone", "flops_per_token")
+    for group in comparable_groups(records):
+        first: dict[tuple[RowId, str], Record] = {}
+        for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
+            if record.cost is None:
+                continue
+            other = first.setdefault((RowId.of(record), record.identity.task), record)
+            for name in names:
+                ours, theirs = getattr(record.cost, name), getattr(other.cost, name)
+                if ours != theirs:
+                    yield f"{record.key} has cost.{name} {ours}, and {other.key} of its row has {theirs}; restore them"
+
+
+def _not_matched(records: Sequence[Record]) -> Iterator[str]:
+    """A row that says it was matched to another, and is not of its size."""
+    there: dict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.cost is not None and RowId.of(record).matched is None:
+            there[record.identity.backbone, *_beside(record)].append(record)
+    for record in sorted(records, key=lambda one: one.key):
+        reference = RowId.of(record).matched
+        if reference is None or record.cost is None:
+            continue
+        ours = record.cost.parameters_total
+        sizes = [other.cost.parameters_total for other in there[reference, *_beside(record)] if other.cost is not None]
+        if sizes and min(abs(ours - size) / max(size, 1) for size in sizes) > MATCHED:
+            yield (
+                f"{record.key} is said to be matched to {reference}, and has {ours:,} parameters to its {sizes[0]:,}; "
+                "take it away"
+            )
+
+
+def _beside(record: Record) -> tuple[object, ...]:
+    """What a row and the one that it is matched to have in common: all but the backbone and its width."""
+    cell = record.identity
+    words = [word for word in cell.variant.split() if not word.startswith(("match=", "model.d_model="))]
+    return cell.suite, cell.preset, cell.source, cell.task, cell.seed, *words

@@ -1,0 +1,273 @@
+"""A board as text: one table of strings, which the terminal and Markdown both print, so that they cannot disagree.
+
+Tasks are the lines and backbones the columns: nine tasks side by side fit no terminal, and a page scrolls down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from backbench.leaderboard.board.analysis import Improvement, improvements
+from backbench.leaderboard.board.board import Board, Row, Score, Section
+from backbench.leaderboard.board.notes import COSTS, SHORT, notes_of
+from backbench.leaderboard.record.suites import ALSO
+from backbench.leaderboard.scores.normalise import normalise
+from backbench.leaderboard.scores.reported import tabulated
+from backbench.leaderboard.scores.statistics import Interval
+
+NOTHING = "—"
+_PAIRS = 12  # rows up to which every pair is printed
+_BOX = box.SIMPLE
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: what is read first, and what stands below or behind it."""
+
+    main: str
+    sub: str = ""
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of strings. Every line has as many cells as there are columns; the first one names the line."""
+
+    title: str
+    columns: tuple[str, ...]
+    blocks: tuple[tuple[tuple[Cell, ...], ...], ...]
+    """Lines in blocks: tasks, aggregates, costs, comparisons of pairs."""
+    notes: tuple[str, ...]
+    repeated: int = 2
+    """First columns, which stand again where the others go below."""
+    reported: TextTable | None = None
+    """Published scores on the same tasks, apart from ours."""
+
+
+def tabulate(board: Board) -> list[TextTable]:
+    """The tables of ``board``, one per section."""
+    return [_table(section, number) for number, section in enumerate(board.sections, start=1)]
+
+
+def to_markdown(board: Board) -> str:
+    """``board`` as GitHub Markdown. Names cannot break the table or bring HTML or links in."""
+    parts = []
+    for table in tabulate(board):
+        parts.append(_marked(table, "###"))
+        if table.reported is not None:
+            parts.append(_marked(table.reported, "####"))
+    return "\n".join(parts) if parts else "No records.\n"
+
+
+def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
+    """``board`` for the terminal; backbones that do not fit beside each other in ``width`` columns go below.
+
+    ``published``: whether the scores of papers follow.
+    """
+    parts: list[Table | Text] = []
+    for ours in tabulate(board):
+        for table in (ours, ours.reported):
+            if table is not None and (published or table is ours):
+                parts.append(Text(table.title, style="bold"))
+                parts += [_grid(table, columns) for columns in _fitting(table, width)]
+                parts += [Text(f"- {note}", style="dim") for note in table.notes]
+                parts.append(Text(""))
+    return Group(*parts) if parts else Group(Text("No records."))
+
+
+def _marked(table: TextTable, level: str) -> str:
+    lines = [f"{level} {_escape(table.title)}", ""]
+    lines.append("| " + " | ".join(_escape(name) for name in table.columns) + " |")
+    lines.append("|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|")
+    for block in table.blocks:
+        for line in block:
+            cells = [_escape(f"{cell.main} {cell.sub}".strip()) for cell in line]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    lines += [f"- {_escape(note)}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _table(section: Section, number: int) -> TextTable:
+    setting = section.setting
+    rows = section.rows
+    tasks = [
+        (
+            Cell(task),
+            Cell(_points(section.data.get(task))),
+            *(_score(row.scores.get(task)) for row in rows),
+        )
+        for task in section.tasks
+        if task in section.task_settings  # a task that nobody ran is named below, not a line of dashes
+    ]
+    blocks: list[tuple[tuple[Cell, ...], ...]] = [tuple(tasks)]
+    if section.complete:
+        blocks.append(
+            (
+                (Cell("mean"), Cell(_points(section.data_mean)), *(_estimate(row, "mean") for row in rows)),
+                (Cell("median"), Cell(""), *(_estimate(row, "median") for row in rows)),
+                (Cell("IQM"), Cell(_points(section.data_iqm)), *(_estimate(row, "iqm") for row in rows)),
+            )
+        )
+        if setting.normaliser != "none":
+            gaps = (_estimate(row, "optimality_gap", digits=2) for row in rows)
+            blocks[-1] += ((Cell("optimality gap"), Cell(""), *gaps),)
+    blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
+    lines = [
+        ("seeds", [_seeds(row) for row in rows]),
+        *((words, [_cost(row.cost.get(name)) for row in rows]) for name, words in COSTS.items()),
+        ("failed cells", [str(row.failed) for row in rows]),
+        ("trust", [row.trust for row in rows]),
+    ]
+    blocks.append(tuple((Cell(name), Cell(""), *map(Cell, values)) for name, values in lines))
+    whole = [row for row in rows if len(row.matrix) >= 2]
+    pairs = improvements(section, fewest_seeds=2) if len(whole) <= _PAIRS else []
+    if pairs:
+        blocks.append(_beaten(section, pairs))
+    return TextTable(
+        title=_plain(
+            f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
+        ),
+        columns=("task", "data", *(_plain(row.label) for row in rows)),
+        blocks=tuple(blocks),
+        notes=tuple(_plain(note) for note in notes_of(section, pairs)),
+        reported=_reported(section, number),
+    )
+
+
+def _beaten(section: Section, pairs: Sequence[Improvement]) -> tuple[tuple[Cell, ...], ...]:
+    """Each row against each other: a line for who is beaten, a column for who beats."""
+    found = {(pair.x, pair.y): pair for pair in pairs}
+    lines = []
+    for loser in dict.fromkeys(pair.x for pair in pairs):
+        label = _plain(section.rows[loser].label)
+        cells = [Cell(f"P(better than {label if len(label) <= 20 else label[:19] + '…'})"), Cell("")]
+        for winner in range(len(section.rows)):
+            pair = found.get((winner, loser))
+            ends = "" if pair is None or pair.low is None else f"({pair.low:.2f}, {pair.high:.2f})"
+            cells.append(Cell(NOTHING if pair is None else f"{pair.probability:.2f}", ends))
+        lines.append(tuple(cells))
+    return tuple(lines)
+
+
+def _reported(section: Section, number: int) -> TextTable | None:
+    methods, lines, notes = tabulated(section)
+    if not methods:
+        return None
+    return TextTable(
+        title=f"{number}. Reported scores on the same tasks",
+        columns=("task", *methods),
+        blocks=(tuple(tuple(map(Cell, line)) for line in lines),),
+        notes=tuple(_plain(note) for note in notes),
+        repeated=1,
+    )
+
+
+def _other_scale(section: Section, normaliser: str) -> tuple[tuple[Cell, ...], ...]:
+    """The same scores on another scale; where it is a normalised one, their mean too."""
+    short = SHORT[normaliser]
+    tasks = [task for task in section.tasks if task in section.task_settings]
+    scores = [
+        {task: normalise(normaliser, task, row.scores[task].raw) for task in tasks if task in row.scores}
+        for row in section.rows
+    ]
+    lines = [(Cell(f"{task}, {short}"), Cell(""), *(Cell(_points(one.get(task))) for one in scores)) for task in tasks]
+    if section.complete and normaliser != "none":
+        means = [
+            # Where tasks have other seeds, the row's own mean is over those that all have; raw scores are not.
+            sum(one.values()) / len(one) if row.mean and len({row.scores[task].seeds for task in one}) == 1 else None
+            for row, one in zip(section.rows, scores, strict=True)
+        ]
+        lines.append((Cell(f"mean, {short}"), Cell(""), *(Cell(_points(value)) for value in means)))
+    return tuple(lines)
+
+
+def _score(score: Score | None) -> Cell:
+    if score is None:
+        return Cell(NOTHING)
+    ratio = "" if score.data_ratio is None else f" ×{score.data_ratio:.2f}"
+    return Cell(f"{score.value:.1f}{ratio}", _interval(score.interval))
+
+
+def _estimate(row: Row, name: str, digits: int = 1) -> Cell:
+    found = row.aggregates.get(name)
+    return Cell(NOTHING) if found is None else Cell(f"{found.value:.{digits}f}", _interval(found.interval, digits))
+
+
+def _interval(interval: Interval | None, digits: int = 1) -> str:
+    if interval is None:
+        return ""
+    ends = f"({interval.low:.{digits}f}, {interval.high:.{digits}f})"
+    return ends + ("e" if interval.over == "episodes" else "")
+
+
+def _points(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f}"
+
+
+def _cost(value: float | None) -> str:
+    """Whole numbers from a hundred on, three digits below."""
+    return NOTHING if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _seeds(row: Row) -> str:
+    counts = sorted({len(score.seeds) for score in row.scores.values()})
+    if not counts:
+        return "0"
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _fitting(table: TextTable, width: int) -> list[list[int]]:
+    """Columns in portions that fit ``width`` together with those that are repeated; at least one each."""
+
+    def needed(column: int) -> int:
+        longest = max(max(len(line[column].main), len(line[column].sub)) for block in table.blocks for line in block)
+        # Rich puts three spaces between columns; long names are folded.
+        return 3 + max(longest, min(len(table.columns[column]), 16))
+
+    room = width + 3 - sum(map(needed, range(table.repeated)))
+    portions: list[list[int]] = [[]]
+    for column in range(table.repeated, len(table.columns)):
+        if portions[-1] and sum(map(needed, [*portions[-1], column])) > room:
+            portions.append([])
+        portions[-1].append(column)
+    return portions
+
+
+def _grid(table: TextTable, columns: Sequence[int]) -> Table:
+    grid = Table(box=_BOX, pad_edge=False, header_style="bold", show_edge=False)
+    shown = (*range(table.repeated), *columns)
+    for index in shown:
+        # Text, not str: a name such as "[red]" is a name, not markup.
+        grid.add_column(
+            Text(table.columns[index]),
+            justify="left" if index == 0 else "right",
+            overflow="fold",
+            no_wrap=index < table.repeated,
+        )
+    for block in table.blocks:
+        for number, line in enumerate(block):
+            texts = []
+            for index in shown:
+                text = Text(line[index].main)
+                if line[index].sub:
+                    text.append("\n" + line[index].sub, style="dim")
+                texts.append(text)
+            grid.add_row(*texts, end_section=number == len(block) - 1)
+    return grid
+
+
+def _plain(text: str) -> str:
+    """One line without control characters, which could move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
+
+
+def _escape(text: str) -> str:
+    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(sign, entity)
+    return "".join("\\" + letter if letter in "\\`*_[]|#" else letter for letter in text)

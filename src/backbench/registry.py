@@ -1,0 +1,114 @@
+"""One registry for everything that has a name: lazy (nothing is imported early) and strict (every mistake is named)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar, cast
+
+from backbench.errors import UserError, one_line, suggest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Objects by name: built in, from an entry point of an installed package, or given as ``package.module:Name``.
+
+    A name is looked up in that order. Two objects under one name are an error for that name, never a silent override.
+    ``Registry[type[Backbone]]`` holds classes, ``Registry[Source]`` instances.
+    """
+
+    def __init__(
+        self, kind: str, builtin: Mapping[str, str], bases: Sequence[type | str] = (), group: str | None = None
+    ) -> None:
+        """Make a registry.
+
+        Args:
+            kind: what the objects are, as error messages call it ("backbone").
+            builtin: name to ``"module:Name"``, in the order in which ``names`` lists them.
+            bases: one of these must be a base class of a class, or the class of an instance. A ``"module:Class"``
+                string is imported only when needed.
+            group: the entry point group that other packages add to; None for a registry that is closed.
+        """
+        self.kind = kind
+        self.group = group
+        self._bases = tuple(bases)
+        self._builtin = dict(builtin)
+
+    def names(self) -> list[str]:
+        """All names: the built-in ones, then those of entry points. Imports none of the objects."""
+        return list(dict.fromkeys([*self._builtin, *sorted(point.name for point in self._entry_points())]))
+
+    def origin(self, name: str) -> str:
+        """Where ``name`` comes from: "built-in", "entry point of <distribution>" or "command line"."""
+        return self._find(name)[1]
+
+    def get(self, name: str) -> T:
+        """The object called ``name``.
+
+        Raises:
+            UserError: the name is unknown or taken twice, the import fails, or the object is of the wrong kind.
+        """
+        target, origin = self._find(name)
+        where = f"{self.kind} '{name}' ({origin}: {target})" if name != target else f"{self.kind} '{name}'"
+        found = _load(target, where)
+        bases = tuple(
+            cast("type", _load(base, f"base of {self.kind}") if isinstance(base, str) else base) for base in self._bases
+        )
+        fits = issubclass(found, bases) if isinstance(found, type) else isinstance(found, bases)
+        if bases and not fits:
+            wanted = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
+            raise UserError(f"{where} is not a class derived from {wanted}; derive it from one")
+        return cast("T", found)
+
+    def all(self) -> dict[str, T]:
+        """Every object by its name."""
+        return {name: self.get(name) for name in self.names()}
+
+    def _entry_points(self) -> list[importlib.metadata.EntryPoint]:
+        return list(importlib.metadata.entry_points(group=self.group)) if self.group else []
+
+    def _find(self, name: str) -> tuple[str, str]:
+        """The ``"module:Name"`` behind a name, and where it comes from."""
+        found = {self._builtin[name]: "built-in"} if name in self._builtin else {}
+        for point in self._entry_points():
+            if point.name == name:
+                found.setdefault(point.value, f"entry point of {point.dist.name if point.dist else 'unknown'}")
+        if len(found) > 1:
+            both = " and ".join(f"{target} ({origin})" for target, origin in found.items())
+            raise UserError(f"{self.kind} '{name}' is defined twice: {both}; rename or uninstall one")
+        if found:
+            return next(iter(found.items()))
+        module, colon, attribute = name.partition(":")
+        if self.group and colon and module and attribute:
+            return name, "command line"
+        other = ", or package.module:Class" if self.group else ""
+        raise UserError(f"unknown {self.kind} '{name}'{suggest(name, self.names())}{other}")
+
+
+def _load(target: str, where: str) -> object:
+    """Import ``"module:Name"``; every failure becomes one line that names the package and the remedy."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or module_name).partition(".")[0]
+        if missing == __name__.partition(".")[0]:  # a module of ours: no package to install
+            raise UserError(f"{where} cannot be imported: {error}; check its spelling") from error
+        raise UserError(
+            f"{where} cannot be imported: {error} (package '{missing}'); "
+            f"install it with: pip install {missing}, or put its folder on PYTHONPATH"
+        ) from error
+    except Exception as error:  # whatever a plug-in raises while it is imported is the plug-in's failure
+        package = module_name.partition(".")[0]
+        raise UserError(
+            f"{where} cannot be imported: package '{package}' raised {type(error).__name__}: {one_line(error)}; "
+            "fix or uninstall it"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [key for key, value in vars(found).items() if isinstance(value, type) and key[0] != "_"]
+            raise UserError(f"{where}: '{module_name}' has no '{part}'{suggest(part, public)}")
+        found = getattr(found, part)
+    return found

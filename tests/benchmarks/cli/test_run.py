@@ -1,0 +1,307 @@
+"""The command line: a mistake is one line that helps, exit status 2, and nothing written."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from backbench.benchmarks.cli import app
+from backbench.benchmarks.data import store
+from backbench.benchmarks.plan.compose import cells
+from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.run import grid
+
+RUN = ["run", "--backbone", "identity", "--task", "hopper-medium", "--preset", "smoke", "--track", "none"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """``bench`` in this process, in an empty working folder, without running cells."""
+    monkeypatch.chdir(tmp_path)
+
+    def no_cells(*_: Any, **__: Any) -> None:
+        raise AssertionError("cells were started")
+
+    monkeypatch.setattr(grid, "run_cells", no_cells)
+
+    def run(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        out, err = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), out, err)
+
+    return run
+
+
+def changed(*pairs: str) -> list[str]:
+    """``RUN`` with other values for these options, as option, value, option, value, …"""
+    words = list(RUN)
+    for option, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if option in words:
+            words[words.index(option) + 1] = value
+        else:
+            words += [option, value]
+    return words
+
+
+MISTAKES: list[tuple[list[str], str]] = [
+    (changed("--backbone", "glomma"), "did you mean 'gloma'?"),
+    (changed("--backbone", ""), "name at least one"),
+    (changed("--backbone", "no_such_module:Class"), "pip install no_such_module"),
+    (changed("--backbone", "backbench.backbones.mixers.mamba:Mambo"), "did you mean 'Mamba'?"),
+    (changed("--backbone", "pathlib:Path"), "derive it from one"),
+    (changed("--backbone", "identity,identity"), "the same cell was asked for twice"),
+    (changed("--suite", "d4r"), "did you mean 'd4rl'?"),
+    (changed("--task", "hopper-mediun"), "did you mean 'hopper-medium'?"),
+    (changed("--preset", "smok"), "did you mean 'smoke'?"),
+    (changed("--data", "embeded"), "did you mean 'embedded'?"),
+    (changed("--seeds", "0"), "at least one seed"),
+    (changed("--seeds", "1,-1"), "none below 0"),
+    (changed("--seeds", "two"), "give a count"),
+    (changed("--seeds", "1,1"), "the same cell was asked for twice"),
+    (changed("--seeds", "0,4294967296"), "2**32 - 1"),
+    (changed("--device", "tpu"), "auto, cpu, cuda"),
+    (changed("--jobs", "-1"), "--jobs"),
+    ([*RUN, "--devise", "cpu"], "did you mean '--device'?"),
+    ([*RUN, "train.step=5"], "did you mean 'train.steps'?"),
+    ([*RUN, "tran.steps=5"], "did you mean 'train.steps'?"),
+    ([*RUN, "+train.steps=5"], "write train.steps="),
+    ([*RUN, "~train.steps"], "write train.steps="),
+    ([*RUN, "train.steps"], "write key=value"),
+    ([*RUN, "train.steps=0"], "give at least 1"),
+    ([*RUN, "train.steps=1.5"], "train.steps=1.5"),
+    ([*RUN, "train.steps=many"], "'many'"),
+    ([*RUN, "train.lr=1e-3,inf"], "train.lr=inf: give a finite number"),
+    ([*RUN, "train.lr=nan"], "give a positive number"),
+    ([*RUN, "train.lr=interval(0,1)"], "write key=value"),
+    ([*RUN, "train.lr=1e-3,1e-3"], "the same cell was asked for twice"),
+    ([*RUN, "train.betas=[0.9]"], "give two numbers"),
+    ([*RUN, "train.schedule=linear"], "constant, cosine"),
+    ([*RUN, "eval.acting=windows"], "window, recurrent"),
+    ([*RUN, "eval.targets=[1,nan]"], "eval.targets"),
+    ([*RUN, "eval.targets=[1,1]"], "the same target twice"),
+    ([*RUN, "model.dropout=1"], "[0, 1)"),
+    ([*RUN, "data.source=dqn-replay"], "unknown data source 'dqn-replay'"),
+    ([*RUN, "seed=3"], "--seeds"),
+    ([*RUN, "backbone.window=3"], "unknown override key 'backbone.window'"),
+    ([*changed("--backbone", "gloma"), "backbone.windov=3"], "did you mean 'backbone.window'?"),
+    ([*changed("--backbone", "gloma"), "backbone.fusion=product"], "product"),
+    ([*changed("--backbone", "transformer"), "model.d_model=30", "backbone.n_heads=4"], "30"),
+    (["runn"], "run"),
+    (["list", "backbone"], "did you mean 'backbones'?"),
+    (["check", "glomma"], "did you mean 'gloma'?"),
+    (["check", "gloma", "window"], "key=value"),
+    (["check", "gloma", "windov=3"], "did you mean 'window'?"),
+    (["data", "make", "hopper-mediun"], "cannot be made"),
+    (["data", "show", "no/such-v0"], "put it there, in Minari's format"),
+    (["data", "verify", "no/such-v0"], "is not in the store"),
+    (["data", "remove", "hopper-medium"], "is in the store"),
+    (["data", "list", "--source", "d4lr"], "did you mean 'd4rl'?"),
+    (["data", "pull", "d4rl", "hopper-mediun"], "did you mean 'hopper-medium'?"),
+    (["data", "pull", "minari"], "name some, a task or a suite"),
+    ([*changed("--suite", "d4rl-antmaz")], "did you mean 'd4rl-antmaze'?"),
+    ([*changed("--suite", "no/file.yaml")], "no file no/file.yaml of a suite"),
+    (["leaderboard", "nowhere"], "run something first"),
+    (["leaderboard", "--format", "hmtl"], "did you mean 'html'?"),
+    (["ui"], "run something first"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(w)[-40:] for w, _ in MISTAKES])
+def test_mistakes(call: Call, tmp_path: Path, new_store: Path, words: list[str], said: str) -> None:
+    answer = call(*words)
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.err.count("\n") == 1, "not one line"
+    assert answer.err.startswith("bench: ")
+    assert answer.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_a_process_of_its_own(bench: Callable[..., Any], tmp_path: Path) -> None:
+    answer = bench("run", "--backbone", "glomma")
+    assert answer.code == 2
+    assert answer.err.startswith("bench: unknown backbone 'glomma'; did you mean 'gloma'?")
+    assert (answer.out, answer.err.count("\n")) == ("", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_published_data_that_cannot_be_had(
+    call: Call, tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKBENCH_D4RL", "http://127.0.0.1:9")  # nobody is there
+    for words in (changed("--preset", "paper"), [*RUN, "data.source=embedded,d4rl"]):
+        began = time.monotonic()
+        answer = call(*words)
+        assert answer.code == 2
+        assert "http://127.0.0.1:9" in answer.err
+        assert "bench data pull d4rl hopper-medium --from FOLDER" in answer.err
+        assert answer.err.count("\n") == 1
+        assert not (tmp_path / "results").exists()
+        assert store.names() == []
+        assert time.monotonic() - began < 15, "it went on trying"
+
+
+def test_results_that_cannot_be_written(call: Call, hopper_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    for out in ("taken", "taken/results"):
+        answer = call(*changed("--out", out))
+        assert answer.code == 2
+        assert f"cannot write to {out}" in answer.err
+        assert "--out" in answer.err
+        assert answer.err.count("\n") == 1
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("content", ['{"schema_version": 1, "key": "cut', "", '{"schema_version": 99}', "[]"])
+def test_a_broken_record_is_named_and_kept(call: Call, hopper_store: Path, tmp_path: Path, content: str) -> None:
+    (cell,) = cells(["identity"], "d4rl", "smoke", [0], ["hopper-medium"])
+    path = cell.record_path(Path("results"))
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    answer = call(*RUN)
+    assert answer.code == 2
+    assert path.name in answer.err
+    assert answer.err.count("\n") == 1
+    assert path.read_text() == content
+    assert [p.name for p in (tmp_path / "results").iterdir()] == ["records"]
+    board = call("leaderboard", "results")
+    assert board.code == 1
+    assert path.name in board.err
+
+
+def names(made: list[Cell]) -> list[tuple[Any, ...]]:
+    return [(c.backbone, c.train.lr, c.task.name, c.seed) for c in made]
+
+
+def test_a_grid() -> None:
+    made = cells(
+        ["mamba", "gloma"], "d4rl", "smoke", [0, 5], ["hopper-medium", "walker2d-medium"],
+        overrides=["train.lr=1e-4,1e-3", "train.steps=7"],
+    )  # fmt: skip
+    assert names(made) == [
+        (backbone, lr, task, seed)
+        for backbone in ("mamba", "gloma")
+        for lr in (1e-4, 1e-3)
+        for task in ("hopper-medium", "walker2d-medium")
+        for seed in (0, 5)
+    ]
+    assert len({c.key for c in made}) == 16
+    assert {c.train.steps for c in made} == {7}
+    assert {c.variant for c in made} == {"train.lr=0.0001 train.steps=7", "train.lr=0.001 train.steps=7"}
+    assert {c.task.data_id for c in made} == {"backbench/hopper/medium-2000-v0", "backbench/walker2d/medium-2000-v0"}
+
+
+def test_what_hydra_offers_for_lists() -> None:
+    made = cells(["gloma"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["backbone.window=range(6,13,3)"])
+    assert [c.options["window"] for c in made] == [6, 9, 12]
+    (made,) = cells(["gloma"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["eval.targets=[5,7]"])
+    assert made.targets == (5.0, 7.0)
+
+
+def test_an_override_that_says_the_default_is_the_same_cell() -> None:
+    plain = cells(["gloma"], "d4rl", "smoke", [0], ["hopper-medium"])
+    said = cells(["gloma"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["train.log_every=1", "train.steps=20"])
+    assert [c.key for c in said] == [c.key for c in plain]
+
+
+def test_lists(call: Call) -> None:
+    backbones = call("list").out
+    assert all(name in backbones for name in ("gloma", "transformer", "mamba", "mlp", "identity", "built-in"))
+    assert "9 tasks" in call("list", "suites").out
+    listed = call("list", "tasks").out
+    assert listed.count("\n") == 51
+    assert "hopper-medium-replay" in listed
+    assert call("list", "presets").out.split() == ["paper", "quick", "smoke"]
+    assert call("--version").out.startswith("backbench ")
+
+
+def test_check(call: Call) -> None:
+    answer = call("check", "identity")
+    assert answer.code == 0
+    assert "causality" in answer.out
+    assert "checks passed" in answer.out
+
+
+def test_a_check_that_fails(call: Call) -> None:
+    answer = call("check", "planted_backbones:WrongShape")
+    assert answer.code == 1
+    assert "FAILED" in answer.out
+
+
+def test_data(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "backbench/hopper/medium-2000-v0"
+    shown = call("data", "show", name)
+    assert shown.code == 0
+    data = store.read(name)
+    assert data.digest in shown.out
+    assert f"{len(data.rewards):,}" in shown.out
+    listed = call("data", "list").out
+    assert name in listed
+    rows = {line.split()[0]: line.split() for line in listed.splitlines() if "/" in line}
+    assert rows[name][1:] == ["embedded", f"{len(data.rewards):,}", str(len(data.lengths)), rows[name][4], "MIT"]
+    assert rows["backbench/walker2d/medium-v0"][2:] == ["MIT", "bench", "data", "make", "backbench/walker2d/medium-v0"]
+    assert rows["d4rl/hopper/medium-v2"][1:5] == ["d4rl", "CC", "BY", "4.0"]
+    assert "bench data pull minari D4RL/pen/human-v2" in listed
+    only = call("data", "list", "--source", "d4rl").out
+    assert "d4rl/ant/random-v2" in only
+    assert "backbench/" not in only
+    shutil.copytree(hopper_store, tmp_path / "copy")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
+    (tmp_path / "copy" / name / "data" / "main_data.hdf5").write_bytes(b"cut")
+    broken = call("data", "show", name)
+    assert (broken.code, broken.err.count("\n")) == (2, 1)
+    assert f"bench data make {name} --force" in broken.err
+
+
+def test_verify_and_remove(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "backbench/hopper/medium-2000-v0"
+    shutil.copytree(hopper_store, tmp_path / "copy")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
+    for path in (tmp_path / "copy").rglob("flat.bin"):
+        path.unlink()
+    for other in store.names():
+        if other != name:
+            store.remove(other)
+    verified = call("data", "verify")
+    assert (verified.code, verified.out) == (0, f"sound {name}  sha256 {store.read(name).digest}\n")
+    with h5py.File(tmp_path / "copy" / name / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_3"]["rewards"][4] = np.nan
+    broken = call("data", "verify", name)
+    assert broken.code == 1
+    assert broken.out.startswith(f"BROKEN {name}\n")
+    assert "episode 3" in broken.out
+    asked = call("data", "remove", name)
+    assert asked.code == 2
+    assert "say so with --yes" in asked.err
+    assert store.exists(name)
+    removed = call("data", "remove", name, "--yes")
+    assert (removed.code, removed.out) == (0, f"removed {name}\n")
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+def test_an_empty_store(call: Call, new_store: Path) -> None:
+    answer = call("data", "show")
+    assert answer.code == 2
+    assert "bench data make" in answer.err

@@ -1,0 +1,158 @@
+"""A record's settings and weights come back as the cell and the agent that they were."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import record_factory
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backbench.benchmarks.data import sources
+from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+from backbench.benchmarks.plan import compose, suites
+from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
+from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
+from backbench.benchmarks.run import checkpoint
+from backbench.errors import UserError
+from backbench.leaderboard.record.files import dump_record
+
+
+def through_json(cell: Cell) -> Any:
+    return json.loads(json.dumps(cell.resolved()))
+
+
+@pytest.mark.parametrize("preset", compose.presets())
+@pytest.mark.parametrize("suite", suites.suites())
+def test_every_cell_comes_back(suite: str, preset: str) -> None:
+    overrides = ["eval.temperature=0"] if suite == "atari" else ["backbone.n_heads=2,1", "eval.targets=[3.5,1]"]
+    made = compose.cells(["transformer"], suite, preset, [0, 7], overrides=overrides)
+    assert made
+    for cell in made:
+        again = cell_of(through_json(cell))
+        assert again == cell
+        assert again.key == cell.key
+        assert isinstance(again.atari, AtariProtocol) == (suite == "atari")
+
+
+numbers = st.floats(1e-6, 1e6) | st.integers(1, 1000)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lr=numbers,
+    targets=st.lists(numbers, max_size=3, unique=True).map(tuple),
+    options=st.dictionaries(st.text(max_size=4), st.none() | st.booleans() | numbers | st.lists(numbers), max_size=3),
+    atari=st.none() | st.builds(AtariProtocol, frame_skip=st.integers(1, 9), sticky=st.floats(0, 0.99)),
+    variant=st.text(max_size=10),
+)
+def test_any_cell_comes_back(
+    seed: int, lr: float, targets: Any, options: Any, atari: AtariProtocol | None, variant: str
+) -> None:
+    cell = Cell(
+        "transformer", suites.resolve("d4rl", "hopper-medium", "embedded"), seed=seed, options=options, variant=variant,
+        train=TrainConfig(lr=lr), eval=EvalConfig(targets=targets), atari=atari,
+    )  # fmt: skip
+    again = cell_of(through_json(cell))
+    assert again == cell
+    assert again.key == cell.key, "whole numbers and fractions are told apart by the key"
+
+
+def _without(content: Any, *path: str) -> Any:
+    for part in path[:-1]:
+        content = content[part]
+    del content[path[-1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda c: c["model"].update(depth=3), "unknown model.depth"),
+        (lambda c: c.update(extra={}), "unknown extra"),
+        (lambda c: _without(c, "eval", "temperature"), "missing eval.temperature"),
+        (lambda c: _without(c, "task"), "missing task"),
+        (lambda c: c["train"].update(steps="many"), "train.steps is 'many'"),
+        (lambda c: c["train"].update(steps=True), "train.steps is True"),
+        (lambda c: c["train"].update(bf16=1), "train.bf16 is 1"),
+        (lambda c: c["train"].update(betas=0.9), "train.betas is 0.9"),
+        (lambda c: c["train"].update(betas=[0.9, "x"]), "train.betas is 'x'"),
+        (lambda c: c.update(model=[1]), "settings model"),
+        (lambda c: c["model"].update(d_model=0), "model.d_model=0"),
+        (lambda c: c.update(atari={"frame_skip": 4}), "missing atari.max_pool"),
+    ],
+)
+def test_settings_that_are_none(tiny_cell: Callable[..., Cell], change: Callable[[Any], None], named: str) -> None:
+    content = through_json(tiny_cell())
+    cell_of(content)
+    change(content)
+    with pytest.raises(UserError, match=named) as caught:
+        cell_of(content)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("timestep", ["step", "window"])
+def test_a_robots_agent_without_its_data(
+    hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path, timestep: str
+) -> None:
+    cell = replace(tiny_cell(seed=5), model=ModelConfig(d_model=16, n_layers=1, context=4, timestep=timestep))
+    trained = make_agent(cell, sources.load(cell.task))
+    with torch.no_grad():
+        for p in trained.parameters():
+            p.add_(torch.randn_like(p))
+    path = tmp_path / "last.safetensors"
+    checkpoint.save_weights(path, trained.state_dict(), {"cell": cell.key})
+    agent = load_agent(cell, path)
+    assert checkpoint.weights_digest(agent.state_dict()) == checkpoint.weights_digest(trained.state_dict())
+    inputs = (torch.randn(2, 4), torch.randn(2, 4, 11), torch.randn(2, 4, 3), torch.arange(8).view(2, 4))
+    assert torch.equal(agent(*inputs), trained.eval()(*inputs))
+    assert not agent.training
+
+
+def test_weights_that_are_not_these(hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path) -> None:
+    cell, other = tiny_cell(), tiny_cell(seed=1)
+    weights = make_agent(cell, sources.load(cell.task)).state_dict()
+    path = tmp_path / "last.safetensors"
+    with pytest.raises(UserError, match=r"no weights .*last\.safetensors"):
+        load_agent(cell, path)
+    checkpoint.save_weights(path, weights, {"cell": other.key})
+    with pytest.raises(UserError, match=f"of cell {other.key}, not of {cell.key}"):
+        load_agent(cell, path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_agent(other, path)
+    for broken in ({**weights, "more": torch.zeros(1)}, {k: v for k, v in weights.items() if "mean" not in k}):
+        checkpoint.save_weights(path, broken, {"cell": cell.key})
+        with pytest.raises(UserError, match="do not fit the agent"):
+            load_agent(cell, path)
+
+
+def test_a_record_by_path_or_part_of_its_key(tmp_path: Path) -> None:
+    records = [record_factory.make_record(backbone, seed=seed) for backbone in ("mlp", "gloma") for seed in (0, 1)]
+    results = tmp_path / "results"
+    with pytest.raises(UserError, match="there is none in"):
+        find_record("mlp", results)
+    for record in records:
+        dump_record(record, results / "records" / f"{record.key}.json")
+    first = results / "records" / f"{records[0].key}.json"
+    elsewhere = tmp_path / "loose.json"
+    shutil.copy(first, elsewhere)
+    assert find_record(str(first), Path("none")) == (records[0], results)
+    assert find_record(str(elsewhere), results) == (records[0], results)
+    assert find_record("mlp.hopper-medium.embedded.quick.s1", results)[0] == records[1]
+    assert find_record(records[2].key, results)[0] == records[2]
+    with pytest.raises(UserError, match=r"part of 2 keys: gloma.*s0.*gloma.*s1.*; give more"):
+        find_record("gloma", results)
+    with pytest.raises(UserError, match="no record 'mamba' among the 4"):
+        find_record("mamba", results)
+    first.write_text("{")
+    with pytest.raises(UserError, match="truncated"):
+        find_record(records[0].key, results)

@@ -1,0 +1,155 @@
+"""The MLflow sink on a real database, and what happens when MLflow is in trouble: nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import record_factory as factory
+
+from backbench.benchmarks.run.sinks.tracking import MAX_KEY, MAX_PARAM, Tracker, _key, flatten
+
+
+def use(tracker: Tracker) -> None:
+    """Everything a run calls."""
+    tracker.start({"command": "bench run"})
+    tracker.cell_started("a", {"train": {"lr": 1e-3}})
+    tracker.metrics("a", 1, {"loss": 1.0})
+    tracker.cell_finished("a", factory.make_record())
+    tracker.cell_failed("b", "no memory")
+    tracker.close()
+    tracker.close()
+
+
+def test_a_run_reads_back(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    tracker = Tracker(tmp_path / "results", warn=warnings.append, flush_every=7)
+    record = factory.make_record()
+    long = "x" * (MAX_PARAM + 1000)
+    many = {f"p{index}": index for index in range(130)}
+    tracker.start({"name": "an invocation", "overrides": {"seed": "0,1"}, "long": long})
+    tracker.cell_started(record.key, {"train": {"lr": 1e-3}, "long": long, "k" * 400: 1, "odd key!": 2, **many})
+    for step in range(20):
+        tracker.metrics(record.key, step, {"loss": 1.0 / (step + 1), "nan": math.nan, "grad": math.inf})
+    tracker.cell_finished(record.key, record)
+    failed = factory.make_record(seed=1, failed="loss is nan")
+    tracker.cell_started(failed.key, {})
+    tracker.cell_finished(failed.key, failed)
+    tracker.cell_failed("never-started", "y" * 100_000)
+    tracker.cell_started("left-open", {})
+    tracker.close()
+    assert warnings == []
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("backbench")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    parent = runs.pop("an invocation")
+    assert parent.info.status == "FAILED"  # since a cell failed
+    assert parent.data.params["overrides.seed"] == "0,1"
+    assert set(runs) == {record.key, failed.key, "never-started", "left-open"}
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in runs.values())
+    assert {name: run.info.status for name, run in runs.items()} == {
+        record.key: "FINISHED",
+        failed.key: "FAILED",
+        "never-started": "FAILED",
+        "left-open": "KILLED",
+    }
+    run = runs[record.key]
+    assert run.data.params["train.lr"] == "0.001"
+    assert run.data.params["odd key_"] == "2"
+    assert run.data.params["k" * MAX_KEY] == "1"
+    assert run.data.params["p129"] == "129"
+    assert len(run.data.params["long"]) == MAX_PARAM
+    assert run.data.metrics["score"] == record.headline.normalised_mean
+    assert run.data.metrics["cost/decision.p50_ms"] == record.cost.decision.p50_ms
+    assert not {"nan", "grad"} & set(run.data.metrics)
+    assert run.data.tags["nonfinite.nan"] == "nan first at step 0"
+    assert run.data.tags["task"] == "hopper-medium"
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in sorted(history, key=lambda one: one.step)] == [
+        (step, 1.0 / (step + 1)) for step in range(20)
+    ]
+    artifacts = tmp_path / "results" / "mlartifacts" / run.info.run_id / "artifacts"
+    assert json.loads((artifacts / "record.json").read_text())["key"] == record.key
+    assert json.loads((artifacts / "config.json").read_text()) == record.provenance.config
+    assert runs[failed.key].data.tags["reason"] == "NonFiniteLoss: loss is nan"
+
+    # A second invocation joins the database that is there.
+    again = Tracker(tmp_path / "results", warn=warnings.append)
+    again.start({})
+    again.close()
+    assert warnings == []
+    assert len(client.search_runs([experiment.experiment_id])) == 6
+
+
+def corrupt(folder: Path) -> str | None:
+    (folder / "mlflow.db").write_bytes(b"this is no database" * 100)
+    return None
+
+
+def a_file_in_the_way(folder: Path) -> str | None:
+    (folder / "file").write_text("")
+    return f"sqlite:///{folder / 'file' / 'mlflow.db'}"
+
+
+def unknown_scheme(folder: Path) -> str | None:
+    return "nonsense://somewhere"
+
+
+@pytest.mark.parametrize("trouble", [corrupt, a_file_in_the_way, unknown_scheme])
+def test_trouble_is_reported_once_and_costs_nothing(tmp_path: Path, trouble: Any) -> None:
+    warnings: list[str] = []
+    tracker = Tracker(tmp_path, trouble(tmp_path), warn=warnings.append)
+    begun = time.monotonic()
+    use(tracker)
+    assert len(warnings) == 1
+    assert "\n" not in warnings[0]
+    assert "the run goes on" in warnings[0]
+    assert not tracker.active
+    assert time.monotonic() - begun < 60
+
+
+def test_failure_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def create_run(self, *_: Any, **__: Any) -> Any:
+            return SimpleNamespace(info=SimpleNamespace(run_id="1"))
+
+        def log_batch(self, *_: Any, **__: Any) -> None:
+            raise OSError("disk\nfull")
+
+    def connect(self: Tracker) -> None:
+        self._client = Broken()
+
+    monkeypatch.setattr(Tracker, "_connect", connect)
+    warnings: list[str] = []
+    use(Tracker(tmp_path, warn=warnings.append))
+    assert len(warnings) == 1
+    assert "disk full" in warnings[0]
+
+
+def test_none_does_nothing_and_imports_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from backbench.benchmarks.run.sinks.tracking import Tracker;"
+        "t = Tracker(sys.argv[1], 'none', warn=print);"
+        "t.start({}); t.cell_started('a', {}); t.metrics('a', 0, {'loss': 1.0}); t.cell_failed('a', 'no'); t.close();"
+        "assert 'mlflow' not in sys.modules and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "new")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "new").exists()
+
+
+def test_names() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [1]}) == {"a.b.c": 1, "a.d": {}, "e": [1]}
+    assert _key("loss/train é|") == "loss/train __"
+    assert _key("../up") == "up"
+    assert _key("") == "_"

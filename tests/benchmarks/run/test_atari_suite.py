@@ -1,0 +1,287 @@
+"""The suite of games, from its tables to its records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from backbench.agents import encoders, tokenizer
+from backbench.benchmarks.data import sources
+from backbench.benchmarks.data.store import framestore
+from backbench.benchmarks.data.trajectories import Episode
+from backbench.benchmarks.environments.atari.emulator import Emulator
+from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+from backbench.benchmarks.plan import settings, suites
+from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.compose import cells
+from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
+from backbench.benchmarks.run import cell as cells_
+from backbench.benchmarks.run.evaluate import Interrupted, TargetResult, evaluate
+from backbench.errors import UserError
+from backbench.leaderboard.record.files import load_record
+from backbench.leaderboard.record.schema import Record
+
+NAME = "backbench/breakout/replay-60-v0"
+CPU = torch.device("cpu")
+
+
+def random_play(lengths: tuple[int, ...] = (25, 60)) -> Iterator[Episode]:
+    emulator = Emulator("breakout")
+    for number, steps in enumerate(lengths):
+        rng = np.random.default_rng(number)
+        emulator.reset(5)
+        frames, actions, rewards = [emulator.frame()], rng.integers(0, 4, steps), []
+        for action in actions:
+            rewards.append(3 * emulator.step(int(action))[0])
+            frames.append(emulator.frame())
+        rewards[7] = 4.0  # some reward there is in any case, and one that clipping changes
+        yield Episode(np.stack(frames), actions, np.array(rewards), False, number)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _store(_away_from_home: None) -> None:
+    framestore.write(NAME, random_play(), 4, {"algorithm": "dice", "description": "random play"})
+
+
+def tiny(**changes: Any) -> Cell:
+    content: dict[str, Any] = {
+        "task": replace(suites.resolve("atari", "breakout", "embedded"), data_id=NAME),
+        "model": ModelConfig(d_model=16, n_layers=1, context=4),
+        "train": TrainConfig(steps=4, batch_size=4, warmup=1, log_every=2, evaluations=2),
+        "eval": EvalConfig(episodes=2, max_steps=12),
+        "atari": AtariProtocol(),
+    }
+    return Cell("transformer", preset="smoke", **{**content, **changes})
+
+
+def test_paper_has_the_published_settings() -> None:
+    made = {c.task.name: c for c in cells(["transformer"], "atari", "paper", [0])}
+    assert list(made) == ["breakout", "qbert", "pong", "seaquest"]
+    for name, c in made.items():
+        k, batch = (50, 512) if name == "pong" else (30, 128)
+        assert (c.model.context, c.train.batch_size) == (k, batch)
+        # Five epochs of 500,000 transitions.
+        assert c.train.steps == round(5 * 500_000 / batch)
+        assert (c.model.n_layers, c.model.d_model, c.options["n_heads"], c.options["activation"]) == (6, 128, 8, "gelu")
+        assert (c.model.timestep, c.model.embedding, c.model.encoder) == ("window", "tanh", "nature")
+        assert (c.task.data_id, c.task.rewards) == (f"dqn-replay/{name}/1pct-v0", "mixed")
+        assert (c.max_steps, c.eval.episodes, c.eval.temperature, c.atari) == (27_000, 10, 1.0, AtariProtocol())
+    assert [c.targets for c in made.values()] == [(90.0,), (14000.0,), (20.0,), (1150.0,)]
+    (mamba,) = cells(["mamba"], "atari", "paper", [0], ["pong"])
+    assert "n_heads" not in mamba.options
+
+
+def test_the_users_override_beats_the_presets_special_ones() -> None:
+    (pong,) = cells(
+        ["transformer"], "atari", "paper", [0], ["pong"], overrides=["model.context=7", "backbone.n_heads=2"]
+    )
+    assert (pong.model.context, pong.options["n_heads"], pong.train.batch_size) == (7, 2, 512)
+
+
+def test_a_convention_makes_another_cell_and_is_of_games_only() -> None:
+    (plain,) = cells(["mlp"], "atari", "smoke", [0], ["qbert"])
+    (sticky,) = cells(["mlp"], "atari", "smoke", [0], ["qbert"], overrides=["atari.sticky=0.25"])
+    assert sticky.atari == AtariProtocol(sticky=0.25)
+    assert sticky.key != plain.key
+    (gym,) = cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"])
+    assert gym.atari is None
+    assert gym.task.rewards == "raw"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["atari.sticky=2"], "atari.sticky=2"),
+        (["atari.noop_max=0"], "atari.noop_max=0"),
+        (["model.encoder=vgg"], "model.encoder=vgg: give one of light, nature"),
+        (["data.rewards=clip"], "data.rewards=clip: give one of auto, raw, clipped, mixed"),
+        (["model.timestep=window", "eval.acting=recurrent"], "eval.acting=recurrent needs model.timestep=step"),
+        (["eval.temperature=-1"], "eval.temperature=-1.0: give 0 or more"),
+        (["data.source=dqn-replay", "data.rewards=raw"], "no targets for data.rewards=raw; give one of clipped, mixed"),
+    ],
+)
+def test_settings_that_cannot_be(overrides: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        cells(["mlp"], "atari", "smoke", [0], ["breakout"], overrides=overrides)
+
+
+def test_clipping_is_not_for_gym() -> None:
+    with pytest.raises(UserError, match=r"hopper-medium.*no targets for data\.rewards=clipped; give one of raw"):
+        cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["data.rewards=clipped"])
+
+
+@pytest.mark.parametrize("override", ["atari.sticky=0.25", "model.encoder=nature", "eval.temperature=0"])
+def test_settings_of_games_are_not_for_gym(override: str) -> None:
+    with pytest.raises(UserError, match=f"override '{override}': suite 'd4rl' has no games"):
+        cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=[override])
+
+
+def test_another_set_of_actions_is_refused(tmp_path: Path) -> None:
+    """Action 2 is RIGHT in Breakout's own set, and UP in the full one."""
+    with pytest.raises(UserError, match=r"has 4 actions and ALE/Breakout-v5 has 18 with atari\.full_actions=true"):
+        cells_.run(tiny(atari=AtariProtocol(full_actions=True)), tmp_path, "cpu")
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_choices_are_those_of_the_agent() -> None:
+    """Settings are read without torch, so the names stand in two places."""
+    assert sorted(settings.ENCODERS) == sorted(encoders.CONVOLUTIONS)
+    assert (settings.TIMESTEPS, settings.EMBEDDINGS) == (tokenizer.TIMESTEPS, tokenizer.EMBEDDINGS)
+
+
+def test_missing_published_data_is_one_line(bench: Callable[..., Any]) -> None:
+    answer = bench(
+        "run", "--backbone", "gloma", "--suite", "atari", "--preset", "paper", "--task", "pong", "--track", "none"
+    )
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1
+    assert "bench data pull dqn-replay pong" in answer.err
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory, _store: None) -> tuple[Path, Cell, Record]:
+    results = tmp_path_factory.mktemp("results")
+    cell = tiny()
+    return results, cell, cells_.run(cell, results, "cpu")
+
+
+def test_the_record_says_how_it_was_played(record: tuple[Path, Cell, Record]) -> None:
+    results, cell, made = record
+    assert made.status == "done", made.failure
+    assert load_record(cell.record_path(results)) == made
+    assert made.protocol.environment == {
+        "frame_skip": 4, "max_pool": True, "noop_max": 30, "fire_reset": False, "sticky": 0.0,
+        "episodic_life": False, "full_actions": False, "max_frames": 108_000,
+    }  # fmt: skip
+    assert (made.protocol.sampling, made.protocol.returns_to_go) == ("sampled at T=1", "clipped")
+    assert (made.protocol.normaliser, made.identity.environment) == ("dt-gamer", "ALE/Breakout-v5")
+    assert made.identity.model.extra == {"timestep": "step", "embedding": "norm", "encoder": "light"}
+    assert made.identity.data is not None
+    assert made.identity.data.rewards == "raw"
+    assert "ale-py" in made.provenance.packages
+    assert made.scores is not None
+    score = made.scores.last.targets[0]
+    assert score.normalised_mean == pytest.approx(100 * (score.raw_mean - 2) / 28)
+
+
+def test_the_same_cell_has_the_same_bits(record: tuple[Path, Cell, Record], tmp_path: Path) -> None:
+    _, cell, made = record
+    again = cells_.run(cell, tmp_path, "cpu")
+    assert again.scores == made.scores
+    assert again.provenance.weights_sha256 == made.provenance.weights_sha256
+
+
+def test_a_stopped_cell_goes_on_to_the_same_bits(record: tuple[Path, Cell, Record], tmp_path: Path) -> None:
+    _, cell, made = record
+    asked = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        cells_.run(cell, tmp_path, "cpu", should_stop=lambda: next(asked))
+    again = cells_.run(cell, tmp_path, "cpu")
+    assert again.provenance.weights_sha256 == made.provenance.weights_sha256
+    assert again.scores == made.scores
+
+
+def test_data_with_clipped_rewards_says_so(tmp_path: Path) -> None:
+    name = "dqn-replay/breakout/small-v0"
+    clipped = (replace(e, rewards=np.clip(e.rewards, -1, 1)) for e in random_play())
+    framestore.write(name, clipped, 4, {"rewards": "clipped"})
+    task = replace(suites.resolve("atari", "breakout", "dqn-replay", "mixed"), data_id=name)
+    made = cells_.run(tiny(task=task), tmp_path, "cpu")
+    assert made.identity.data is not None
+    assert made.identity.data.rewards == "clipped"
+    assert made.protocol.returns_to_go == "mixed"
+
+
+def play(cell: Cell, clip: bool = True, **options: Any) -> list[TargetResult]:
+    agent = make_agent(cell, sources.load(cell.task))
+    with torch.no_grad():
+        agent.head.project.weight.mul_(5)  # type: ignore[union-attr, operator]
+    settings: dict[str, Any] = {"targets": [40.0, 1.0], "episodes": 3, "max_steps": 400} | options
+    return evaluate(
+        agent, "ALE/Breakout-v5", acting="window", context=4, seed=5, device=CPU, atari=AtariProtocol(),
+        clip_rewards=clip, **settings,
+    )  # fmt: skip
+
+
+def test_an_episode_depends_neither_on_its_company_nor_on_their_number() -> None:
+    """Each draws its own numbers: what another does, or when it ends, changes nothing."""
+    both = play(tiny())
+    assert both == play(tiny())
+    assert len({n for r in both for n in r.lengths}) > 1, "all end together: the test sees nothing"
+    alone = [play(tiny(), targets=[target])[0] for target in (40.0, 1.0)]
+    assert [r.lengths for r in alone] == [r.lengths for r in both]
+    assert play(tiny(), episodes=2)[0].returns == both[0].returns[:2]
+
+
+def test_the_reward_that_comes_off_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are raw; the return-to-go falls by clipped or by raw rewards, as it was trained."""
+    from backbench.agents.acting import WindowActor
+
+    seen: list[float] = []
+    original = WindowActor.update
+
+    def update(self: WindowActor, rewards: torch.Tensor) -> None:
+        seen.extend(rewards.tolist())
+        original(self, rewards)
+
+    class Paying:
+        def __init__(self, *_: object) -> None: ...
+
+        def reset(self, seeds: Any) -> Any:
+            return np.zeros((len(seeds), 4, 84, 84), dtype=np.uint8)
+
+        def step(self, numbers: Any, actions: Any) -> Any:
+            n = len(numbers)
+            return np.zeros((n, 4, 84, 84), np.uint8), np.full(n, 7.0), np.zeros(n, dtype=bool)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(WindowActor, "update", update)
+    for clip, expected in ((True, 1.0), (False, 7.0)):
+        seen.clear()
+        results = play(tiny(), clip, max_steps=3, make=Paying)
+        assert set(seen) == {expected}
+        assert results[0].returns == (21.0,) * 3
+
+
+def test_the_board_gives_all_three_scales(record: tuple[Path, Cell, Record]) -> None:
+    from backbench.leaderboard.board.board import build_board
+    from backbench.leaderboard.views.text import to_markdown
+
+    made = record[2]
+    text = to_markdown(build_board([made]))
+    assert made.scores is not None
+    raw = made.scores.last.targets[0].raw_mean
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert f"{100 * (raw - 2) / 28:.1f}" in lines["breakout"]
+    assert f" {raw:.1f} " in lines["breakout, raw"]
+    assert f" {100 * (raw - 1.7) / 28.8:.1f} " in lines["breakout, human"]
+    assert "lacks 3 of 4 tasks" in text
+    assert "57-game" in text
+
+
+def test_smoke_of_the_whole_command(bench: Callable[..., Any], tmp_path: Path) -> None:
+    """Data made, trained, evaluated, recorded, without a network; the second time there is nothing to do."""
+    words = (
+        "run", "--backbone", "mlp", "--suite", "atari", "--preset", "smoke", "--task", "breakout",
+        "--track", "none", "--jobs", "1", "data.steps=30", "eval.max_steps=10",
+    )  # fmt: skip
+    answer = bench(*words, MINARI_DATASETS_PATH=str(tmp_path / "store"), timeout=240)
+    assert answer.code == 0, answer.err
+    records = [json.loads(p.read_text()) for p in (tmp_path / "results" / "records").glob("*.json")]
+    assert {r["identity"]["task"] for r in records} == {"breakout"}
+    assert {r["status"] for r in records} == {"done"}
+    shown = bench("data", "show", "backbench/breakout/replay-30-v0", MINARI_DATASETS_PATH=str(tmp_path / "store"))
+    assert shown.code == 0, shown.err
+    assert "4 actions" in shown.out
+    assert "states (4, 84, 84)" in shown.out
+    again = bench(*words, MINARI_DATASETS_PATH=str(tmp_path / "store"))
+    assert "started" not in again.out

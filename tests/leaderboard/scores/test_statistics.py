@@ -1,0 +1,243 @@
+"""Point estimates by hand, intervals by what must hold of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from backbench.leaderboard.scores import statistics as stats
+
+# What another implementation makes of the same data; calls and versions are in the file. Its scores have the reference
+# at 1, ours at 100.
+RLIABLE: dict[str, Any] = json.loads((Path(__file__).parent / "rliable_values.json").read_text())
+
+# Four runs of two tasks. Task means 25 and 85; sorted: 10 20 30 40 | 70 80 90 100.
+SCORES = np.array([[10.0, 70.0], [20.0, 80.0], [30.0, 90.0], [40.0, 100.0]])
+
+matrices = arrays(
+    np.float64, st.tuples(st.integers(2, 6), st.integers(1, 5)), elements=st.floats(-50, 150, allow_subnormal=False)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mean", 55.0),
+        ("median", 55.0),
+        ("iqm", 55.0),  # of 8 two are cut at each end: (30 + 40 + 70 + 80) / 4
+        ("optimality_gap", 0.45),
+    ],
+)
+def test_golden(name: str, expected: float) -> None:
+    assert stats.AGGREGATES[name](SCORES) == pytest.approx(expected, abs=1e-12)
+
+
+def test_golden_where_they_differ() -> None:
+    scores = np.array([[0.0, 10.0, 300.0], [20.0, 30.0, 500.0]])
+    assert stats.mean(scores) == pytest.approx((10 + 20 + 400) / 3)
+    assert stats.median(scores) == pytest.approx(20)
+    # 6 values, 6 // 4 = 1 cut at each end: 10, 20, 30, 300
+    assert stats.iqm(scores) == pytest.approx(90)
+    # 1 - (0 + .1 + 1 + .2 + .3 + 1) / 6
+    assert stats.optimality_gap(scores) == pytest.approx(1 - 2.6 / 6)
+
+
+@settings(deadline=None)  # the first example imports SciPy
+@given(matrices)
+def test_iqm_is_the_trimmed_mean(scores: np.ndarray) -> None:
+    trim_mean = pytest.importorskip("scipy.stats").trim_mean
+    assert stats.iqm(scores) == pytest.approx(trim_mean(scores, proportiontocut=0.25, axis=None))
+
+
+@given(matrices, st.sampled_from(sorted(stats.AGGREGATES)))
+def test_order_of_runs_and_tasks_does_not_matter(scores: np.ndarray, name: str) -> None:
+    statistic = stats.AGGREGATES[name]
+    rng = np.random.default_rng(0)
+    shuffled = rng.permuted(scores, axis=0)[:, rng.permutation(scores.shape[1])]
+    assert statistic(shuffled) == pytest.approx(statistic(scores), abs=1e-9)
+
+
+@given(matrices, st.floats(-10, 10))
+def test_a_shift_moves_all_but_the_gap(scores: np.ndarray, shift: float) -> None:
+    for statistic in (stats.mean, stats.median, stats.iqm):
+        assert statistic(scores + shift) == pytest.approx(statistic(scores) + shift, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(matrices, st.sampled_from(sorted(stats.AGGREGATES)))
+def test_interval_lies_within_what_was_seen(scores: np.ndarray, name: str) -> None:
+    statistic = stats.AGGREGATES[name]
+    low, high = stats.stratified_bootstrap(scores, statistic, np.random.default_rng(0), resamples=200)
+    # As many runs as were drawn: the interquartile mean cuts another share of fewer.
+    worst, best = (np.broadcast_to(end(scores, axis=0), scores.shape) for end in (np.min, np.max))
+    ends = sorted((float(statistic(worst)), float(statistic(best))))
+    assert ends[0] - 1e-9 <= low <= high <= ends[1] + 1e-9
+
+
+def test_runs_are_drawn_within_their_task() -> None:
+    """Tasks differ, runs do not: no spread. Pooling would see one."""
+    scores = np.tile([0.0, 50.0, 100.0], (5, 1))
+    for statistic in stats.AGGREGATES.values():
+        low, high = stats.stratified_bootstrap(scores, statistic, np.random.default_rng(0))
+        assert low == high == statistic(scores)
+
+
+def test_interval_of_two_runs_is_known() -> None:
+    """The mean of 0 and 100 drawn twice is 0, 50, 100 with 1/4, 1/2, 1/4: the 95 % interval is everything, the 40 %
+    interval is its middle."""
+    pair = np.array([[0.0], [100.0]])
+    rng = np.random.default_rng(0)
+    assert stats.stratified_bootstrap(pair, stats.mean, rng) == (0.0, 100.0)
+    assert stats.stratified_bootstrap(pair, stats.mean, rng, level=0.4) == (50.0, 50.0)
+
+
+def test_interval_has_the_width_of_a_normal_mean() -> None:
+    scores = np.random.default_rng(1).normal(50, 10, size=(400, 1))
+    low, high = stats.stratified_bootstrap(scores, stats.mean, np.random.default_rng(0))
+    assert high - low == pytest.approx(2 * 1.96 * scores.std() / 20, rel=0.05)
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    assert stats.estimate(SCORES, stats.iqm, seed=3) == stats.estimate(SCORES, stats.iqm, seed=3)
+    found = stats.estimate(SCORES).interval
+    assert found is not None
+    assert (found.over, found.n) == ("seeds", 4)
+    # Standard error of the mean of two task means over four runs: sqrt(125 / 4 / 2) = 3.95
+    assert (found.low, found.high) == pytest.approx((55 - 1.96 * 3.95, 55 + 1.96 * 3.95), abs=1.0)
+
+
+def test_one_seed_is_labelled_as_episodes() -> None:
+    found = stats.interval([50.0], episodes=[40.0, 60.0])
+    assert found == stats.Interval(40.0, 60.0, "episodes", 2)
+    assert stats.interval([50.0]) is None
+    assert stats.interval([50.0], episodes=[50.0]) is None
+    several = stats.interval([50.0, 60.0], episodes=[0.0, 100.0])
+    assert several is not None
+    assert (several.over, several.n) == ("seeds", 2)
+
+
+def test_episodes_are_drawn_within_their_task() -> None:
+    found = stats.estimate([[10.0, 90.0]], stats.mean, episodes=[[10.0, 10.0], [90.0, 90.0, 90.0]])
+    assert found == stats.Estimate(50.0, stats.Interval(50.0, 50.0, "episodes", 2))
+
+
+@pytest.mark.parametrize("scores", [[[np.nan, 1.0]], [1.0, 2.0], np.empty((0, 3)), [[np.inf]]])
+def test_no_scores(scores: object) -> None:
+    with pytest.raises(ValueError):
+        stats.estimate(scores)  # type: ignore[arg-type]
+
+
+def test_one_run_has_no_interval_over_runs() -> None:
+    with pytest.raises(ValueError, match="one run"):
+        stats.stratified_bootstrap([[1.0, 2.0]], stats.mean, np.random.default_rng(0))
+
+
+def of_rliable(name: str) -> np.ndarray:
+    return 100.0 * np.array(RLIABLE["scores"][name])
+
+
+@pytest.mark.parametrize("name", ["x", "y", "z"])
+@pytest.mark.parametrize("aggregate", sorted(stats.AGGREGATES))
+def test_aggregates_are_those_of_rliable(name: str, aggregate: str) -> None:
+    scale = 1.0 if aggregate == "optimality_gap" else 100.0
+    found = stats.estimate(of_rliable(name), stats.AGGREGATES[aggregate])
+    assert found.value == pytest.approx(scale * RLIABLE["aggregates"][name][aggregate], abs=1e-9)
+    # Other draws and another generator: ends agree to a twelfth of the width, and a lattice of few runs jumps.
+    low, high = (scale * end for end in RLIABLE["intervals"][name][aggregate])
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == pytest.approx((low, high), abs=(high - low) / 12)
+
+
+@pytest.mark.parametrize("name", ["x", "y", "z"])
+def test_profiles_are_those_of_rliable(name: str) -> None:
+    # A score that equals tau is not above it, whatever the factor 100 does to its last bit.
+    scores, taus = of_rliable(name), 100.0 * np.array(RLIABLE["taus"]) + 1e-6
+    assert stats.performance_profile(scores, taus) == pytest.approx(RLIABLE["profile"][name], abs=1e-12)
+    low, high = stats.profile_interval(scores, taus)
+    assert np.stack([low, high]) == pytest.approx(np.array(RLIABLE["profile_intervals"][name]), abs=0.1)
+    assert np.abs(np.stack([low, high]) - RLIABLE["profile_intervals"][name]).mean() < 0.01
+
+
+def test_improvement_is_that_of_rliable() -> None:
+    for pair, expected in RLIABLE["improvement"].items():
+        x, y = map(of_rliable, pair.split(","))
+        assert stats.probability_of_improvement(x, y) == pytest.approx(expected, abs=1e-12)
+    found = stats.improvement_interval(of_rliable("x"), of_rliable("y"))
+    assert found == pytest.approx(RLIABLE["improvement_interval"]["x,y"], abs=0.02)
+
+
+def test_profile_by_hand() -> None:
+    # Of 8 runs 8, 7, 4 and 0 are above 5, 10, 40 and 100: above means above.
+    assert stats.performance_profile(SCORES, [5.0, 10.0, 40.0, 100.0]).tolist() == [1.0, 0.875, 0.5, 0.0]
+
+
+def test_improvement_by_hand() -> None:
+    # First task: of the pairs (1, 0) (1, 2) (3, 0) (3, 2) three are won. Second: a tie and a loss.
+    x, y = np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[0.0, 5.0], [2.0, 9.0]])
+    assert stats.probability_of_improvement(x, y) == pytest.approx((0.75 + 0.25) / 2)
+
+
+@settings(deadline=None)
+@given(matrices, st.data())
+def test_improvement_counts_every_pair_of_runs(x: np.ndarray, data: st.DataObject) -> None:
+    y = data.draw(
+        arrays(np.float64, (data.draw(st.integers(1, 4)), x.shape[1]), elements=st.sampled_from([0.0, 1.0, 50.0]))
+    )
+    x = np.where(x > 50, 50.0, x)  # so that there are ties
+    won = [
+        np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a, b in itertools.product(x[:, task], y[:, task])])
+        for task in range(x.shape[1])
+    ]
+    found = stats.probability_of_improvement(x, y)
+    assert found == pytest.approx(np.mean(won))
+    assert found + stats.probability_of_improvement(y, x) == pytest.approx(1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(matrices)
+def test_profiles_fall_and_stay_within_their_bands(scores: np.ndarray) -> None:
+    taus = np.linspace(-60, 160, 23)
+    share = stats.performance_profile(scores, taus)
+    low, high = stats.profile_interval(scores, taus, resamples=300)
+    assert (share[0], share[-1]) == (1.0, 0.0)
+    for curve in (share, low, high):
+        assert (np.diff(curve) <= 1e-12).all()
+    assert (low <= high).all()
+    alike = np.tile(scores[:1], (3, 1))
+    ends = stats.profile_interval(alike, taus, resamples=50)
+    assert ends[0] == pytest.approx(ends[1])  # tasks differ, runs do not
+    assert ends[0] == pytest.approx(stats.performance_profile(alike, taus))
+
+
+def test_both_sides_of_a_comparison_are_drawn_apart() -> None:
+    """0 and 100 against the same: drawn together it would always be one half; apart, one side is all 100 and the other
+    all 0 in one draw of sixteen, either way."""
+    pair = np.array([[0.0], [100.0]])
+    assert stats.improvement_interval(pair, pair) == (0.0, 1.0)
+    middle = stats.improvement_interval(pair, pair, level=0.3)
+    assert middle == (0.5, 0.5)
+
+
+def test_a_comparison_is_stratified_by_task() -> None:
+    x = np.tile([0.0, 50.0, 100.0], (4, 1))
+    assert stats.improvement_interval(x + 1.0, x) == (1.0, 1.0)
+    assert stats.improvement_interval(x + np.array([1.0, -1.0, 0.0]), x) == pytest.approx((0.5, 0.5))
+
+
+def test_a_single_run_has_no_interval_of_a_comparison() -> None:
+    assert stats.improvement_interval([[1.0, 2.0]], [[0.0, 1.0], [0.0, 1.0]]) is None
+    with pytest.raises(ValueError, match="one run"):
+        stats.profile_interval([[1.0, 2.0]], [0.0])
+
+
+def test_other_tasks_do_not_compare() -> None:
+    with pytest.raises(ValueError, match="1 tasks do not compare with scores of 2 tasks"):
+        stats.probability_of_improvement([[1.0]], [[1.0, 2.0]])

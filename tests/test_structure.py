@@ -1,0 +1,190 @@
+"""The house: rooms, the direction of imports, no cycles, and sizes. docs/architecture.md draws it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+import backbench
+
+PACKAGE = Path(backbench.__file__).parent
+FACE = {"errors", "files", "text", "registry"}  # modules of the package's root, which every room may use
+# A room may import from itself, from FACE, and from the rooms before it in its street.
+STREETS = (
+    (
+        "backbones", "agents", "benchmarks.environments", "benchmarks.data", "benchmarks.plan", "benchmarks.run",
+        "benchmarks.replay", "benchmarks.speed", "benchmarks.cli",
+    ),
+    ("leaderboard.record", "leaderboard.scores", "leaderboard.board", "leaderboard.views", "leaderboard.trust",
+     "leaderboard.__main__"),
+    ("configs",),
+    ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.contract",
+     "backbones.stack", "backbones.mixers", "backbones.check"),
+)  # fmt: skip
+READS_THE_BOARD = "benchmarks."  # rooms below it may import any room of the leaderboard
+APART = {("benchmarks.speed", "benchmarks.replay")}  # neighbours, which know nothing of each other
+OUTSIDE = {  # what a room may import besides the standard library
+    "backbones": {"torch", "numpy", "triton", "mamba_ssm", "causal_conv1d", "flash_attn", "xformers"},
+    "agents": {"torch", "numpy"},
+    "leaderboard": {"numpy", "pydantic", "rich"},
+}
+MODULES_IN_A_FOLDER = 12
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 19_500
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Name below ``backbench`` to file, of every module of the product."""
+    found = {}
+    for path in sorted(_walk(PACKAGE)):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = path
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in ("__pycache__", "published"):
+            yield from _walk(path)
+        elif path.suffix == ".py":
+            yield path
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Every module that a file imports, anywhere in it, ``from package import module`` as the latter."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("backbench."):
+            found.append((node.lineno, node.value.replace(":", ".")))  # "module:Class" is imported later
+    return found
+
+
+def room_of(name: str, street: tuple[str, ...]) -> int | None:
+    """Number of the room in ``street`` that the module ``name`` is in; the innermost one."""
+    inside = [i for i, room in enumerate(street) if name == room or name.startswith(f"{room}.")]
+    return max(inside, key=lambda i: len(street[i]), default=None)
+
+
+def wrong_way(name: str, imported: str) -> bool:
+    """Whether module ``name`` may not import ``imported``, both named below ``backbench``."""
+    top, other = name.split(".")[0], imported.split(".")[0]
+    if other in FACE or not name:
+        return False
+    if top in FACE:
+        return True
+    if top == "leaderboard" and other != "leaderboard":
+        return True
+    if top == "benchmarks" and other in ("leaderboard", "configs"):
+        return False
+    if top in ("backbones", "agents") and other == "leaderboard":
+        return True
+    for street in STREETS:
+        here, there = room_of(name, street), room_of(imported, street)
+        if here is not None and there is not None and (there > here or (street[here], street[there]) in APART):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("part", ["backbones", "agents", "benchmarks", "leaderboard", "configs", *sorted(FACE)])
+def test_imports_go_one_way(part: str) -> None:
+    wrong = []
+    mine = {name: path for name, path in modules().items() if name.split(".")[0] == part}
+    assert mine
+    for name, path in mine.items():
+        for line, imported in imports(path):
+            first = imported.split(".")[0]
+            if first == "backbench":
+                if wrong_way(name, imported.removeprefix("backbench.")):
+                    wrong.append(f"{name}:{line} imports {imported}")
+            elif part in OUTSIDE and first not in sys.stdlib_module_names and first not in OUTSIDE[part]:
+                wrong.append(f"{name}:{line} imports {imported}")
+    assert wrong == []
+
+
+def test_the_check_finds_what_is_planted(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text("def f():\n    from backbench.benchmarks.run import cell\nX = 'backbench.agents.agent:Agent'\n")
+    assert sorted(imports(path)) == [(2, "backbench.benchmarks.run.cell"), (3, "backbench.agents.agent.Agent")]
+    assert wrong_way("benchmarks.data.windows", "benchmarks.run.cell")
+    assert wrong_way("leaderboard.board.board", "leaderboard.views.text")
+    assert wrong_way("leaderboard.board.board", "backbones.check")
+    assert not wrong_way("benchmarks.run.cell", "leaderboard.record.schema")
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    known = modules()
+    arrows: dict[str, set[str]] = {name: set() for name in known}
+    for name, path in known.items():
+        for _, imported in imports(path):
+            words = imported.removeprefix("backbench.").split(".") if imported.startswith("backbench.") else []
+            while words and ".".join(words) not in known:
+                words = words[:-1]
+            target = ".".join(words)
+            if target and target != name and not name.startswith(f"{target}."):  # a package's own __init__
+                arrows[name].add(target)
+    circles = []
+    while True:  # take away what imports nothing that is left
+        free = {name for name, targets in arrows.items() if not targets & arrows.keys()}
+        if not free:
+            circles = sorted(arrows)
+            break
+        arrows = {name: targets for name, targets in arrows.items() if name not in free}
+    assert circles == []
+
+
+def test_folders_and_files_have_a_size_that_a_reader_can_hold() -> None:
+    folders: dict[Path, int] = {}
+    for path in modules().values():
+        if path.name != "__init__.py":
+            folders[path.parent] = folders.get(path.parent, 0) + 1
+    assert {str(f): n for f, n in folders.items() if n > MODULES_IN_A_FOLDER and f.name != "mixers"} == {}
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert {name: length for name, length in lengths.items() if length > LINES_OF_A_FILE} == {}
+    assert sum(lengths.values()) < LINES_OF_ALL
+
+
+def test_functions_are_short_and_take_few_parameters() -> None:
+    """Outside kernels, where an operation's arguments are what they are; a comment beside the signature is a reason."""
+    wrong = []
+    for name, path in modules().items():
+        if name.startswith("backbones.kernels"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = len(arguments) - (bool(arguments) and arguments[0].arg in ("self", "cls"))
+            length = (node.end_lineno or 0) - node.lineno + 1
+            start = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
+            said = lines[start - 1].lstrip().startswith("# ") or "  # " in lines[node.lineno - 1]
+            if (count > PARAMETERS or length > LINES_OF_A_FUNCTION) and not said:
+                wrong.append(f"{name}.{node.name}: {length} lines, {count} parameters")
+    assert wrong == []
+
+
+PROSE = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")))
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_line_of_prose_is_over_120_columns(path: Path) -> None:
+    inside, wide = False, []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.lstrip().startswith("```"):
+            inside = not inside
+        prose = not inside and not line.startswith(("|", "    ", "<", "!", "[!"))
+        if prose and len(line) > 120:
+            wide.append(f"{path.name}:{number}: {len(line)} columns")
+    assert wide == []

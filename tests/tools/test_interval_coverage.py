@@ -1,0 +1,28 @@
+"""What the pages say an interval is worth is what a simulation of it gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from interval_coverage import TASKS, covered
+
+from backbench.leaderboard.scores.statistics import AGGREGATES, COVERAGE, estimate
+
+REPEATS = 500
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+@pytest.mark.parametrize("name", list(COVERAGE))
+def test_the_shares_that_are_printed(name: str, seeds: int) -> None:
+    tasks = TASKS[:1] if name == "task" else TASKS
+    found = covered(AGGREGATES["mean" if name == "task" else name], seeds, tasks=tasks, repeats=REPEATS, resamples=500)
+    said = COVERAGE[name][seeds]
+    assert abs(found - said) < 3 * np.sqrt(said * (1 - said) / REPEATS) + 0.01
+    assert found < 0.97  # and so none is worth what it is called
+
+
+def test_three_seeds_give_smallest_to_largest() -> None:
+    values = np.array([[86.7], [65.9], [36.5]])
+    found = estimate(values).interval
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((36.5, 86.7))
