@@ -44,6 +44,7 @@ def make(
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.data.sources import embedded
     from backbench.benchmarks.run import provenance
+    from backbench.benchmarks.run.sinks import terminal
 
     ids = dict.fromkeys(id_ for name in names or ["d4rl"] for id_ in _ids(name, "embedded"))
     wanted = [embedded.parse(name) for name in ids]
@@ -77,6 +78,7 @@ def pull(
     from backbench.benchmarks.data import sources
     from backbench.benchmarks.data.sources import pull as pulling
     from backbench.benchmarks.data.sources.dqn_select import Choice
+    from backbench.benchmarks.run.sinks import terminal
 
     choice = Choice(transitions, seed, run, trajectories_per_buffer, buffers)
     said = Console(stderr=True)
