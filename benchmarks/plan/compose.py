@@ -12,6 +12,7 @@ from backbench.backbones import BACKBONES
 from backbench.backbones.options import make_options
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import match, suites
+from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
 from backbench.errors import UserError, suggest
 
@@ -154,6 +155,33 @@ def _sized(task: suites.Task, data: DataConfig) -> suites.Task:
     if data.source != "embedded":
         return task
     return dataclasses.replace(task, data_id=embedded.sized(task.data_id, data.steps))
+
+
+def plan(request: Request) -> list[Cell]:
+    """The cells of a request, in the order in which they should run."""
+    return cells(
+        request.backbones,
+        request.suite,
+        request.preset,
+        request.seeds,
+        request.tasks,
+        request.source,
+        request.overrides,
+    )
+
+
+def reach(request: Request) -> None:
+    """Say within two seconds, before torch is imported, that a data set is absent and its source cannot be reached."""
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.data.sources import pull
+
+    source = source_of(request.suite, request.preset, request.source, request.overrides)
+    rows = suites.table(request.suite).tasks
+    for name in request.tasks or rows:
+        chosen = rows[name].sources.get(source) if name in rows else None  # ``plan`` reports unknown names
+        if chosen and source in pull.FETCHED and not store.exists(chosen.data_id):
+            pull.reach(source, chosen.data_id)
+            return
 
 
 def check_models(made: Sequence[Cell]) -> None:

@@ -141,7 +141,7 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
 
     from backbench.backbones.kernels import SlowKernels
     from backbench.benchmarks.data.sources import leaving_on_sigterm
-    from backbench.benchmarks.run.cell import run
+    from backbench.benchmarks.run.cell import run_cell
 
     origin = then.provenance
     torch.set_num_threads(origin.threads)
@@ -155,7 +155,7 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
 
     with warnings.catch_warnings(), leaving_on_sigterm():
         warnings.simplefilter("ignore", SlowKernels)  # which kernels ran is compared
-        return run(cell, out, origin.device, report, command=["bench", "reproduce", f"{cell.key}.json"])
+        return run_cell(cell, out, origin.device, report, command=["bench", "reproduce", f"{cell.key}.json"])
 
 
 def compare(then: Record, now: Record) -> Comparison:

@@ -57,7 +57,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def run(
+def run_cell(
     cell: Cell,
     results: Path,
     device: str = "auto",
