@@ -9,14 +9,9 @@ from backbench.leaderboard.record.schema import Record
 
 # A saved view is an experiment's tag, which a link names. Its form is that of MLflow's own "share" button.
 CELLS = "backbench-cells"
-COLUMNS = tuple(
-    f"{of}.`{name}`"
-    for of, name in [
-        ("metrics", "score"),
-        ("metrics", "return"),
-        *(("tags", tag) for tag in ("task", "seed", "variant", "status")),
-    ]
-)
+COLUMNS = (
+    "metrics.`score`", "metrics.`return`", "tags.`task`", "tags.`seed`", "tags.`variant`", "tags.`status`",
+)  # fmt: skip
 VIEW = {
     f"mlflow.sharedViewState.{CELLS}": json.dumps(
         {
