@@ -51,7 +51,13 @@ def _section(name: str, command: Any) -> str:
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
     usage = [name, *(["[OPTIONS]"] if options else []), *map(_usage, arguments)]
-    lines = [f"## {name}", "", *textwrap.wrap(_help(command), 120, break_on_hyphens=False), "", f"    {' '.join(usage)}"]
+    lines = [
+        f"## {name}",
+        "",
+        *textwrap.wrap(_help(command), 120, break_on_hyphens=False),
+        "",
+        f"    {' '.join(usage)}",
+    ]
     if arguments:
         rows = [f"| `{one.name}` | {_cell(one.help or '')} | {_default(one)} |" for one in arguments]
         lines += ["", "| argument | | default |", "|---|---|---|", *rows]

@@ -223,7 +223,9 @@ def cells_of(line: str) -> list[str]:
 def test_the_table_of_the_reading_is_what_the_records_make() -> None:
     board = (ROOT / "leaderboard" / "published" / "pages" / "board.md").read_text().splitlines()
     columns = cells_of(next(line for line in board if line.startswith("| task |")))
-    table = [line for line in (DOCS / "board.md").read_text().splitlines() if line.startswith("|") and "---" not in line]
+    table = [
+        line for line in (DOCS / "board.md").read_text().splitlines() if line.startswith("|") and "---" not in line
+    ]
     header, *reading = map(cells_of, table)
     assert len(reading) == 4
     for name, *values in reading:
