@@ -120,6 +120,23 @@ def test_pages_that_configuration_and_code_name_exist() -> None:
     assert missing == []
 
 
+def paths_of_a_cell() -> Iterator[tuple[str, bool]]:
+    """Each file or folder on the way of a cell, and whether it exists; short names are beside the one before."""
+    way = (DOCS / "architecture.md").read_text().partition("## The way of a cell")[2].partition("\n## ")[0]
+    last = ROOT
+    for name in re.findall(r"`([\w/]+(?:\.py|/))`", way):
+        found = next(
+            (path for path in (ROOT / name, last.parent / name, last.parents[1] / name) if path.exists()), None
+        )
+        last = found or last
+        yield name, found is not None
+
+
+@pytest.mark.xfail(reason="describes the tree after the rebuild", strict=False)
+def test_the_way_of_a_cell_names_files_that_exist() -> None:
+    assert [name for name, exists in paths_of_a_cell() if not exists] == []
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_option_is_listed_with_its_default(name: str) -> None:
     assert f"`{name}`" in BACKBONES_PAGE
