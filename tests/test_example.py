@@ -16,7 +16,7 @@ from backbench.backbones.contract import Causal, Spec
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "backbench-ema"
-PAGE = ROOT / "docs" / "adding-a-backbone.md"
+PAGE = ROOT / "docs" / "how-to" / "add-a-backbone.md"
 
 
 @pytest.fixture

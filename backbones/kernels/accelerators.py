@@ -2,7 +2,7 @@
 
 Each one is imported when it is first used, and not before: some of these packages take seconds, and cannot be imported
 on a machine without a GPU. Their layouts differ from ours; what is here changes the layout and nothing else.
-docs/accelerators.md says what each brings, and gives the commands that install it.
+docs/how-to/accelerators.md says what each brings, and gives the commands that install it.
 """
 
 from __future__ import annotations

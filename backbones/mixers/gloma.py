@@ -1,7 +1,7 @@
 """GLoMa, Global-local Fusion Mamba: a re-implementation from the description in arXiv:2406.02013; no code is public.
 
 y = fuse(global(x), local(x)), where global is a Mamba block and local a Mamba block whose memory ends after a window.
-What the paper leaves open is an option here; docs/gloma.md gives each one's reason.
+What the paper leaves open is an option here; docs/reference/gloma.md gives each one's reason.
 """
 
 from __future__ import annotations

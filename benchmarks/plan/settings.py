@@ -87,7 +87,7 @@ class TrainConfig:
     clip: float = 1.0
     # Autocast to bfloat16.
     bf16: bool = False
-    # torch.compile. On a CPU it was slower than what it compiled, and took 10 to 40 seconds (docs/speed.md).
+    # torch.compile. On a CPU it was slower, after 10 to 40 seconds of compiling (docs/explanation/speed.md).
     compile: bool = False
     # Evaluations, evenly spaced, the last one at the end; the best one is kept apart.
     evaluations: int = 1

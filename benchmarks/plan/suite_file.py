@@ -31,7 +31,7 @@ class Source(_Part):
     env_id: Annotated[str, Field(pattern=r"^\S+$")]
     # Of the data set in the Minari store.
     data_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+-v\d+$")]
-    # Target returns, the first one is the headline; "data": from the data, by the rule in docs/data.md.
+    # Target returns, the first one is the headline; "data": from the data, by the rule in docs/reference/data.md.
     targets: Targets | dict[Scale, Targets] = "data"
     # Returns-to-go are divided by it; the task's or the suite's where it is not given.
     return_scale: Positive | dict[Scale, Positive] | None = None
@@ -140,19 +140,21 @@ def read(path: Path, own: bool = True) -> Suite:
     except OSError as error:
         raise UserError(f"suite {path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict) or "name" in content:
-        raise UserError(f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/suites.md")
+        raise UserError(
+            f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/reference/suites.md"
+        )
     try:
         suite = Suite(name=path.stem, **{str(key): value for key, value in content.items()})
     except ValidationError as error:
         raise UserError(f"suite {path}: {_line(error)}") from None
     if own and suite.pixels:
-        raise UserError(f"suite {path}: pixels: only the suite atari has them; see docs/suites.md")
+        raise UserError(f"suite {path}: pixels: only the suite atari has them; see docs/reference/suites.md")
     for name, row in suite.tasks.items() if own else ():
         for source in row.sources:
             if source not in OWN:
                 raise UserError(
                     f"suite {path}: tasks.{name}.sources.{source}: a suite of your own has {' and '.join(OWN)}; "
-                    "see docs/suites.md"
+                    "see docs/reference/suites.md"
                 )
     return suite
 
@@ -164,6 +166,6 @@ def _line(error: ValidationError) -> str:
     where = ".".join(str(part) for part in one["loc"])
     if one["type"] == "extra_forbidden":
         fields = {*Suite.model_fields, *Row.model_fields, *Source.model_fields} - {"name"}
-        return f"unknown key {where}{suggest(str(one['loc'][-1]), sorted(fields))}; see docs/suites.md"
+        return f"unknown key {where}{suggest(str(one['loc'][-1]), sorted(fields))}; see docs/reference/suites.md"
     message = one["msg"].removeprefix("Value error, ")
-    return f"{where + ': ' if where else ''}{message[:1].lower() + message[1:]}; see docs/suites.md"
+    return f"{where + ': ' if where else ''}{message[:1].lower() + message[1:]}; see docs/reference/suites.md"
