@@ -21,6 +21,7 @@ from backbench.leaderboard.trust.submit import read
 from backbench.leaderboard.trust.verify import verified_cells
 
 MEND = "make leaderboard"
+REPOSITORY = "../../.."  # from the committed pages to the repository's root
 FORMATS = ("terminal", "markdown", "csv", "json", "html")
 _OURS = re.compile(r"board\.(md|csv|json)|index\.html|rows/[^/]+\.html")
 _SAFE = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -30,7 +31,7 @@ def pages_of(
     records: Sequence[Record],
     verifications: Sequence[Record] = (),
     folder: str | None = "leaderboard/published/records",
-    repository: str | None = "../../..",
+    repository: str | None = REPOSITORY,
 ) -> dict[str, str]:
     """Path below the folder of pages -> text, of all pages; a pure function of the records.
 
@@ -99,8 +100,9 @@ def render(records: Path, verifications: Path, pages: Path) -> list[str]:
     found, errors = load_records(records)
     if errors:
         raise errors[0]
-    beside = pages.resolve() == records.resolve().parent / "pages"  # as committed, so that links lead to the docs
-    texts = pages_of(found, read_verifications(verifications), repository="../../.." if beside else None)
+    others = read_verifications(verifications)
+    committed = pages.resolve() == records.resolve().parent / "pages"  # elsewhere, links to the documents would break
+    texts = pages_of(found, others) if committed else pages_of(found, others, repository=None)
     write_pages(texts, pages)
     return sorted(texts)
 
