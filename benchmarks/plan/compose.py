@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -254,8 +255,7 @@ def _compose(
         for text in overrides:
             key = text.split("=", 1)[0].lstrip("+~")
             if key not in known:
-                shown = [k for k in known if k.split(".")[0] == key.split(".")[0]] or known
-                raise UserError(f"unknown override key '{key}' for backbone '{backbone}'{suggest(key, shown)}")
+                raise UserError(f"unknown override key '{key}' for backbone '{backbone}'{_meant(key, known)}")
             if "=" not in text or text[0] in "+~":
                 raise UserError(f"override '{text}': write {key}=value")
         try:
@@ -286,6 +286,17 @@ def _leaves(content: Any, prefix: str = "") -> list[str]:
             continue
         keys += _leaves(value, f"{path}.") if isinstance(value, dict) else [path]
     return keys
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    """What a key that is unknown may mean: ``lr`` is ``train.lr``."""
+    group, dot, name = key.rpartition(".")
+    last = {k.rpartition(".")[2]: k for k in reversed(known)}
+    close = difflib.get_close_matches(name, last, n=1, cutoff=0.8)
+    if not dot and close:
+        same = [k for k in known if k.rpartition(".")[2] == close[0]]
+        return "; did you mean " + " or ".join(f"'{k}'" for k in same) + "?"
+    return suggest(key, [k for k in known if k.split(".")[0] == group] or known)
 
 
 def _first_line(error: BaseException) -> str:
