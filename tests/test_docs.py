@@ -37,8 +37,8 @@ FORBIDDEN = (
 
 
 def script(name: str) -> ModuleType:
-    """A script of ``docs`` as a module."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    """A script of ``tools`` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -178,7 +178,7 @@ def test_every_setting_is_listed_with_its_default() -> None:
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
     written = (DOCS / "reference" / "commands.md").read_text()
-    assert written == script("make_commands").page(), "run: PYTHONPATH=src python docs/make_commands.py"
+    assert written == script("make_commands").page(), "run: PYTHONPATH=src python tools/make_commands.py"
 
 
 def test_the_pictures_are_what_the_records_give() -> None:
@@ -186,12 +186,12 @@ def test_the_pictures_are_what_the_records_give() -> None:
     assert sorted(images) == ["board-dark.svg", "board-light.svg"]
     for name, text in images.items():
         written = (DOCS / "images" / name).read_text()
-        assert written == text, "run: PYTHONPATH=src python docs/make_images.py"
+        assert written == text, "run: PYTHONPATH=src python tools/make_images.py"
 
 
 def test_the_pictures_need_no_torch() -> None:
     code = "import runpy, sys; runpy.run_path(sys.argv[1]); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, str(DOCS / "make_images.py")], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", code, str(ROOT / "tools" / "make_images.py")], check=True, cwd=ROOT)
 
 
 def python_block(page: Path, containing: str) -> str:
