@@ -15,7 +15,7 @@ from typing import Any
 
 from backbench.leaderboard.record.files import load_records
 from backbench.leaderboard.views.export import pages_of
-from backbench.leaderboard.views.page.numbers import coordinate
+from backbench.leaderboard.views.page.numbers import short
 from backbench.leaderboard.views.page.plots.scales import Scale, axis
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,10 +121,10 @@ def _ticks(scale: Scale, palette: Palette, *, across: bool) -> list[str]:
         at = scale(value)
         if across:
             parts.append(_line(at, TOP, at, BOTTOM, palette.grid, 1))
-            parts.append(_text(at, BOTTOM + 17, coordinate(value), palette.soft, anchor="middle"))
+            parts.append(_text(at, BOTTOM + 17, short(value), palette.soft, anchor="middle"))
         else:
             parts.append(_line(490, at, 862, at, palette.grid, 1))
-            parts.append(_text(482, at + 4, coordinate(value), palette.soft, anchor="end"))
+            parts.append(_text(482, at + 4, short(value), palette.soft, anchor="end"))
     return parts
 
 
