@@ -170,7 +170,7 @@ def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> 
     return {
         "parameters_total": cost.count_parameters(agent),
         "parameters_backbone": cost.count_parameters(agent.backbone),
-        "flops_per_token": agent.backbone.flops_per_token(cell.model.context * TOKENS_PER_STEP),
+        "flops_per_token": agent.backbone.flops(cell.model.context * TOKENS_PER_STEP),
         "train_tokens_per_s": progress.tokens_per_second(cell),
         "train_seconds": progress.seconds,
         "eval_seconds": progress.eval_seconds,

@@ -33,9 +33,9 @@ class _MambaPeer(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)  # type: ignore[no-any-return]
 
-    def flops_per_token(self, length: int) -> float:
+    def flops(self, length: int) -> float:
         with torch.device("meta"):
-            return Mamba(self.options, self.spec).flops_per_token(length)
+            return Mamba(self.options, self.spec).flops(length)
 
 
 class MambapyMixer(_MambaPeer):

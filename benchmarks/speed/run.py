@@ -157,7 +157,7 @@ def _examined(one: Subject, examiner: Examiner) -> SubjectEntry:
         policy = one.make(config, config.model.context)
         parameters = count_parameters(policy)
         if isinstance(policy, Agent):
-            flops = policy.backbone.flops_per_token(policy.backbone.spec.max_length)
+            flops = policy.backbone.flops(policy.backbone.spec.max_length)
         kernels, checks = examiner.subject(one)
     except Unequal as error:
         refused = str(error)

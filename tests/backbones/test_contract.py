@@ -189,7 +189,7 @@ def test_every_rule_has_a_planted_fault() -> None:
 
 def test_faults_of_options_and_cost_are_found() -> None:
     class Negative(Sound):
-        def flops_per_token(self, length: int) -> float:
+        def flops(self, length: int) -> float:
             return -1e9
 
     class Whole(Backbone):
@@ -205,7 +205,7 @@ def test_faults_of_options_and_cost_are_found() -> None:
 
 
 def test_a_leak_is_reported_with_its_size() -> None:
-    assert "the future is seen at" in failed(Leaking)["causality"]
+    assert "the future leaks at" in failed(Leaking)["causality"]
 
 
 def test_window_slides_and_rows_keep_their_own_count() -> None:

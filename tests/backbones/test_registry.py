@@ -51,7 +51,7 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = eval(out)
-    assert set(loaded) == {f"backbench.backbones.{name}" for name in ("errors", "options", "registry")}
+    assert set(loaded) == {f"backbench.backbones.{name}" for name in ("options", "registry")}
 
 
 def test_built_in_names() -> None:

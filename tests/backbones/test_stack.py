@@ -110,11 +110,11 @@ def test_what_gets_no_weight_decay_is_marked(name: str) -> None:
 def test_flops() -> None:
     d = 128
     ffn = 2 * 8 * d * d
-    assert stack("identity").flops_per_token(60) == 3 * ffn
-    assert stack("mlp").flops_per_token(60) == 3 * (ffn + 2 * 3 * d * d)
-    assert stack("transformer").flops_per_token(59) == 3 * (ffn + 2 * 4 * d * d + 4 * d * 30)
+    assert stack("identity").flops(60) == 3 * ffn
+    assert stack("mlp").flops(60) == 3 * (ffn + 2 * 3 * d * d)
+    assert stack("transformer").flops(59) == 3 * (ffn + 2 * 4 * d * d + 4 * d * 30)
     linear = 2 * (d * 512 + 256 * 40 + 8 * 256 + 256 * d)
     mamba = linear + 2 * 4 * 256 + 9 * 256 * 16
-    assert stack("mamba").flops_per_token(60) == 3 * (ffn + mamba)
-    assert stack("mamba", {"mlp": False}).flops_per_token(1) == 3 * mamba
-    assert stack("gloma").flops_per_token(60) == 3 * (ffn + 2 * mamba + 4 * 256 * 16)
+    assert stack("mamba").flops(60) == 3 * (ffn + mamba)
+    assert stack("mamba", {"mlp": False}).flops(1) == 3 * mamba
+    assert stack("gloma").flops(60) == 3 * (ffn + 2 * mamba + 4 * 256 * 16)

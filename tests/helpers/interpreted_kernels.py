@@ -10,20 +10,21 @@ from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbench.backbones.kernels.conv.conv import reference as conv_reference
+from backbench.backbones.kernels.conv.naive import causal_conv1d as conv_reference
 from backbench.backbones.kernels.conv.triton_conv import causal_conv1d
-from backbench.backbones.kernels.scan.scan import reference as scan_reference
+from backbench.backbones.kernels.scan import naive as naive_scan
+from backbench.backbones.kernels.scan.inputs import ScanInputs
 from backbench.backbones.kernels.scan.triton_scan import selective_scan
 
 WINDOWS = [None, 1, 2, 3, 6, 24, 25, 99]
 
 
 def scanned(inputs: list[Tensor], window: int | None) -> list[Tensor]:
-    return values_and_gradients(lambda *a: selective_scan(*a, window=window), inputs)
+    return values_and_gradients(lambda *a: selective_scan(ScanInputs(*a, window)), inputs)
 
 
 def expected(inputs: list[Tensor], window: int | None) -> list[Tensor]:
-    return values_and_gradients(lambda *a: scan_reference(*a, window=window), inputs)
+    return values_and_gradients(lambda *a: naive_scan.selective_scan(ScanInputs(*a, window)), inputs)
 
 
 # The second has three blocks of channels, the last of them not full; the others pad states or channels.
@@ -61,7 +62,7 @@ def test_scan_gives_the_same_bits_twice_and_for_any_strides(window: int | None) 
     assert not strided[0].is_contiguous()
     assert all(torch.equal(a, b) for a, b in zip(first, scanned(strided, window), strict=True))
     with torch.no_grad():  # no states are kept
-        assert torch.equal(selective_scan(*inputs, window=window), first[0])
+        assert torch.equal(selective_scan(ScanInputs(*inputs, window)), first[0])
 
 
 def test_windowed_scan_stays_exact_with_slow_decays() -> None:

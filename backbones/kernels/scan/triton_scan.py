@@ -23,6 +23,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from backbench.backbones.kernels.scan.inputs import ScanInputs
+
 
 @triton.jit
 def _past(
@@ -234,14 +236,13 @@ def _blocks(channels: int, state: int) -> tuple[int, int, int]:
     return block_c, block_n, min(8, max(1, block_c * block_n // 512))
 
 
-def selective_scan(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, window: int | None = None
-) -> Tensor:
-    """y, (batch, length, channels), in float32; shapes as in :mod:`backbench.backbones.kernels.scan.scan`."""
-    inputs = [tensor.contiguous() for tensor in (x, dt, A, B, C, D)]
-    if window is not None and window >= x.shape[1]:
-        window = None
-    # Inside the function gradients are off, and what its inputs need says nothing of whether anybody asks.
-    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    y: Tensor = TritonScan.apply(*inputs, window or 0, save)
+def selective_scan(inputs: ScanInputs) -> Tensor:
+    """y, (batch, length, channels), in float32. Ignores ``gate`` and ``softplus``."""
+    tensors = [tensor.contiguous() for tensor in inputs[:6]]
+    window = inputs.window or 0
+    if window >= inputs.x.shape[1]:
+        window = 0
+    # Inside the function gradients are off, so only here we know whether a backward pass may follow.
+    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    y: Tensor = TritonScan.apply(*tensors, window, save)
     return y

@@ -11,12 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones import UserError
-from backbench.backbones.kernels import OPERATIONS, chosen, implementations, selective_scan, selective_scan_step
-from backbench.backbones.kernels.attention.attention import attention
-from backbench.backbones.kernels.conv.conv import causal_conv1d
+from backbench.backbones.kernels import (
+    OPERATIONS,
+    attention,
+    causal_conv1d,
+    chosen,
+    implementations,
+    selective_scan,
+    selective_scan_step,
+)
 from backbench.backbones.kernels.native import loader
-from backbench.backbones.kernels.scan import torch_scan as scan_torch
-from backbench.backbones.kernels.scan.scan import SELECTIVE_SCAN
+from backbench.backbones.kernels.scan import torch_scan
+from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN
 
 SCANS = [name for name in implementations("selective_scan") if name != "reference"]
 DOUBLE = [name for name in SCANS if SELECTIVE_SCAN.table[name].takes("cpu", torch.float64)]
@@ -71,7 +77,7 @@ def test_scan_gradcheck(implementation: str, window: int | None) -> None:
 @pytest.mark.parametrize("window", [None, 6])
 def test_scan_in_blocks_of_rows(implementation: str, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a model's size, with a batch that is not a whole number of blocks; the bits are the same from run to run."""
-    monkeypatch.setattr(scan_torch, "BLOCK", 2 * 32 * 16)
+    monkeypatch.setattr(torch_scan, "BLOCK", 2 * 32 * 16)
     inputs = scan_inputs(5, 60, 32, 16, torch.float32)
 
     def run(name: str) -> list[Tensor]:

@@ -14,13 +14,10 @@ import torch
 from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 
-from backbench.backbones.kernels import OPERATIONS, chosen
-from backbench.backbones.kernels.attention.attention import attention
-from backbench.backbones.kernels.attention.attention import reference as attention_reference
-from backbench.backbones.kernels.conv.conv import causal_conv1d
-from backbench.backbones.kernels.conv.conv import reference as conv_reference
-from backbench.backbones.kernels.scan.scan import reference as scan_reference
-from backbench.backbones.kernels.scan.scan import selective_scan
+from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, causal_conv1d, chosen, selective_scan
+from backbench.backbones.kernels.attention import naive as naive_attention
+from backbench.backbones.kernels.conv import naive as naive_conv
+from backbench.backbones.kernels.scan import naive as naive_scan
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 DEVICE = "cuda"
@@ -63,7 +60,7 @@ def test_scan(name: str, shape: tuple[int, ...], window: int | None) -> None:
     inputs = [t.detach().to(DEVICE).requires_grad_() for t in scan_inputs(*shape, dtype=torch.float32)]
     compare(
         lambda *a: selective_scan(*a, window=window, implementation=name),
-        lambda *a: scan_reference(*a, window=window),
+        lambda *a: naive_scan.selective_scan(ScanInputs(*a, window)),
         inputs,
     )
 
@@ -75,14 +72,14 @@ def test_convolution(name: str, dtype: torch.dtype, shape: tuple[int, int, int],
     if name == "causal_conv1d" and width not in (2, 3, 4):
         pytest.skip("causal_conv1d takes 2 to 4 taps")
     inputs = draw(dtype, shape, (shape[2], width), (shape[2],))
-    compare(lambda *a: causal_conv1d(*a, implementation=name), conv_reference, inputs)
+    compare(lambda *a: causal_conv1d(*a, implementation=name), naive_conv.causal_conv1d, inputs)
 
 
 @pytest.mark.parametrize(("name", "dtype"), list(here("attention")))
 @pytest.mark.parametrize("length", [7, 60])
 def test_attention(name: str, dtype: torch.dtype, length: int) -> None:
     inputs = draw(dtype, *[(2, 3, length, 32)] * 3)
-    compare(lambda *a: attention(*a, implementation=name), attention_reference, inputs)
+    compare(lambda *a: attention(*a, implementation=name), naive_attention.attention, inputs)
 
 
 @pytest.mark.parametrize("window", [None, 6])

@@ -18,7 +18,7 @@ from backbench.backbones.kernels import selective_scan
 from backbench.backbones.kernels.native import loader
 
 HERE = Path(__file__).parent
-SOURCES = loader.FOLDER / "native"
+SOURCES = loader.FOLDER
 COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "c++", "clang++"))), None)
 SETS: dict[str, list[str]] = {"generic": []}
 if platform.machine() in ("x86_64", "AMD64"):

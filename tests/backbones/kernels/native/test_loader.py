@@ -1,6 +1,6 @@
 """The compiled CPU kernels equal the definition for every instruction set, shape and window, to the bit on any threads.
 
-The truth is the scan in double precision: ``torch``, which test_kernels.py holds to the reference within 1e-12.
+The expected values come from ``torch`` in double precision, which test_dispatch.py compares with the reference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from backbench.backbones import UserError
-from backbench.backbones.kernels import causal_conv1d, selective_scan, selective_scan_extend
+from backbench.backbones.kernels import ScanInputs, causal_conv1d, selective_scan, selective_scan_extend
 from backbench.backbones.kernels.native import loader
 
 if loader.missing():
@@ -272,12 +272,8 @@ def test_pieces_are_columns_of_the_scan(implementation: str, size: int) -> None:
         with torch.no_grad():
             for start in range(0, 70, size):
                 now = slice(start, start + size)
-                y, state = selective_scan_extend(
-                    *(x[:, now], dt[:, now], A, B[:, now], C[:, now], D, state),
-                    gate=gate[:, now],
-                    softplus=True,
-                    implementation=implementation,
-                )
+                piece = ScanInputs(x[:, now], dt[:, now], A, B[:, now], C[:, now], D, None, gate[:, now], True)
+                y, state = selective_scan_extend(piece, state, implementation)
                 pieces.append(y)
         error = (torch.cat(pieces, 1) - whole).abs().max() / whole.abs().max()
         assert error < TOLERANCE
@@ -329,9 +325,9 @@ def test_pieces_that_do_not_fit_are_refused_or_cast(wrong: str) -> None:
     if wrong == "half-precision x":
         inputs[0] = inputs[0].bfloat16()
         with torch.no_grad():
-            y, _ = selective_scan_extend(*inputs, state, implementation="cpp")
+            y, _ = selective_scan_extend(ScanInputs(*inputs), state, "cpp")
         assert torch.equal(y.float(), selective_scan(*inputs).float())
         return
     state = {"few rows": state[:1], "transposed": state.transpose(1, 2), "double": state.double()}[wrong]
     with torch.no_grad(), pytest.raises(ValueError, match="state"):
-        selective_scan_extend(*inputs, state, implementation="cpp")
+        selective_scan_extend(ScanInputs(*inputs), state, "cpp")
