@@ -1,7 +1,7 @@
 """State encoders: an observation to one vector of the model's width.
 
-An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``. It runs once a step, never
-once a token. The tokenizer initialises its linear layers as its own, but for ``PixelEncoder``'s.
+An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``. It runs once per step. The
+tokenizer initialises its linear layers, except for those of ``PixelEncoder``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class VectorEncoder(nn.Module):
     """Standardise a state vector by the data set's statistics, then project it.
 
-    The statistics are buffers: they travel with the weights, so that a loaded agent sees states as it did in training.
+    The statistics are buffers, saved with the weights, so a loaded agent sees states as in training.
 
     Args:
         mean, std: (observation,) statistics of the training states; ``std`` must be positive.
@@ -37,7 +37,7 @@ class VectorEncoder(nn.Module):
 
 
 def vector_encoder(observation: int, d_model: int) -> VectorEncoder:
-    """An encoder with neutral statistics: for timing, for tests and to load weights into."""
+    """An encoder with neutral statistics."""
     return VectorEncoder(torch.zeros(observation), torch.ones(observation), d_model)
 
 
@@ -46,7 +46,7 @@ CONVOLUTIONS = {
     "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),  # Mnih et al. 2015; the Decision Transformer's on Atari
     "light": ((16, 4, 2), (32, 4, 2)),  # Mnih et al. 2013 (arXiv:1312.5602) at half the resolution
 }
-HALVED = ("light",)  # kinds that see the maximum of each 2x2 pixels: a ball of one pixel stays as bright
+HALVED = ("light",)  # kinds that see the maximum of each 2x2 pixels, so a ball of one pixel stays as bright
 
 
 class PixelEncoder(nn.Module):
@@ -74,10 +74,10 @@ class PixelEncoder(nn.Module):
     def forward(self, states: Tensor) -> Tensor:  # (..., stack, height, width) uint8 -> (..., d_model)
         lead = states.shape[:-3]
         pixels = states.reshape(-1, *states.shape[-3:])  # one batch of images, whatever the leading axes
-        if self.halved:  # while they are bytes
+        if self.halved:  # while they are still bytes
             pixels = torch.maximum(pixels[..., ::2, :], pixels[..., 1::2, :])
             pixels = torch.maximum(pixels[..., ::2], pixels[..., 1::2])
-        # With the channels last, convolutions keep a third less for the backward.
+        # With channels last, convolutions save a third less for the backward pass.
         pixels = pixels.to(torch.float32, copy=True, memory_format=torch.channels_last).div_(255)
         features: Tensor = self.project(self.convolutions(pixels).flatten(1))
         return features.view(*lead, -1)

@@ -1,4 +1,4 @@
-"""The rules of the contract: each measures a candidate and returns whether it passed, with the numbers."""
+"""The rules of the contract. Each one measures a candidate: whether it passed, and the numbers."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ class Candidate:
 
 
 Outcome: TypeAlias = tuple[bool, str]
+Rule: TypeAlias = Callable[[Candidate], Outcome]
+RULES: dict[str, Rule] = {}
+
+
+def rule(title: str, gradients: bool = False) -> Callable[[Rule], Rule]:
+    """Decorator: add a rule under its title. It runs without autograd unless it needs ``gradients``."""
+
+    def add(function: Rule) -> Rule:
+        RULES[title] = function if gradients else torch.no_grad()(function)
+        return function
+
+    return add
 
 
 def error_of(a: Tensor, b: Tensor) -> float:
@@ -76,7 +88,7 @@ def train(candidate: Candidate, updates: int) -> tuple[Backbone, list[float]]:
     return model, losses
 
 
-@torch.no_grad()
+@rule("shape at any length")
 def shape(candidate: Candidate) -> Outcome:
     """Inputs of any length from 1 to the longest context give outputs of the same shape, also from each mixer."""
     model, x = candidate.made()
@@ -94,7 +106,7 @@ def shape(candidate: Candidate) -> Outcome:
     return not wrong, f"lengths 1 to {candidate.length}" + (f"; wrong: {'; '.join(sorted(wrong))}" if wrong else "")
 
 
-@torch.no_grad()
+@rule("finite outputs")
 def finite(candidate: Candidate) -> Outcome:
     """Ordinary, large and zero inputs give finite outputs."""
     model, x = candidate.made()
@@ -102,7 +114,7 @@ def finite(candidate: Candidate) -> Outcome:
     return not bad, "inputs of scale 0, 1 and 100" + (f"; not finite at {bad}" if bad else "")
 
 
-@torch.no_grad()
+@rule("causality")
 def causality(candidate: Candidate) -> Outcome:
     """Changing the tokens from t on changes no output before t, exactly, for every t."""
     model, x = candidate.made()
@@ -116,14 +128,14 @@ def causality(candidate: Candidate) -> Outcome:
     return not leaks, f"{candidate.length - 1} positions changed, exact{worst}"
 
 
-@torch.no_grad()
+@rule("parallel equals step by step")
 def stepwise(candidate: Candidate) -> Outcome:
     """`step` gives the columns of `forward`."""
     model, x = candidate.made()
     return within(error_of(steps(model, x)[0], model(x)), f"{candidate.length} tokens")
 
 
-@torch.no_grad()
+@rule("pieces equal single steps")
 def extend(candidate: Candidate) -> Outcome:
     """Tokens in pieces give the same outputs as one by one."""
     model, x = candidate.made()
@@ -140,7 +152,7 @@ def extend(candidate: Candidate) -> Outcome:
     return within(max(errors), f"{candidate.length} tokens in pieces of 2, {per_step} and {per_step + 1}")
 
 
-@torch.no_grad()
+@rule("chosen positions")
 def positions(candidate: Candidate) -> Outcome:
     """Outputs computed at some positions only equal those of `forward`."""
     model, x = candidate.made()
@@ -153,7 +165,7 @@ def positions(candidate: Candidate) -> Outcome:
     return within(max(errors), f"every third, the last of 1 to {candidate.length}")
 
 
-@torch.no_grad()
+@rule("padded equals unpadded")
 def padding(candidate: Candidate) -> Outcome:
     """Padding on the right does not change the outputs before it."""
     model, x = candidate.made()
@@ -164,7 +176,7 @@ def padding(candidate: Candidate) -> Outcome:
     return within(error, f"lengths 1 to {candidate.length - 1} padded to {candidate.length}")
 
 
-@torch.no_grad()
+@rule("reset")
 def reset(candidate: Candidate) -> Outcome:
     """Rows that were reset restart, the others continue. Every tensor of the state is batch first."""
     model, x = candidate.made()
@@ -185,7 +197,7 @@ def reset(candidate: Candidate) -> Outcome:
     return within(error, f"rows 0 and 2 reset after {cut} tokens")
 
 
-@torch.no_grad()
+@rule("batch independence")
 def batch_independence(candidate: Candidate) -> Outcome:
     """A row's output does not depend on the other rows."""
     model, x = candidate.made()
@@ -194,6 +206,7 @@ def batch_independence(candidate: Candidate) -> Outcome:
     return within(error, "a row with other rows, and alone")
 
 
+@rule("gradients reach every parameter", gradients=True)
 def gradients(candidate: Candidate) -> Outcome:
     """Every parameter gets a gradient that is finite and not zero."""
     model, x = candidate.made()
@@ -207,6 +220,7 @@ def gradients(candidate: Candidate) -> Outcome:
     return not bad, f"{total - len(bad)} of {total} parameters" + (f"; not {', '.join(bad[:4])}" if bad else "")
 
 
+@rule("learning", gradients=True)
 def learning(candidate: Candidate) -> Outcome:
     """A few optimiser updates lower the loss of a small regression."""
     if not list(candidate.make().parameters()):
@@ -215,6 +229,7 @@ def learning(candidate: Candidate) -> Outcome:
     return losses[-1] < losses[0], f"loss {losses[0]:.4f} -> {losses[-1]:.4f} in {len(losses) - 1} updates"
 
 
+@rule("equal seeds, equal bits", gradients=True)
 def determinism(candidate: Candidate) -> Outcome:
     """Equal seeds give equal bits, also with dropout and after updates."""
     runs = []
@@ -228,7 +243,7 @@ def determinism(candidate: Candidate) -> Outcome:
     return passed, f"two runs of 2 updates and one pass with dropout: outputs differ by {error_of(y, y2):.1e}"
 
 
-@torch.no_grad()
+@rule("save and load")
 def save_and_load(candidate: Candidate) -> Outcome:
     """A saved state dict gives the same bits when a model with other weights loads it."""
     model, x = candidate.made()
@@ -247,6 +262,7 @@ def save_and_load(candidate: Candidate) -> Outcome:
     return torch.equal(other(x), model(x)), detail
 
 
+@rule("options")
 def options(candidate: Candidate) -> Outcome:
     """Options are a frozen dataclass that a mapping of its fields restores."""
     made = candidate.make().options
@@ -258,27 +274,9 @@ def options(candidate: Candidate) -> Outcome:
     return again == made and frozen, f"{len(values)} options" + ("" if frozen else "; the dataclass is not frozen")
 
 
+@rule("cost")
 def cost(candidate: Candidate) -> Outcome:
     """`flops` returns a count that does not shrink as the context grows."""
     model = candidate.make()
     least, most = (model.flops(length) for length in (1, candidate.length))
     return 0 <= least <= most, f"{least:,.0f} FLOPs per token at length 1, {most:,.0f} at {candidate.length}"
-
-
-RULES: dict[str, Callable[[Candidate], Outcome]] = {
-    "shape at any length": shape,
-    "finite outputs": finite,
-    "causality": causality,
-    "parallel equals step by step": stepwise,
-    "pieces equal single steps": extend,
-    "chosen positions": positions,
-    "padded equals unpadded": padding,
-    "reset": reset,
-    "batch independence": batch_independence,
-    "gradients reach every parameter": gradients,
-    "learning": learning,
-    "equal seeds, equal bits": determinism,
-    "save and load": save_and_load,
-    "options": options,
-    "cost": cost,
-}

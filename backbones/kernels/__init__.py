@@ -26,21 +26,9 @@ OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
 }
 
 __all__ = [
-    "OPERATIONS",
-    "Implementation",
-    "ScanInputs",
-    "SlowKernels",
-    "attention",
-    "causal_conv1d",
-    "chosen",
-    "forget_ran",
-    "implementations",
-    "ran",
-    "selective_scan",
-    "selective_scan_extend",
-    "selective_scan_step",
-    "slow_note",
-]
+    "OPERATIONS", "Implementation", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen", "forget_ran",
+    "implementations", "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
+]  # fmt: skip
 
 
 def implementations(op: str) -> dict[str, str]:

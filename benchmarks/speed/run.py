@@ -16,10 +16,10 @@ import torch
 from rich.console import Console
 
 from backbench.agents.agent import Agent
+from backbench.agents.build import count_parameters
 from backbench.benchmarks.plan.settings import jsonable
 from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.cell import choose_device
-from backbench.benchmarks.run.cost import count_parameters
 from backbench.benchmarks.speed import picture
 from backbench.benchmarks.speed import report as report_file
 from backbench.benchmarks.speed.config import SpeedConfig

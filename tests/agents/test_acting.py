@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from backbench.agents.acting import make_actor
-from backbench.agents.agent import Agent, continuous_agent
+from backbench.agents.agent import Agent
+from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -23,7 +25,7 @@ KEEP = {2: [0, 2, 3, 4], 5: [1, 3], 8: [1]}  # after these steps, of the rows th
 def agent(request: pytest.FixtureRequest) -> Agent:
     torch.manual_seed(5)
     backbone = build(request.param, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
-    made = continuous_agent(backbone, vector_encoder(5, 16), 2, 16, TokenConfig(8, 100.0, 0.1)).eval()
+    made = assemble(backbone, vector_encoder(5, 16), ActionSpace(2), TokenConfig(8, 100.0, 0.1)).eval()
     with torch.no_grad():
         for p in made.parameters():
             p.mul_(2)  # outputs that differ visibly

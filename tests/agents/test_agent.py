@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbench.agents.agent import Agent, Windows, continuous_agent
+from backbench.agents.agent import Agent, Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -26,7 +28,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def agent(name: str) -> Agent:
     torch.manual_seed(3)
     backbone = build(name, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
-    return continuous_agent(backbone, vector_encoder(5, 16), 2, 16, TokenConfig(100, 10.0, 0.1)).eval()
+    return assemble(backbone, vector_encoder(5, 16), ActionSpace(2), TokenConfig(100, 10.0, 0.1)).eval()
 
 
 def inputs(batch: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from backbench.agents.acting import make_actor
-from backbench.agents.agent import Agent, Windows, discrete_agent
+from backbench.agents.agent import Agent, Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import CONVOLUTIONS, PixelEncoder
-from backbench.agents.heads import CategoricalHead
+from backbench.agents.heads import HEADS, CategoricalHead, head_for
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -21,11 +23,15 @@ TARGETS = (30.0, 20.0, 10.0, -5.0)
 KEEP = {2: [0, 2, 3], 5: [1, 2], 7: [1]}
 
 
+def space(temperature: float = 1.0) -> ActionSpace:
+    return ActionSpace(ACTIONS, True, temperature)
+
+
 def made(backbone: str, timestep: str = "step", embedding: str = "norm", temperature: float = 1.0) -> Agent:
     torch.manual_seed(5)
     stack = build(backbone, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
     tokens = TokenConfig(8, 10.0, 0.1, timestep, embedding, K)
-    agent = discrete_agent(stack, PixelEncoder("light", PIXELS, 16), ACTIONS, 16, tokens, temperature).eval()
+    agent = assemble(stack, PixelEncoder("light", PIXELS, 16), space(temperature), tokens).eval()
     with torch.no_grad():
         for p in agent.parameters():
             p.mul_(2)  # outputs that differ visibly
@@ -129,7 +135,7 @@ def test_encoder_is_a_function_of_each_state_alone(kind: str) -> None:
 
 
 def test_loss_is_cross_entropy_over_real_steps() -> None:
-    head = CategoricalHead(3, ACTIONS)
+    head = CategoricalHead(3, space())
     logits = torch.randn(2, 3, ACTIONS)
     actions = torch.tensor([[0, 4, 2], [1, 0, 0]])
     mask = torch.tensor([[True, True, True], [True, False, False]])
@@ -145,13 +151,20 @@ def test_draws_follow_the_softmax_at_its_temperature() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, 0.5]])
     uniforms = (torch.arange(20_000) + 0.5) / 20_000  # every quantile once
     for temperature in (0.5, 1.0, 3.0):
-        head = CategoricalHead(3, ACTIONS, temperature)
+        head = CategoricalHead(3, space(temperature))
         drawn = head.act(logits.expand(len(uniforms), -1), uniforms)
         shares = torch.bincount(drawn, minlength=ACTIONS) / len(uniforms)
         torch.testing.assert_close(shares, torch.softmax(logits[0] / temperature, -1), rtol=0, atol=1e-4)
-    assert CategoricalHead(3, ACTIONS, 0.0).act(logits).item() == 3
-    edge = CategoricalHead(3, ACTIONS).act(logits.expand(2, -1), torch.tensor([0.0, 1.0 - 1e-9], dtype=torch.float64))
+    assert CategoricalHead(3, space(0.0)).act(logits).item() == 3
+    edge = CategoricalHead(3, space()).act(logits.expand(2, -1), torch.tensor([0.0, 1.0 - 1e-9], dtype=torch.float64))
     assert edge.tolist() == [0, ACTIONS - 1]
+
+
+def test_every_action_space_has_a_head_that_names_itself_and_its_sampling() -> None:
+    assert {name: head.name for name, head in HEADS.all().items()} == {name: name for name in HEADS.names()}
+    assert head_for(discrete=True) is CategoricalHead
+    assert head_for(discrete=False).name == "tanh"
+    assert head_for(discrete=False).sampling_at(0.5) == "deterministic"
     assert CategoricalHead.sampling_at(0.5) == "sampled at T=0.5"
     assert CategoricalHead.sampling_at(0.0) == "greedy"
 
@@ -162,7 +175,7 @@ def test_logits_that_are_no_numbers_are_an_error(temperature: float, wrong: floa
     logits = torch.zeros(2, ACTIONS)
     logits[1, 3] = wrong
     with pytest.raises(FloatingPointError, match="not finite"):
-        CategoricalHead(3, ACTIONS, temperature).act(logits, torch.zeros(2))
+        CategoricalHead(3, space(temperature)).act(logits, torch.zeros(2))
 
 
 def test_training_lowers_the_loss() -> None:

@@ -14,9 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbench.agents.agent import Agent, Windows, continuous_agent
+from backbench.agents.agent import Agent, Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import VectorEncoder
 from backbench.agents.heads import TanhHead
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones.contract import Backbone, NoOptions, Spec
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
@@ -52,9 +54,8 @@ class RunningSum(Backbone):
 @pytest.fixture
 def agent() -> Agent:
     encoder = VectorEncoder(torch.tensor([1.0]), torch.tensor([2.0]), 4)
-    made = continuous_agent(
-        RunningSum(NoOptions(), Spec(4)), encoder, 1, 4, TokenConfig(max_timesteps=5, return_scale=10.0)
-    )
+    tokens = TokenConfig(max_timesteps=5, return_scale=10.0)
+    made = assemble(RunningSum(NoOptions(), Spec(4)), encoder, ActionSpace(1), tokens)
     tokenizer, head = made.tokenizer, made.head
     assert isinstance(head, TanhHead)
     with torch.no_grad():
@@ -130,7 +131,7 @@ def test_a_sampled_window_of_it_is_the_same(agent: Agent) -> None:
 
 def test_mean_over_steps_not_over_windows() -> None:
     """A window of one step weighs a third of one of three, and action dimensions are averaged."""
-    head = TanhHead(4, 2)
+    head = TanhHead(4, ActionSpace(2))
     output = torch.zeros(2, 3, 2)
     actions = torch.zeros(2, 3, 2)
     actions[0, :, 0] = 1.0  # squares: 1 in one of two dimensions, three steps

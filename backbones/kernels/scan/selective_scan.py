@@ -49,18 +49,9 @@ def slow_note() -> str | None:
 
 
 def selective_scan(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    *,
-    gate: Tensor | None = None,
-    softplus: bool = False,
-    window: int | None = None,
-    implementation: str = "auto",
-) -> Tensor:
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, *,
+    window: int | None = None, gate: Tensor | None = None, softplus: bool = False, implementation: str = "auto",
+) -> Tensor:  # fmt: skip
     """y, (batch, length, channels); see the module for shapes. ``softplus`` is applied to dt first.
 
     The scan computes in the type of A, also under autocast, because states multiply rounding errors. y has x's type.
