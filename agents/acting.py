@@ -42,11 +42,10 @@ class Actor(ABC):
 
 
 class WindowActor(Actor):
-    """Protocol ``window``: one batch of all environments, recomputed over the last K steps at each decision.
+    """Protocol ``window``: recompute the last K steps of all environments, as one batch, at each decision.
 
-    Environments start together, so all windows have the same length and need no padding. The actor keeps what does not
-    change from window to window: the tokens, and what the first layer projects from each. Only the last position goes
-    through the end of the last layer and the head.
+    Environments start together, so all windows have the same length and need no padding. The actor keeps the tokens and
+    what the first layer projects from each. Only the last position goes through the end of the last layer and the head.
     """
 
     def __init__(self, agent: Agent, targets: Tensor, context: int) -> None:

@@ -13,21 +13,13 @@ from backbench.backbones.contract import Backbone
 
 @dataclass(frozen=True)
 class Windows:
-    """A batch of right-padded windows of K steps.
+    """A batch of right-padded windows of K steps."""
 
-    Attributes:
-        returns_to_go: (batch, K) float32, unscaled.
-        states: (batch, K, *observation) float32, or uint8 for pixels.
-        actions: (batch, K, action_dim) float32, or (batch, K) int64 if discrete.
-        timesteps: (batch, K) int64.
-        mask: (batch, K) bool, true on real steps. Padding is zero and comes last.
-    """
-
-    returns_to_go: Tensor
-    states: Tensor
-    actions: Tensor
-    timesteps: Tensor
-    mask: Tensor
+    returns_to_go: Tensor  # (batch, K) float32, unscaled
+    states: Tensor  # (batch, K, *observation) float32, or uint8 for pixels
+    actions: Tensor  # (batch, K, action_dim) float32, or (batch, K) int64 if discrete
+    timesteps: Tensor  # (batch, K) int64
+    mask: Tensor  # (batch, K) bool, true on real steps; padding is zero and comes last
 
 
 class Agent(nn.Module):
@@ -47,8 +39,8 @@ class Agent(nn.Module):
         """The head's output at every step's state token: (batch, K, out)."""
         tokens = self.tokenizer(returns_to_go, states, actions, timesteps)  # (batch, 3K, d_model)
         # A state token sees R_1 … s_t and not yet a_t. The outputs at the other tokens are unused.
-        output: Tensor = self.head(self.backbone.forward_at(tokens, slice(STATE, None, TOKENS_PER_STEP)))
-        return output
+        hidden = self.backbone.forward_at(tokens, slice(STATE, None, TOKENS_PER_STEP))
+        return self.head(hidden)  # type: ignore[no-any-return]
 
     def loss(self, batch: Windows) -> Tensor:
         """Mean imitation loss over the batch's real steps."""

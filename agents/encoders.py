@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 
 class VectorEncoder(nn.Module):
-    """Standardise a state vector by the data set's statistics, then project it.
+    """Standardise a state vector by ``mean`` and ``std`` (observation,) of the training states, then project it.
 
-    The statistics are buffers, saved with the weights, so a loaded agent sees states as in training.
-
-    Args:
-        mean, std: (observation,) statistics of the training states; ``std`` must be positive.
-        d_model: width of the output.
+    The statistics are buffers, saved with the weights, so a loaded agent sees states as in training. Raises ValueError
+    if ``std`` is not positive.
     """
 
     mean: Tensor
@@ -32,8 +29,7 @@ class VectorEncoder(nn.Module):
         self.project = nn.Linear(mean.numel(), d_model)
 
     def forward(self, states: Tensor) -> Tensor:  # (..., observation) -> (..., d_model)
-        projected: Tensor = self.project((states - self.mean) / self.std)
-        return projected
+        return self.project((states - self.mean) / self.std)  # type: ignore[no-any-return]
 
 
 def vector_encoder(observation: int, d_model: int) -> VectorEncoder:
@@ -52,10 +48,7 @@ HALVED = ("light",)  # kinds that see the maximum of each 2x2 pixels, so a ball 
 class PixelEncoder(nn.Module):
     """Stacked frames to a vector: convolutions with ReLU, then one linear layer, with PyTorch's initialisation.
 
-    Args:
-        kind: a key of ``CONVOLUTIONS``.
-        state_shape: (stack, height, width) of a state, uint8.
-        d_model: width of the output.
+    ``kind`` is a key of ``CONVOLUTIONS``. ``state_shape`` is the (stack, height, width) of a uint8 state.
     """
 
     def __init__(self, kind: str, state_shape: tuple[int, ...], d_model: int) -> None:

@@ -83,8 +83,7 @@ class CategoricalHead(ActionHead):
         return f"sampled at T={temperature:g}" if temperature > 0 else "greedy"
 
     def forward(self, hidden: Tensor) -> Tensor:  # (…, d_model) -> (…, n_actions)
-        logits: Tensor = self.project(hidden)
-        return logits
+        return self.project(hidden)  # type: ignore[no-any-return]
 
     def loss(self, output: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
         """Mean over real steps; ``output`` (batch, K, n_actions), ``actions`` (batch, K) integer."""

@@ -9,24 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """``size`` is the number of discrete actions, or the dimension of a continuous one."""
+    """Discrete or continuous actions."""
 
-    size: int
+    size: int  # number of discrete actions, or dimension of a continuous one
     discrete: bool = False
-    # A discrete action is sampled from softmax(logits / temperature). 0 takes the likeliest.
-    temperature: float = 1.0
+    temperature: float = 1.0  # discrete actions are sampled from softmax(logits / temperature); 0: the likeliest one
 
 
 @dataclass(frozen=True)
 class Spaces:
     """Shapes, scales and statistics."""
 
-    # (size,) of state vectors, or (stack, height, width) of pixels.
-    state_shape: tuple[int, ...]
+    state_shape: tuple[int, ...]  # (size,) of state vectors, or (stack, height, width) of pixels
     actions: ActionSpace
-    # Rows of the timestep table: the longest episode, in steps.
-    max_timesteps: int
-    # Returns-to-go are divided by it.
-    return_scale: float
-    # Mean and standard deviation of state vectors, (size,) each. Default: 0 and 1. Unused for pixels.
-    statistics: tuple[Tensor, Tensor] | None = None
+    max_timesteps: int  # rows of the timestep table: the longest episode, in steps
+    return_scale: float  # returns-to-go are divided by it
+    statistics: tuple[Tensor, Tensor] | None = None  # mean and std of state vectors, (size,) each; default 0 and 1

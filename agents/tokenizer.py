@@ -13,27 +13,22 @@ from backbench.backbones.dropout import Dropout
 
 TOKENS_PER_STEP = 3
 RETURN, STATE, ACTION = range(TOKENS_PER_STEP)  # a token's index within its step
-TIMESTEPS = ("step", "window")
-EMBEDDINGS = ("norm", "tanh")
+TIMESTEPS, EMBEDDINGS = ("step", "window"), ("norm", "tanh")
 
 
 @dataclass(frozen=True)
 class TokenConfig:
     """How tokens are made. The defaults are the Decision Transformer's on Gym."""
 
-    # Rows of the timestep table. Later timesteps share its last row.
-    max_timesteps: int
-    # Returns-to-go are divided by it.
-    return_scale: float
-    # Probability of dropout on the tokens.
-    dropout: float = 0.0
+    max_timesteps: int  # rows of the timestep table; later timesteps share its last row
+    return_scale: float  # returns-to-go are divided by it
+    dropout: float = 0.0  # probability of dropout on the tokens
     # step: add the embedding of each step's timestep. window: add that of the window's first step to all its tokens,
     # and to each token the embedding of its position in the window (Decision Transformer's code for Atari).
     timestep: str = "step"
     # norm: a layer norm over each token (Gym). tanh: a tanh of each embedding, before time is added (Atari).
     embedding: str = "norm"
-    # K, for the table of positions.
-    context: int = 1
+    context: int = 1  # K, for the table of positions
 
 
 class TrajectoryTokenizer(nn.Module):
@@ -76,28 +71,20 @@ class TrajectoryTokenizer(nn.Module):
         return self.config.timestep == "step"
 
     def _time(self, timesteps: Tensor) -> Tensor:
-        rows: Tensor = self.embed_timestep(timesteps.clamp(max=self.embed_timestep.num_embeddings - 1))
-        return rows
+        last = self.embed_timestep.num_embeddings - 1
+        return self.embed_timestep(timesteps.clamp(max=last))  # type: ignore[no-any-return]
 
     def _finish(self, tokens: Tensor) -> Tensor:
-        out: Tensor = self.dropout(self.norm(tokens))
-        return out
+        return self.dropout(self.norm(tokens))  # type: ignore[no-any-return]
 
     def _return_and_state(self, returns_to_go: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         scaled = returns_to_go.unsqueeze(-1) / self.config.return_scale
         return self.squash(self.embed_return(scaled)), self.squash(self.encoder(states))
 
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
-        """Tokens of complete windows.
+        """Tokens of complete windows, (batch, 3K, d_model), ordered R_1, s_1, a_1, R_2, …
 
-        Args:
-            returns_to_go: (batch, K) unscaled.
-            states: (batch, K, *observation).
-            actions: (batch, K, action_dim), or (batch, K) integer if discrete.
-            timesteps: (batch, K) integer, counted from the episode's start.
-
-        Returns:
-            (batch, 3K, d_model), ordered R_1, s_1, a_1, R_2, …
+        The arguments have the shapes of `Windows`. Timesteps count from the episode's start.
         """
         parts = (*self._return_and_state(returns_to_go, states), self.squash(self.embed_action(actions)))
         if not self.slides:
@@ -106,11 +93,10 @@ class TrajectoryTokenizer(nn.Module):
         return self._finish(torch.stack([part + time for part in parts], dim=2).flatten(1, 2))
 
     def add_positions(self, contents: Tensor, first: Tensor) -> Tensor:
-        """Tokens of a window from their contents, if tokens do not slide.
+        """Tokens of a window that starts with a return-to-go, if tokens do not slide.
 
-        Args:
-            contents: (batch, length, d_model) from ``next_contents``, of a window that starts with a return-to-go.
-            first: (batch, 1) integer timestep of the window's first step.
+        ``contents`` (batch, length, d_model) come from ``next_contents``. ``first`` (batch, 1) is the integer timestep
+        of the window's first step.
         """
         assert self.embed_place is not None
         return self._finish(contents + self._time(first) + self.embed_place.weight[: contents.shape[1]])
@@ -118,10 +104,8 @@ class TrajectoryTokenizer(nn.Module):
     def next_contents(self, actions: Tensor | None, returns_to_go: Tensor, states: Tensor) -> list[Tensor]:
         """What arrived since the last decision, without time: a_{t-1}, R_t, s_t, (batch, d_model) each.
 
-        Args:
-            actions: (batch, action_dim), or (batch,) integer, of the previous step. None on the first step.
-            returns_to_go: (batch,) unscaled.
-            states: (batch, *observation).
+        ``actions`` (batch, action_dim), or (batch,) integer, are those of the previous step, None on the first step.
+        ``returns_to_go`` (batch,) are unscaled; ``states`` (batch, *observation).
         """
         before = [] if actions is None else [self.squash(self.embed_action(actions))]
         return [*before, *self._return_and_state(returns_to_go, states)]

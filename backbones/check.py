@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,6 @@ def check(
     return results
 
 
-def rules() -> Iterator[tuple[str, str]]:
+def rules() -> list[tuple[str, str]]:
     """The name of each rule and what it requires."""
-    for title, rule in RULES.items():
-        yield title, rule.__doc__ or ""
+    return [(title, rule.__doc__ or "") for title, rule in RULES.items()]

@@ -27,16 +27,11 @@ __all__ = [
 class Spec:
     """What the agent fixes for every backbone alike."""
 
-    # Width of a token embedding.
-    d_model: int
-    # Number of layers of the residual stack.
-    n_layers: int = 3
-    # Probability of dropout on residual branches and attention weights.
-    dropout: float = 0.1
-    # Tokens of one environment step: return-to-go, state, action.
-    tokens_per_step: int = 3
-    # The longest context, in tokens.
-    max_length: int = 60
+    d_model: int  # width of a token embedding
+    n_layers: int = 3  # layers of the residual stack
+    dropout: float = 0.1  # probability of dropout on residual branches and attention weights
+    tokens_per_step: int = 3  # tokens of one environment step: return-to-go, state, action
+    max_length: int = 60  # the longest context, in tokens
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_layers", "tokens_per_step", "max_length"):
@@ -124,7 +119,5 @@ class Mixer(Causal, FastMixer, ResidualWeights):
     The input of `forward` and `step` is already normalised.
     """
 
-    @property
-    def ffn_activation(self) -> str | None:
-        """Activation of the feed-forward network that follows the mixer; None for no such network."""
-        return "gelu"
+    # Activation of the feed-forward network that follows the mixer; None for no such network.
+    ffn_activation: str | None = "gelu"

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LOW = -(2**15)  # the lowest 16-bit integer
-
 
 def dropout(x: Tensor, p: float) -> Tensor:
     """``x`` with each entry zero with probability ``p``, and else divided by 1 - p. Shape and type stay.
@@ -22,7 +20,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return F.dropout(x, p)
     dropped = round(p * 2**16)
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= LOW + dropped
+    keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
     return x * (keep * (2**16 / (2**16 - dropped))).to(x.dtype)
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,6 @@ from backbench.backbones.state import ALL, LAST, State
 class FastCausal(nn.Module):
     """For mixers and backbones."""
 
-    @abstractmethod
-    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
-        """See :class:`backbench.backbones.contract.Causal`."""
-
     def forward_at(self, x: Tensor, keep: slice) -> Tensor:
         """``forward(x)[:, keep]``, (batch, kept, d_model). Default: compute everything, then slice."""
         y: Tensor = self(x)
@@ -28,7 +24,7 @@ class FastCausal(nn.Module):
             raise RuntimeError(f"{name}.forward returned {tuple(y.shape)} for {tuple(x.shape)}; return the same size")
         return y[:, keep]
 
-    def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
+    def extend(self: Any, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
         """Several tokens, (batch, count, d_model): the outputs of `step` at the positions ``keep``, and the state.
 
         Default: one step after the other.

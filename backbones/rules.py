@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones.contract import ALL, LAST, Backbone, Causal, Spec, map_state, select_rows
+from backbench.backbones.fast import FastCausal
 from backbench.backbones.options import make_options
 
 # Largest allowed difference between two ways to compute one output, float32. Outputs are normalised, so of order 1.
@@ -64,12 +65,7 @@ def within(error: float, what: str) -> Outcome:
 
 def steps(model: Backbone, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """`step` over (batch, length, d_model), from ``state`` or the initial state: outputs, the state afterwards."""
-    state = model.initial_state(len(x)) if state is None else state
-    columns = []
-    for x_t in x.unbind(1):
-        y_t, state = model.step(x_t, state)
-        columns.append(y_t)
-    return torch.stack(columns, 1), state
+    return FastCausal.extend(model, x, model.initial_state(len(x)) if state is None else state)
 
 
 def train(candidate: Candidate, updates: int) -> tuple[Backbone, list[float]]:
@@ -211,12 +207,9 @@ def gradients(candidate: Candidate) -> Outcome:
     """Every parameter gets a gradient that is finite and not zero."""
     model, x = candidate.made()
     torch.autograd.backward((model(x) * candidate.inputs(seed=3)).sum())
-    bad = []
-    for name, parameter in model.named_parameters():
-        grad = parameter.grad
-        if grad is None or not bool(grad.isfinite().all()) or not bool(grad.any()):
-            bad.append(name)
-    total = sum(1 for _ in model.parameters())
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    bad = [name for name, g in grads.items() if g is None or not bool(g.isfinite().all()) or not bool(g.any())]
+    total = len(grads)
     return not bad, f"{total - len(bad)} of {total} parameters" + (f"; not {', '.join(bad[:4])}" if bad else "")
 
 

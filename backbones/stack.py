@@ -45,11 +45,9 @@ class Layer(nn.Module):
         self.mixer = mixer
         self.norm1 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
         self.drop = Dropout(spec.dropout)
-        self.norm2: nn.LayerNorm | None = None
-        self.ffn: FeedForward | None = None
-        if mixer.ffn_activation is not None:
-            self.norm2 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
-            self.ffn = FeedForward(spec.d_model, mixer.ffn_activation, spec.dropout)
+        active, d = mixer.ffn_activation, spec.d_model
+        self.norm2 = None if active is None else nn.LayerNorm(d, eps=NORM_EPS)
+        self.ffn = None if active is None else FeedForward(d, active, spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self._add(x, self.mixer(self.norm1(x)))

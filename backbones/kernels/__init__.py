@@ -27,19 +27,15 @@ OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
 
 __all__ = [
     "OPERATIONS", "Implementation", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen", "forget_ran",
-    "implementations", "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
+    "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
 ]  # fmt: skip
-
-
-def implementations(op: str) -> dict[str, str]:
-    """Every implementation of the operation ``op`` that can run here, and its one-line summary."""
-    operation = _operation(op)
-    return {name: operation.table[name].summary for name in operation.here()}
 
 
 def chosen(op: str, implementation: str = "auto", device: str = "cpu", dtype: torch.dtype = torch.float32) -> str:
     """The name of the implementation of ``op`` that runs on such inputs if the user asks for ``implementation``."""
-    return _operation(op).chosen(implementation, device, dtype).name
+    if op not in OPERATIONS:
+        raise UserError(f"unknown operation '{op}'{suggest(op, OPERATIONS)}")
+    return OPERATIONS[op].chosen(implementation, device, dtype).name
 
 
 def ran() -> dict[str, str]:
@@ -51,9 +47,3 @@ def forget_ran() -> None:
     """Clear what ``ran`` reports."""
     for op in OPERATIONS.values():
         op.ran.clear()
-
-
-def _operation(op: str) -> Operation:  # type: ignore[type-arg]
-    if op not in OPERATIONS:
-        raise UserError(f"unknown operation '{op}'{suggest(op, OPERATIONS)}")
-    return OPERATIONS[op]

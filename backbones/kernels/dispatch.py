@@ -20,15 +20,11 @@ class Implementation(Generic[F]):
 
     name: str
     function: F
-    # Device types and number types that it takes; None for any.
-    devices: tuple[str, ...] | None = None
-    dtypes: tuple[torch.dtype, ...] | None = None
-    # Whether "auto" may choose it; False if it is slower, or trades determinism for speed.
-    auto: bool = True
-    # Whether it also computes the scan's gate, the convolution's activation, or attention at some positions only.
-    fused: bool = False
-    # Returns None if it can run on this machine, else one line: what is missing and how to get it. Cheap to call.
-    missing: Callable[[], str | None] = lambda: None
+    devices: tuple[str, ...] | None = None  # device types that it takes; None for any
+    dtypes: tuple[torch.dtype, ...] | None = None  # number types that it takes; None for any
+    auto: bool = True  # whether "auto" may choose it; False if it is slower, or trades determinism for speed
+    fused: bool = False  # whether it does the scan's gate, the convolution's activation, or some attention positions
+    missing: Callable[[], str | None] = lambda: None  # what is missing on this machine and how to get it, one line
 
     def takes(self, device: str, dtype: torch.dtype) -> bool:
         """Whether it accepts inputs of this number type on this device type."""
@@ -85,19 +81,15 @@ class Operation(Generic[F]):
         key = (implementation, device, dtype)
         if key not in self._found:
             self.require(implementation)
-            if implementation == "auto":
-                fits = [e for e in self.table.values() if e.auto and e.takes(device, dtype) and e.missing() is None]
-                self._found[key] = fits[-1]
-            else:
-                entry = self.table[implementation]
-                if not entry.takes(device, dtype):
-                    takes = [*(entry.devices or ()), *(str(d).removeprefix("torch.") for d in entry.dtypes or ())]
-                    kind = str(dtype).removeprefix("torch.")
-                    raise UserError(
-                        f"{self.name}: implementation '{implementation}' takes {', '.join(takes)}, "
-                        f"not {kind} on {device}; use auto"
-                    )
-                self._found[key] = entry
+            able = [e for e in self.table.values() if e.auto and e.takes(device, dtype) and e.missing() is None]
+            entry = able[-1] if implementation == "auto" else self.table[implementation]
+            if not entry.takes(device, dtype):
+                takes = [*(entry.devices or ()), *(str(d).removeprefix("torch.") for d in entry.dtypes or ())]
+                raise UserError(
+                    f"{self.name}: implementation '{implementation}' takes {', '.join(takes)}, "
+                    f"not {str(dtype).removeprefix('torch.')} on {device}; use auto"
+                )
+            self._found[key] = entry
         return self._found[key]
 
     def pick(self, implementation: str, like: Tensor) -> Implementation[F]:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 import torch
 
 
-def missing(module: str, command: str) -> Callable[[], str | None]:
+def missing(module: str, command: str, needs_compiler: bool = False) -> Callable[[], str | None]:
     """A function that returns one line (what is missing and how to install it), or None if the package can run."""
 
     def check() -> str | None:
@@ -22,17 +22,13 @@ def missing(module: str, command: str) -> Callable[[], str | None]:
         # A folder that another package left (flash-attn 4 makes one named flash_attn) has no origin.
         if spec is None or spec.origin is None:
             return f"{module} is not installed; {command}"
-        return None if torch.cuda.is_available() else "torch sees no CUDA device (GPU, driver, CUDA build of torch)"
+        if not torch.cuda.is_available():
+            return "torch sees no CUDA device (GPU, driver, CUDA build of torch)"
+        if needs_compiler and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+            return "Triton needs a C compiler to start its kernels; install gcc, or set CC"
+        return None
 
     return check
 
 
-_triton_missing = missing("triton", "pip install triton")
-
-
-def triton_missing() -> str | None:
-    """As `missing`. Triton also compiles a small C program before it can start a kernel."""
-    reason = _triton_missing()
-    if reason is None and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "Triton needs a C compiler to start its kernels; install gcc, or set CC"
-    return reason
+triton_missing = missing("triton", "pip install triton", needs_compiler=True)

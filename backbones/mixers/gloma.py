@@ -6,7 +6,6 @@ What the paper leaves open is an option here. docs/gloma.md gives the reason for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -93,18 +92,14 @@ class GLoMa(Mixer):
     def __init__(self, options: GLoMaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         o, d = options, spec.d_model
+        self.ffn_activation = o.activation if o.mlp else None
         sizes = f"window={o.window} is not a multiple of tokens_per_step={spec.tokens_per_step}"
         require(o.window % spec.tokens_per_step == 0, f"gloma: {sizes}; give complete environment steps")
         self.global_branch = MambaBlock(d, o.d_state, o.d_conv, o.expand, o.dt_rank, o.kernels)
-        self.local_branch: MambaBlock | None = None
-        if not o.share_weights:
-            self.local_branch = MambaBlock(d, o.local_d_state, o.local_d_conv, o.expand, o.dt_rank, o.kernels)
+        local = (d, o.local_d_state, o.local_d_conv, o.expand, o.dt_rank, o.kernels)
+        self.local_branch = None if o.share_weights else MambaBlock(*local)
         inputs = {"sum": 0, "gated": d, "concat": 2 * d}[o.fusion]
         self.fusion = nn.Linear(inputs, d) if inputs else None
-
-    @property
-    def ffn_activation(self) -> str | None:
-        return self.options.activation if self.options.mlp else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_at(x, ALL)
@@ -130,10 +125,8 @@ class GLoMa(Mixer):
 
     def mix(self, projected: State, keep: slice = ALL) -> Tensor:
         x, far, near = projected
-        if near is None:
-            y_near = self.local(x, keep)
-        else:
-            y_near = self._local_block().mix(near, self.options.scan_window, keep, keep)
+        window = self.options.scan_window
+        y_near = self.local(x, keep) if near is None else self._local_block().mix(near, window, keep, keep)
         return self._fuse(x[:, keep], self.global_branch.mix(far, None, keep, keep), y_near)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
@@ -158,22 +151,16 @@ class GLoMa(Mixer):
             near = map_state(lambda leaf: leaf.masked_fill(ended.view(-1, *[1] * (leaf.dim() - 1)), 0), near)
         return self._fuse(x[:, keep], y_far, y_near), (far, near, position)
 
-    def residual_outputs(self) -> Iterable[nn.Linear]:
-        if self.options.fusion == "concat" and self.fusion is not None:
-            return (self.fusion,)
-        local = () if self.local_branch is None else (self.local_branch.out_proj,)
-        return (self.global_branch.out_proj, *local)
-
     def initialise(self, residual_scale: float) -> None:
         """Each branch as a Mamba. The residual scale applies to the branches, or with concat to the fusion."""
-        concat = self.options.fusion == "concat"
-        self.global_branch.initialise(1.0 if concat else residual_scale)
+        of_branch, of_fusion = (1.0, residual_scale) if self.options.fusion == "concat" else (residual_scale, 1.0)
+        self.global_branch.initialise(of_branch)
         if self.local_branch is not None:
-            self.local_branch.initialise(1.0 if concat else residual_scale)
+            self.local_branch.initialise(of_branch)
         if self.fusion is not None:
             initialise_gpt2(self.fusion)
             with torch.no_grad():
-                self.fusion.weight.mul_(residual_scale if concat else 1.0)
+                self.fusion.weight.mul_(of_fusion)
 
     def flops(self, length: int) -> float:
         """Both branches, and the fusion's linear layer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -77,15 +76,12 @@ class MambaBlock(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The part of `forward` that depends on each token alone: the inputs of scan and gate, (…, channels) each."""
-        u, gate = self.in_proj(x).chunk(2, dim=-1)
-        return u, gate
+        return self.in_proj(x).chunk(2, dim=-1)  # type: ignore[no-any-return]
 
     def mix(self, projected: tuple[Tensor, Tensor], window: int | None, keep: slice, gates: slice) -> Tensor:
         """The rest of `forward`, at the positions ``keep``; ``gates`` are the same positions among the given gates."""
         u, gate = projected
-        u = self._convolve(u)
-        dt, B, C = self._selection(u)
-        y = self._scan(u, dt, B, C, window, gate if keep == ALL else None)
+        y = self._scan(self._scan_inputs(self._convolve(u)), window, gate if keep == ALL else None)
         y = y if keep == ALL else y[:, keep] * F.silu(gate[:, gates])
         return self.out_proj(y)  # type: ignore[no-any-return]
 
@@ -110,17 +106,16 @@ class MambaBlock(nn.Module):
         u, gate = self._branches(x, keep)
         before = taps.shape[1]
         seen = torch.cat((taps, u), 1)
-        u = self._convolve(seen)[:, before:]
+        inputs = self._scan_inputs(self._convolve(seen)[:, before:])
         taps = seen[:, seen.shape[1] - before :]
-        dt, B, C = self._selection(u)
         if window is None:
-            inputs = ScanInputs(u, dt, self._A(), B, C, self.D, softplus=True)
             y, memory = selective_scan_extend(inputs, memory, self.kernels)
         else:
             # Scanning the window's inputs again subtracts nothing, so no rounding error builds up.
-            u, dt, B = (torch.cat((old, new), 1) for old, new in zip(memory, (u, dt, B), strict=True))
-            C = F.pad(C, (0, 0, window - 1, 0))
-            y = self._scan(u, dt, B, C, window)[:, window - 1 :]
+            new = (inputs.x, inputs.dt, inputs.B)
+            u, dt, B = (torch.cat(parts, 1) for parts in zip(memory, new, strict=True))
+            C = F.pad(inputs.C, (0, 0, window - 1, 0))
+            y = self._scan(inputs._replace(x=u, dt=dt, B=B, C=C), window)[:, window - 1 :]
             memory = tuple(part[:, part.shape[1] - window + 1 :] for part in (u, dt, B))
         return self.out_proj(y[:, keep] * F.silu(gate)), (taps, memory)
 
@@ -144,11 +139,6 @@ class MambaBlock(nn.Module):
         scan = (9 if window is None else 13) * self.A_log.numel()
         return float(sum(2 * layer.weight.numel() for layer in layers) + 2 * self.conv1d.weight.numel() + scan)
 
-    def _selection(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """u (..., channels) -> the time step before its softplus (..., channels), B and C (..., state) each."""
-        dt, B, C = self.x_proj(u).split(self.split, dim=-1)
-        return self.dt_proj(dt), B, C
-
     def _branches(self, x: Tensor, keep: slice) -> tuple[Tensor, Tensor]:
         """The input projection: at all positions for the scan, at the positions ``keep`` for the gate.
 
@@ -159,19 +149,18 @@ class MambaBlock(nn.Module):
         to_u, to_gate = self.in_proj.weight.chunk(2)
         return F.linear(x, to_u), F.linear(x[:, keep], to_gate)
 
-    def _A(self) -> Tensor:
-        return -torch.exp(self.A_log)
-
     def _convolve(self, u: Tensor) -> Tensor:
         taps, bias = self.conv1d.weight.squeeze(1), self.conv1d.bias
         assert bias is not None  # for the type checker
         return causal_conv1d(u, taps, bias, silu=True, implementation=self.conv_kernels)
 
-    def _scan(
-        self, u: Tensor, dt: Tensor, B: Tensor, C: Tensor, window: int | None, gate: Tensor | None = None
-    ) -> Tensor:
-        inputs = (u, dt, self._A(), B, C, self.D)
-        return selective_scan(*inputs, gate=gate, softplus=True, window=window, implementation=self.kernels)
+    def _scan_inputs(self, u: Tensor) -> ScanInputs:
+        """u (batch, length, channels) selects the time step, B and C."""
+        dt, B, C = self.x_proj(u).split(self.split, dim=-1)
+        return ScanInputs(u, self.dt_proj(dt), -torch.exp(self.A_log), B, C, self.D, softplus=True)
+
+    def _scan(self, inputs: ScanInputs, window: int | None, gate: Tensor | None = None) -> Tensor:
+        return selective_scan(*inputs[:6], window=window, gate=gate, softplus=True, implementation=self.kernels)
 
 
 class Mamba(Mixer):
@@ -184,11 +173,8 @@ class Mamba(Mixer):
     def __init__(self, options: MambaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         o = options
+        self.ffn_activation = o.activation if o.mlp else None
         self.block = MambaBlock(spec.d_model, o.d_state, o.d_conv, o.expand, o.dt_rank, o.kernels)
-
-    @property
-    def ffn_activation(self) -> str | None:
-        return self.options.activation if self.options.mlp else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)  # type: ignore[no-any-return]
@@ -211,9 +197,6 @@ class Mamba(Mixer):
 
     def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
         return self.block.extend(x, state, None, keep)
-
-    def residual_outputs(self) -> Iterable[nn.Linear]:
-        return (self.block.out_proj,)
 
     def initialise(self, residual_scale: float) -> None:
         self.block.initialise(residual_scale)

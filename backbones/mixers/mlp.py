@@ -36,8 +36,8 @@ class StepMLP(Mixer):
         x = F.pad(x, (0, 0, 0, steps * self.tokens - length)).view(batch * steps, self.tokens, d)
         # Index k of the second-last axis is the token k positions earlier, or zero if that is before the step.
         back = F.pad(x, (0, 0, self.tokens - 1, 0)).unfold(1, self.tokens, 1).transpose(2, 3).flip(2)
-        y: Tensor = self.out_proj(back.flatten(2))
-        return y.view(batch, steps * self.tokens, d)[:, :length]
+        y = self.out_proj(back.flatten(2)).view(batch, steps * self.tokens, d)
+        return y[:, :length]  # type: ignore[no-any-return]
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The tokens of the step so far, the latest first, (batch, tokens_per_step - 1, d_model), and their number."""

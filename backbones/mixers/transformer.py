@@ -47,15 +47,11 @@ class Transformer(Mixer):
         super().__init__(options, spec)
         d, heads = spec.d_model, options.n_heads
         require(d % heads == 0, f"transformer: d_model={d} is not a multiple of n_heads={heads}; change one of them")
+        self.ffn_activation = options.activation
         self.n_heads = heads
         self.kernels = options.kernels
         self.qkv_proj = nn.Linear(d, 3 * d)
         self.out_proj = nn.Linear(d, d)
-
-    @property
-    def ffn_activation(self) -> str | None:
-        activation: str = self.options.activation
-        return activation
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mix(self.project(x))

@@ -26,9 +26,9 @@ class _MambaPeer(Mixer):
     Options: ClassVar[type] = MambaOptions
     block: Any
 
-    @property
-    def ffn_activation(self) -> str | None:
-        return self.options.activation if self.options.mlp else None
+    def __init__(self, options: MambaOptions, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.ffn_activation = options.activation if options.mlp else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)  # type: ignore[no-any-return]

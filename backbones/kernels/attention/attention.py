@@ -64,8 +64,7 @@ def xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
     return y.transpose(1, 2)
 
 
-# (q, k, v, dropout), and the mask (kept, length) if it is fused.
-Attention: TypeAlias = Callable[..., Tensor]
+Attention: TypeAlias = Callable[..., Tensor]  # (q, k, v, dropout), and the mask (kept, length) if it is fused
 _HALF = (torch.float16, torch.bfloat16)
 _CUDA = ("cuda",)
 ATTENTION: Operation[Attention] = Operation(

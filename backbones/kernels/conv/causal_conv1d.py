@@ -72,8 +72,7 @@ def triton(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return triton_conv.causal_conv1d(x, weight, bias)
 
 
-# (x, weight, bias), and silu if it is fused.
-Conv: TypeAlias = Callable[..., Tensor]
+Conv: TypeAlias = Callable[..., Tensor]  # (x, weight, bias), and silu if it is fused
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 CAUSAL_CONV1D: Operation[Conv] = Operation(
     "causal_conv1d",

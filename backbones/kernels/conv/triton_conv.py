@@ -100,5 +100,4 @@ class TritonConv(torch.autograd.Function):
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(batch, length, channels) -> the same; shapes as in :mod:`backbench.backbones.kernels.conv.causal_conv1d`."""
-    y: Tensor = TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())
-    return y
+    return TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())  # type: ignore[no-any-return]

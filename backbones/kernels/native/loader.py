@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,36 +30,30 @@ class Rows(ctypes.Structure):
     _fields_ = (("data", _pointer), ("row", _int), ("time", _int))
 
 
+def _fields(integers: str = "", rows: str = "", pointers: str = "") -> Any:
+    """Fields of a structure, by type, from their names."""
+    types = (integers, _int), (rows, Rows), (pointers, _pointer)
+    return [(name, kind) for names, kind in types for name in names.split()]
+
+
 class ScanArguments(ctypes.Structure):
-    _fields_ = (
-        *((name, _int) for name in ("batch", "length", "channels", "state", "window", "softplus")),
-        *((name, Rows) for name in ("x", "dt", "B", "C", "gate")),
-        *((name, _pointer) for name in ("A", "D", "decays")),
-    )
+    _fields_ = _fields("batch length channels state window softplus", "x dt B C gate", "A D decays")
 
 
 class ScanForward(ctypes.Structure):
-    _fields_ = (("inputs", ScanArguments), *((n, _pointer) for n in ("y", "ungated", "saved", "carried")))
+    _fields_ = (("inputs", ScanArguments), *_fields(pointers="y ungated saved carried"))
 
 
 class ScanBackward(ctypes.Structure):
-    _fields_ = (
-        ("inputs", ScanArguments),
-        ("dy", Rows),
-        *((n, _pointer) for n in ("ungated", "saved", "dx", "ddt", "dB", "dC", "dgate", "dA", "dD")),
-    )
+    _fields_ = (("inputs", ScanArguments), *_fields("", "dy", "ungated saved dx ddt dB dC dgate dA dD"))
 
 
 class ConvArguments(ctypes.Structure):
-    _fields_ = (
-        *((name, _int) for name in ("batch", "length", "channels", "taps", "silu")),
-        ("x", Rows),
-        *((name, _pointer) for name in ("weight", "bias", "taps_first")),
-    )
+    _fields_ = _fields("batch length channels taps silu", "x", "weight bias taps_first")
 
 
 class ConvBackward(ctypes.Structure):
-    _fields_ = (("inputs", ConvArguments), ("dy", Rows), *((n, _pointer) for n in ("dx", "dweight", "dbias")))
+    _fields_ = (("inputs", ConvArguments), *_fields("", "dy", "dx dweight dbias"))
 
 
 class OutOfMemory(MemoryError):

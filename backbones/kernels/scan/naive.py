@@ -31,11 +31,6 @@ def scan_from(state: Tensor, inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     return torch.stack(outputs, dim=1), state
 
 
-def windows(x: Tensor, window: int) -> Tensor:
-    """(batch, length, d) -> (batch, length, window, d): the tokens up to each one, zeros before the first."""
-    return F.pad(x, (0, 0, window - 1, 0)).unfold(1, window, 1).transpose(2, 3)
-
-
 def selective_scan(inputs: ScanInputs) -> Tensor:
     """The definition, one token after the other. A window is taken literally: every window is scanned from zero.
 
@@ -43,7 +38,8 @@ def selective_scan(inputs: ScanInputs) -> Tensor:
     """
     x, dt, A, B, C, D, window, *_ = inputs
     if window is not None:
-        # A window is a row of a larger batch. Its zeros before the first token leave the state at zero.
-        x_, dt_, B_, C_ = (windows(part, window).flatten(0, 1) for part in (x, dt, B, C))
+        # Each window becomes a row of a larger batch. Its zeros before the first token leave the state at zero.
+        padded = (F.pad(part, (0, 0, window - 1, 0)) for part in (x, dt, B, C))
+        x_, dt_, B_, C_ = (part.unfold(1, window, 1).transpose(2, 3).flatten(0, 1) for part in padded)
         return selective_scan(ScanInputs(x_, dt_, A, B_, C_, D))[:, -1].view(x.shape)
     return scan_from(x.new_zeros(x.shape[0], A.shape[1], A.shape[0]), inputs)[0]

@@ -5,7 +5,7 @@ For each batch row, channel c and state n, with dt already positive (softplus ap
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t,      y_t = sum_n C_t h_t + D x_t,      h_{-1} = 0
 
 Layout: x, dt (batch, length, channels); A (channels, state), negative; B, C (batch, length, state); D (channels,).
-With ``window`` = w, y_t is what a scan of the tokens t-w+1..t alone, from zero, would give at its end. With a gate z,
+With ``window`` = w, y_t is the last output of a scan of the tokens t-w+1..t alone, from zero. With a gate z,
 (batch, length, channels), the output is y_t silu(z_t), as in the Mamba block.
 """
 
@@ -121,8 +121,7 @@ def by_hand(inputs: ScanInputs) -> Tensor:
 
 def cpp(inputs: ScanInputs) -> Tensor:
     """Compiled for the CPU: a vector of channels at a time, with gate and softplus in the same pass."""
-    y: Tensor = SelectiveScanCpp.apply(*inputs, inputs.want_gradients())  # type: ignore[no-untyped-call]
-    return y
+    return SelectiveScanCpp.apply(*inputs, inputs.want_gradients())  # type: ignore[no-any-return, no-untyped-call]
 
 
 def mamba_ssm(inputs: ScanInputs) -> Tensor:
@@ -145,9 +144,8 @@ def triton(inputs: ScanInputs) -> Tensor:
     return triton_scan.selective_scan(inputs)
 
 
-Scan: TypeAlias = Callable[[ScanInputs], Tensor]
+Scan: TypeAlias = Callable[[ScanInputs], Tensor]  # ignores gate and softplus unless it is fused
 _SINGLE = (torch.float32,)
-# An implementation that is not fused ignores ``gate`` and ``softplus``.
 SELECTIVE_SCAN: Operation[Scan] = Operation(
     "selective_scan",
     Implementation("reference", naive.selective_scan),

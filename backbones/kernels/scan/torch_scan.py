@@ -20,16 +20,11 @@ BLOCK = 1 << 17
 
 
 def windowed_sum(dt: Tensor, window: int) -> Tensor:
-    """(length, ...): the sum over each token and the window-1 before it, added up directly so that nothing cancels."""
+    """(length, ...): the sum over each token and the window-1 before it, summed directly so that nothing cancels."""
     total = dt.clone()
     for shift in range(1, min(window, len(dt))):
         total[shift:] += dt[:-shift]
     return total
-
-
-def windowed_sum_transposed(grad: Tensor, window: int) -> Tensor:
-    """The transpose of :func:`windowed_sum`: the sum over each token and the window-1 after it."""
-    return windowed_sum(grad.flip(0), window).flip(0)
 
 
 def time_major(*tensors: Tensor) -> list[Tensor]:
@@ -149,6 +144,6 @@ def _backward(
     if window != 1:  # a memory of one token never decays: the sum is only rounding errors
         dA += total.sum(0)
     if window:
-        ddt -= windowed_sum_transposed(dsums, window)
+        ddt -= windowed_sum(dsums.flip(0), window).flip(0)  # the transpose: sums over later tokens
     ddt.addcmul_(du, x)
     torch.mul(du, dt, out=dx)

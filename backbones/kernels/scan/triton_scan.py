@@ -244,5 +244,4 @@ def selective_scan(inputs: ScanInputs) -> Tensor:
         window = 0
     # Inside the function gradients are off, so only here we know whether a backward pass may follow.
     save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    y: Tensor = TritonScan.apply(*tensors, window, save)
-    return y
+    return TritonScan.apply(*tensors, window, save)  # type: ignore[no-any-return]

@@ -16,7 +16,6 @@ from backbench.backbones.kernels import (
     attention,
     causal_conv1d,
     chosen,
-    implementations,
     selective_scan,
     selective_scan_step,
 )
@@ -24,7 +23,7 @@ from backbench.backbones.kernels.native import loader
 from backbench.backbones.kernels.scan import torch_scan
 from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN
 
-SCANS = [name for name in implementations("selective_scan") if name != "reference"]
+SCANS = [name for name in OPERATIONS["selective_scan"].here() if name != "reference"]
 DOUBLE = [name for name in SCANS if SELECTIVE_SCAN.table[name].takes("cpu", torch.float64)]
 torch.set_num_threads(1)
 
@@ -53,7 +52,7 @@ def test_scan_equals_the_reference_in_single_precision(implementation: str, leng
     assert_equal(fast, slow, 1e-5)
 
 
-@pytest.mark.parametrize("implementation", implementations("selective_scan"))
+@pytest.mark.parametrize("implementation", OPERATIONS["selective_scan"].here())
 def test_scan_under_autocast(implementation: str) -> None:
     """Half-precision inputs, single-precision states."""
     inputs = scan_inputs(2, 9, 4, 3, torch.float32)
@@ -124,7 +123,7 @@ def test_a_window_of_one_token_is_no_memory() -> None:
     torch.testing.assert_close(selective_scan(x, dt, A, B, C, D, window=1), expected)
 
 
-@pytest.mark.parametrize("implementation", implementations("causal_conv1d"))
+@pytest.mark.parametrize("implementation", OPERATIONS["causal_conv1d"].here())
 @pytest.mark.parametrize("width", [1, 4])
 def test_convolution(implementation: str, width: int) -> None:
     g = torch.Generator().manual_seed(0)
@@ -139,7 +138,7 @@ def test_convolution(implementation: str, width: int) -> None:
     assert_equal(run[0], run[1], 1e-5)
 
 
-@pytest.mark.parametrize("implementation", implementations("attention"))
+@pytest.mark.parametrize("implementation", OPERATIONS["attention"].here())
 @pytest.mark.parametrize("length", [1, 7])
 def test_attention(implementation: str, length: int) -> None:
     g = torch.Generator().manual_seed(0)
@@ -156,8 +155,8 @@ def test_what_runs_is_named() -> None:
     assert chosen("selective_scan") == ("torch" if loader.missing() else "cpp")
     assert chosen("selective_scan", dtype=torch.float64) == "torch"
     assert chosen("attention") == "sdpa"
-    assert chosen("causal_conv1d") in implementations("causal_conv1d")
-    assert all("reference" in implementations(op) for op in OPERATIONS)
+    assert chosen("causal_conv1d") in OPERATIONS["causal_conv1d"].here()
+    assert all("reference" in op.here() for op in OPERATIONS.values())
     assert chosen("attention", "reference") == "reference"
     with pytest.raises(UserError, match="no implementation 'refrence'; did you mean 'reference'"):
         chosen("attention", "refrence")
