@@ -1,4 +1,4 @@
-"""Through the whole agent, for every backbone: what may reach a prediction, and what may not."""
+"""For every backbone: what an agent's predictions depend on, and what they must not depend on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def inputs(batch: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_no_leak(agent: Agent) -> None:
+def test_predictions_do_not_depend_on_their_action_or_the_future(agent: Agent) -> None:
     """Neither the action to be predicted nor anything later changes a prediction."""
     returns, states, actions, times = inputs()
     before = agent(returns, states, actions, times)
@@ -59,8 +59,8 @@ def test_no_leak(agent: Agent) -> None:
 
 
 @torch.no_grad()
-def test_what_is_known_counts(agent: Agent, name: str) -> None:
-    """The state counts for all; the return asked for unless tokens do not mix; the past unless there is no memory."""
+def test_predictions_depend_on_what_the_backbone_can_see(agent: Agent, name: str) -> None:
+    """On the state always, on the requested return if tokens mix, on the past if there is memory."""
     agent = agent.double()  # fresh weights are small, and so are effects
     *values, times = inputs()
     returns, states, actions = (t.double() for t in values)

@@ -1,4 +1,4 @@
-"""Parameter counts of whole agents, as published code has them."""
+"""Parameter counts of complete agents equal those of published code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_breakout_agents_without_the_timestep_table_are_as_large_as_published(
 
 
 def test_pixel_encoders_are_as_large_as_published() -> None:
-    """The convolutions of Decision Transformer's Atari model; the light one counted by hand."""
+    """The convolutions of Decision Transformer's Atari model; the light one is counted by hand."""
     nature = (4 * 64 * 32 + 32) + (32 * 16 * 64 + 64) + (64 * 9 * 64 + 64) + (64 * 49 * 128 + 128)
     assert count_parameters(PixelEncoder("nature", (4, 84, 84), 128)) == nature == 479_520
     light = (4 * 16 * 16 + 16) + (16 * 16 * 32 + 32) + (32 * 81 * 64 + 64)

@@ -1,4 +1,4 @@
-"""Agents of games: pixels, numbered actions, and tokens that know their place in the window."""
+"""Atari agents: pixels, discrete actions, and tokens that know their position in the window."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def frames(generator: torch.Generator, *lead: int) -> Tensor:
         ("recurrent", "step", "tanh"),
     ],
 )
-def test_acting_is_the_model_on_the_history(backbone: str, acting: str, timestep: str, embedding: str) -> None:
-    """Greedy, so that the action is the argmax of what the whole window gives; games end on the way."""
+def test_greedy_acting_equals_the_model_on_the_history(
+    backbone: str, acting: str, timestep: str, embedding: str
+) -> None:
+    """Greedy actions are the argmax over the complete window. Some episodes end earlier than others."""
     agent = made(backbone, timestep, embedding, temperature=0.0)
     draw = torch.Generator().manual_seed(1)
     actor = make_actor(agent, acting, torch.tensor(TARGETS), K)
@@ -82,8 +84,8 @@ def test_acting_is_the_model_on_the_history(backbone: str, acting: str, timestep
             returns, states, actions, rewards, targets = (t[rows] for t in (returns, states, actions, rewards, targets))
 
 
-def test_places_and_the_windows_first_timestep_are_what_is_added() -> None:
-    """By hand: tanh of the content + row of the window's first timestep + row of the place, and no norm."""
+def test_window_timesteps_add_position_and_first_timestep() -> None:
+    """By hand: tanh of the content + row of the window's first timestep + row of the position, and no norm."""
     agent = made("identity", "window", "tanh")
     tokenizer = agent.tokenizer
     assert tokenizer.embed_place is not None
@@ -103,8 +105,8 @@ def test_places_and_the_windows_first_timestep_are_what_is_added() -> None:
             torch.testing.assert_close(out[place], expected, rtol=0, atol=1e-6)
 
 
-def test_the_encoder_runs_once_a_step() -> None:
-    """Never once a token: in training on batch * K states, when acting on one a decision."""
+def test_encoder_runs_once_per_step() -> None:
+    """In training on batch * K states, when acting on one state per decision."""
     agent = made("mlp")
     seen: list[int] = []
     agent.tokenizer.encoder.convolutions[0].register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
@@ -147,7 +149,7 @@ def test_loss_is_cross_entropy_over_real_steps() -> None:
     assert head.loss(logits, actions, mask).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_draws_follow_the_softmax_at_its_temperature() -> None:
+def test_samples_follow_the_softmax_at_its_temperature() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, 0.5]])
     uniforms = (torch.arange(20_000) + 0.5) / 20_000  # every quantile once
     for temperature in (0.5, 1.0, 3.0):
@@ -171,14 +173,14 @@ def test_every_action_space_has_a_head_that_names_itself_and_its_sampling() -> N
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_logits_that_are_no_numbers_are_an_error(temperature: float, wrong: float) -> None:
+def test_logits_that_are_not_finite_raise(temperature: float, wrong: float) -> None:
     logits = torch.zeros(2, ACTIONS)
     logits[1, 3] = wrong
     with pytest.raises(FloatingPointError, match="not finite"):
         CategoricalHead(3, space(temperature)).act(logits, torch.zeros(2))
 
 
-def test_training_lowers_the_loss() -> None:
+def test_training_lowers_the_loss_on_pixels() -> None:
     agent = made("gloma").train()
     draw = torch.Generator().manual_seed(3)
     batch = Windows(

@@ -1,6 +1,6 @@
-"""The adapters to packages that cannot be installed here: stand-ins with their signatures and layouts, on the CPU.
+"""Adapters to CUDA packages, tested on the CPU with stand-ins that have the same signatures and layouts.
 
-The stand-ins compute in the package's own layout and refuse what the package refuses. All sizes differ, so that a wrong
+The stand-ins compute in the package's layout and refuse what the package refuses. All sizes differ, so a wrong
 transposition fails.
 """
 
@@ -57,7 +57,7 @@ def selective_scan_fn(
     return y if z is None else y * F.silu(z)
 
 
-def test_mamba_ssm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mamba_ssm_adapter_equals_the_reference_and_refuses_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, "mamba_ssm.ops.selective_scan_interface", selective_scan_fn=selective_scan_fn)
     inputs = scan_inputs(2, 7, 5, 3, torch.float32)
     mamba_ssm = OPERATIONS["selective_scan"].table["mamba_ssm"].function
@@ -95,7 +95,9 @@ def causal_conv1d_fn(
 
 @pytest.mark.parametrize("channels", [5, 16])
 @pytest.mark.parametrize("length", [1, 7])
-def test_causal_conv1d(monkeypatch: pytest.MonkeyPatch, channels: int, length: int) -> None:
+def test_causal_conv1d_adapter_equals_the_reference_and_refuses_five_taps(
+    monkeypatch: pytest.MonkeyPatch, channels: int, length: int
+) -> None:
     plant(monkeypatch, "causal_conv1d", causal_conv1d_fn=causal_conv1d_fn)
     package = OPERATIONS["causal_conv1d"].table["causal_conv1d"].function
     g = torch.Generator().manual_seed(0)
@@ -140,7 +142,7 @@ def memory_efficient_attention(
 
 
 @pytest.mark.parametrize("name", ["flash_attn", "xformers"])
-def test_attention(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_attention_adapters_equal_the_reference(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     plant(monkeypatch, "flash_attn", flash_attn_func=flash_attn_func)
     contents = {"memory_efficient_attention": memory_efficient_attention, "LowerTriangularMask": LowerTriangularMask}
     plant(monkeypatch, "xformers.ops", **contents)
@@ -167,7 +169,7 @@ REMEDIES = [
 
 @pytest.mark.parametrize(("operation", "name", "remedy"), REMEDIES)
 def test_what_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch, operation: str, name: str, remedy: str) -> None:
-    """First the package, then the device; what is left of a package, an empty folder, does not count as one."""
+    """First the package, then the device. An empty folder that a package left does not count as installed."""
     entry = OPERATIONS[operation].table[name]
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(packages, "find_spec", lambda _: None)
@@ -185,7 +187,7 @@ def test_what_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch, operation
     assert ("C compiler" in (entry.missing() or "")) == (name == "triton")
 
 
-def test_none_is_taken_on_the_cpu() -> None:
+def test_auto_never_chooses_a_cuda_package_on_the_cpu() -> None:
     for operation in OPERATIONS.values():
         for name in {name for _, name, _ in REMEDIES} & set(operation.table):
             assert operation.table[name].devices == ("cuda",)
@@ -193,7 +195,7 @@ def test_none_is_taken_on_the_cpu() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_insisting_without_a_gpu_is_a_line_with_the_remedy() -> None:
+def test_naming_a_cuda_implementation_without_a_gpu_is_one_line_with_the_remedy() -> None:
     inputs = scan_inputs(1, 2, 1, 1, torch.float32)
     with pytest.raises(UserError, match="'mamba_ssm' cannot run here: mamba_ssm is not installed; pip install"):
         selective_scan(*inputs, implementation="mamba_ssm")
