@@ -201,8 +201,8 @@ def _parameters(cell: Cell, shapes: Any) -> int:
     """Trainable parameters of the cell's agent, which is built without memory where its code allows that."""
     import torch
 
+    from backbench.agents.build import count_parameters
     from backbench.benchmarks.plan.assemble import make_agent
-    from backbench.benchmarks.run.cost import count_parameters
 
     for device in ("meta", "cpu"):
         try:

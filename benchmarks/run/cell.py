@@ -17,7 +17,8 @@ import torch
 from pydantic import ValidationError
 
 from backbench.agents.agent import Agent
-from backbench.agents.heads import CategoricalHead, TanhHead
+from backbench.agents.build import count_parameters
+from backbench.agents.heads import head_for
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks.data import sources, store
@@ -168,9 +169,9 @@ def _play_out(
 def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> dict[str, Any]:
     """Fields of the record's cost, but for the times of the whole cell; ``state`` (1, *observation) is decided on."""
     return {
-        "parameters_total": cost.count_parameters(agent),
-        "parameters_backbone": cost.count_parameters(agent.backbone),
-        "flops_per_token": agent.backbone.flops_per_token(cell.model.context * TOKENS_PER_STEP),
+        "parameters_total": count_parameters(agent),
+        "parameters_backbone": count_parameters(agent.backbone),
+        "flops_per_token": agent.backbone.flops(cell.model.context * TOKENS_PER_STEP),
         "train_tokens_per_s": progress.tokens_per_second(cell),
         "train_seconds": progress.seconds,
         "eval_seconds": progress.eval_seconds,
@@ -289,13 +290,12 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
 
 
 def _protocol(cell: Cell, data: Trajectories, targets: Sequence[float]) -> schema.Protocol:
-    head = TanhHead if data.n_actions is None else CategoricalHead
     return schema.Protocol(
         context=cell.model.context,
         targets=tuple(targets),
         episodes=cell.eval.episodes,
         acting=cell.eval.acting,  # type: ignore[arg-type]  # EvalConfig has checked it
-        sampling=head.sampling_at(cell.eval.temperature),
+        sampling=head_for(data.n_actions is not None).sampling_at(cell.eval.temperature),
         return_scale=cell.task.return_scale,
         returns_to_go=cell.task.rewards,  # type: ignore[arg-type]  # DataConfig has checked it
         environment=dict(cell.task.env_kwargs) if cell.atari is None else dataclasses.asdict(cell.atari),

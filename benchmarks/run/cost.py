@@ -7,16 +7,10 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
 
 from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.leaderboard.record.schema import Latency
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor, decisions: int = 100) -> Latency:

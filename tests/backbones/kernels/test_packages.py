@@ -1,6 +1,6 @@
-"""The adapters to packages that cannot be installed here: stand-ins with their signatures and layouts, on the CPU.
+"""Adapters to CUDA packages, tested on the CPU with stand-ins that have the same signatures and layouts.
 
-The stand-ins compute in the package's own layout and refuse what the package refuses. All sizes differ, so that a wrong
+The stand-ins compute in the package's layout and refuse what the package refuses. All sizes differ, so a wrong
 transposition fails.
 """
 
@@ -18,12 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones import UserError
-from backbench.backbones.kernels import OPERATIONS, accelerators
-from backbench.backbones.kernels.attention.attention import attention
-from backbench.backbones.kernels.attention.attention import reference as attention_reference
-from backbench.backbones.kernels.conv.conv import reference as conv_reference
-from backbench.backbones.kernels.scan.scan import reference as scan_reference
-from backbench.backbones.kernels.scan.scan import selective_scan
+from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, packages, selective_scan
+from backbench.backbones.kernels.attention import naive as naive_attention
+from backbench.backbones.kernels.conv import naive as naive_conv
+from backbench.backbones.kernels.scan import naive as naive_scan
 
 
 def plant(patch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
@@ -59,20 +57,21 @@ def selective_scan_fn(
     return y if z is None else y * F.silu(z)
 
 
-def test_mamba_ssm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mamba_ssm_adapter_equals_the_reference_and_refuses_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, "mamba_ssm.ops.selective_scan_interface", selective_scan_fn=selective_scan_fn)
     inputs = scan_inputs(2, 7, 5, 3, torch.float32)
-    actual = values_and_gradients(accelerators.mamba_ssm_scan, inputs)
-    assert_equal(actual, values_and_gradients(scan_reference, inputs), 1e-5)
+    mamba_ssm = OPERATIONS["selective_scan"].table["mamba_ssm"].function
+    actual = values_and_gradients(lambda *a: mamba_ssm(ScanInputs(*a)), inputs)
+    assert_equal(actual, values_and_gradients(lambda *a: naive_scan.selective_scan(ScanInputs(*a)), inputs), 1e-5)
     gate = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
     def expected(*a: Tensor) -> Tensor:
-        return scan_reference(a[0], F.softplus(a[1]), *a[2:6]) * F.silu(a[6])
+        return naive_scan.selective_scan(ScanInputs(a[0], F.softplus(a[1]), *a[2:6])) * F.silu(a[6])
 
-    fused = values_and_gradients(lambda *a: accelerators.mamba_ssm_scan(*a[:6], None, a[6], True), [*inputs, gate])
+    fused = values_and_gradients(lambda *a: mamba_ssm(ScanInputs(*a[:6], None, a[6], True)), [*inputs, gate])
     assert_equal(fused, values_and_gradients(expected, [*inputs, gate]), 1e-5)
     with pytest.raises(UserError, match="mamba_ssm has no window") as refused:
-        accelerators.mamba_ssm_scan(*inputs, window=3)
+        mamba_ssm(ScanInputs(*inputs, window=3))
     assert "\n" not in str(refused.value)
 
 
@@ -96,8 +95,11 @@ def causal_conv1d_fn(
 
 @pytest.mark.parametrize("channels", [5, 16])
 @pytest.mark.parametrize("length", [1, 7])
-def test_causal_conv1d(monkeypatch: pytest.MonkeyPatch, channels: int, length: int) -> None:
+def test_causal_conv1d_adapter_equals_the_reference_and_refuses_five_taps(
+    monkeypatch: pytest.MonkeyPatch, channels: int, length: int
+) -> None:
     plant(monkeypatch, "causal_conv1d", causal_conv1d_fn=causal_conv1d_fn)
+    package = OPERATIONS["causal_conv1d"].table["causal_conv1d"].function
     g = torch.Generator().manual_seed(0)
     shapes = ((2, length, 2 * channels), (channels, 4), (channels,))
     inputs = [torch.randn(shape, generator=g).requires_grad_() for shape in shapes]
@@ -106,11 +108,11 @@ def test_causal_conv1d(monkeypatch: pytest.MonkeyPatch, channels: int, length: i
         def run(function: Any, part: slice = part) -> list[Tensor]:
             return values_and_gradients(lambda x, *rest: function(x[..., part], *rest), inputs)
 
-        assert_equal(run(accelerators.causal_conv1d_package), run(conv_reference), 1e-5)
-        activated = run(lambda *a: accelerators.causal_conv1d_package(*a, silu=True))
-        assert_equal(activated, run(lambda *a: F.silu(conv_reference(*a))), 1e-5)
+        assert_equal(run(package), run(naive_conv.causal_conv1d), 1e-5)
+        activated = run(lambda *a: package(*a, silu=True))
+        assert_equal(activated, run(lambda *a: F.silu(naive_conv.causal_conv1d(*a))), 1e-5)
     with pytest.raises(UserError, match="2 to 4 taps, not 5"):
-        accelerators.causal_conv1d_package(torch.zeros(1, 2, 3), torch.zeros(3, 5), torch.zeros(3))
+        package(torch.zeros(1, 2, 3), torch.zeros(3, 5), torch.zeros(3))
 
 
 class LowerTriangularMask:
@@ -127,7 +129,7 @@ def flash_attn_func(
     assert deterministic
     assert not return_attn_probs
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
-    return attention_reference(q, k, v, dropout_p).transpose(1, 2)
+    return naive_attention.attention(q, k, v, dropout_p).transpose(1, 2)
 
 
 def memory_efficient_attention(
@@ -139,19 +141,20 @@ def memory_efficient_attention(
     return flash_attn_func(query, key, value, p, causal=True, deterministic=True)
 
 
-@pytest.mark.parametrize("name", ["flash_attention", "xformers_attention"])
-def test_attention(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", ["flash_attn", "xformers"])
+def test_attention_adapters_equal_the_reference(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     plant(monkeypatch, "flash_attn", flash_attn_func=flash_attn_func)
     contents = {"memory_efficient_attention": memory_efficient_attention, "LowerTriangularMask": LowerTriangularMask}
     plant(monkeypatch, "xformers.ops", **contents)
     g = torch.Generator().manual_seed(0)
     inputs = [torch.randn(2, 3, 7, 4, generator=g).requires_grad_() for _ in range(3)]
-    actual = values_and_gradients(getattr(accelerators, name), inputs)
-    assert_equal(actual, values_and_gradients(attention_reference, inputs), 1e-5)
+    function = OPERATIONS["attention"].table[name].function
+    actual = values_and_gradients(function, inputs)
+    assert_equal(actual, values_and_gradients(naive_attention.attention, inputs), 1e-5)
     torch.manual_seed(1)
-    dropped = getattr(accelerators, name)(*inputs, 0.5)
+    dropped = function(*inputs, 0.5)
     torch.manual_seed(1)
-    assert torch.equal(dropped, attention_reference(*inputs, 0.5))
+    assert torch.equal(dropped, naive_attention.attention(*inputs, 0.5))
 
 
 REMEDIES = [
@@ -166,14 +169,14 @@ REMEDIES = [
 
 @pytest.mark.parametrize(("operation", "name", "remedy"), REMEDIES)
 def test_what_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch, operation: str, name: str, remedy: str) -> None:
-    """First the package, then the device; what is left of a package, an empty folder, does not count as one."""
+    """First the package, then the device. An empty folder that a package left does not count as installed."""
     entry = OPERATIONS[operation].table[name]
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(accelerators, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages, "find_spec", lambda _: None)
     assert entry.missing() == f"{name} is not installed; {remedy}"
-    monkeypatch.setattr(accelerators, "find_spec", lambda name: ModuleSpec(name, None, is_package=True))
+    monkeypatch.setattr(packages, "find_spec", lambda name: ModuleSpec(name, None, is_package=True))
     assert entry.missing() == f"{name} is not installed; {remedy}"
-    monkeypatch.setattr(accelerators, "find_spec", lambda name: ModuleSpec(name, None, origin="a stand-in"))
+    monkeypatch.setattr(packages, "find_spec", lambda name: ModuleSpec(name, None, origin="a stand-in"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no CUDA device" in (entry.missing() or "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -184,7 +187,7 @@ def test_what_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch, operation
     assert ("C compiler" in (entry.missing() or "")) == (name == "triton")
 
 
-def test_none_is_taken_on_the_cpu() -> None:
+def test_auto_never_chooses_a_cuda_package_on_the_cpu() -> None:
     for operation in OPERATIONS.values():
         for name in {name for _, name, _ in REMEDIES} & set(operation.table):
             assert operation.table[name].devices == ("cuda",)
@@ -192,7 +195,7 @@ def test_none_is_taken_on_the_cpu() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_insisting_without_a_gpu_is_a_line_with_the_remedy() -> None:
+def test_naming_a_cuda_implementation_without_a_gpu_is_one_line_with_the_remedy() -> None:
     inputs = scan_inputs(1, 2, 1, 1, torch.float32)
     with pytest.raises(UserError, match="'mamba_ssm' cannot run here: mamba_ssm is not installed; pip install"):
         selective_scan(*inputs, implementation="mamba_ssm")
