@@ -31,9 +31,7 @@ def make_agent(cell: Cell, data: Trajectories) -> Agent:
     torch.manual_seed(cell.seed)
     model = cell.model
     tokens = TokenConfig(
-        # Timesteps of a whole game would be a table larger than the model; the originals have so many rows in Atari as
-        # the longest episode of the data is long.
-        max_timesteps=int(data.lengths.max()) if cell.task.pixels else cell.task.max_steps,
+        max_timesteps=int(data.lengths.max()) if cell.kind.timesteps_from_data else cell.task.max_steps,
         return_scale=cell.task.return_scale,
         dropout=model.dropout,
         timestep=model.timestep,
@@ -42,7 +40,7 @@ def make_agent(cell: Cell, data: Trajectories) -> Agent:
     )
     backbone = make_backbone(cell)
     encoder: nn.Module
-    if cell.task.pixels:
+    if cell.kind.frames:
         encoder = PixelEncoder(model.encoder, data.state_shape, model.d_model)
     else:
         mean, std = data.state_statistics()

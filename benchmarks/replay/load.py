@@ -21,7 +21,6 @@ from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
 
-SIDE = 84  # pixels of a game's frame: a weight does not say how large the picture was
 OTHER_VERSION = "another version of Backbench wrote them; run the cell again"
 
 
@@ -137,13 +136,8 @@ def _shapes(cell: Cell, weights: Mapping[str, Tensor]) -> Trajectories:
     actions = weights["tokenizer.embed_action.weight"]
     rows = len(weights["tokenizer.embed_timestep.weight"])
     numbered = "head.project.bias" not in weights  # the head of numbered actions has none
-    if cell.task.pixels:
-        stack = weights["tokenizer.encoder.convolutions.0.weight"].shape[1]
-        states = np.zeros((1, stack, SIDE, SIDE), dtype=np.float32)
-    else:
-        states = np.zeros((1, len(weights["tokenizer.encoder.mean"])), dtype=np.float32)
     return Trajectories(
-        states=states,
+        states=np.zeros((1, *cell.kind.state_shape(weights)), dtype=np.float32),
         actions=np.zeros(1, dtype=np.int64) if numbered else np.zeros((1, actions.shape[1]), dtype=np.float32),
         rewards=np.zeros(1),
         terminated=np.zeros(1, dtype=bool),

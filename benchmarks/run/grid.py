@@ -68,13 +68,13 @@ def _worker(cell: Cell, results: Path, device: str, command: Sequence[str], pipe
         import torch
 
         from backbench.backbones.kernels import SlowKernels
-        from backbench.benchmarks.run import cell as one
+        from backbench.benchmarks.run.cell import run_cell
         from backbench.benchmarks.run.evaluate import Interrupted
 
         torch.set_num_threads(1)
         warnings.simplefilter("ignore", SlowKernels)  # `bench run` has said so, once for all cells
         try:
-            record = one.run(cell, results, device, send, asked.is_set, command)
+            record = run_cell(cell, results, device, send, asked.is_set, command)
             send({"kind": record.status})
         except Interrupted:
             send({"kind": "stopped"})

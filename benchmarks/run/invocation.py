@@ -168,16 +168,15 @@ def _within_reach(asked: Invocation) -> None:
 
 def _playable(suite: str, cells: Sequence[Cell]) -> None:
     """See that environments can be played here before anything is downloaded or trained; not Gymnasium's own robots."""
-    from backbench.benchmarks.environments import vector
     from backbench.benchmarks.plan import suites
 
     table = suites.table(suite)
     seen: set[str] = set()
-    for task in (cell.task for cell in cells):
-        what = repr((task.env_id, task.env_kwargs))
-        if (table.requires or task.suite_tasks) and what not in seen:
+    for cell in cells:
+        what = repr(cell.environment)
+        if (table.requires or cell.task.suite_tasks) and what not in seen:
             seen.add(what)
-            vector.probe(task.env_id, task.env_kwargs, table.requires, table.remedy)
+            cell.kind.probe(cell.environment, table.requires, table.remedy)
 
 
 def _track(tracker: Any, cell: Cell, event: dict[str, Any], out: Path) -> None:

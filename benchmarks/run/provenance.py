@@ -11,15 +11,17 @@ from pathlib import Path
 
 from backbench.leaderboard.record.schema import Hardware
 
-# What scores or costs depend on; accelerators count when they are installed.
+# Packages that scores or costs depend on. Accelerators count if they are installed.
 PACKAGES = (
     "backbench", "torch", "numpy", "gymnasium", "gymnasium-robotics", "mujoco", "ale-py", "minari", "h5py",
     "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "xformers",
 )  # fmt: skip
+# Folders of generated files: records, verifications, pages. Files beside the folders are written by hand.
+GENERATED = "leaderboard/published/*/**"
 
 
 def packages() -> dict[str, str]:
-    """Distribution to version, of those that are installed."""
+    """Distribution to version, for those that are installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -29,10 +31,6 @@ def packages() -> dict[str, str]:
     return found
 
 
-# What a run or a submission adds; it is no code, and the next run from the same commit is as clean.
-RESULTS = ("leaderboard/published/records", "leaderboard/published/verifications", "leaderboard/published/pages")
-
-
 @cache
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, dirty) of the checkout that the code runs from; (None, None) for an installed package."""
@@ -40,11 +38,12 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def state_of(folder: Path) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout in ``folder``, ``RESULTS`` left out; (None, None) where it is none."""
+    """(commit, dirty) of the checkout in ``folder``, ignoring ``GENERATED``; (None, None) if it is no checkout."""
     if not (folder / "pyproject.toml").is_file():
         return None, None
     ask = ["git", "-C", str(folder)]
-    status = [*ask, "status", "--porcelain", "--", ".", *(f":(exclude){name}" for name in RESULTS)]
+    # Every untracked file by itself: git would name a new folder even if all its files are excluded.
+    status = [*ask, "status", "--porcelain", "--untracked-files=all", "--", ".", f":(exclude,glob){GENERATED}"]
     try:
         commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
         dirty = subprocess.run(status, capture_output=True, text=True, check=True, timeout=20)

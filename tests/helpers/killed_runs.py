@@ -22,7 +22,7 @@ from typing import Any
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.run import checkpoint
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 
 
 def the_cell() -> Cell:
@@ -48,7 +48,7 @@ def attempt(results: Path, prepare: Callable[[], None], kill_after: float | None
         os.setsid()
         try:
             prepare()
-            run(the_cell(), results, "cpu", command=["test"])
+            run_cell(the_cell(), results, "cpu", command=["test"])
         except BaseException:
             traceback.print_exc()
             os._exit(70)
@@ -91,7 +91,7 @@ def main() -> None:
     draw = random.Random(4)
     died = resumed = 0
     # The first one here and undisturbed: whatever is imported on the way need not be imported by every attempt.
-    run(the_cell(), results.with_name("first"), "cpu")
+    run_cell(the_cell(), results.with_name("first"), "cpu")
     begun = time.monotonic()
     assert attempt(results.with_name("second"), lambda: None, None) == 0
     whole = time.monotonic() - begun

@@ -82,12 +82,10 @@ def test_a_bare_assertion_says_where() -> None:
             raise AssertionError
 
     gym.register("Broken-v0", entry_point=Broken)
-    with pytest.raises(
-        UserError, match=r"Broken-v0 cannot be played .*AssertionError in reset, test_environments.py:\d+"
-    ):
+    with pytest.raises(UserError, match=r"Broken-v0 cannot be played .*AssertionError in reset, test_vector.py:\d+"):
         probe("Broken-v0")
     with pytest.raises(UserError, match=r"; turn it off and on$"):
-        probe("Broken-v0", known="turn it off and on")
+        probe("Broken-v0", remedy="turn it off and on")
 
 
 @pytest.mark.parametrize("env_id", ["Walk-v0", "DoubledWalk-v0"])

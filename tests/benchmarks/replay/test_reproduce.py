@@ -32,7 +32,7 @@ def record(tiny_cell: Callable[..., Any], hopper_store: Path, tmp_path_factory: 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return cells.run(tiny_cell("gloma"), tmp_path_factory.mktemp("then"), command=["bench", "run"])
+            return cells.run_cell(tiny_cell("gloma"), tmp_path_factory.mktemp("then"), command=["bench", "run"])
         finally:
             torch.set_num_threads(threads)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from backbench.agents import encoders, tokenizer
 from backbench.benchmarks.data import sources
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode
+from backbench.benchmarks.environments.atari.batch import AtariBatch
 from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import settings, suites
@@ -23,7 +25,7 @@ from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.run import cell as cells_
-from backbench.benchmarks.run.evaluate import Interrupted, TargetResult, evaluate
+from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
@@ -119,14 +121,14 @@ def test_clipping_is_not_for_gym() -> None:
 
 @pytest.mark.parametrize("override", ["atari.sticky=0.25", "model.encoder=nature", "eval.temperature=0"])
 def test_settings_of_games_are_not_for_gym(override: str) -> None:
-    with pytest.raises(UserError, match=f"override '{override}': suite 'd4rl' has no games"):
+    with pytest.raises(UserError, match=f"override '{override}': suite 'd4rl' has no Atari games"):
         cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=[override])
 
 
 def test_another_set_of_actions_is_refused(tmp_path: Path) -> None:
     """Action 2 is RIGHT in Breakout's own set, and UP in the full one."""
     with pytest.raises(UserError, match=r"has 4 actions and ALE/Breakout-v5 has 18 with atari\.full_actions=true"):
-        cells_.run(tiny(atari=AtariProtocol(full_actions=True)), tmp_path, "cpu")
+        cells_.run_cell(tiny(atari=AtariProtocol(full_actions=True)), tmp_path, "cpu")
     assert list(tmp_path.rglob("*.json")) == []
 
 
@@ -150,7 +152,7 @@ def test_missing_published_data_is_one_line(bench: Callable[..., Any]) -> None:
 def record(tmp_path_factory: pytest.TempPathFactory, _store: None) -> tuple[Path, Cell, Record]:
     results = tmp_path_factory.mktemp("results")
     cell = tiny()
-    return results, cell, cells_.run(cell, results, "cpu")
+    return results, cell, cells_.run_cell(cell, results, "cpu")
 
 
 def test_the_record_says_how_it_was_played(record: tuple[Path, Cell, Record]) -> None:
@@ -174,7 +176,7 @@ def test_the_record_says_how_it_was_played(record: tuple[Path, Cell, Record]) ->
 
 def test_the_same_cell_has_the_same_bits(record: tuple[Path, Cell, Record], tmp_path: Path) -> None:
     _, cell, made = record
-    again = cells_.run(cell, tmp_path, "cpu")
+    again = cells_.run_cell(cell, tmp_path, "cpu")
     assert again.scores == made.scores
     assert again.provenance.weights_sha256 == made.provenance.weights_sha256
 
@@ -183,8 +185,8 @@ def test_a_stopped_cell_goes_on_to_the_same_bits(record: tuple[Path, Cell, Recor
     _, cell, made = record
     asked = iter([False, False, True])
     with pytest.raises(Interrupted):
-        cells_.run(cell, tmp_path, "cpu", should_stop=lambda: next(asked))
-    again = cells_.run(cell, tmp_path, "cpu")
+        cells_.run_cell(cell, tmp_path, "cpu", should_stop=lambda: next(asked))
+    again = cells_.run_cell(cell, tmp_path, "cpu")
     assert again.provenance.weights_sha256 == made.provenance.weights_sha256
     assert again.scores == made.scores
 
@@ -194,7 +196,7 @@ def test_data_with_clipped_rewards_says_so(tmp_path: Path) -> None:
     clipped = (replace(e, rewards=np.clip(e.rewards, -1, 1)) for e in random_play())
     framestore.write(name, clipped, 4, {"rewards": "clipped"})
     task = replace(suites.resolve("atari", "breakout", "dqn-replay", "mixed"), data_id=name)
-    made = cells_.run(tiny(task=task), tmp_path, "cpu")
+    made = cells_.run_cell(tiny(task=task), tmp_path, "cpu")
     assert made.identity.data is not None
     assert made.identity.data.rewards == "clipped"
     assert made.protocol.returns_to_go == "mixed"
@@ -204,11 +206,9 @@ def play(cell: Cell, clip: bool = True, **options: Any) -> list[TargetResult]:
     agent = make_agent(cell, sources.load(cell.task))
     with torch.no_grad():
         agent.head.project.weight.mul_(5)  # type: ignore[union-attr, operator]
-    settings: dict[str, Any] = {"targets": [40.0, 1.0], "episodes": 3, "max_steps": 400} | options
-    return evaluate(
-        agent, "ALE/Breakout-v5", acting="window", context=4, seed=5, device=CPU, atari=AtariProtocol(),
-        clip_rewards=clip, **settings,
-    )  # fmt: skip
+    how: dict[str, Any] = {"targets": (40.0, 1.0), "episodes": 3, "max_steps": 400} | options
+    how = {"make": partial(AtariBatch, "breakout")} | how
+    return evaluate(agent, Play(acting="window", context=4, seed=5, clip_rewards=clip, **how), CPU)
 
 
 def test_an_episode_depends_neither_on_its_company_nor_on_their_number() -> None:
@@ -216,7 +216,7 @@ def test_an_episode_depends_neither_on_its_company_nor_on_their_number() -> None
     both = play(tiny())
     assert both == play(tiny())
     assert len({n for r in both for n in r.lengths}) > 1, "all end together: the test sees nothing"
-    alone = [play(tiny(), targets=[target])[0] for target in (40.0, 1.0)]
+    alone = [play(tiny(), targets=(target,))[0] for target in (40.0, 1.0)]
     assert [r.lengths for r in alone] == [r.lengths for r in both]
     assert play(tiny(), episodes=2)[0].returns == both[0].returns[:2]
 

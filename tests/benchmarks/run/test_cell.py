@@ -15,7 +15,7 @@ from paths import HELPERS
 from backbench.benchmarks.data.trajectories import DataError, Trajectories
 from backbench.benchmarks.plan.compose import check_models
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.grid import finished, run_cells
 from backbench.benchmarks.run.train import learning_rate
 from backbench.errors import UserError
@@ -40,7 +40,7 @@ Build = Callable[..., Cell]
 def test_a_failure_is_recorded(tiny_cell: Build, tmp_path: Path, name: str, kind: str, message: str) -> None:
     cell = tiny_cell(f"planted_backbones:{name}")
     check_models([cell])  # no model is refused beforehand for another error than a user's
-    record = run(cell, tmp_path, "cpu")
+    record = run_cell(cell, tmp_path, "cpu")
     assert record == load_record(cell.record_path(tmp_path))
     assert record.status == "failed"
     assert record.failure is not None
@@ -56,7 +56,7 @@ def test_a_failure_is_recorded(tiny_cell: Build, tmp_path: Path, name: str, kind
 
 def test_a_rate_that_is_too_high(tiny_cell: Build, tmp_path: Path) -> None:
     cell = tiny_cell("mlp", train__lr=1e30, train__clip=0.0, train__warmup=0)
-    record = run(cell, tmp_path, "cpu")
+    record = run_cell(cell, tmp_path, "cpu")
     assert record.failure is not None
     assert record.failure.type == "Diverged"
     assert record.failure.step is not None
@@ -66,22 +66,22 @@ def test_a_rate_that_is_too_high(tiny_cell: Build, tmp_path: Path) -> None:
 
 def test_a_success_replaces_a_failure(tiny_cell: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = tiny_cell("planted_backbones:Raises")
-    assert run(cell, tmp_path, "cpu").status == "failed"
+    assert run_cell(cell, tmp_path, "cpu").status == "failed"
     monkeypatch.setattr(planted_backbones.Raises, "forward", planted_backbones.Sound.forward)
-    assert run(cell, tmp_path, "cpu").status == "done"
+    assert run_cell(cell, tmp_path, "cpu").status == "done"
     assert finished(cell, tmp_path) is not None
 
 
 def test_what_cannot_be_built_without_memory_still_runs(tiny_cell: Build, tmp_path: Path) -> None:
     cell = tiny_cell("planted_backbones:ReadsItsWeights")
     check_models([cell])
-    assert run(cell, tmp_path, "cpu").status == "done"
+    assert run_cell(cell, tmp_path, "cpu").status == "done"
 
 
 def test_missing_data_is_no_record(tiny_cell: Build, tmp_path: Path, new_store: Path) -> None:
     cell = tiny_cell()
     with pytest.raises(DataError, match="bench data make"):
-        run(cell, tmp_path / "results", "cpu")
+        run_cell(cell, tmp_path / "results", "cpu")
     assert not (tmp_path / "results").exists()
 
 
@@ -93,7 +93,7 @@ def test_data_that_no_record_can_hold_are_refused_before_training(
     with pytest.raises(
         UserError, match=r"hopper-medium.*return_max 10000000000000.0: .*less than or equal to 1000000000000"
     ):
-        run(tiny_cell("mlp"), tmp_path, "cpu")
+        run_cell(tiny_cell("mlp"), tmp_path, "cpu")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ import torch
 from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import checkpoint
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.checkpoint import CheckpointError
 from backbench.benchmarks.run.evaluate import Interrupted
 from backbench.benchmarks.run.invocation import Invocation, invoke
@@ -35,7 +35,7 @@ def bits(record: Record) -> tuple[Any, ...]:
 
 @pytest.fixture(scope="module")
 def undisturbed(hopper_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
-    return bits(run(killed_runs.the_cell(), tmp_path_factory.mktemp("whole"), "cpu", command=["test"]))
+    return bits(run_cell(killed_runs.the_cell(), tmp_path_factory.mktemp("whole"), "cpu", command=["test"]))
 
 
 @pytest.mark.parametrize(("way", "died", "resumed"), [("anywhere", 2, 0), ("writing", 8, 5)])
@@ -62,7 +62,7 @@ def test_stopped_after_every_update(tmp_path: Path, undisturbed: tuple[Any, ...]
     for allowed in [1, 1, 2, 3, 14, 5, 4, 30, 12, 3, 1, 10_000]:
         left = iter(range(allowed))
         try:
-            record = run(cell, tmp_path, "cpu", should_stop=lambda left=left: next(left, None) is None)
+            record = run_cell(cell, tmp_path, "cpu", should_stop=lambda left=left: next(left, None) is None)
         except Interrupted:
             stops += 1
             assert not cell.record_path(tmp_path).exists()
@@ -106,12 +106,12 @@ def test_a_broken_checkpoint_is_named_and_kept(tmp_path: Path, how: str) -> None
     cell = killed_runs.the_cell()
     left = iter(range(8))
     with pytest.raises(Interrupted):
-        run(cell, tmp_path, "cpu", should_stop=lambda: next(left, None) is None)
+        run_cell(cell, tmp_path, "cpu", should_stop=lambda: next(left, None) is None)
     path = cell.checkpoint_folder(tmp_path) / "state.pt"
     said = broken(how, path)
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=said) as caught:
-        run(cell, tmp_path, "cpu")
+        run_cell(cell, tmp_path, "cpu")
     assert str(path) in str(caught.value)
     assert "move it away" in str(caught.value)
     assert path.read_bytes() == before
@@ -122,7 +122,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file in the way")
     cell = killed_runs.the_cell()
     with pytest.raises(CheckpointError, match=r"cannot write .*choose another --out"):
-        run(cell, tmp_path, "cpu")
+        run_cell(cell, tmp_path, "cpu")
     assert not cell.record_path(tmp_path).exists()
 
 
@@ -175,7 +175,7 @@ def test_the_command_takes_up_what_was_cut_short(
 ) -> None:
     cell = the_cell()
     results = tmp_path / "results"
-    expected = bits(run(cell, tmp_path / "whole", "cpu"))
+    expected = bits(run_cell(cell, tmp_path / "whole", "cpu"))
     for number, code in signals.items():
         assert cut_short(tmp_path, number) == code
         assert (cell.checkpoint_folder(results) / "state.pt").is_file()

@@ -16,7 +16,7 @@ from backbench.backbones import BACKBONES
 from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.train import learning_rate, parameter_groups
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
@@ -65,7 +65,7 @@ def test_learning_rate() -> None:
 
 def go(cell: Cell, results: Path, **options: Any) -> Record:
     torch.manual_seed(len(str(results)))  # whatever was drawn before has no part in it
-    record = run(cell, results, "cpu", command=["test"], **options)
+    record = run_cell(cell, results, "cpu", command=["test"], **options)
     assert record.failure is None
     return record
 
