@@ -118,6 +118,6 @@ class EnvironmentKind(ABC):
     def camera(self, spec: EnvironmentSpec, environments: Environments) -> Camera:
         """How to show the first of ``environments``; ``UserError`` if ``bench watch`` cannot."""
 
-    def action_names(self, spec: EnvironmentSpec) -> list[str]:
+    def action_names(self, spec: EnvironmentSpec) -> tuple[str, ...]:
         """Names of the discrete actions; empty if they have none."""
-        return []
+        return ()

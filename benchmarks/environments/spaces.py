@@ -7,7 +7,7 @@ An agent's actions lie in [-1, 1], or are discrete, from 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ def check_observations(space: Any, where: str) -> None:
         if isinstance(leaf, Box) and leaf.dtype == np.uint8 and len(leaf.shape) > 1:
             raise UserError(f"{where} has {called} of pixels {leaf.shape}; vectors only, except in Atari suites")
         if not isinstance(leaf, Box | Discrete | MultiDiscrete | MultiBinary):
-            raise UserError(f"{where} has {called} of {type(leaf).__name__}, which are no vectors")
+            raise UserError(f"{where} has {called} of {type(leaf).__name__}, which are not vectors")
 
 
 def flatten(space: Any, observations: Any) -> NDArray[Any]:
@@ -93,23 +93,15 @@ def describe(space: Any) -> str:
 
 @dataclass(frozen=True)
 class Actions:
-    """The actions of an environment.
+    """The actions of an environment."""
 
-    Attributes:
-        n: number of discrete actions; None for vectors.
-        start: the environment's first discrete action.
-        low, high: bounds of a vector, flat, float64; (a,) each.
-        shape, dtype: of the environment's vector.
-        unit: whether the bounds are -1 and 1, so that nothing is rescaled.
-    """
-
-    n: int | None
-    start: int
-    low: NDArray[np.float64]
+    n: int | None  # number of discrete actions; None for vectors
+    start: int  # the environment's first discrete action
+    low: NDArray[np.float64]  # bounds of a vector, flat: (a,)
     high: NDArray[np.float64]
-    shape: tuple[int, ...]
-    unit: bool
-    dtype: Any = np.float32
+    shape: tuple[int, ...]  # of the environment's vector
+    unit: bool  # the bounds are -1 and 1, so nothing is rescaled
+    dtype: Any = np.float32  # of the environment's vector
 
     @classmethod
     def of(cls, space: Any, where: str) -> Actions:
@@ -155,13 +147,6 @@ def flatten_one(space: Any, observation: Any) -> NDArray[Any]:
     """(size,) from one observation of ``space``."""
     if is_vector(space):
         return np.asarray(observation)
-    vector: NDArray[Any] = flatten(space, _batch_of_one(observation))[0]
+    parts = [_vectors(leaf, np.asarray(value)[None]) for _, leaf, value in leaves(space, observation)]
+    vector: NDArray[Any] = np.concatenate(parts, axis=1)[0]
     return vector
-
-
-def _batch_of_one(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _batch_of_one(inner) for key, inner in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_batch_of_one(inner) for inner in value)
-    return np.asarray(value)[None]

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,44 +84,31 @@ def make_environment(env_id: str, kwargs: Mapping[str, Any] | None = None) -> An
 
 
 def probe(env_id: str, kwargs: Mapping[str, Any] | None = None, requires: str = "", remedy: str = "") -> None:
-    """Check that an environment can be made and played on this machine: a reset and a step.
-
-    ``requires`` names Backbench's extra that installs it. ``remedy`` says what helps if it cannot be made.
-
-    Raises:
-        UserError: it cannot; says why, and what to do.
-    """
+    """Try a reset and a step, see ``EnvironmentKind.probe``."""
     module = env_id.partition(":")[0] if ":" in env_id else ""
+    done = "made"
     try:
         envs = GymBatch(env_id, 1, kwargs)
+        done = "played"
+        envs.reset([0])
+        envs.step([0], np.zeros(1, np.int64) if envs.actions.n else np.zeros((1, len(envs.actions.low)), np.float32))
+        envs.close()
     except UserError:
         raise
     except ImportError as error:
         install = f"install the package of {module or error.name}, or set PYTHONPATH=. for a module in this folder"
         if requires:
             install = f"pip install 'backbench[{requires}]'"
+        needed = error.name or module
+        raise UserError(f"environment {env_id} needs {needed}, which is not installed: {install}") from error
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}, `{at.line}`"
+        reason = " ".join(str(error).split())[:200] or where
+        versions = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
         raise UserError(
-            f"environment {env_id} needs {error.name or module}, which is not installed: {install}"
+            f"environment {env_id} cannot be {done} here, with {versions}: {reason}{'; ' if remedy else ''}{remedy}"
         ) from error
-    except Exception as error:
-        raise UserError(_failure(env_id, "be made", error, remedy)) from error
-    try:
-        envs.reset([0])
-        envs.step([0], np.zeros(1, np.int64) if envs.actions.n else np.zeros((1, len(envs.actions.low)), np.float32))
-    except Exception as error:
-        raise UserError(_failure(env_id, "be played", error, remedy)) from error
-    finally:
-        envs.close()
-
-
-def _failure(env_id: str, what: str, error: Exception, remedy: str) -> str:
-    from importlib.metadata import version
-
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}"
-    reason = " ".join(str(error).split())[:200] or f"{where}, `{at.line}`"
-    versions = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
-    return f"environment {env_id} cannot {what} here, with {versions}: {reason}{'; ' if remedy else ''}{remedy}"
 
 
 def quiet_mujoco() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,16 +41,13 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    unknown = UserError(f"unknown device '{name}'; give auto, cpu, cuda or cuda:N")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise unknown from error
-    if device.type not in ("cpu", "cuda"):
-        raise unknown
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"no device '{name}': torch {torch.__version__} sees {torch.cuda.device_count()} GPUs")
-    return device
+    parts = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", name)
+    if parts is None:
+        raise UserError(f"unknown device '{name}'; give auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if parts[1] == "cuda" and int(parts[2] or 0) >= count:
+        raise UserError(f"device '{name}' is not available: torch {torch.__version__} sees {count} GPUs")
+    return torch.device(name)
 
 
 def run_cell(

@@ -22,27 +22,16 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Play:
-    """How to play the episodes of an evaluation.
+    """How to play the episodes of an evaluation."""
 
-    Attributes:
-        make: makes a batch of that many environments.
-        targets: target returns; on the scale of clipped rewards if ``clip_rewards``.
-        episodes: for each target.
-        acting: protocol, ``window`` or ``recurrent``.
-        context: K, steps of a window.
-        max_steps: longest episode.
-        seed: of the environments and of sampled actions.
-        clip_rewards: subtract rewards clipped to [-1, 1] from the return-to-go. Reported returns are always raw.
-    """
-
-    make: Callable[[int], Environments]
-    targets: tuple[float, ...]
-    episodes: int
-    acting: str
-    context: int
-    max_steps: int
-    seed: int
-    clip_rewards: bool = False
+    make: Callable[[int], Environments]  # a batch of that many environments
+    targets: tuple[float, ...]  # target returns; of clipped rewards if clip_rewards
+    episodes: int  # for each target
+    acting: str  # protocol, window or recurrent
+    context: int  # K, steps of a window
+    max_steps: int  # longest episode
+    seed: int  # of the environments and of sampled actions
+    clip_rewards: bool = False  # rewards clipped to [-1, 1] reduce the return-to-go; results are raw in any case
 
     @classmethod
     def of(cls, cell: Cell, targets: tuple[float, ...]) -> Play:
@@ -81,11 +70,7 @@ def evaluate(
     Episode i has the same seed for every target, so that targets are compared on equal starts. Results depend on
     ``play.seed`` alone. Torch's global generator is unused.
 
-    Args:
-        agent: on ``device``; put into evaluation mode and back.
-        play: what to play.
-        device: to decide on.
-        should_stop: asked before every step.
+    ``agent`` is on ``device``; it is put into evaluation mode and back. ``should_stop`` is asked before every step.
 
     Raises:
         Interrupted: ``should_stop`` returned true.

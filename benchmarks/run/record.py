@@ -114,12 +114,9 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
         backbone=cell.backbone,
         options=dict(cell.options),
         model=schema.ModelShape(
-            d_model=model.d_model,
-            n_layers=model.n_layers,
-            dropout=model.dropout,
-            context=model.context,
             tokens_per_step=TOKENS_PER_STEP,
             extra={name: getattr(model, name) for name in cell.kind.model_settings},
+            **{name: getattr(model, name) for name in ("d_model", "n_layers", "dropout", "context")},
         ),
         suite=cell.task.suite,
         task=cell.task.name,

@@ -20,6 +20,7 @@ from backbench.benchmarks.run import checkpoint
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
 from backbench.errors import first_line
 
+Evaluate = Callable[[], TargetResult]
 WARM_UP = 3  # updates excluded from throughput: allocator, caches, lazy initialisation
 
 
@@ -65,9 +66,13 @@ class Clock:
         return time.perf_counter()
 
     def start(self) -> None:
-        self.begun = (self.progress.step, self._now())
+        """Start, or start over after the warm-up; ignored while it runs."""
+        if self.begun is None or self.progress.step == self.warm:
+            self.stop()
+            self.begun = (self.progress.step, self._now())
 
     def stop(self) -> None:
+        """Wait for the device and count the updates since the start."""
         if self.begun is not None:
             (step, begun), self.begun = self.begun, None
             elapsed = self._now() - begun
@@ -180,13 +185,6 @@ class State:
         weights = self.agent.state_dict()
         checkpoint.save_weights(self.folder / f"{name}.safetensors", weights, {"cell": self.cell.key})
 
-    def set_learning_rate(self) -> float:
-        """Set and return the rate of the next update."""
-        lr = learning_rate(self.progress.step, self.cell.train)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        return lr
-
     def mean_loss(self) -> float:
         """Mean of the pending losses. Raises ``Diverged``, with the step, if one is not finite."""
         losses = torch.stack(self.pending).float().cpu()
@@ -197,45 +195,32 @@ class State:
 
 
 def train(
-    cell: Cell,
-    agent: Agent,
-    sampler: WindowSampler,
-    folder: Path,
-    evaluate: Callable[[], TargetResult],
-    caller: Caller,
+    cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, evaluate: Evaluate, caller: Caller
 ) -> Progress:
     """Train ``agent`` in place, from the checkpoint in ``folder`` if there is one.
 
-    Writes ``last.safetensors`` to ``folder`` and, if there are intermediate evaluations, ``best.safetensors``.
-
-    Args:
-        cell: its settings.
-        agent: on the sampler's device, with the initial weights of the cell's seed.
-        sampler: batches by step.
-        folder: of the cell's checkpoints.
-        evaluate: scores the agent as it is on the headline target.
-        caller: asked after every update whether to stop.
+    The agent is on the sampler's device. ``evaluate`` scores it as it is, on the headline target. Writes
+    ``last.safetensors`` to ``folder`` and, if there are intermediate evaluations, ``best.safetensors``.
 
     Raises:
         Diverged: a loss was not finite.
         Interrupted: ``caller.should_stop`` returned true; a checkpoint was written.
         CheckpointError: a checkpoint cannot be read or written.
     """
-    config = cell.train
-    state = State(cell, agent, sampler.device, folder)
+    config, state = cell.train, State(cell, agent, sampler.device, folder)
     loss_of = torch.compile(agent.loss) if config.compile else agent.loss
     state.resume()
     progress = state.progress
-    # Intermediate evaluations. The caller scores the last checkpoint.
+    # Steps of intermediate evaluations. The last checkpoint is scored elsewhere.
     due = {round(config.steps * i / config.evaluations) for i in range(1, config.evaluations)}
     clock = Clock(progress, sampler.device)
     agent.train()
     while progress.step < config.steps:
         step = progress.step
-        if clock.begun is None or step == clock.warm:
-            clock.stop()
-            clock.start()
-        lr = state.set_learning_rate()
+        clock.start()
+        lr = learning_rate(step, config)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
         state.pending.append(update(agent, loss_of, sampler.batch(step), state.optimizer, config))
         progress.step = step + 1
 
@@ -244,7 +229,7 @@ def train(
         keep = last or stopping or progress.step % config.checkpoint_every == 0
         if not (line or keep or progress.step in due):
             continue
-        clock.stop()  # waits for the device, for the first time since clock.start
+        clock.stop()
         loss = state.mean_loss()
         if line:
             progress.losses.append((progress.step, loss))
@@ -261,7 +246,7 @@ def train(
     return progress
 
 
-def _evaluate(state: State, evaluate: Callable[[], TargetResult], caller: Caller) -> None:
+def _evaluate(state: State, evaluate: Evaluate, caller: Caller) -> None:
     """An intermediate evaluation; keeps the weights of the best one."""
     progress, began = state.progress, time.perf_counter()
     result = evaluate()

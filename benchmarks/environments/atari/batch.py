@@ -54,11 +54,7 @@ class AtariBatch:
         self._steps = [0] * count
 
     def reset(self, seeds: Sequence[int]) -> NDArray[np.uint8]:
-        """Begin all episodes, one for each seed; any integer is a seed.
-
-        Returns:
-            States, uint8 (count, 4, 84, 84): four times the first frame.
-        """
+        """Begin all episodes, with any integers as seeds; states uint8 (count, 4, 84, 84), four equal frames each."""
         if len(seeds) != len(self._envs):
             raise ValueError(f"{len(seeds)} seeds for {len(self._envs)} episodes")
         self._first = [
@@ -71,15 +67,9 @@ class AtariBatch:
     def step(
         self, numbers: Sequence[int], actions: NDArray[np.integer[Any]]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
-        """Play one step of some episodes, none of which may have ended.
+        """Play one step of episodes ``numbers`` (m,) with discrete ``actions`` (m,); see ``Environments``.
 
-        Args:
-            numbers: (m,) indices of episodes.
-            actions: (m,) discrete actions.
-
-        Returns:
-            States uint8 (m, 4, 84, 84), raw rewards float64 (m,), and whether each episode has ended, bool (m,).
-            The caller counts steps: an episode that is only too long has not ended.
+        The caller counts steps: an episode that is only too long has not ended.
 
         Raises:
             ValueError: an action is out of range. The emulator would do nothing instead.

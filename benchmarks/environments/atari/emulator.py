@@ -20,6 +20,7 @@ class Emulator:
 
     Attributes:
         n_actions: number of discrete actions, in the order of ``action_names``.
+        lives: lives left; 0 in games without lives.
     """
 
     def __init__(self, game: str, protocol: AtariProtocol | None = None, pixels: bool = True) -> None:
@@ -36,7 +37,7 @@ class Emulator:
         self._actions = _actions(self._ale, self.protocol)
         self.n_actions = len(self._actions)
         self._screens = np.zeros((2, HEIGHT, WIDTH), dtype=np.uint8)
-        self._lives = 0
+        self.lives = 0
 
     def reset(self, noops: int, seed: int | None = None) -> None:
         """Begin a new game with ``noops`` frames without action. Under ``fire_reset`` the first one presses FIRE.
@@ -55,7 +56,7 @@ class Emulator:
             self._ale.act(Action.FIRE)
         for _ in range(noops - fire):
             self._ale.act(Action.NOOP)
-        self._lives = self._ale.lives()
+        self.lives = self._ale.lives()
         self._look(1)
         self._screens[0] = 0
 
@@ -73,14 +74,14 @@ class Emulator:
         chosen, reward, last = self._actions[action], 0, self.protocol.frame_skip - 1
         for frame in range(last + 1):
             reward += self._ale.act(chosen)
-            over = self._ale.game_over() or (self.protocol.episodic_life and self._ale.lives() < self._lives)
+            over = self._ale.game_over() or (self.protocol.episodic_life and self._ale.lives() < self.lives)
             if over:
                 break  # as in the vector environment, the screen on which an episode ends is unused
             if frame >= last - 1:
                 self._look(frame - last + 1)
         if self.protocol.max_pool:
             np.maximum(self._screens[0], self._screens[1], out=self._screens[1])
-        self._lives = self._ale.lives()
+        self.lives = self._ale.lives()
         return float(reward), over
 
     def _look(self, row: int) -> None:
@@ -102,24 +103,14 @@ class Emulator:
         memory: NDArray[np.uint8] = self._ale.getRAM()
         return memory
 
-    @property
-    def lives(self) -> int:
-        """Lives left; 0 in games without lives."""
-        return self._lives
 
-
-def action_names(game: str, protocol: AtariProtocol) -> list[str]:
+@cache
+def action_names(game: str, protocol: AtariProtocol) -> tuple[str, ...]:
     """Names of the discrete actions, such as NOOP, FIRE, RIGHT, LEFT.
 
     Raises:
         UserError: there is no such game, or no emulator is installed.
     """
-    return list(_action_names(game, protocol.full_actions))
-
-
-@cache
-def _action_names(game: str, full: bool) -> tuple[str, ...]:
-    protocol = AtariProtocol(full_actions=full)
     return tuple(action.name for action in _actions(_console(_rom(game), protocol), protocol))
 
 

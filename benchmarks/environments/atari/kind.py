@@ -73,7 +73,7 @@ class AtariKind(EnvironmentKind):
     def camera(self, spec: EnvironmentSpec, environments: Environments) -> Camera:
         return Camera(_protocol(spec).frame_skip / SCREENS_A_SECOND, lambda states: states[0, -1].copy())
 
-    def action_names(self, spec: EnvironmentSpec) -> list[str]:
+    def action_names(self, spec: EnvironmentSpec) -> tuple[str, ...]:
         from backbench.benchmarks.environments.atari.emulator import action_names
 
         return action_names(game_of(spec.env_id), _protocol(spec))

@@ -235,7 +235,7 @@ def test_other_data_are_refused_before_anything_is_trained(record: Record, tmp_p
         ({"provenance__config__train__depth": 3}, "settings of the record: unknown train.depth"),
         ({"identity__backbone": "not_here.at_all:Deep"}, "Deep is not here (No module named 'not_here'); get it"),
         ({"identity__backbone": "glomma"}, "did you mean 'gloma'?"),
-        ({"provenance__device": "cuda"}, "device 'cuda' is not there"),
+        ({"provenance__device": "cuda"}, "device 'cuda' is not available"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_made_again(

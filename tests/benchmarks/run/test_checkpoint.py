@@ -39,7 +39,9 @@ def undisturbed(hopper_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize(("way", "died", "resumed"), [("anywhere", 2, 0), ("writing", 8, 5)])
-def test_kill_9(tmp_path: Path, undisturbed: tuple[Any, ...], way: str, died: int, resumed: int) -> None:
+def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(
+    tmp_path: Path, undisturbed: tuple[Any, ...], way: str, died: int, resumed: int
+) -> None:
     done = subprocess.run(
         [sys.executable, killed_runs.__file__, str(tmp_path / "results"), way],
         capture_output=True,
@@ -55,7 +57,9 @@ def test_kill_9(tmp_path: Path, undisturbed: tuple[Any, ...], way: str, died: in
     assert len(list((tmp_path / "results" / "records").glob("*.json"))) == 1
 
 
-def test_stopped_after_every_update(tmp_path: Path, undisturbed: tuple[Any, ...]) -> None:
+def test_a_run_stopped_often_ends_with_the_bits_of_an_undisturbed_one(
+    tmp_path: Path, undisturbed: tuple[Any, ...]
+) -> None:
     """Also in the middle of an evaluation."""
     cell = killed_runs.the_cell()
     stops = 0
@@ -72,7 +76,7 @@ def test_stopped_after_every_update(tmp_path: Path, undisturbed: tuple[Any, ...]
 
 
 def broken(name: str, path: Path) -> str:
-    """Break a checkpoint; what the error says."""
+    """Break a checkpoint; return what the error says."""
     content = path.read_bytes()
     if name == "truncated":
         path.write_bytes(content[: len(content) // 2])
@@ -118,7 +122,7 @@ def test_a_broken_checkpoint_is_named_and_kept(tmp_path: Path, how: str) -> None
     assert not cell.record_path(tmp_path).exists()
 
 
-def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file in the way")
     cell = killed_runs.the_cell()
     with pytest.raises(CheckpointError, match=r"cannot write .*choose another --out"):
@@ -138,7 +142,7 @@ def the_cell() -> Cell:
     return cell
 
 
-def cut_short(folder: Path, number: signal.Signals) -> int:
+def interrupted(folder: Path, number: signal.Signals) -> int:
     """Start the command, send a signal once it has written a checkpoint of its own; the exit status."""
     state = the_cell().checkpoint_folder(folder / "results") / "state.pt"
     before = state.stat().st_mtime_ns if state.exists() else 0
@@ -167,7 +171,7 @@ def cut_short(folder: Path, number: signal.Signals) -> int:
         pytest.param({signal.SIGKILL: -9}, marks=pytest.mark.slow),
     ],
 )
-def test_the_command_takes_up_what_was_cut_short(
+def test_the_same_command_resumes_an_interrupted_run(
     signals: dict[signal.Signals, int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -177,7 +181,7 @@ def test_the_command_takes_up_what_was_cut_short(
     results = tmp_path / "results"
     expected = bits(run_cell(cell, tmp_path / "whole", "cpu"))
     for number, code in signals.items():
-        assert cut_short(tmp_path, number) == code
+        assert interrupted(tmp_path, number) == code
         assert (cell.checkpoint_folder(results) / "state.pt").is_file()
         assert not cell.record_path(results).exists()
 
@@ -185,7 +189,7 @@ def test_the_command_takes_up_what_was_cut_short(
     assert (done.returncode, done.stderr) == (0, "")
     assert bits(load_record(cell.record_path(results))) == expected
 
-    # Once more: nothing is left to do, and nothing is touched.
+    # Once more: nothing is left to do, and no file changes.
     files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in results.rglob("*") if p.is_file()}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("backbench.benchmarks.run.grid.run_cells", None)
