@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 
+Recorded = Callable[[], tuple[Any, Any]] | None
+
 
 class Environments(Protocol):
     """A batch of environments, one episode each. The caller does not step those that have ended."""
@@ -94,9 +96,7 @@ class EnvironmentKind(ABC):
         """Sizes of the environment's states and actions."""
 
     @abstractmethod
-    def check_data(
-        self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Callable[[], tuple[Any, Any]] | None
-    ) -> None:
+    def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
         """Raise ``UserError`` unless data set ``name`` has the environment's states and actions.
 
         ``recorded`` reads the spaces (observations, actions) of a set that another program wrote; else None.

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.environments import spaces
-from backbench.benchmarks.environments.kind import Camera, EnvironmentKind, Environments, EnvironmentSpec, Sizes
+from backbench.benchmarks.environments.kind import (
+    Camera,
+    EnvironmentKind,
+    Environments,
+    EnvironmentSpec,
+    Recorded,
+    Sizes,
+)
 from backbench.errors import UserError, require
 
 ROBOTICS = "gymnasium_robotics"
@@ -137,9 +144,7 @@ class VectorKind(EnvironmentKind):
         batch.close()
         return batch.sizes
 
-    def check_data(
-        self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Callable[[], tuple[Any, Any]] | None
-    ) -> None:
+    def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
         batch = self.make(spec, 1)
         batch.close()
         here, observations = batch.sizes, spaces.describe(batch.space)

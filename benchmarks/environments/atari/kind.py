@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from backbench.benchmarks.environments.atari.protocol import STACK, AtariProtocol, game_of
 from backbench.benchmarks.environments.atari.screen import SIZE
-from backbench.benchmarks.environments.kind import Camera, EnvironmentKind, Environments, EnvironmentSpec, Sizes
+from backbench.benchmarks.environments.kind import (
+    Camera,
+    EnvironmentKind,
+    Environments,
+    EnvironmentSpec,
+    Recorded,
+    Sizes,
+)
 from backbench.errors import UserError, require
 
 SCREENS_A_SECOND = 60
@@ -48,9 +55,7 @@ class AtariKind(EnvironmentKind):
     def sizes(self, spec: EnvironmentSpec) -> Sizes:
         return Sizes((STACK, SIZE, SIZE), len(self.action_names(spec)), 0)
 
-    def check_data(
-        self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Callable[[], tuple[Any, Any]] | None
-    ) -> None:
+    def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
         here, full_actions = self.sizes(spec), str(_protocol(spec).full_actions).lower()
         require(
             data.state_shape == here.state_shape,
