@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.errors import UserError
-
-STACK = 4  # frames that a state shows, the newest one last
 
 FrameArray = NDArray[np.uint8]
 

@@ -27,7 +27,7 @@ def make_agent(cell: Cell, data: Trajectories) -> Agent:
 def _spaces(cell: Cell, data: Trajectories) -> Spaces:
     discrete = data.n_actions is not None
     statistics = None
-    if not cell.task.pixels:
+    if not cell.kind.frames:
         mean, std = data.state_statistics()
         statistics = torch.from_numpy(mean), torch.from_numpy(std)
     return Spaces(
@@ -35,7 +35,7 @@ def _spaces(cell: Cell, data: Trajectories) -> Spaces:
         actions=ActionSpace(data.n_actions or data.actions.shape[1], discrete, cell.eval.temperature),
         # An Atari game's longest possible episode would need a table larger than the model. The originals use the
         # longest episode of the data.
-        max_timesteps=int(data.lengths.max()) if cell.task.pixels else cell.task.max_steps,
+        max_timesteps=int(data.lengths.max()) if cell.kind.timesteps_from_data else cell.task.max_steps,
         return_scale=cell.task.return_scale,
         statistics=statistics,
     )

@@ -7,7 +7,7 @@ import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbench.backbones import BACKBONES
 from backbench.backbones.options import make_options
@@ -16,6 +16,9 @@ from backbench.benchmarks.plan import match, suites
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
 from backbench.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from backbench.benchmarks.plan.suite_file import Suite
 
 GROUPS: dict[str, type] = {
     "model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "atari": AtariProtocol
@@ -31,9 +34,10 @@ def presets() -> list[str]:
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def _preset_file(preset: str, suite: str) -> str:
-    """A suite may have settings of its own for a preset, in a folder of its name."""
-    return f"{suite}/{preset}" if (PRESETS / suite / f"{preset}.yaml").is_file() else preset
+def _preset_file(preset: str, table: Suite) -> str:
+    """A suite, or its kind of environments, may have settings of its own for a preset, in a folder of its name."""
+    folders = (table.name, *table.kind.presets)
+    return next((f"{name}/{preset}" for name in folders if (PRESETS / name / f"{preset}.yaml").is_file()), preset)
 
 
 @cache
@@ -53,7 +57,7 @@ def source_of(suite: str, preset: str, source: str | None = None, overrides: Seq
     table = suites.table(suite)
     if preset not in presets():
         raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
-    of_preset = yaml.safe_load((PRESETS / f"{_preset_file(preset, table.name)}.yaml").read_text())["data"]["source"]
+    of_preset = yaml.safe_load((PRESETS / f"{_preset_file(preset, table)}.yaml").read_text())["data"]["source"]
     return source or (given[-1] if given else table.source or of_preset)
 
 
@@ -112,7 +116,7 @@ def _grid(
     if not any(text.startswith("data.source=") for text in overrides):
         source = source or table.source
     made = []
-    file = _preset_file(preset, table.name)
+    file = _preset_file(preset, table)
     special = _special(file)
     for backbone in backbones:
         cls = BACKBONES.get(backbone)
@@ -128,9 +132,8 @@ def _grid(
             options = jsonable(dataclasses.asdict(make_options(cls, content["backbone"])))
             task = suites.resolve(suite, name, parts["data"].source, parts["data"].rewards.replace("auto", ""))
             task = _sized(task, parts["data"])
-            if not task.pixels:
-                _refuse_game_settings(variant, task)
-                parts["atari"] = None
+            _refuse_unused(variant, task)
+            parts["atari"] = task.kind.protocol(parts["atari"])
             made += [
                 Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts)
                 for seed in seeds
@@ -140,14 +143,13 @@ def _grid(
     return made
 
 
-def _refuse_game_settings(overrides: Sequence[str], task: suites.Task) -> None:
+def _refuse_unused(overrides: Sequence[str], task: suites.Task) -> None:
     """A row would be named after a setting that changes nothing."""
     for text in overrides:
-        key = text.split("=", 1)[0]
-        # Whether the actions of a suite of the user's own are numbered, the cell will see.
-        drawn = key == "eval.temperature" and not task.suite_tasks
-        if key.startswith("atari.") or key == "model.encoder" or drawn:
-            raise UserError(f"override '{text}': suite '{task.suite}' has no games; leave it out")
+        # For user suites we only know later, in the cell, whether actions are discrete.
+        unknown = text.startswith("eval.temperature=") and task.suite_tasks
+        if text.startswith(task.kind.unused_settings) and not unknown:
+            raise UserError(f"override '{text}': suite '{task.suite}' has no Atari games; remove it")
 
 
 def _sized(task: suites.Task, data: DataConfig) -> suites.Task:

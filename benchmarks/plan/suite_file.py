@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from backbench.benchmarks.environments.kind import EnvironmentKind
+from backbench.benchmarks.environments.registry import kind_of
 from backbench.errors import UserError, suggest
 from backbench.leaderboard.scores.normalise import CITATIONS, bounds
 
@@ -65,7 +67,7 @@ class Suite(_Part):
     requires: str = ""
     # What to do where the environments are installed and cannot be made.
     remedy: str = ""
-    # Stacked frames of games.
+    # Atari games from pixels: every env_id is ALE/<Game>-v5.
     pixels: bool = False
     # The scale of returns-to-go.
     rewards: Scale = "raw"
@@ -73,6 +75,11 @@ class Suite(_Part):
     max_steps: Steps = 1000
     normaliser: str = "none"
     tasks: Annotated[dict[Name, Row], Field(min_length=1)]
+
+    @property
+    def kind(self) -> EnvironmentKind:
+        """The kind of its environments."""
+        return kind_of(self.pixels)
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
@@ -147,10 +154,11 @@ def read(path: Path, own: bool = True) -> Suite:
         suite = Suite(name=path.stem, **{str(key): value for key, value in content.items()})
     except ValidationError as error:
         raise UserError(f"suite {path}: {_line(error)}") from None
-    if own and suite.pixels:
-        raise UserError(f"suite {path}: pixels: only the suite atari has them; see docs/reference/suites.md")
     for name, row in suite.tasks.items() if own else ():
-        for source in row.sources:
+        for source, of in row.sources.items():
+            limited = any("max_steps" in part.model_fields_set for part in (suite, row, of))
+            if problem := suite.kind.suite_problem(of.env_id, of.env_kwargs, limited):
+                raise UserError(f"suite {path}: tasks.{name}.sources.{source}.{problem}; see docs/reference/suites.md")
             if source not in OWN:
                 raise UserError(
                     f"suite {path}: tasks.{name}.sources.{source}: a suite of your own has {' and '.join(OWN)}; "

@@ -22,7 +22,6 @@ from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
 
-SIDE = 84  # pixels of a game's frame: a weight does not say how large the picture was
 OTHER_VERSION = "another version of Backbench wrote them; run the cell again"
 
 
@@ -140,13 +139,8 @@ def _shapes(cell: Cell, weights: Mapping[str, Tensor], head: str | None) -> Traj
     rows = len(weights["tokenizer.embed_timestep.weight"])
     # Older records do not name their head. Of the two heads of that time, only the categorical one has no bias.
     discrete = HEADS.get(head).discrete if head else "head.project.bias" not in weights
-    if cell.task.pixels:
-        stack = weights["tokenizer.encoder.convolutions.0.weight"].shape[1]
-        states = np.zeros((1, stack, SIDE, SIDE), dtype=np.float32)
-    else:
-        states = np.zeros((1, len(weights["tokenizer.encoder.mean"])), dtype=np.float32)
     return Trajectories(
-        states=states,
+        states=np.zeros((1, *cell.kind.state_shape(weights)), dtype=np.float32),
         actions=np.zeros(1, dtype=np.int64) if discrete else np.zeros((1, actions.shape[1]), dtype=np.float32),
         rewards=np.zeros(1),
         terminated=np.zeros(1, dtype=bool),

@@ -82,7 +82,6 @@ def reproduce(path: Path, out: Path = Path("reproduced"), to: Path | None = None
 def _cell(record: Record, path: Path) -> Cell:
     """The record's cell, all of whose parts are here."""
     from backbench.backbones import BACKBONES
-    from backbench.benchmarks.environments import vector
     from backbench.benchmarks.plan.compose import check_models
     from backbench.benchmarks.replay.load import cell_of
     from backbench.benchmarks.run.cell import choose_device
@@ -106,8 +105,7 @@ def _cell(record: Record, path: Path) -> Cell:
         )
     choose_device(record.provenance.device)
     check_models([cell])
-    if not cell.task.pixels:
-        vector.probe(cell.task.env_id, cell.task.env_kwargs)
+    cell.kind.probe(cell.environment)
     return cell
 
 

@@ -136,15 +136,13 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
 
 def _check_environments(cells: Sequence[Cell], suite: str) -> None:
     """Make and play environments that an extra package or the user brings; Gymnasium's own robots need no test."""
-    from backbench.benchmarks.environments import vector
     from backbench.benchmarks.plan import suites
 
     table = suites.table(suite) if suite else None
     requires, remedy = (table.requires, table.remedy) if table else ("", "")
-    tasks = {repr((cell.task.env_id, cell.task.env_kwargs)): cell.task for cell in cells}
-    for task in tasks.values():
-        if not task.pixels and (requires or task.suite_tasks or table is None):
-            vector.probe(task.env_id, task.env_kwargs, requires, remedy)
+    for cell in {repr(cell.environment): cell for cell in cells}.values():
+        if requires or cell.task.suite_tasks or table is None:
+            cell.kind.probe(cell.environment, requires, remedy)
 
 
 def _check_writable(folder: Path) -> None:

@@ -14,10 +14,13 @@ import torch
 from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 
-from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, causal_conv1d, chosen, selective_scan
-from backbench.backbones.kernels.attention import naive as naive_attention
-from backbench.backbones.kernels.conv import naive as naive_conv
-from backbench.backbones.kernels.scan import naive as naive_scan
+from backbench.backbones.kernels import OPERATIONS, chosen
+from backbench.backbones.kernels.attention.attention import attention
+from backbench.backbones.kernels.attention.attention import reference as attention_reference
+from backbench.backbones.kernels.conv.conv import causal_conv1d
+from backbench.backbones.kernels.conv.conv import reference as conv_reference
+from backbench.backbones.kernels.scan.scan import reference as scan_reference
+from backbench.backbones.kernels.scan.scan import selective_scan
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 DEVICE = "cuda"
@@ -54,13 +57,13 @@ def compare(actual: Callable[..., Tensor], expected: Callable[..., Tensor], inpu
 @pytest.mark.parametrize("name", [name for name, dtype in here("selective_scan") if dtype is torch.float32])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 25, 5, 3), (4, 60, 37, 16), (2, 61, 64, 129)])
 @pytest.mark.parametrize("window", [None, 1, 2, 3, 6, 99])
-def test_scan_on_a_gpu_equals_the_reference(name: str, shape: tuple[int, ...], window: int | None) -> None:
+def test_scan(name: str, shape: tuple[int, ...], window: int | None) -> None:
     if name == "mamba_ssm" and window is not None and window < shape[1]:
         pytest.skip("mamba_ssm has no window")
     inputs = [t.detach().to(DEVICE).requires_grad_() for t in scan_inputs(*shape, dtype=torch.float32)]
     compare(
         lambda *a: selective_scan(*a, window=window, implementation=name),
-        lambda *a: naive_scan.selective_scan(ScanInputs(*a, window)),
+        lambda *a: scan_reference(*a, window=window),
         inputs,
     )
 
@@ -68,20 +71,18 @@ def test_scan_on_a_gpu_equals_the_reference(name: str, shape: tuple[int, ...], w
 @pytest.mark.parametrize(("name", "dtype"), list(here("causal_conv1d")))
 @pytest.mark.parametrize("shape", [(2, 7, 3), (4, 70, 136)])
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
-def test_convolution_on_a_gpu_equals_the_reference(
-    name: str, dtype: torch.dtype, shape: tuple[int, int, int], width: int
-) -> None:
+def test_convolution(name: str, dtype: torch.dtype, shape: tuple[int, int, int], width: int) -> None:
     if name == "causal_conv1d" and width not in (2, 3, 4):
         pytest.skip("causal_conv1d takes 2 to 4 taps")
     inputs = draw(dtype, shape, (shape[2], width), (shape[2],))
-    compare(lambda *a: causal_conv1d(*a, implementation=name), naive_conv.causal_conv1d, inputs)
+    compare(lambda *a: causal_conv1d(*a, implementation=name), conv_reference, inputs)
 
 
 @pytest.mark.parametrize(("name", "dtype"), list(here("attention")))
 @pytest.mark.parametrize("length", [7, 60])
-def test_attention_on_a_gpu_equals_the_reference(name: str, dtype: torch.dtype, length: int) -> None:
+def test_attention(name: str, dtype: torch.dtype, length: int) -> None:
     inputs = draw(dtype, *[(2, 3, length, 32)] * 3)
-    compare(lambda *a: attention(*a, implementation=name), naive_attention.attention, inputs)
+    compare(lambda *a: attention(*a, implementation=name), attention_reference, inputs)
 
 
 @pytest.mark.parametrize("window", [None, 6])
@@ -108,11 +109,11 @@ def test_triton_gives_the_same_bits_every_time(window: int | None) -> None:
 
 @pytest.mark.usefixtures("hopper_store")
 @pytest.mark.parametrize("bf16", [False, True])
-def test_gloma_trains_on_a_gpu(tiny_cell: Callable[..., Any], tmp_path: Path, bf16: bool) -> None:
-    from backbench.benchmarks.run.cell import run
+def test_gloma_trains(tiny_cell: Callable[..., Any], tmp_path: Path, bf16: bool) -> None:
+    from backbench.benchmarks.run.cell import run_cell
 
     cell = tiny_cell("gloma", train__steps=100, train__lr=3e-3, train__evaluations=1, train__bf16=bf16)
-    record = run(cell, tmp_path, DEVICE, command=["test"])
+    record = run_cell(cell, tmp_path, DEVICE, command=["test"])
     assert record.failure is None
     assert record.provenance.device == DEVICE
     losses = [loss for _, loss in record.curve.loss]
