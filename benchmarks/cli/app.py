@@ -168,8 +168,9 @@ def leaderboard(
     """Print or write the board of all records in one or more folders (default: results), or check a leaderboard."""
     from backbench.benchmarks.run.invocation import read_records
     from backbench.errors import UserError, suggest
-    from backbench.leaderboard.__main__ import FOLDER, run_check
+    from backbench.leaderboard.__main__ import run_check
     from backbench.leaderboard.record.files import RecordError
+    from backbench.leaderboard.record.published import FOLDER
     from backbench.leaderboard.views.export import FORMATS, export, verifications_of
 
     if format_ not in FORMATS:

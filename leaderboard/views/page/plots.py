@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from backbench.leaderboard.board import columns
+from backbench.leaderboard.board.columns import CostColumn, Metric
 from backbench.leaderboard.views.page.markup import Html, el
 from backbench.leaderboard.views.page.panel import Look, Panel, label, rule, shorten
 from backbench.leaderboard.views.page.scales import Scale, axis, number, points, position, span
-from backbench.leaderboard.views.page.words import AGGREGATES, COSTS, Measure
 
 Row = Mapping[str, Any]
 Looks = Mapping[str, Look]
@@ -24,10 +25,10 @@ CURVE_POINTS = 40
 def aggregates(rows: Sequence[Row], looks: Looks) -> list[Html]:
     """Point and interval of each of the four aggregates, a panel each, a line for each complete row."""
     rows = [row for row in rows if row["aggregates"]]
-    return [_aggregate(measure, rows, looks) for measure in AGGREGATES] if rows else []
+    return [_aggregate(measure, rows, looks) for measure in columns.shown(columns.METRICS, "page")] if rows else []
 
 
-def _aggregate(measure: Measure, rows: Sequence[Row], looks: Looks) -> Html:
+def _aggregate(measure: Metric, rows: Sequence[Row], looks: Looks) -> Html:
     found = [(row, row["aggregates"][measure.key]) for row in rows]
     panel = Panel(
         f"{measure.title} ({measure.unit})",
@@ -40,7 +41,7 @@ def _aggregate(measure: Measure, rows: Sequence[Row], looks: Looks) -> Html:
     ends = [one[end] for _, one in found for end in ("value", "low", "high") if one[end] is not None]
     scale = axis(ends, panel.left + 4, panel.right - 8)
     panel.x_axis(scale, "", 4)
-    digits = 2 if measure.key == "optimality_gap" else 1
+    digits = measure.digits
     for index, (row, one) in enumerate(found):
         y = panel.top + 12 + 24 * index
         panel.add(label(panel.left - 8, y + 4, shorten(row["label"], 14), "tx", "end", **{"data-row": row["id"]}))
@@ -142,15 +143,15 @@ def improvement(section: Mapping[str, Any], looks: Looks) -> list[Html]:
 def pareto(section: Mapping[str, Any], rows: Sequence[Row], looks: Looks) -> list[Html]:
     """IQM against each cost. Rows that no other row beats in both are ringed and joined."""
     panels = []
-    for measure in COSTS:
+    for measure in columns.shown(columns.COSTS, "page"):
         found = [row for row in rows if row["aggregates"] and row["cost"].get(measure.key) is not None]
         if found:
             panels.append(_pareto(measure, found, set(section["pareto"].get(measure.key, ())), looks))
     return panels
 
 
-def _pareto(measure: Measure, rows: Sequence[Row], front: set[str], looks: Looks) -> Html:
-    way = "more" if measure.higher else "less"
+def _pareto(measure: CostColumn, rows: Sequence[Row], front: set[str], looks: Looks) -> Html:
+    way = "more" if measure.larger_is_better else "less"
     panel = Panel(
         f"IQM against {measure.title if measure.title[:2].isupper() else measure.title.lower()}",
         f"IQM of each row against {measure.axis}; {way} is better. Rings mark rows that no other row beats in both, by "
@@ -165,7 +166,7 @@ def _pareto(measure: Measure, rows: Sequence[Row], front: set[str], looks: Looks
         panel.bottom - 4,
         panel.top + 6,
     )
-    panel.x_axis(x, f"{measure.axis}{', log' if x.log else ''} ({'→' if measure.higher else '←'} better)", 4)
+    panel.x_axis(x, f"{measure.axis}{', log' if x.log else ''} ({'→' if measure.larger_is_better else '←'} better)", 4)
     panel.y_axis(y, "IQM, points", 4)
     dots = {row["id"]: (x(row["cost"][measure.key]), y(row["aggregates"]["iqm"]["value"])) for row in rows}
     ringed = sorted((dots[row["id"]] for row in rows if row["id"] in front), key=lambda dot: dot)

@@ -6,12 +6,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page import plots
 from backbench.leaderboard.views.page.markup import Child, Html, cite, document, el, join, name
 from backbench.leaderboard.views.page.panel import Look
 from backbench.leaderboard.views.page.scales import NOTHING, exact, minus, points
 from backbench.leaderboard.views.page.table import badges, estimate, scroll
-from backbench.leaderboard.views.page.words import AGGREGATES, COSTS, protocol
+from backbench.leaderboard.views.page.words import protocol
 
 Content = Mapping[str, Any]
 
@@ -90,10 +91,9 @@ def _summary(section: Content, row: Content) -> Html:
     if row["missing"]:
         facts.append(("Lacks", ", ".join(row["missing"])))
     if row["aggregates"]:
-        for measure in AGGREGATES:
-            digits = 2 if measure.key == "optimality_gap" else 1
-            facts.append((measure.title, estimate(row["aggregates"][measure.key], digits)))
-    for cost in COSTS:
+        for measure in columns.shown(columns.METRICS, "page"):
+            facts.append((measure.title, estimate(row["aggregates"][measure.key], measure.digits)))
+    for cost in columns.shown(columns.COSTS, "page"):
         if row["cost"].get(cost.key) is not None:
             facts.append((cost.title, f"{exact(row['cost'][cost.key])} {cost.unit}".strip()))
     return el(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import ALIKE
 from backbench.leaderboard.views.page import plots
 from backbench.leaderboard.views.page.markup import Child, Html, cite, el, join, name
@@ -19,7 +20,7 @@ from backbench.leaderboard.views.page.table import (
     reproduction_table,
     scroll,
 )
-from backbench.leaderboard.views.page.words import COSTS, EMBEDDED, EPISODES, protocol
+from backbench.leaderboard.views.page.words import EMBEDDED, EPISODES, protocol
 
 DRAWN = 12
 """Rows in a plot; more lines than that are a tangle."""
@@ -243,7 +244,9 @@ def _decided(section: View) -> str:
 
 def _noise(section: View) -> str:
     """Which costs have no front, and why."""
-    names = [measure.title.lower() for measure in COSTS if measure.key in section["undecided_costs"]]
+    names = [
+        measure.name for measure in columns.shown(columns.COSTS, "page") if measure.key in section["undecided_costs"]
+    ]
     return f"There are none for {', '.join(names)}: rows differ by less than {ALIKE:.0%}. " if names else ""
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backbench.leaderboard.board import columns as board_columns
+from backbench.leaderboard.board.columns import CostColumn, Metric
 from backbench.leaderboard.views.page.markup import Child, Html, breakable, cite, el, join, name, row_file
 from backbench.leaderboard.views.page.panel import Look
 from backbench.leaderboard.views.page.scales import NOTHING, Scale, exact, minus, points, position
-from backbench.leaderboard.views.page.words import AGGREGATES, CONTROLS, COSTS, SELF_REPORTED, VERIFIED, Measure
+from backbench.leaderboard.views.page.words import CONTROLS, SELF_REPORTED, VERIFIED
 
 Row = Mapping[str, Any]
 REPORTED = el("span", {"class": "badge rep"}, "reported")
@@ -101,31 +103,31 @@ def _cell(column: Column, row: Row) -> Html:
 def _columns(section: Mapping[str, Any], rows: Sequence[Row]) -> list[Column]:
     columns = []
     if section["complete"]:
-        own = {"mean": section["data_mean"], "iqm": section["data_iqm"]}
+        metrics = board_columns.shown(board_columns.METRICS, "page")
         ends = [row["aggregates"]["iqm"][end] for row in rows if row["aggregates"] for end in ("value", "low", "high")]
         found = [end for end in ends if end is not None]
         scale = Scale(min(found), max(found), 4, 92) if len(set(found)) > 1 else None
-        columns += [_aggregate(measure, own.get(measure.key), scale) for measure in AGGREGATES]
+        columns += [_aggregate(measure, section.get(f"data_{measure.key}"), scale) for measure in metrics]
     present = [task for task in section["tasks"] if any(task in row["scores"] for row in rows)]
     columns += [_task(task, section["data"].get(task)) for task in present]
-    columns += [_cost(measure) for measure in COSTS if any(row["cost"].get(measure.key) is not None for row in rows)]
+    costs = board_columns.shown(board_columns.COSTS, "page")
+    columns += [_cost(measure) for measure in costs if any(row["cost"].get(measure.key) is not None for row in rows)]
     columns.append(Column("seeds", "run", "Seeds", lambda row: float(len(row["seeds"])), _seeds))
     columns.append(Column("failed", "run", "Failed", lambda row: float(len(row["failed"])), _failed))
     return columns
 
 
-def _aggregate(measure: Measure, own: float | None, scale: Scale | None) -> Column:
+def _aggregate(measure: Metric, own: float | None, scale: Scale | None) -> Column:
     def value(row: Row) -> float | None:
         return row["aggregates"][measure.key]["value"] if row["aggregates"] else None
 
     def show(row: Row) -> Child:
         one = row["aggregates"][measure.key]
-        digits = 2 if measure.key == "optimality_gap" else 1
         drawn = _strip(one, scale) if measure.key == "iqm" and scale else None
-        return estimate(one, digits), drawn
+        return estimate(one, measure.digits), drawn
 
     unit = "" if measure.unit == "points" else measure.unit
-    return Column(measure.key, "agg", measure.title, value, show, own, measure.higher, unit)
+    return Column(measure.key, "agg", measure.title, value, show, own, measure.larger_is_better, unit)
 
 
 def _strip(one: Mapping[str, Any], scale: Scale) -> Html:
@@ -149,7 +151,7 @@ def _task(task: str, own: float | None) -> Column:
     return Column(f"task:{task}", "task", breakable(task), value, show, own)
 
 
-def _cost(measure: Measure) -> Column:
+def _cost(measure: CostColumn) -> Column:
     def value(row: Row) -> float | None:
         found: float | None = row["cost"].get(measure.key)
         return found
@@ -159,7 +161,7 @@ def _cost(measure: Measure) -> Column:
         ends = f"median of {row['cells']} cells, {exact(low)} to {exact(high)}"
         return el("span", {"title": ends}, exact(row["cost"][measure.key]))
 
-    return Column(measure.key, "cost", measure.title, value, show, higher=measure.higher, unit=measure.unit)
+    return Column(measure.key, "cost", measure.title, value, show, higher=measure.larger_is_better, unit=measure.unit)
 
 
 def estimate(one: Mapping[str, Any], digits: int = 1) -> Html:

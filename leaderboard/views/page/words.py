@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from backbench.leaderboard.board import notes
@@ -52,36 +51,3 @@ def protocol(section: Mapping[str, Any]) -> str:
         f"{section['acting']} acting, {section['sampling']}, {section['episodes']} episodes per target, evaluation "
         f"seed {section['eval_seed']}"
     )
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A column of numbers that is also an axis."""
-
-    key: str
-    title: str
-    unit: str
-    higher: bool = False
-    """Whether more is better."""
-
-    @property
-    def axis(self) -> str:
-        return f"{self.title}, {self.unit}" if self.unit else self.title
-
-
-AGGREGATES = (
-    Measure("iqm", "IQM", "points", higher=True),
-    Measure("mean", "Mean", "points", higher=True),
-    Measure("median", "Median", "points", higher=True),
-    Measure("optimality_gap", "Optimality gap", "lower is better"),
-)
-COSTS = (
-    Measure("parameters", "Parameters", ""),
-    Measure("parameters_backbone", "Backbone parameters", ""),
-    Measure("flops_per_token", "FLOPs per token", ""),
-    Measure("train_tokens_per_s", "Training speed", "tokens/s", higher=True),
-    Measure("decision_p50_ms", "Decision p50", "ms"),
-    Measure("decision_p95_ms", "Decision p95", "ms"),
-    Measure("peak_memory_mb", "Peak memory", "MB"),
-    Measure("wall_seconds", "Wall time", "s"),
-)

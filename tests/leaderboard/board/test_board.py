@@ -9,7 +9,7 @@ import pytest
 from record_factory import full_suite, make_record
 
 from backbench.leaderboard.board.board import Board, Row, build_board
-from backbench.leaderboard.record.suites import SUITES, suite_tasks
+from backbench.leaderboard.record.suites import SUITES
 
 
 def row(board: Board, label: str, section: int = 0) -> Row:
@@ -34,7 +34,7 @@ def test_a_full_suite() -> None:
     assert (score.value, score.seeds) == (pytest.approx(42.0), (0, 1, 2))
     assert score.values == pytest.approx((40.0, 42.0, 44.0))
     assert score.data_ratio == pytest.approx(42.0 / 44.0)
-    assert section.data_mean == pytest.approx(44.0)
+    assert section.data_aggregates == pytest.approx({"mean": 44.0, "iqm": 44.0})
     assert gloma.cost == {
         "parameters": 27_000, "parameters_backbone": 25_000, "flops_per_token": 5e4, "train_tokens_per_s": 41_000.0,
         "decision_p50_ms": 1.5, "decision_p95_ms": 2.5, "peak_memory_mb": 400.0, "wall_seconds": 82.0,
@@ -65,7 +65,7 @@ def test_a_missing_task_means_no_aggregate() -> None:
     assert gloma.mean is gloma.iqm is None
     assert (gloma.aggregates, gloma.matrix, gloma.seeds) == ({}, (), ())
     assert gloma.missing == ("hopper-medium",)
-    assert board.sections[0].data_mean is None
+    assert board.sections[0].data_aggregates == {}
     assert board.sections[0].notes == ("gloma: no aggregate, it lacks 1 of 9 tasks: hopper-medium",)
 
 
@@ -196,6 +196,13 @@ def test_what_is_not_alike_is_said() -> None:
 def test_no_ratio_to_data_that_is_worth_nothing() -> None:
     board = build_board([make_record("gloma", data_score=-1.0)])
     assert row(board, "gloma").scores["hopper-medium"].data_ratio is None
+
+
+def test_an_action_head_does_not_split_a_row() -> None:
+    known = make_record("gloma", seed=1, protocol__head="tanh")
+    (section,) = build_board([make_record("gloma"), known, make_record("mamba")]).sections
+    assert [one.label for one in section.rows] == ["gloma", "mamba"]
+    assert section.rows[0].scores["hopper-medium"].seeds == (0, 1)
 
 
 def test_unknown_suite() -> None:
@@ -335,12 +342,6 @@ def test_raw_returns_have_no_optimality_gap() -> None:
                   {"target": target, "returns": [12.0, 16.0, 17.0], "lengths": [5, 5, 5], "raw_mean": 15.0,
                    "normalised_mean": 15.0} for target in (3600.0, 1800.0)])  # fmt: skip
     assert sorted(row(build_board([raw]), "transformer").aggregates) == ["iqm", "mean", "median"]
-
-
-def test_suites() -> None:
-    assert len(suite_tasks("d4rl")) == len(set(suite_tasks("d4rl"))) == 9
-    with pytest.raises(KeyError, match="there is: d4rl"):
-        suite_tasks("atari57")
 
 
 def own(task: str, seed: int = 0, **changes: Any) -> Any:

@@ -9,9 +9,10 @@ import pytest
 from record_factory import full_suite, make_record
 
 from backbench.leaderboard.board.board import Section, build_board
+from backbench.leaderboard.board.reproduction import reported, reproduction, tabulated, why_none
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES
-from backbench.leaderboard.scores.reported import METHODS, published, reported, reproduction, tabulated, why_none
+from backbench.leaderboard.scores.reported import METHODS, published
 from backbench.leaderboard.views.tables import to_view
 from backbench.leaderboard.views.text import to_markdown
 

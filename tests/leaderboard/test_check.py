@@ -21,9 +21,9 @@ from whole_record import NOW, whole_record
 
 from backbench.benchmarks.cli import app
 from backbench.leaderboard.__main__ import main
+from backbench.leaderboard.check import Report, check, missing_cells
 from backbench.leaderboard.record.files import RecordError, canonical, dump_record, load_record
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.check import Report, check, missing_cells
 from backbench.leaderboard.trust.submit import submit, submit_verification
 from backbench.leaderboard.views.export import render
 
@@ -95,7 +95,7 @@ def test_a_better_score_with_all_that_follows_from_it(board: Path, capsys: pytes
     report = look(board)
     assert report.problems[0] == (
         f"{path}: is not as SHA256SUMS has it: it was changed after it was submitted; restore it: git checkout, "
-        "or take it away"
+        "or remove it"
     )
     assert any(
         line.startswith(f"{board / 'pages' / 'board.json'}: is not what the records") for line in report.problems
@@ -149,9 +149,9 @@ def linked(path: Path) -> None:
         (replace('"parameters_total": 27000', '"parameters_total": 24999'), "parameters_backbone is larger"),
         (replace('"seed": 0', '"seed": 3'), "identity.seed: 3, and 0 in provenance.config"),
         (replace('"backbone": "mlp"', '"backbone": "<script>alert(1)</script>"'), "is neither a registered name nor"),
-        (aside, f"is out of its place, d4rl/{FIRST}"),
-        (other_suite, f"is out of its place, d4rl/{FIRST}"),
-        (linked, "does not belong here; take it away"),
+        (aside, f"is misplaced, it belongs at d4rl/{FIRST}"),
+        (other_suite, f"is misplaced, it belongs at d4rl/{FIRST}"),
+        (linked, "does not belong here; remove it"),
         (lambda path: path.unlink(), "is listed in SHA256SUMS and not there; restore it: git checkout"),
     ],
 )  # fmt: skip
@@ -173,7 +173,7 @@ def test_a_spoilt_record(
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("records/notes.txt", "x", "notes.txt: does not belong here; take it away"),
+        ("records/notes.txt", "x", "notes.txt: does not belong here; remove it"),
         ("records/d4rl/.x.json.0.tmp", "x", ".x.json.0.tmp: does not belong here"),
         ("records/README.md", "x", ""),
         ("records/SHA256SUMS", "x  y\n", "SHA256SUMS: line 1 is no hash, two spaces and a path; restore it"),
@@ -320,7 +320,7 @@ def test_whatever_rendering_raises_is_one_line(
         raise KeyError("no figures")
 
     monkeypatch.setattr("backbench.leaderboard.views.export.pages_of", broken)
-    monkeypatch.setattr("backbench.leaderboard.trust.check.pages_of", broken)
+    monkeypatch.setattr("backbench.leaderboard.check.pages_of", broken)
     assert look(board).problems == [
         f"{board / 'records'}: no pages can be made of the records: 'no figures'; see the other problems"
     ]
@@ -356,7 +356,7 @@ def test_verifications(board: Path) -> None:
     ]  # fmt: skip
     path = sorted((folder / "d4rl").iterdir())[0]
     path.rename(path.with_name(path.name.replace(path.name.split(".")[-2], "00000000")))
-    assert any("is out of its place" in line for line in look(board).problems)
+    assert any("is misplaced" in line for line in look(board).problems)
 
 
 def test_unknown_code_is_a_warning(tmp_path: Path) -> None:
