@@ -29,7 +29,7 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
     ``since``: a revision of the repository, since which records may only have been added or retired.
     """
     found = published(given)
-    report = check(found.records, found.pages, found.verifications)
+    report = check(found)
     if since is not None:
         report.problems += not_only_added(found, since)
     for line in report.problems:
@@ -44,15 +44,14 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
 def run_render(given: Path, pages: Path | None = None) -> int:
     """Write the pages, to ``pages`` if given, and say so; 0."""
     found = published(given)
-    pages = pages or found.pages
     try:
-        names = render(found.records, found.verifications, pages)
+        names = render(found, pages)
     except RecordError:
         raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         what = f"no pages can be made of them: {type(error).__name__}: {error}"
         raise RecordError(found.records, what, "find the record: python -m backbench.leaderboard check") from error
-    print(f"{len(names)} pages in {pages}")
+    print(f"{len(names)} pages in {pages or found.pages}")
     return 0
 
 

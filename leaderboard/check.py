@@ -42,45 +42,39 @@ class Report:
     """Number of readable records."""
 
 
-def check(
-    records: Path, pages: Path | None = None, verifications: Path | None = None, now: datetime | None = None
-) -> Report:
+def check(published: Published, now: datetime | None = None, pages: bool = True) -> Report:
     """Check a leaderboard; changes nothing.
 
     Args:
-        records: folder of ``<suite>/<key>.json`` and their checksums; ``retired.csv`` lies beside it.
-        pages: folder that must hold the pages of the records; None: not checked, as when a record is unreadable.
-        verifications: folder of records from other machines; None: not checked.
+        published: its folders.
         now: no record can have been started later; default: the clock's time.
+        pages: compare the pages with the records, if all of these are readable.
     """
-    report = Report()
+    report, records = Report(), published.records
     found, readable = _folder(records, report, now, verification=False)
+    others, also_readable = _folder(published.verifications, report, now, verification=True)
     report.records = len(found)
-    others: list[Record] = []
-    if verifications is not None:
-        others, also_readable = _folder(verifications, report, now, verification=True)
-        readable = readable and also_readable
     report.problems += [f"{records}: {line}" for line in impossible_together(found)]
-    report.problems += wrongly_retired(Published(records))
+    report.problems += wrongly_retired(published)
     known = {record.key: record for record in found}
     for other in others:
-        place = verification_place(other, canonical(other, as_read=True))
         why = why_not_verified(known[other.key], other) if other.key in known else "there is no such record"
         if why:
-            report.warnings.append(f"{(verifications or records) / place}: verifies nothing: {why}")
+            place = published.verifications / verification_place(other, canonical(other, as_read=True))
+            report.warnings.append(f"{place}: verifies nothing: {why}")
     for record in found:
         if record.provenance.git_commit is None or record.provenance.git_dirty is not False:
             report.warnings.append(f"{records / place_of(record)}: its code is not known: no commit, or a changed tree")
         if short := short_wall(record):
             report.warnings.append(f"{records / place_of(record)}: {short}")
     report.warnings += missing_cells(found)
-    if pages is not None and readable:
+    if pages and readable and also_readable:
         try:
             texts = pages_of(found, others)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a record that passes every rule here
             report.problems.append(f"{records}: no pages can be made of the records: {error}; see the other problems")
         else:
-            report.problems += stale(texts, pages)
+            report.problems += stale(texts, published.pages)
     return report
 
 
@@ -127,19 +121,16 @@ def _folder(folder: Path, report: Report, now: datetime | None, *, verification:
             readable = False
             continue
         finally:
-            if sums is not None:
-                problems += _sum(path, sums.pop(name, None))
+            listed = None if sums is None else sums.pop(name, "")
+            if listed == "":
+                problems.append(f"{path}: is not listed in {SUMS}; bench submit adds records")
+            elif listed is not None and hashlib.sha256(path.read_bytes()).hexdigest() != listed:
+                what = f"is not as {SUMS} has it: it was changed after it was submitted"
+                problems.append(f"{path}: {what}; {_RESTORE}")
         found.append(record)
         problems += [f"{path}: {what}" for what in _file(name, text, record, now, verification)]
     problems += [f"{folder / name}: is listed in {SUMS} and not there; {_UNDO}" for name in sums or ()]
     return found, readable
-
-
-def _sum(path: Path, listed: str | None) -> Iterator[str]:
-    if listed is None:
-        yield f"{path}: is not listed in {SUMS}; bench submit adds records"
-    elif hashlib.sha256(path.read_bytes()).hexdigest() != listed:
-        yield f"{path}: is not as {SUMS} has it: it was changed after it was submitted; {_RESTORE}"
 
 
 def _file(name: str, text: str, record: Record, now: datetime | None, verification: bool) -> Iterator[str]:

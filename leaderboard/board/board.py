@@ -64,8 +64,6 @@ class Row:
     """Key of ``columns.COSTS`` -> median over the finished cells; without the costs that are not known."""
     spread: Mapping[str, tuple[float, float]]
     """The same keys -> smallest and largest of them."""
-    failed: int
-    """Number of failed cells."""
     records: tuple[Record, ...]
     """All of its records, by start."""
     used: frozenset[str]
@@ -79,6 +77,11 @@ class Row:
         return "verified" if self.used and self.verified == len(self.used) else "self-reported"
 
     @property
+    def failed(self) -> int:
+        """Number of failed cells."""
+        return sum(record.status == "failed" for record in self.records)
+
+    @property
     def mean(self) -> Estimate | None:
         """Mean over the tasks of the suite."""
         return self.aggregates.get("mean")
@@ -87,16 +90,6 @@ class Row:
     def iqm(self) -> Estimate | None:
         """Interquartile mean, likewise."""
         return self.aggregates.get("iqm")
-
-
-@dataclass(frozen=True)
-class FailedCell:
-    """A cell without a score, and why."""
-
-    label: str
-    task: str
-    seed: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +109,6 @@ class Section:
     """Key of the metrics ``of_data`` -> over ``data`` of the suite; empty when a task is missing."""
     rows: tuple[Row, ...]
     """By label."""
-    failed: tuple[FailedCell, ...]
     apart: tuple[str, ...]
     """Why it is not in one table with section ``apart_from``; empty for the first."""
     apart_from: int
@@ -125,6 +117,16 @@ class Section:
     """How and on what the costs were measured, in a sentence or two."""
     notes: tuple[str, ...]
     """What a reader must know beside the numbers: what is missing, skipped or not alike."""
+
+    @property
+    def failed(self) -> list[tuple[str, str, int, str]]:
+        """(label, task, seed, reason) of every cell without a score, sorted."""
+        return sorted(
+            (row.label, record.identity.task, record.identity.seed, record.failure.reason)
+            for row in self.rows
+            for record in row.records
+            if record.failure is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -187,12 +189,6 @@ def _section(
     notes += _ragged(rows, suite or ()) + unlike(group.records) + _unlike_seeds(rows)
     known = suite is not None and all(task in data for task in suite)
     own = np.array([[data[task] for task in suite or ()]]) if known else None
-    failed = [
-        FailedCell(labels[row], one.identity.task, one.identity.seed, one.failure.reason)
-        for row, found in by_row.items()
-        for one in found
-        if one.failure is not None
-    ]
     return Section(
         setting=group.setting,
         tasks=tasks,
@@ -203,7 +199,6 @@ def _section(
             metric.key: float(metric.statistic(own)) for metric in columns.METRICS if metric.of_data and own is not None
         },
         rows=tuple(sorted(rows, key=lambda row: row.label)),
-        failed=tuple(sorted(failed, key=lambda cell: (cell.label, cell.task, cell.seed, cell.reason))),
         apart=tuple(apart[0]),
         apart_from=apart[1],
         measured=measured(group.records),
@@ -285,7 +280,6 @@ def _row(
         },
         cost={column.key: _median(column, values) for column, values in costs},
         spread={column.key: (min(values), max(values)) for column, values in costs},
-        failed=sum(record.status == "failed" for record in records),
         records=tuple(records),
         used=frozenset(record.key for record in used),
         verified=sum(record.key in verified for record in used),

@@ -54,7 +54,7 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     notes += _pair_notes(section, pairs)
     notes += _front_notes(section)
     notes += [f"{note}." for note in section.notes]
-    notes += [f"Failed: {cell.label}, {cell.task}, seed {cell.seed}: {cell.reason}" for cell in section.failed]
+    notes += [f"Failed: {label}, {task}, seed {seed}: {reason}" for label, task, seed, reason in section.failed]
     return notes
 
 

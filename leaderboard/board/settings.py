@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from backbench.leaderboard.record.identity import COSMETIC, MATCH, cell_digest, matched_to, overridden, without
 from backbench.leaderboard.record.schema import Record
@@ -33,19 +33,8 @@ class Setting:
 
     @classmethod
     def of(cls, record: Record) -> Setting:
-        cell, protocol = record.identity, record.protocol
-        return cls(
-            suite=cell.suite,
-            source=cell.source,
-            preset=cell.preset,
-            acting=protocol.acting,
-            sampling=protocol.sampling,
-            episodes=protocol.episodes,
-            eval_seed=protocol.eval_seed,
-            normaliser=protocol.normaliser,
-            suite_tasks=cell.suite_tasks,
-            versions=_versions(record),
-        )
+        known = {**dict(record.protocol), **dict(record.identity), "versions": _versions(record)}
+        return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
 
 
 def _versions(record: Record) -> tuple[tuple[str, str], ...]:
@@ -81,11 +70,8 @@ class TaskSetting:
     def of(cls, record: Record) -> TaskSetting:
         protocol, data = record.protocol, record.identity.data
         return cls(
-            context=protocol.context,
-            targets=protocol.targets,
-            max_steps=protocol.max_steps,
+            **{name: getattr(protocol, name) for name in ("context", "targets", "max_steps", "returns_to_go")},
             environment=record.identity.environment,
-            returns_to_go=protocol.returns_to_go,
             conventions=json.dumps(protocol.environment, sort_keys=True),
             return_scale=protocol.return_scale or 0.0,
             reference=protocol.reference or (0.0, 0.0),

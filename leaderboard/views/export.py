@@ -80,32 +80,28 @@ def export(
         write_whole(out, text)
 
 
-def render(records: Path, verifications: Path, pages: Path) -> list[str]:
-    """Write the pages of the records below ``records``, all or none, and remove stale ones. Their names, sorted.
+def render(published: Published, pages: Path | None = None) -> list[str]:
+    """Write the pages of a leaderboard, all or none, and remove stale ones. Their names, sorted.
 
     Raises:
-        RecordError: a record or a verification is broken, or ``pages`` holds other files than pages.
-        OSError: ``pages`` cannot be written.
+        RecordError: a record or a verification is broken, or the folder holds other files than pages.
+        OSError: the folder cannot be written.
     """
-    found, errors = load_records(records)
+    found, errors = load_records(published.records)
     if errors:
         raise errors[0]
-    texts = pages_of(found, read_verifications(verifications))
-    write_pages(texts, pages)
+    texts = pages_of(found, verifications_of(published.records))
+    write_pages(texts, pages or published.pages)
     return sorted(texts)
 
 
-def read_verifications(folder: Path) -> list[Record]:
-    """The records below a folder of verifications, in the order of paths; of one cell there may be several.
-
-    Empty if there is no such folder. Raises ``RecordError`` for a broken record.
-    """
-    return [load_record(path) for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
-
-
 def verifications_of(given: Path) -> list[Record]:
-    """The verifications beside the records of a leaderboard. ``given``: its folder of records, or the one around."""
-    return read_verifications(Published.around(given).verifications)
+    """The verifications beside the records of a leaderboard, in the order of paths; of one cell there may be several.
+
+    ``given``: its folder of records, or the one around. Raises ``RecordError`` for a broken verification.
+    """
+    folder = Published.around(given).verifications
+    return [load_record(path) for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
 
 
 def stale(texts: Mapping[str, str], pages: Path) -> list[str]:

@@ -137,14 +137,9 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "reproduction": [
             {
                 "row": ids[one.row],
-                "task": one.reported.task,
-                "ours": one.ours,
-                "low": one.low,
-                "high": one.high,
+                **{name: getattr(one.reported, name) for name in ("task", "method", "citation")},
+                **{name: getattr(one, name) for name in ("ours", "low", "high", "difference")},
                 "reported": one.reported.score,
-                "difference": one.difference,
-                "method": one.reported.method,
-                "citation": one.reported.citation,
             }
             for one in differences
         ],
@@ -157,11 +152,9 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
     return {
         "id": row_id,
         "label": row.label,
-        "backbone": row.row.backbone,
-        "variant": row.row.variant,
+        **{name: getattr(row.row, name) for name in ("backbone", "variant", "matched")},
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
-        "matched": row.row.matched,
         "trust": row.trust,
         "verified_cells": row.verified,
         "cells": len(used),

@@ -23,6 +23,7 @@ from backbench.benchmarks.cli import app
 from backbench.leaderboard.__main__ import main
 from backbench.leaderboard.check import Report, check, missing_cells
 from backbench.leaderboard.record.files import RecordError, canonical, dump_record, load_record
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.submit import submit, submit_verification
 from backbench.leaderboard.views.export import render
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A leaderboard of eight records with its pages."""
     board = tmp_path_factory.mktemp("made")
     submit(results_of(board.parent / "results", *RECORDS), board / "records")
-    render(board / "records", board / "verifications", board / "pages")
+    render(Published(board / "records"))
     return board
 
 
@@ -48,7 +49,7 @@ def board(made: Path, tmp_path: Path) -> Path:
 
 
 def look(board: Path, pages: bool = True) -> Report:
-    return check(board / "records", board / "pages" if pages else None, board / "verifications", NOW)
+    return check(Published(board / "records"), NOW, pages)
 
 
 def resum(board: Path) -> None:
@@ -206,7 +207,7 @@ def test_missing_cells_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixtu
         "hopper-medium s4, hopper-medium s5, hopper-medium s6 and 3 more"
     ]
     submit(results_of(tmp_path / "results", *RECORDS[:5]), tmp_path / "records")
-    render(tmp_path / "records", tmp_path / "v", tmp_path / "pages")
+    render(Published(tmp_path / "records"))
     assert main(["check", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"warning: {lines[0]}"
     assert main(["check", "--strict", str(tmp_path / "records")]) == 1
@@ -345,7 +346,7 @@ def test_no_line_holds_what_a_terminal_obeys(board: Path, capsys: pytest.Capture
 def test_verifications(board: Path) -> None:
     folder = board / "verifications"
     submit_verification(whole_record("mlp", provenance__hardware__cpu="Another CPU"), folder)
-    render(board / "records", folder, board / "pages")
+    render(Published(board / "records"))
     assert look(board) == Report([], [], 8)
     submit_verification(whole_record("mlp", provenance__platform="x", scores=(1.0, 2.0, 3.0)), folder)
     submit_verification(whole_record("mlp", seed=77), folder)
@@ -415,7 +416,7 @@ def test_a_thousand_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (tmp_path / "records" / "d4rl" / f"{record.key}.json").write_text(canonical(record))
     resum(tmp_path)
     began = time.process_time()
-    render(tmp_path / "records", tmp_path / "verifications", tmp_path / "pages")
+    render(Published(tmp_path / "records"))
     report = look(tmp_path, pages=False)
     assert report == Report([], [], len(records))
     assert time.process_time() - began < 20  # about a third of it, where nothing else runs
@@ -425,7 +426,7 @@ def test_a_record_that_is_no_record_is_not_rendered(board: Path) -> None:
     (board / "records" / "d4rl" / FIRST).write_text("{")
     before = {p: p.read_bytes() for p in (board / "pages").rglob("*.*")}
     with pytest.raises(RecordError, match="too early"):
-        render(board / "records", board / "verifications", board / "pages")
+        render(Published(board / "records"))
     assert {p: p.read_bytes() for p in (board / "pages").rglob("*.*")} == before
     assert main(["render", str(board)]) == 2
 

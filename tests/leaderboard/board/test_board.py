@@ -142,7 +142,7 @@ def test_a_failed_cell_without_data_joins_its_row() -> None:
     board = build_board([failed, *full_suite("gloma", 40.0)])
     assert len(board.sections) == 1
     assert row(board, "gloma").failed == 1
-    assert board.sections[0].failed[0].reason == "NonFiniteLoss: no space (step 7)"
+    assert board.sections[0].failed == [("gloma", "hopper-medium", 9, "NonFiniteLoss: no space (step 7)")]
 
 
 def test_only_failures() -> None:

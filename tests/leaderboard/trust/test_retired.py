@@ -25,7 +25,7 @@ def published(tmp_path: Path) -> Published:
 
 
 def problems(published: Published) -> list[str]:
-    return check(published.records, now=NOW).problems
+    return check(published, NOW, pages=False).problems
 
 
 def test_a_list_is_read_by_key(published: Published) -> None:

@@ -17,6 +17,7 @@ from results_folders import results_of, snapshot
 from whole_record import whole_record
 
 from backbench.leaderboard.record.files import RecordError
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.trust.submit import place, read_sums, submit, submit_verification
 
 
@@ -183,7 +184,7 @@ def test_killed_half_way_it_is_seen_and_goes_on(tmp_path: Path) -> None:
     to, results = tmp_path / "records", results_of(tmp_path / "results", *(whole_record(seed=n) for n in range(3)))
     dead = subprocess.run([sys.executable, "-c", KILLED, str(results), str(to)], check=False)
     assert dead.returncode == 9
-    problems = check(to).problems
+    problems = check(Published(to), pages=False).problems
     assert sum("is not listed in SHA256SUMS" in line for line in problems) == 2
     assert sum("does not belong here" in line for line in problems) == 1
     theirs = to / "d4rl" / ".notes.tmp"
@@ -191,7 +192,7 @@ def test_killed_half_way_it_is_seen_and_goes_on(tmp_path: Path) -> None:
     assert len(submit(results, to).new) == 3
     assert list(to.rglob(".*.tmp")) == [theirs]
     theirs.unlink()
-    assert check(to).problems == []
+    assert check(Published(to), pages=False).problems == []
 
 
 def test_half_written_files_go_also_when_all_is_there(tmp_path: Path) -> None:

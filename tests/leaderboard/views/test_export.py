@@ -17,6 +17,7 @@ from whole_record import whole_record
 
 from backbench.benchmarks.cli import app
 from backbench.leaderboard.record.files import RecordError, load_records
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.trust.submit import submit, submit_verification
 from backbench.leaderboard.views.export import pages_of, render, stale, write_pages
 
@@ -59,7 +60,7 @@ def test_without_torch(records: Path) -> None:
 
 
 def test_what_the_pages_are(records: Path) -> None:
-    names = render(records, records.parent / "verifications", records.parent / "pages")
+    names = render(Published(records))
     assert names[:4] == ["board.csv", "board.json", "board.md", "index.html"]
     assert [name.startswith("rows/") for name in names[4:]] == [True, True]
     pages = records.parent / "pages"
@@ -71,16 +72,16 @@ def test_what_the_pages_are(records: Path) -> None:
 
 def test_equal_records_equal_bytes(records: Path) -> None:
     assert pages_of(RECORDS) == pages_of(RECORDS[::-1])
-    render(records, records.parent / "verifications", records.parent / "pages")
+    render(Published(records))
     before = snapshot(records.parent / "pages")
-    render(records, records.parent / "verifications", records.parent / "pages")
+    render(Published(records))
     assert snapshot(records.parent / "pages") == before
 
 
 def test_a_verified_cell_is_counted(records: Path) -> None:
     other = whole_record("mlp", provenance__hardware__cpu="Another CPU")
     submit_verification(other, records.parent / "verifications")
-    render(records, records.parent / "verifications", records.parent / "pages")
+    render(Published(records))
     (section,) = json.loads((records.parent / "pages" / "board.json").read_text())["sections"]
     assert {row["backbone"]: row["verified_cells"] for row in section["rows"]} == {"mlp": 1, "gloma": 0}
 
@@ -150,7 +151,7 @@ def test_names_stay_below_the_folder(tmp_path: Path, name: str) -> None:
 
 def test_nothing_yet(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
-    assert "index.html" in render(tmp_path / "records", tmp_path / "verifications", tmp_path / "pages")
+    assert "index.html" in render(Published(tmp_path / "records"))
     assert "No records yet" in (tmp_path / "pages" / "index.html").read_text()
     assert not (tmp_path / "pages" / "rows").exists()
 
