@@ -6,7 +6,7 @@ Rows are backbones, columns tasks. A row that lacks a task of its suite has no a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -20,9 +20,6 @@ from backbench.leaderboard.record.schema import Record, TargetScore
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import normalise
 from backbench.leaderboard.scores.statistics import Estimate, Interval, estimate, interval
-
-Found = Mapping[str, Mapping[int, Record]]
-"""Task -> seed -> the finished record that counts."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +106,14 @@ class Section:
     """Key of the metrics ``of_data`` -> over ``data`` of the suite; empty when a task is missing."""
     rows: tuple[Row, ...]
     """By label."""
-    apart: tuple[str, ...]
-    """Why it is not in one table with section ``apart_from``; empty for the first."""
-    apart_from: int
-    """Index of the earlier section that is most like this one."""
     measured: str
     """How and on what the costs were measured, in a sentence or two."""
     notes: tuple[str, ...]
     """What a reader must know beside the numbers: what is missing, skipped or not alike."""
+    apart: tuple[str, ...] = ()
+    """Why it is not in one table with section ``apart_from``; empty for the first."""
+    apart_from: int = 0
+    """Index of the earlier section that is most like this one."""
 
     @property
     def failed(self) -> list[tuple[str, str, int, str]]:
@@ -157,13 +154,12 @@ def build_board(
         reasons = [differences(group, other) for other in groups[:index]]
         nearest = min(range(index), key=lambda other: len(reasons[other]), default=0)
         suite = suites.get(group.setting.suite) or group.setting.suite_tasks or None
-        sections.append(_section(group, suite, (reasons[nearest] if reasons else [], nearest), verified))
+        section = _section(group, suite, verified)
+        sections.append(replace(section, apart=tuple(reasons[nearest]), apart_from=nearest) if reasons else section)
     return Board(tuple(sections))
 
 
-def _section(
-    group: Group, suite: tuple[str, ...] | None, apart: tuple[list[str], int], verified: Collection[str]
-) -> Section:
+def _section(group: Group, suite: tuple[str, ...] | None, verified: Collection[str]) -> Section:
     tasks = (suite or ()) + tuple(sorted({task for task in group.tasks if task not in (suite or ())}))
     by_row: dict[RowId, list[Record]] = {}
     for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
@@ -176,14 +172,10 @@ def _section(
     }
     notes: list[str] = []
     rows = []
-    for row, found in by_row.items():
-        done, twice = _done(found)
-        notes += [f"{labels[row]}: {note}" for note in twice]
-        seeds, partial = _common_seeds(done, suite)
-        if partial:
-            left = ", ".join(map(str, partial))
-            notes.append(f"{labels[row]}: seeds {left} lack some tasks and are not in the aggregate")
-        rows.append(_row(labels[row], found, done, (suite or (), seeds), data, verified))
+    for one, found in by_row.items():
+        row, said = _row(labels[one], found, suite or (), data, verified)
+        rows.append(row)
+        notes += [f"{row.label}: {note}" for note in said]
     if suite is None:
         notes.append(f"suite {group.setting.suite!r} is not known here: no aggregates")
     notes += _ragged(rows, suite or ()) + unlike(group.records) + _unlike_seeds(rows)
@@ -199,8 +191,6 @@ def _section(
             metric.key: float(metric.statistic(own)) for metric in columns.METRICS if metric.of_data and own is not None
         },
         rows=tuple(sorted(rows, key=lambda row: row.label)),
-        apart=tuple(apart[0]),
-        apart_from=apart[1],
         measured=measured(group.records),
         notes=tuple(notes),
     )
@@ -229,8 +219,10 @@ def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
     return [f"aggregates are over different seeds ({said})"] if len(seeds) > 1 else []
 
 
-def _done(records: Sequence[Record]) -> tuple[Found, list[str]]:
-    """The finished records of one row, and a note for each that comes second for its cell."""
+def _row(
+    label: str, records: list[Record], suite: Sequence[str], data: Mapping[str, float], verified: Collection[str]
+) -> tuple[Row, list[str]]:
+    """A row from its records by start, and notes on it."""
     done: dict[str, dict[int, Record]] = {}
     notes = []
     for record in records:
@@ -240,37 +232,23 @@ def _done(records: Sequence[Record]) -> tuple[Found, list[str]]:
         kept = done.setdefault(task, {}).setdefault(seed, record)
         if kept is not record:  # to take the better one would be choosing by the score
             notes.append(f"{task}, seed {seed} is there twice; {kept.key} counts, {record.key} is later and left out")
-    return done, notes
-
-
-def _common_seeds(done: Found, suite: Sequence[str] | None) -> tuple[list[int], list[int]]:
-    """Seeds that have all tasks of the suite, and those that have some: these would weigh the tasks unequally."""
-    if not suite or any(task not in done for task in suite):
-        return [], []
-    common = set.intersection(*(set(done[task]) for task in suite))
-    return sorted(common), sorted({seed for task in suite for seed in done[task]} - common)
-
-
-def _row(
-    label: str,
-    records: list[Record],
-    done: Found,
-    whole: tuple[Sequence[str], Sequence[int]],
-    data: Mapping[str, float],
-    verified: Collection[str],
-) -> Row:
-    """``whole``: tasks of the suite, and the seeds that have all of them."""
-    suite, seeds = whole
+    missing = tuple(task for task in suite if task not in done)
+    seeds: list[int] = []
+    if suite and not missing:
+        # A seed that has only some of the tasks would weigh them unequally.
+        seeds = sorted(set.intersection(*(set(done[task]) for task in suite)))
+        if partial := sorted({seed for task in suite for seed in done[task]} - set(seeds)):
+            notes.append(f"seeds {', '.join(map(str, partial))} lack some tasks and are not in the aggregate")
     used = [record for found in done.values() for record in found.values()]
     matrix = [[_headline(done[task][seed]).normalised_mean for task in suite] for seed in seeds]
     episodes = [_episodes(done[task][seeds[0]]) for task in suite] if len(seeds) == 1 else None
     scaled = records[0].protocol.normaliser != "none"
     costs = _costs(used)
-    return Row(
+    row = Row(
         label=label,
         row=RowId.of(records[0]),
         scores={task: _score(found, data.get(task)) for task, found in done.items()},
-        missing=tuple(task for task in suite if task not in done),
+        missing=missing,
         seeds=tuple(seeds),
         matrix=tuple(map(tuple, matrix)),
         aggregates={
@@ -284,6 +262,7 @@ def _row(
         used=frozenset(record.key for record in used),
         verified=sum(record.key in verified for record in used),
     )
+    return row, notes
 
 
 def _costs(records: Sequence[Record]) -> list[tuple[CostColumn, list[float]]]:

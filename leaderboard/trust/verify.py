@@ -93,69 +93,58 @@ def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
             yield from texts(inner, f"{where}.{index}")
 
 
+# Field of a record -> the same value in its settings.
+_SAME = {
+    "identity.backbone": "backbone", "identity.options": "options", "identity.preset": "preset",
+    "identity.seed": "seed", "identity.variant": "variant", "identity.suite": "task.suite",
+    "identity.task": "task.name", "identity.environment": "task.env_id", "identity.suite_tasks": "task.suite_tasks",
+    "identity.source": "data.source", "identity.model.d_model": "model.d_model",
+    "identity.model.n_layers": "model.n_layers", "identity.model.dropout": "model.dropout",
+    "identity.model.context": "model.context", "protocol.context": "model.context",
+    "protocol.episodes": "eval.episodes", "protocol.acting": "eval.acting", "protocol.eval_seed": "eval.seed",
+    "protocol.normaliser": "task.normaliser", "protocol.returns_to_go": "task.rewards",
+}  # fmt: skip
+
+
 def _agreement(record: Record) -> Iterator[str]:
     """The record's parts against the settings that it was made with."""
-    train: Any = record.provenance.config["train"]
-    for where, (ours, theirs) in {**_settings(record), **_outcome(record)}.items():
-        if ours != theirs:
-            yield f"{where}: {ours!r}, and {theirs!r} in provenance.config"
-    if record.curve.loss and record.curve.loss[-1][0] > train["steps"]:
-        yield f"curve.loss: goes to step {record.curve.loss[-1][0]} of {train['steps']}"
-    if len(record.curve.evaluations) > train["evaluations"]:
-        yield f"curve.evaluations: {len(record.curve.evaluations)} instead of at most {train['evaluations']}"
-    cell = record.identity
-    digest = config_digest(record.provenance.config)
-    key = cell_key(cell.backbone, cell.task, cell.source, cell.preset, cell.seed, digest)
-    if key != record.key:
-        yield f"key: {record.key!r}, and provenance.config makes {key!r}"
-
-
-def _settings(record: Record) -> dict[str, tuple[object, object]]:
-    """Field of the identity -> (its value, the value in the settings)."""
-    cell, config = record.identity, dict[str, Any](record.provenance.config)
-    task, model = config["task"], config["model"]
-    return {
-        **{f"identity.{name}": (getattr(cell, name), config[name]) for name in ("backbone", "options", "preset")},
-        **{f"identity.{name}": (getattr(cell, name), config[name]) for name in ("seed", "variant")},
-        "identity.suite": (cell.suite, task["suite"]),
-        "identity.task": (cell.task, task["name"]),
-        "identity.environment": (cell.environment, task["env_id"]),
-        "identity.suite_tasks": (list(cell.suite_tasks), task["suite_tasks"]),
-        "identity.source": (cell.source, config["data"]["source"]),
-        **{
-            f"identity.model.{name}": (getattr(cell.model, name), model[name])
-            for name in ("d_model", "n_layers", "dropout", "context")
-        },
-        **{f"identity.model.extra.{name}": (value, model[name]) for name, value in cell.model.extra.items()},
-    }
-
-
-def _outcome(record: Record) -> dict[str, tuple[object, object]]:
-    """Field of the protocol and of what follows from it -> (its value, the value in the settings)."""
-    cell, protocol, config = record.identity, record.protocol, dict[str, Any](record.provenance.config)
+    content, config = record.model_dump(mode="json"), dict[str, Any](record.provenance.config)
+    cell, protocol = record.identity, record.protocol
     task, eval_, train, game = (config[name] for name in ("task", "eval", "train", "atari"))
+    said = {path: (_at(content, path), _at(config, same)) for path, same in _SAME.items()}
+    for name, value in cell.model.extra.items():
+        said[f"identity.model.extra.{name}"] = value, config["model"][name]
     limit = game["max_frames"] // game["frame_skip"] if game is not None else task["max_steps"]
     longest = eval_["max_steps"] or limit
-    said = {
-        "protocol.context": (protocol.context, config["model"]["context"]),
-        "protocol.episodes": (protocol.episodes, eval_["episodes"]),
-        "protocol.acting": (protocol.acting, eval_["acting"]),
-        "protocol.eval_seed": (protocol.eval_seed, eval_["seed"]),
-        "protocol.normaliser": (protocol.normaliser, task["normaliser"]),
+    said |= {
         "protocol.reference": (list(protocol.reference or ()), task["reference"]),
-        "protocol.returns_to_go": (protocol.returns_to_go, task["rewards"]),
         "protocol.environment": (protocol.environment, game if game is not None else task["env_kwargs"]),
         "protocol.max_steps": (protocol.max_steps, longest if game is None else min(limit, longest)),
         "protocol.return_scale": (protocol.return_scale or task["return_scale"], task["return_scale"]),
         "provenance.dtype": (record.provenance.dtype, "bfloat16" if train["bf16"] else "float32"),
     }
     if declared := eval_["targets"] or task["targets"]:  # else they follow from the data
-        said["protocol.targets"] = (list(protocol.targets), declared)
+        said["protocol.targets"] = list(protocol.targets), declared
     if cell.data is not None:
-        said["identity.data.id"] = (cell.data.id, task["data_id"])
+        said["identity.data.id"] = cell.data.id, task["data_id"]
     if record.scores is not None:
-        said["scores.last.step"] = (record.scores.last.step, train["steps"])
-    return said
+        said["scores.last.step"] = record.scores.last.step, train["steps"]
+    for where, (ours, theirs) in said.items():
+        if ours != theirs:
+            yield f"{where}: {ours!r}, and {theirs!r} in provenance.config"
+    if record.curve.loss and record.curve.loss[-1][0] > train["steps"]:
+        yield f"curve.loss: goes to step {record.curve.loss[-1][0]} of {train['steps']}"
+    if len(record.curve.evaluations) > train["evaluations"]:
+        yield f"curve.evaluations: {len(record.curve.evaluations)} instead of at most {train['evaluations']}"
+    key = cell_key(cell.backbone, cell.task, cell.source, cell.preset, cell.seed, config_digest(config))
+    if key != record.key:
+        yield f"key: {record.key!r}, and provenance.config makes {key!r}"
+
+
+def _at(content: Any, path: str) -> Any:
+    for name in path.split("."):
+        content = content[name]
+    return content
 
 
 def other_machine(record: Record, other: Record) -> bool:
