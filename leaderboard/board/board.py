@@ -134,9 +134,7 @@ class Board:
 
 
 def build_board(
-    records: Sequence[Record],
-    suites: Mapping[str, tuple[str, ...]] = SUITES,
-    verified: Collection[str] = frozenset(),
+    records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES, verified: Collection[str] = frozenset()
 ) -> Board:
     """The tables of ``records``.
 

@@ -18,8 +18,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         ("antmaze",), ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
     ),
     "d4rl-pointmaze": _pairs(
-        ("pointmaze",),
-        ("open", "umaze", "medium", "large", "open-dense", "umaze-dense", "medium-dense", "large-dense"),
+        ("pointmaze",), ("open", "umaze", "medium", "large", "open-dense", "umaze-dense", "medium-dense", "large-dense")
     ),
     "d4rl-kitchen": _pairs(("kitchen",), ("complete", "partial", "mixed")),
 }

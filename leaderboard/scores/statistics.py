@@ -186,12 +186,7 @@ def improvement_interval(
 
 
 def interval(
-    values: ArrayLike,
-    *,
-    episodes: ArrayLike | None = None,
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
+    values: ArrayLike, *, episodes: ArrayLike | None = None, seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> Interval | None:
     """Interval of the mean of one task's ``values``, one per seed.
 
