@@ -60,7 +60,7 @@ def resum(board: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def test_a_whole_board(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_untouched_board_has_no_problems(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert look(made) == Report([], [], 8)
     assert main(["check", str(made)]) == 0
     assert capsys.readouterr().out == f"8 records in {made / 'records'}: 0 problems, 0 warnings\n"
@@ -82,7 +82,7 @@ def test_any_changed_digit_is_found(board: Path, made: Path, data: st.DataObject
     assert any(FIRST in line and "is not as SHA256SUMS has it" in line for line in look(board, pages=False).problems)
 
 
-def test_a_better_score_with_all_that_follows_from_it(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_edited_score_is_found_by_checksum_and_pages(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Episode, mean and normalised score agree with each other; the sum and the pages do not."""
     path = board / "records" / "d4rl" / FIRST
     content = json.loads(path.read_text())
@@ -156,7 +156,7 @@ def linked(path: Path) -> None:
         (lambda path: path.unlink(), "is listed in SHA256SUMS and not there; restore it: git checkout"),
     ],
 )  # fmt: skip
-def test_a_spoilt_record(
+def test_a_changed_record_is_named(
     board: Path, spoil: Callable[[Path], None], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = board / "records" / "d4rl" / FIRST
@@ -185,7 +185,7 @@ def test_a_spoilt_record(
         ("pages/rows/old.html", "x", "rows/old.html: no record makes it; make leaderboard"),
     ],
 )  # fmt: skip
-def test_a_spoilt_folder(board: Path, name: str, text: str, said: str) -> None:
+def test_foreign_files_and_broken_checksums_are_named(board: Path, name: str, text: str, said: str) -> None:
     (board / name).write_text(text)
     problems = look(board).problems
     assert any(said in line for line in problems) if said else problems == []
@@ -222,7 +222,7 @@ def together(board: Path, *records: Record) -> Report:
     return look(board, pages=False)
 
 
-def test_two_records_of_one_cell(tmp_path: Path) -> None:
+def test_two_records_of_one_cell_are_a_problem(tmp_path: Path) -> None:
     """The rate is another, and the row does not say so."""
     one = whole_record()
     two = whole_record(config=[("train__lr", 0.1)], provenance__started="2026-02-01T00:00:00Z",
@@ -245,14 +245,14 @@ def test_two_records_of_one_cell(tmp_path: Path) -> None:
         ({"identity__data__rewards": "clipped"}, "has another identity.data.rewards than {first}, and the same data"),
     ],
 )
-def test_what_cannot_be_beside_each_other(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_contradictory_records_are_a_problem(tmp_path: Path, change: dict[str, object], said: str) -> None:
     first, second = RECORDS[0], whole_record("mlp", seed=1, provenance__started="2026-02-01T00:00:00Z", **change)
     line = f"{tmp_path / 'records'}: {second.key} {said.format(first=first.key)}"
     (found,) = together(tmp_path, first, second).problems
     assert found.startswith(line)
 
 
-def test_one_training_sold_as_two_tasks(tmp_path: Path) -> None:
+def test_equal_weights_of_two_tasks_are_a_problem(tmp_path: Path) -> None:
     sha = RECORDS[0].provenance.weights_sha256
     other = whole_record("mlp", "walker2d-medium", provenance__weights_sha256=sha,
                          provenance__started="2026-02-01T00:00:00Z")  # fmt: skip
@@ -267,13 +267,13 @@ def test_one_training_may_be_evaluated_twice(tmp_path: Path) -> None:
     assert together(tmp_path, RECORDS[0], other).problems == []
 
 
-def test_last_digits_of_the_data_may_differ(tmp_path: Path) -> None:
+def test_last_digits_of_data_summaries_may_differ(tmp_path: Path) -> None:
     assert RECORDS[0].identity.data is not None
     std = RECORDS[0].identity.data.return_std * (1 + 1e-9)
     assert together(tmp_path, RECORDS[0], whole_record("mlp", seed=1, identity__data__return_std=std)).problems == []
 
 
-def test_a_row_that_is_not_matched(tmp_path: Path) -> None:
+def test_a_row_with_unmatched_size_is_a_problem(tmp_path: Path) -> None:
     words = "match=params:transformer model.d_model=32"
     alone = whole_record("mlp", variant=words, cost__parameters_total=54_000)
     assert together(tmp_path / "a", alone).problems == []  # what it was matched to is not here
@@ -314,7 +314,7 @@ def test_a_task_of_another_suite_is_one_line(board: Path, capsys: pytest.Capture
     assert said.count("\n") == 1
 
 
-def test_whatever_rendering_raises_is_one_line(
+def test_an_error_while_rendering_is_one_line(
     board: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> dict[str, str]:
@@ -331,7 +331,7 @@ def test_whatever_rendering_raises_is_one_line(
     assert said.count("\n") == 1
 
 
-def test_no_line_holds_what_a_terminal_obeys(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped_in_the_output(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (board / "records" / "d4rl" / "\x1b[2J\u202e.json").write_text("{")
     (board / "records" / "\x07").write_text("")
     named = whole_record("mlp", variant="\x1b[31mred")
@@ -343,7 +343,7 @@ def test_no_line_holds_what_a_terminal_obeys(board: Path, capsys: pytest.Capture
     assert all(char.isprintable() for char in out.replace("\n", ""))
 
 
-def test_verifications(board: Path) -> None:
+def test_verifications_that_verify_nothing_are_warned_about(board: Path) -> None:
     folder = board / "verifications"
     submit_verification(whole_record("mlp", provenance__hardware__cpu="Another CPU"), folder)
     render(Published(board / "records"))
@@ -368,7 +368,7 @@ def test_unknown_code_is_a_warning(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_leaderboard_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "records").mkdir()
     assert main(["render", str(tmp_path)]) == 0
     assert main(["check", "--strict", str(tmp_path)]) == 0
@@ -388,7 +388,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
     return left.value.code
 
 
-def test_bench_leaderboard_check(
+def test_bench_leaderboard_check_exits_with_the_result(
     board: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(board)
@@ -404,7 +404,7 @@ def test_bench_leaderboard_check(
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_thousand_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_records_are_checked_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [
         f"{e}-{k}" for e in ("hopper", "walker2d", "halfcheetah") for k in ("medium", "medium-replay", "medium-expert")
     ]
@@ -422,7 +422,7 @@ def test_a_thousand_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert time.process_time() - began < 20  # about a third of it, where nothing else runs
 
 
-def test_a_record_that_is_no_record_is_not_rendered(board: Path) -> None:
+def test_a_broken_record_stops_rendering(board: Path) -> None:
     (board / "records" / "d4rl" / FIRST).write_text("{")
     before = {p: p.read_bytes() for p in (board / "pages").rglob("*.*")}
     with pytest.raises(RecordError, match="too early"):
@@ -431,5 +431,5 @@ def test_a_record_that_is_no_record_is_not_rendered(board: Path) -> None:
     assert main(["render", str(board)]) == 2
 
 
-def test_load_after_submit_is_equal(made: Path) -> None:
+def test_a_submitted_record_reads_back_equal(made: Path) -> None:
     assert load_record(made / "records" / "d4rl" / FIRST) == RECORDS[0]

@@ -17,7 +17,7 @@ from backbench.leaderboard.record.files import RecordError, canonical, dump_reco
 
 
 @pytest.mark.parametrize("failed", [None, "loss is nan"])
-def test_reads_back_equal_and_writes_equal_bytes(tmp_path: Path, failed: str | None) -> None:
+def test_a_record_reads_back_equal_and_writes_equal_bytes(tmp_path: Path, failed: str | None) -> None:
     record = make_record(failed=failed)
     dump_record(record, tmp_path / "new" / "a.json")
     again = load_record(tmp_path / "new" / "a.json")
@@ -50,7 +50,7 @@ def test_reads_back_equal_and_writes_equal_bytes(tmp_path: Path, failed: str | N
         ("identity.options.n_heads", "9" * 5000, "malformed JSON: a number has too many digits"),
     ],
 )
-def test_a_number_that_cannot_be_is_one_line(tmp_path: Path, path: str, value: str, where: str) -> None:
+def test_an_impossible_number_is_refused_in_one_line(tmp_path: Path, path: str, value: str, where: str) -> None:
     content = json.loads(make_record().model_dump_json())
     *folders, last = path.split(".")
     part = content
@@ -67,7 +67,9 @@ def test_a_number_that_cannot_be_is_one_line(tmp_path: Path, path: str, value: s
 
 @settings(deadline=None, max_examples=40)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), st.floats(allow_nan=False, allow_infinity=False))
-def test_canonical_is_what_is_dumped(tmp_path_factory: pytest.TempPathFactory, words: str, value: float) -> None:
+def test_the_canonical_text_is_what_is_written(
+    tmp_path_factory: pytest.TempPathFactory, words: str, value: float
+) -> None:
     record = make_record(variant=words, identity__options={words: value, "n": 1})
     path = tmp_path_factory.mktemp("one") / "x.json"
     dump_record(record, path)
@@ -119,7 +121,7 @@ def test_what_would_not_read_back_is_not_written(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_folder_of_records(tmp_path: Path) -> None:
+def test_a_folder_gives_its_records_and_an_error_for_each_broken_file(tmp_path: Path) -> None:
     first, second = make_record(seed=0), make_record(seed=1)
     dump_record(second, tmp_path / "b" / "second.json")
     dump_record(first, tmp_path / "a" / "first.json")
@@ -136,6 +138,6 @@ def test_a_folder_of_records(tmp_path: Path) -> None:
     assert "no such folder" in str(problem)
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="no such record"):
         load_record(tmp_path / "a.json")

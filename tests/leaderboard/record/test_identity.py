@@ -22,7 +22,7 @@ from backbench.leaderboard.record.identity import (
 )
 
 
-def test_digest_and_key() -> None:
+def test_digests_and_keys_are_stable() -> None:
     # sha256 of the bytes {"a":[1,2],"b":null}
     assert cell_digest({"b": None, "a": (1, 2)}) == cell_digest({"a": [1, 2], "b": None}) == "f25109c4"
     assert cell_digest({"a": 1}) != cell_digest({"a": 1.0})
@@ -49,7 +49,7 @@ def test_the_digest_is_that_of_a_record_made_before() -> None:
         ("task__env_id", "HalfCheetah-v4", False),
     ],
 )
-def test_what_the_digest_depends_on(name: str, value: Any, same: bool) -> None:
+def test_only_settings_that_change_a_result_change_the_digest(name: str, value: Any, same: bool) -> None:
     changed = copy.deepcopy(REAL)
     put(changed, name, value)
     assert (config_digest(changed) == config_digest(REAL)) is same

@@ -20,7 +20,7 @@ from backbench.leaderboard.record.privacy import without_paths
         *((same, same) for same in ("12 tokens/s, N/A, a / b", "https://host/~joe/page", "d4rl/hopper-v0", "</b>")),
     ],
 )
-def test_paths_are_cut(text: str, expected: str) -> None:
+def test_absolute_paths_are_cut_to_their_last_name(text: str, expected: str) -> None:
     assert without_paths(text) == expected
 
 

@@ -24,7 +24,7 @@ def test_headline_is_last_checkpoint_first_target() -> None:
     assert make_record(failed="x").headline is None
 
 
-def test_numpy_scalars_are_taken() -> None:
+def test_numpy_scalars_are_accepted() -> None:
     record = make_record(identity__seed=np.int64(3), cost__eval_seconds=np.float32(1.5))
     assert (record.identity.seed, record.cost and record.cost.eval_seconds) == (3, 1.5)
 
@@ -68,13 +68,13 @@ def test_numpy_scalars_are_taken() -> None:
         ({"status": "failed", "failure": {"type": "A", "message": "b"}}, "scores is there"),
     ],
 )
-def test_refuses(changes: dict[str, Any], said: str) -> None:
+def test_invalid_fields_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as caught:
         make_record(**changes)
     assert said in str(caught.value)
 
 
-def test_two_returns_that_are_next_to_each_other_make_no_scale() -> None:
+def test_adjacent_reference_returns_are_refused() -> None:
     """The score overflows; no number is equal to it."""
     with pytest.raises(ValidationError, match="under normaliser 'declared'"):
         make_record(
@@ -92,7 +92,7 @@ def test_a_done_record_has_scores() -> None:
         Record.model_validate(make_record().model_dump() | {"scores": None})
 
 
-def test_best_is_held_to_the_protocol_too() -> None:
+def test_the_best_checkpoint_must_follow_the_protocol() -> None:
     target = make_record().model_dump()["scores"]["last"]["targets"][1]
     assert make_record(scores__best={"step": 1, "targets": [target]}).scores
     for name, value in (("target", 5.0), ("returns", target["returns"][:1]), ("normalised_mean", 0.0)):
@@ -104,12 +104,12 @@ def test_a_failed_cell_may_lack_its_data() -> None:
     assert make_record(failed="no such data set", identity__data=None).status == "failed"
 
 
-def test_nothing_changes_afterwards() -> None:
+def test_a_record_is_immutable() -> None:
     with pytest.raises(ValidationError):
         make_record().status = "failed"
 
 
-def test_every_field_says_what_it_is() -> None:
+def test_every_field_has_a_description() -> None:
     parts = [one for one in vars(schema).values() if isinstance(one, type) and issubclass(one, BaseModel)]
     undocumented = [
         f"{part.__name__}.{name}"
@@ -121,7 +121,7 @@ def test_every_field_says_what_it_is() -> None:
     assert undocumented == []
 
 
-def test_paths_do_not_get_out(tmp_path: Path) -> None:
+def test_records_hold_no_absolute_paths(tmp_path: Path) -> None:
     record = make_record(
         provenance__command="bench run data.path=/home/somebody/data/x.hdf5 results=~/out",
         provenance__config={"paths": ["/srv/secret/results", {"file:///mnt/a/b": 1}]},
@@ -133,7 +133,7 @@ def test_paths_do_not_get_out(tmp_path: Path) -> None:
     assert load_record(tmp_path / "a.json") == record
 
 
-def test_schema_is_stable() -> None:
+def test_no_field_is_removed_or_renamed() -> None:
     """Removing or renaming a field breaks published records: it needs a new schema version."""
     expected = json.loads((Path(__file__).parent / "fields_v1.json").read_text())
     found = {

@@ -39,11 +39,11 @@ matrices = arrays(
         ("optimality_gap", 0.45),
     ],
 )
-def test_golden(name: str, expected: float) -> None:
+def test_statistics_match_values_by_hand(name: str, expected: float) -> None:
     assert STATISTICS[name](SCORES) == pytest.approx(expected, abs=1e-12)
 
 
-def test_golden_where_they_differ() -> None:
+def test_statistics_of_skewed_scores_match_values_by_hand() -> None:
     scores = np.array([[0.0, 10.0, 300.0], [20.0, 30.0, 500.0]])
     assert stats.mean(scores) == pytest.approx((10 + 20 + 400) / 3)
     assert stats.median(scores) == pytest.approx(20)
@@ -133,7 +133,7 @@ def test_episodes_are_drawn_within_their_task() -> None:
 
 
 @pytest.mark.parametrize("scores", [[[np.nan, 1.0]], [1.0, 2.0], np.empty((0, 3)), [[np.inf]]])
-def test_no_scores(scores: object) -> None:
+def test_empty_or_non_finite_scores_are_refused(scores: object) -> None:
     with pytest.raises(ValueError):
         stats.estimate(scores)  # type: ignore[arg-type]
 
