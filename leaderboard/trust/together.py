@@ -23,7 +23,7 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
         if digest is not None:
             first = weights.setdefault(digest, record)
             if _other_training(first, record):
-                yield f"{record.key} has the weights of {first.key}; one training is one record: take one away"
+                yield f"{record.key} has the weights of {first.key}; one training is one record: remove one"
         if record.identity.data is not None:
             known, key = data.setdefault(record.identity.data.sha256, (record.identity.data, record.key))
             if name := _other_data(known, record.identity.data):
@@ -56,7 +56,7 @@ def twice(records: Sequence[Record]) -> Iterator[str]:
         same = seen[RowId.of(record), cell.suite, cell.source, cell.preset, cell.task, cell.seed, versions]
         first = next((other for other in same if None in (shas := {_sha(record), _sha(other)}) or len(shas) == 1), None)
         if first is not None:
-            yield f"{record.key} is the same cell of the board as {first.key}; take one of the two away"
+            yield f"{record.key} is the same cell of the board as {first.key}; remove one of the two"
         same.append(record)
 
 
@@ -110,7 +110,7 @@ def _not_matched(records: Sequence[Record]) -> Iterator[str]:
         if sizes and min(abs(ours - size) / max(size, 1) for size in sizes) > MATCHED:
             yield (
                 f"{record.key} is said to be matched to {reference}, and has {ours:,} parameters to its {sizes[0]:,}; "
-                "take it away"
+                "remove it"
             )
 
 

@@ -14,12 +14,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from rich.console import Console
+
 from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.files import RecordError, load_record, load_records
 from backbench.leaderboard.record.published import FOLDER, Published
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import verified_cells
+from backbench.leaderboard.views.page.build import build
+from backbench.leaderboard.views.tables import to_csv, to_json, to_view
+from backbench.leaderboard.views.text import to_markdown, to_rich
 
 MEND = "make leaderboard"
 FORMATS = ("terminal", "markdown", "csv", "json", "html")
@@ -34,10 +39,6 @@ def pages_of(
 
     ``folder``: where the records are committed, below the root of a repository; None if they are not.
     """
-    from backbench.leaderboard.views.page.build import build
-    from backbench.leaderboard.views.tables import to_csv, to_json, to_view
-    from backbench.leaderboard.views.text import to_markdown
-
     board = build_board(records, verified=verified_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
@@ -53,11 +54,6 @@ def export(
         RecordError: ``html`` without a folder, or with one that holds other files than pages.
         OSError: ``out`` cannot be written; an older one is untouched.
     """
-    from rich.console import Console
-
-    from backbench.leaderboard.views.tables import to_csv, to_json, to_view
-    from backbench.leaderboard.views.text import to_markdown, to_rich
-
     if format_ == "html":
         if out is None:
             raise RecordError("--format html", "writes a folder", "name it with --out")

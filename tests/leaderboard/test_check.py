@@ -229,7 +229,7 @@ def test_two_records_of_one_cell_are_a_problem(tmp_path: Path) -> None:
                        provenance__weights_sha256="cd" * 32)  # fmt: skip
     assert one.key != two.key
     assert together(tmp_path, one, two).problems == [
-        f"{tmp_path / 'records'}: {two.key} is the same cell of the board as {one.key}; take one of the two away"
+        f"{tmp_path / 'records'}: {two.key} is the same cell of the board as {one.key}; remove one of the two"
     ]
 
 
@@ -282,7 +282,7 @@ def test_a_row_with_unmatched_size_is_a_problem(tmp_path: Path) -> None:
     deeper = whole_record(variant="model.n_layers=4", cost__parameters_total=54_000, **layers)
     assert together(tmp_path / "b", alone, reference, deeper).problems == [
         f"{tmp_path / 'b' / 'records'}: {alone.key} is said to be matched to transformer, and has 54,000 parameters to "
-        "its 27,000; take it away"
+        "its 27,000; remove it"
     ]
     near = whole_record("mlp", variant=words, cost__parameters_total=27_800)
     assert together(tmp_path / "c", near, reference, deeper).problems == []

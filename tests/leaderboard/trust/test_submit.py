@@ -214,7 +214,7 @@ def test_a_second_record_of_a_cell_is_refused(tmp_path: Path) -> None:
     to = tmp_path / "records"
     submit(results_of(tmp_path / "a", one), to)
     before = snapshot(to)
-    said = rf"records: {two.key} is the same cell of the board as {one.key}; take one of the two away; nothing was"
+    said = rf"records: {two.key} is the same cell of the board as {one.key}; remove one of the two; nothing was"
     for folder, records in (("b", [two, whole_record(seed=1)]), ("c", [one, two])):
         with pytest.raises(RecordError, match=said):
             submit(results_of(tmp_path / folder, *records), to)
