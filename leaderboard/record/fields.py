@@ -14,6 +14,7 @@ Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
 Positive = Annotated[int, Field(ge=1, le=MOST_COUNTED)]
 Amount = Annotated[float, Field(ge=0, le=MOST)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Flops = Annotated[float, Field(ge=0, le=MOST_COUNTED)]
 Value = Annotated[float, Field(ge=-MOST, le=MOST)]
 Loss = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]  # what float32 holds: training may recover from there
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -8,18 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from backbench.leaderboard.record.fields import (
-    MOST_COUNTED,
-    Amount,
-    Count,
-    Loss,
-    Name,
-    Part,
-    Positive,
-    Text,
-    Value,
-    close,
-)
+from backbench.leaderboard.record.fields import Amount, Count, Flops, Loss, Name, Part, Positive, Text, Value, close
 
 
 class TargetScore(Part):
@@ -88,7 +77,7 @@ class Cost(Part):
     """Trainable parameters of the complete agent."""
     parameters_backbone: Count
     """Of these, the backbone's."""
-    flops_per_token: Annotated[float, Field(ge=0, le=MOST_COUNTED)] | None
+    flops_per_token: Flops | None
     """Floating-point operations of a forward pass, per token at the training length. None when not counted."""
     train_tokens_per_s: Amount
     """Tokens trained on per second of training, without warm-up and evaluation."""

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.groups import comparable_groups
 from backbench.leaderboard.board.settings import RowId, Setting
 from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, without
@@ -82,17 +83,17 @@ def _other_data(one: DataSummary, two: DataSummary) -> str:
 
 def _other_size(records: Sequence[Record]) -> Iterator[str]:
     """Records of one row and task whose agents differ in size between seeds."""
-    names = ("parameters_total", "parameters_backbone", "flops_per_token")
     for group in comparable_groups(records):
         first: dict[tuple[RowId, str], Record] = {}
         for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
             if record.cost is None:
                 continue
             other = first.setdefault((RowId.of(record), record.identity.task), record)
-            for name in names:
-                ours, theirs = getattr(record.cost, name), getattr(other.cost, name)
-                if ours != theirs:
-                    yield f"{record.key} has cost.{name} {ours}, and {other.key} of its row has {theirs}; restore them"
+            for column in columns.COSTS:
+                ours, theirs = (one.cost and column.read(one.cost) for one in (record, other))
+                if column.counted and ours != theirs:
+                    said = f"{record.key} has {column.name} {ours}, and {other.key} of its row has {theirs}"
+                    yield f"{said}; restore them"
 
 
 def _not_matched(records: Sequence[Record]) -> Iterator[str]:

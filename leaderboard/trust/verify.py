@@ -32,7 +32,7 @@ def doubts(record: Record, now: datetime | None = None) -> list[str]:
 
     ``now``: a record cannot have been started later; default: the clock's time.
     """
-    found = [*_names(record), *_privacy(record), *_hidden(record)]
+    found = [*_names(record), *_unpublishable(record)]
     try:
         found += [*_agreement(record), *impossible(record)]
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
@@ -63,17 +63,13 @@ def _names(record: Record) -> Iterator[str]:
             yield f"provenance.packages: {name} is {packages.get(name, 'missing')!r}, which is no version"
 
 
-def _privacy(record: Record) -> Iterator[str]:
+def _unpublishable(record: Record) -> Iterator[str]:
+    """Paths, addresses, and characters that a terminal or a page obeys instead of showing them."""
     for where, text in texts(record.model_dump()):
         if ("/" in text or "\\" in text) and without_paths(text) != text:
             yield f"{where}: {text[:60]!r} holds an absolute path"
         elif "@" in text and (address := _ADDRESS.search(text)):
             yield f"{where}: {address[0]!r} looks like a user at a host"
-
-
-def _hidden(record: Record) -> Iterator[str]:
-    """Characters that a terminal or a page obeys instead of showing them."""
-    for where, text in texts(record.model_dump()):
         allowed = "\n\t" if where == "failure.message" else ""
         found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf") and c not in allowed), None)
         if found is not None:

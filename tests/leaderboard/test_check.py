@@ -237,9 +237,9 @@ def test_two_records_of_one_cell_are_a_problem(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"provenance__weights_sha256": RECORDS[0].provenance.weights_sha256}, "has the weights of {first}; one train"),
-        ({"cost__parameters_total": 27_001}, "has cost.parameters_total 27001, and {first} of its row has 27000; "),
-        ({"cost__parameters_backbone": 24_000}, "has cost.parameters_backbone 24000, and {first} of its row has 25000"),
-        ({"cost__flops_per_token": 1.0}, "has cost.flops_per_token 1.0, and {first} of its row has 50000.0; restore"),
+        ({"cost__parameters_total": 27_001}, "has parameters 27001, and {first} of its row has 27000; "),
+        ({"cost__parameters_backbone": 24_000}, "has backbone parameters 24000, and {first} of its row has 25000"),
+        ({"cost__flops_per_token": 1.0}, "has FLOPs per token 1.0, and {first} of its row has 50000.0; restore"),
         ({"identity__data__episodes": 101}, "has another identity.data.episodes than {first}, and the same data; res"),
         ({"identity__data__return_std": 90.0}, "has another identity.data.return_std than {first}, and the same data"),
         ({"identity__data__rewards": "clipped"}, "has another identity.data.rewards than {first}, and the same data"),
