@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from backbench.leaderboard.scores.statistics import AGGREGATES, COVERAGE, Floats, Statistic, estimate
+from backbench.leaderboard.board.columns import METRICS
+from backbench.leaderboard.scores.statistics import COVERAGE, Floats, Statistic, estimate
 
+STATISTICS = {metric.key: metric.statistic for metric in METRICS}
 NOISE = 6.0
 TASKS = np.linspace(10.0, 90.0, 9)
 
@@ -36,7 +38,7 @@ def covered(
 def main() -> None:
     """Print the shares that ``statistics.COVERAGE`` holds, two digits each."""
     for name, shares in COVERAGE.items():
-        statistic = AGGREGATES["mean" if name == "task" else name]
+        statistic = STATISTICS["mean" if name == "task" else name]
         tasks = TASKS[:1] if name == "task" else TASKS
         found = ", ".join(f"{seeds}: {covered(statistic, seeds, tasks=tasks):.2f}" for seeds in shares)
         print(f"{name}: {found}")

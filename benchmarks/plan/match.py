@@ -8,7 +8,6 @@ a game's table of timesteps is as long as the longest episode of the data, which
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,12 +15,11 @@ from typing import Any
 
 from backbench.benchmarks.plan.settings import Cell
 from backbench.errors import UserError
-from backbench.leaderboard.trust.together import MATCHED
+from backbench.leaderboard.record.identity import MATCH, MATCHED, with_match
 
 WIDEST = 4096
 # Kernels are fast at round widths, and a cost measured at an odd one would say little: the roundest that fits is taken.
 STEPS = (16, 8, 4, 2, 1)
-_WIDTH = re.compile(r"(^| )model\.d_model=\S+")
 
 
 class Broken(UserError):
@@ -34,10 +32,10 @@ def asked(overrides: Sequence[str], backbones: Sequence[str]) -> tuple[list[str]
     Raises:
         UserError: it says something else than ``params`` or ``params:BACKBONE``, or there is nothing to match.
     """
-    found = [text for text in overrides if text.startswith("match=")]
+    found = [text for text in overrides if text.startswith(MATCH)]
     if not found:
         return list(overrides), None
-    what, _, name = found[0].removeprefix("match=").partition(":")
+    what, _, name = found[0].removeprefix(MATCH).partition(":")
     if len(found) > 1 or what != "params" or "," in name or not backbones:
         raise UserError(f"override '{' '.join(found)}': give match=params, or match=params:BACKBONE, once")
     reference = name or backbones[0]
@@ -83,8 +81,8 @@ def match(cells: Sequence[Cell], reference: str) -> list[Cell]:
 
 
 def _widened(cell: Cell, reference: str, width: int) -> Cell:
-    said = [_WIDTH.sub("", cell.variant).strip(), f"match=params:{reference}", f"model.d_model={width}"]
-    return replace(cell, model=replace(cell.model, d_model=width), variant=" ".join(word for word in said if word))
+    variant = with_match(cell.variant, reference, width)
+    return replace(cell, model=replace(cell.model, d_model=width), variant=variant)
 
 
 def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[[Cell], int], reference: str) -> int:

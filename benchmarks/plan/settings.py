@@ -13,8 +13,7 @@ from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.environments.kind import EnvironmentKind, EnvironmentSpec
 from backbench.benchmarks.plan.suites import Task
 from backbench.errors import UserError, require
-from backbench.leaderboard.record.files import cell_key
-from backbench.leaderboard.trust.verify import config_digest
+from backbench.leaderboard.record.identity import cell_key, config_digest
 
 # What there is to choose from, said here as well so that settings are read without torch.
 TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window"), ("norm", "tanh"), ("light", "nature")

@@ -34,7 +34,7 @@ from backbench.benchmarks.speed.peers import peers
 from backbench.benchmarks.speed.report import Missing, Report, SubjectEntry
 from backbench.benchmarks.speed.tables import show
 from backbench.errors import UserError
-from backbench.leaderboard.trust.privacy import without_paths
+from backbench.leaderboard.record.privacy import without_paths
 
 Say = Callable[[str], None]
 

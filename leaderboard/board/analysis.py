@@ -1,6 +1,6 @@
-"""What is computed over the rows of one section: profiles, comparisons of pairs, and what no other row beats.
+"""Analyses over the rows of one section: profiles, comparisons of pairs, Pareto fronts.
 
-Only rows with an aggregate take part: a row that lacks a task, or a seed of each, has no matrix of seeds x tasks.
+Only rows with an aggregate take part: a row that lacks a task or a common seed has no matrix of seeds x tasks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from backbench.leaderboard.board.board import COSTS, COUNTED, Row, Section
+from backbench.leaderboard.board import columns
+from backbench.leaderboard.board.board import Row, Section
+from backbench.leaderboard.board.columns import CostColumn
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.statistics import (
     Floats,
@@ -24,8 +26,7 @@ from backbench.leaderboard.scores.statistics import (
 )
 
 POINTS_OF_PROFILE = 51
-ALIKE = 0.05  # of the smaller cost: what two runs on a shared machine may differ by without any reason
-LARGER_IS_BETTER = frozenset({"train_tokens_per_s"})
+ALIKE = 0.05  # of the smaller cost: two equal runs on a shared machine may differ by as much
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Profile:
     """Share of a row's runs (seeds x tasks) with a score above each tau."""
 
     tau: tuple[float, ...]
-    """In points; the same for all rows of a section."""
+    """Normalised scores; the same for all rows of a section."""
     share: tuple[float, ...]
     """From 0 to 1, one per tau."""
     low: tuple[float, ...] | None
@@ -86,38 +87,40 @@ def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
         probability = probability_of_improvement(matrices[x], matrices[y])
         low, high = improvement_interval(matrices[x], matrices[y]) or (None, None)
         found.append(Improvement(x, y, probability, low, high))
-        # Not drawn anew, so that the two directions cannot contradict each other.
+        # Derived, not resampled: the two directions cannot contradict each other.
         turned = [None if end is None else 1.0 - end for end in (high, low)]
         found.append(Improvement(y, x, 1.0 - probability, *turned))
     return sorted(found, key=lambda one: (one.x, one.y))
 
 
 def fronts(section: Section) -> dict[str, list[int]]:
-    """Cost -> indices of the rows that no other beats: none is as good in both IQM and that cost, and better in one.
+    """Key of a cost -> indices of the rows on its Pareto front: no other row is as good in IQM and cost and better in
+    one of them.
 
     Rows without an IQM or without that cost take no part. Empty for ``undecided_costs``.
     """
     noise = undecided_costs(section)
     return {
-        name: [] if name in noise else _front([_score_and_cost(row, name) for row in section.rows]) for name in COSTS
+        column.key: [] if column.key in noise else _front([_score_and_cost(row, column) for row in section.rows])
+        for column in columns.COSTS
     }
 
 
 def undecided_costs(section: Section) -> list[str]:
-    """Measured costs in which no row is ``ALIKE`` or more above another: a busy machine makes such differences too."""
+    """Keys of measured costs in which all rows differ by less than ``ALIKE``: a busy machine causes as much."""
     found = []
-    for name in COSTS:
-        values = [row.cost[name] for row in section.rows if row.iqm is not None and name in row.cost]
-        if name not in COUNTED and min(values, default=0.0) < max(values, default=0.0) < (1 + ALIKE) * min(values):
-            found.append(name)
+    for column in columns.COSTS:
+        values = [row.cost[column.key] for row in section.rows if row.iqm is not None and column.key in row.cost]
+        if not column.counted and min(values, default=0.0) < max(values, default=0.0) < (1 + ALIKE) * min(values):
+            found.append(column.key)
     return found
 
 
 def courses(used: Sequence[Record]) -> dict[str, Any]:
     """Learning curves and return against target return of one row, by task, over its seeds.
 
-    ``curves``: [step, mean loss, smallest, largest]; ``evaluations``: [step, mean points]; ``targets``: [target, mean
-    raw return, mean points]. ``used``: the records that count in the row's scores.
+    ``curves``: [step, mean loss, smallest, largest]; ``evaluations``: [step, mean score]; ``targets``: [target, mean
+    raw return, mean score]. ``used``: the records that count in the row's scores.
     """
     tasks: dict[str, list[Record]] = {}
     for record in sorted(used, key=lambda one: (one.identity.task, one.identity.seed)):
@@ -147,17 +150,17 @@ def courses(used: Sequence[Record]) -> dict[str, Any]:
 
 
 def _shared(curves: Iterable[Sequence[tuple[int, float]]]) -> list[tuple[int, list[float]]]:
-    """(step, values of all seeds) at the steps that every seed has: a mean over fewer would jump where one begins."""
+    """(step, values of all seeds) at the steps that every seed has: a mean over fewer seeds would jump."""
     there = [dict(curve) for curve in curves]
     steps = sorted(set.intersection(*(set(curve) for curve in there))) if there else []
     return [(step, [curve[step] for curve in there]) for step in steps]
 
 
-def _score_and_cost(row: Row, name: str) -> tuple[float, float] | None:
+def _score_and_cost(row: Row, column: CostColumn) -> tuple[float, float] | None:
     """(IQM, cost), both larger when better."""
-    if row.iqm is None or name not in row.cost:
+    if row.iqm is None or column.key not in row.cost:
         return None
-    return row.iqm.value, row.cost[name] if name in LARGER_IS_BETTER else -row.cost[name]
+    return row.iqm.value, row.cost[column.key] * (1 if column.larger_is_better else -1)
 
 
 def _front(points: list[tuple[float, float] | None]) -> list[int]:

@@ -1,9 +1,10 @@
-"""What is said below a table: scale, protocol, data, what the intervals are worth, what is missing."""
+"""The notes below a table: scale, protocol, data, what the intervals are worth, what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import ALIKE, Improvement, fronts, undecided_costs
 from backbench.leaderboard.board.board import Row, Section
 from backbench.leaderboard.record.suites import ALSO
@@ -11,16 +12,6 @@ from backbench.leaderboard.scores.normalise import CITATIONS
 from backbench.leaderboard.scores.statistics import COVERAGE
 
 SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4RL", "declared": "declared"}
-COSTS = {
-    "parameters": "parameters",
-    "flops_per_token": "FLOPs per token",
-    "train_tokens_per_s": "train tokens/s",
-    "decision_p50_ms": "decision p50, ms",
-    "decision_p95_ms": "decision p95, ms",
-    "peak_memory_mb": "peak memory, MB",
-    "wall_seconds": "wall time, s",
-}
-"""Name of a cost -> what it is called beside a number."""
 
 
 def coverage() -> str:
@@ -56,50 +47,49 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
         f"target {_per_task(section, [f'{one.targets[0]:g}' for one in settings.values()])}; versions: "
         f"{', '.join(f'{name} {version}' for name, version in setting.versions)}."
     )
-    notes.append(
-        f"Data: source {setting.source}, preset {setting.preset}; sha256 "
-        + ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
-        + "."
-    )
+    hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
+    notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
     notes.append(section.measured)
     notes += _interval_notes(section.rows)
     notes += _pair_notes(section, pairs)
+    notes += _front_notes(section)
     notes += [f"{note}." for note in section.notes]
-    notes += [f"Failed: {cell.label}, {cell.task}, seed {cell.seed}: {cell.reason}" for cell in section.failed]
+    notes += [f"Failed: {label}, {task}, seed {seed}: {reason}" for label, task, seed, reason in section.failed]
     return notes
 
 
 def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:
-    notes = []
-    if pairs:
-        labels = [row.label for row in section.rows]
-        better: dict[str, list[str]] = {}
-        for one in pairs:
-            if one.decided:
-                better.setdefault(labels[one.x], []).append(labels[one.y])
-        count, open_ = len(pairs) // 2, len(pairs) // 2 - sum(map(len, better.values()))
-        said = "; ".join(f"{x} better than {', '.join(ys)}" for x, ys in better.items())
-        notes.append(
-            "P(better than x): how often a run of the column scores more than one of x on the same task, mean over "
-            "tasks, ties count half; 0.5 is no difference. Intervals that exclude it: "
-            f"{said or 'none'}. Undecided: {open_} of {count} pairs. No correction is made for the number of pairs."
-        )
-    front = _front_note(section)
-    return notes if front is None else [*notes, front]
+    if not pairs:
+        return []
+    labels = [row.label for row in section.rows]
+    better: dict[str, list[str]] = {}
+    for one in pairs:
+        if one.decided:
+            better.setdefault(labels[one.x], []).append(labels[one.y])
+    count = len(pairs) // 2
+    said = "; ".join(f"{x} better than {', '.join(ys)}" for x, ys in better.items())
+    return [
+        "P(better than x): how often a run of the column scores more than one of x on the same task, mean over "
+        "tasks, ties count half; 0.5 is no difference. Intervals that exclude it: "
+        f"{said or 'none'}. Undecided: {count - sum(map(len, better.values()))} of {count} pairs. "
+        "No correction is made for the number of pairs."
+    ]
 
 
-def _front_note(section: Section) -> str | None:
+def _front_notes(section: Section) -> list[str]:
     if sum(row.iqm is not None for row in section.rows) < 2:
-        return None
+        return []
     together: dict[str, list[str]] = {}
-    for name, front in fronts(section).items():
-        if front and name in COSTS:
+    found, noise = fronts(section), undecided_costs(section)
+    shown = columns.shown(columns.COSTS, "text")
+    for column in shown:
+        if front := found[column.key]:
             labels = ", ".join(section.rows[index].label for index in front)
-            together.setdefault(labels, []).append(COSTS[name].partition(",")[0])
+            together.setdefault(labels, []).append(column.name)
     said = "; ".join(f"{', '.join(names)}: {labels}" for labels, names in together.items())
-    alike = [COSTS[name].partition(",")[0] for name in undecided_costs(section) if name in COSTS]
-    noise = f" No front for {', '.join(alike)}: rows differ by less than {ALIKE:.0%}." if alike else ""
-    return f"Beaten by no other row in both IQM and a cost, by point estimates: {said}.{noise}" if said else None
+    alike = ", ".join(column.name for column in shown if column.key in noise)
+    more = f" No front for {alike}: rows differ by less than {ALIKE:.0%}." if alike else ""
+    return [f"Beaten by no other row in both IQM and a cost, by point estimates: {said}.{more}"] if said else []
 
 
 def _interval_notes(rows: Sequence[Row]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which tasks make a suite: a backbone has an aggregate only when it has a score on every one of them."""
+"""Which tasks make a suite. A backbone has an aggregate only if it has a score on every one of them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,11 @@ SUITES: dict[str, tuple[str, ...]] = {
         ("antmaze",), ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
     ),
     "d4rl-pointmaze": _pairs(
-        ("pointmaze",),
-        ("open", "umaze", "medium", "large", "open-dense", "umaze-dense", "medium-dense", "large-dense"),
+        ("pointmaze",), ("open", "umaze", "medium", "large", "open-dense", "umaze-dense", "medium-dense", "large-dense")
     ),
     "d4rl-kitchen": _pairs(("kitchen",), ("complete", "partial", "mixed")),
 }
+"""Suite -> its tasks, in the order of the tables."""
 
-
-def suite_tasks(suite: str) -> tuple[str, ...]:
-    """Tasks of a suite in the order of the tables. Raises ``KeyError`` that names the suites there are."""
-    try:
-        return SUITES[suite]
-    except KeyError:
-        raise KeyError(f"no suite {suite!r}; there is: {', '.join(SUITES)}") from None
-
-
-# Further scales, beside the one of the protocol, that a suite's scores are customarily given on.
+# Further scales, beside the one of the protocol, that papers give a suite's scores on.
 ALSO: dict[str, tuple[str, ...]] = {"atari": ("none", "atari-human")}

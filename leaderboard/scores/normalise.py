@@ -1,13 +1,13 @@
-"""Score normalisers, each named and cited; never taken from a data set's own optional fields.
+"""Score normalisers, each named and cited. Optional fields of a data set are never used.
 
 ``d4rl``: 100 * (return - random) / (expert - random), Fu et al. 2020, "D4RL: Datasets for Deep Data-Driven
 Reinforcement Learning" (arXiv:2004.07219), figures of the reference code's ``infos.py``.
-``atari-human``: 100 * (return - random) / (human - random), random play and a human tester, of 57 games; Mnih et al.
-2015 (Nature 518), figures as in Wang et al. 2016 (arXiv:1511.06581) and later tables.
-``dt-gamer``: the same formula with the rounded pairs that Decision Transformer reports Atari by (arXiv:2106.01345,
-appendix A.3 and what follows it); there for the four games of that paper.
-``declared``: the same formula with two returns that a suite of the user's own declares; the record holds them.
-``none``: the raw return, for a task that has no agreed scale.
+``atari-human``: 100 * (return - random) / (human - random), random play and a human tester, 57 games; Mnih et al. 2015
+(Nature 518), figures as in Wang et al. 2016 (arXiv:1511.06581) and later tables.
+``dt-gamer``: the same formula with Decision Transformer's rounded pairs for its four games (arXiv:2106.01345, appendix
+A.3).
+``declared``: the same formula with two returns that a user's suite declares. The record holds them.
+``none``: the raw return, for a task without an agreed scale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ATARI_TABLE = Path(__file__).parent / "atari_reference_scores.csv"
 # (random, gamer) returns.
 DT_GAMER = {"breakout": (2.0, 30.0), "qbert": (164.0, 13455.0), "pong": (-21.0, 15.0), "seaquest": (68.0, 42055.0)}
 
-# What is printed under a table; its keys are the names a record may use.
+# Printed under a table. The keys are the names that a record may use.
 CITATIONS = {
     "d4rl": "D4RL, 100 * (return - random) / (expert - random), Fu et al. 2020 (arXiv:2004.07219)",
     "atari-human": "human-normalised, 100 * (return - random) / (human - random), 57-game table, Mnih et al. 2015 and "
@@ -34,8 +34,7 @@ CITATIONS = {
     "none": "raw returns, not normalised",
 }
 
-
-# D4RL's names of tasks that Minari calls otherwise.
+# Minari's name of an environment -> D4RL's.
 RENAMED = {"pointmaze": "maze2d"}
 
 
@@ -43,7 +42,7 @@ RENAMED = {"pointmaze": "maze2d"}
 def _d4rl_table() -> dict[str, tuple[float, float]]:
     """Data set without its version -> (random return, expert return)."""
     with TABLE.open(newline="") as file:
-        # Versions of one set have the same figures.
+        # All versions of one set have the same figures.
         return {
             row["dataset"].rpartition("-v")[0]: (float(row["ref_min_score"]), float(row["ref_max_score"]))
             for row in csv.DictReader(file)
@@ -53,7 +52,8 @@ def _d4rl_table() -> dict[str, tuple[float, float]]:
 def d4rl_bounds(task: str) -> tuple[float, float]:
     """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
 
-    Where an environment's figures are the same for all its data sets, they hold for one that D4RL does not have, too.
+    If all data sets of an environment have the same figures, these hold for any other data set too.
+    Raises ``KeyError`` without figures.
     """
     environment, dash, rest = task.partition("-")
     known = _d4rl_table()
@@ -61,7 +61,7 @@ def d4rl_bounds(task: str) -> tuple[float, float]:
     if f"{environment}{dash}{rest}" in known:
         return known[f"{environment}{dash}{rest}"]
     pairs = {pair for name, pair in known.items() if name.startswith(f"{environment}-")}
-    if len(pairs) == 1:  # mazes have figures of their own, each
+    if len(pairs) == 1:  # each maze has its own figures
         return pairs.pop()
     raise KeyError(f"no D4RL reference scores for {task!r} in {TABLE.name}")
 
@@ -77,11 +77,14 @@ def atari_bounds(game: str) -> tuple[float, float]:
 
 
 def bounds(name: str, task: str, reference: Sequence[float] | None = None) -> tuple[float, float]:
-    """Returns that are 0 and 100 under the normaliser ``name``; ``task`` is a full name such as ``"hopper-medium"``.
+    """Raw returns that score 0 and 100 under the normaliser ``name``.
 
-    ``reference`` has the two returns where ``name`` is ``declared``.
+    Args:
+        name: a key of ``CITATIONS``.
+        task: a full name such as ``"hopper-medium"``.
+        reference: the two returns of the normaliser ``declared``.
 
-    Raises ``KeyError`` (one line) for a normaliser that is not in ``CITATIONS`` or a task it has no figures for.
+    Raises ``KeyError`` (one line) for an unknown normaliser, or a task without figures.
     """
     if name == "d4rl":
         return d4rl_bounds(task)
@@ -101,9 +104,9 @@ def bounds(name: str, task: str, reference: Sequence[float] | None = None) -> tu
 
 
 def normalise(name: str, task: str, value: float, reference: Sequence[float] | None = None) -> float:
-    """Score of a raw return under the normaliser ``name``: 0 is random play, 100 D4RL's expert, the human or the gamer.
+    """Normalised score of a raw return: 0 is random play, 100 D4RL's expert, the human or the gamer.
 
-    ``task`` is a full name such as ``"hopper-medium"``. Raises as ``bounds`` does.
+    Arguments and errors are those of ``bounds``.
     """
     if name == "none":
         return value

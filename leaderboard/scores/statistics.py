@@ -1,11 +1,11 @@
 """Point estimates and bootstrap intervals of normalised scores. NumPy only; equal input and seed give equal output.
 
-Scores are arrays of (runs, tasks), in points (100 is the reference expert); the estimates take leading axes too. Point
-estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(arXiv:2108.13264). Intervals are percentile intervals of a bootstrap stratified by task: the runs of each task are
-drawn anew among themselves. Pooling runs over tasks would count the difference between tasks as noise.
+Scores are arrays (runs, tasks) of normalised scores (100 is the reference expert). Statistics take leading axes too.
+Point estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+(arXiv:2108.13264). Intervals are percentile intervals of a bootstrap stratified by task: each task's runs are resampled
+among themselves. Pooling runs over tasks would count the difference between tasks as noise.
 
-A nominal 95 % interval covers less than it says when runs are few; see ``COVERAGE``.
+With few runs a nominal 95 % interval covers less than 95 %, see ``COVERAGE``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 
-# Statistic -> seeds -> how often its nominal 95 % interval held the true value in simulation; ``task``: the mean of a
-# single task, whose interval from three seeds is simply the smallest to the largest. Printed by ``coverage``.
+# Statistic -> seeds -> how often its nominal 95 % interval held the true value in simulation. ``task``: the mean of a
+# single task, whose interval from three seeds is simply the smallest to the largest. tools/interval_coverage.py
+# prints these shares.
 COVERAGE: dict[str, dict[int, float]] = {
     "task": {3: 0.75, 5: 0.82, 10: 0.90},
     "mean": {3: 0.86, 5: 0.91, 10: 0.93},
@@ -35,18 +36,17 @@ class Interval:
     """A percentile bootstrap interval."""
 
     low: float
-    """Lower end, in points."""
+    """Lower end, a normalised score."""
     high: float
-    """Upper end, in points."""
     over: Literal["seeds", "episodes"]
-    """What was resampled. ``episodes``: those of a single run, which says nothing about the noise of training."""
+    """What was resampled. ``episodes``: those of a single run, without the noise of training."""
     n: int
-    """How many of them there were (the fewest of a task)."""
+    """Their number (the smallest of any task)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A point estimate, in points, with its interval where one can be had."""
+    """A point estimate, with its interval if there are enough runs or episodes."""
 
     value: float
     interval: Interval | None
@@ -63,27 +63,23 @@ def median(scores: Floats) -> Floats:
 
 
 def iqm(scores: Floats) -> Floats:
-    """Interquartile mean: over all runs of all tasks, a quarter (rounded down) cut off at each end."""
+    """Interquartile mean over all runs of all tasks, without a quarter (rounded down) at each end."""
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = flat.shape[-1] // 4
     return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
 
 
 def optimality_gap(scores: Floats) -> Floats:
-    """How far below 100 points runs are on average, in units of 100 points; what is above counts as 100."""
+    """Mean shortfall of runs from a score of 100, in units of 100. Higher scores count as 100."""
     return np.asarray(1.0 - np.minimum(scores / 100.0, 1.0).mean(axis=(-2, -1)))
-
-
-AGGREGATES: dict[str, Statistic] = {"mean": mean, "median": median, "iqm": iqm, "optimality_gap": optimality_gap}
 
 
 def stratified_bootstrap(
     scores: ArrayLike, statistic: Statistic, rng: np.random.Generator, *, resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
-    """(low, high) of ``statistic`` over runs drawn with replacement within each task.
+    """(low, high) of ``statistic`` over runs that are resampled with replacement within each task.
 
-    ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``resamples`` draws; ``level`` is
-    the nominal coverage.
+    ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``level``: the nominal coverage.
     """
     matrix = _matrix(scores)
     runs, tasks = matrix.shape
@@ -103,8 +99,8 @@ def episode_bootstrap(
 ) -> tuple[float, float]:
     """(low, high) of ``statistic`` over the episodes of one run per task: noise of the evaluation alone.
 
-    ``episodes``: for each task the scores of its episodes, in points; numbers may differ. ``ValueError`` when a task
-    has none or holds NaN.
+    ``episodes``: for each task the scores of its episodes; their number may differ. Raises ``ValueError`` for a task
+    without episodes or with NaN.
     """
     columns = []
     for task in episodes:
@@ -125,7 +121,7 @@ def estimate(
 ) -> Estimate:
     """``statistic`` of (runs, tasks) with its interval: over seeds, or with one run over the ``episodes`` of each task.
 
-    Each call seeds a generator of its own, so that a further row in a table moves no other interval.
+    Each call seeds its own generator: a new row in a table changes no other interval.
     """
     matrix = _matrix(scores)
     rng = np.random.default_rng(seed)
@@ -143,8 +139,7 @@ def estimate(
 def performance_profile(scores: ArrayLike, taus: ArrayLike) -> Floats:
     """Share of runs with a score above each of ``taus``: (runs, tasks) and (k,) to (k,), from 0 to 1.
 
-    The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs. Raises
-    ``ValueError`` as ``estimate`` does.
+    The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs.
     """
     matrix, levels = _matrix(scores), np.asarray(taus, dtype=np.float64)
     return np.asarray((matrix[..., None] > levels).mean(axis=(0, 1)))
@@ -166,10 +161,10 @@ def profile_interval(
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
-    """How probable it is that a run of ``x`` scores more than one of ``y``: (runs, tasks) each, of the same tasks.
+    """Probability that a run of ``x`` scores more than one of ``y``: (runs, tasks) each, of the same tasks.
 
-    Per task the share of all pairs of runs that x wins, a tie being half a win (the Mann-Whitney U statistic over the
-    number of pairs); the mean over tasks (Agarwal et al. 2021). Raises ``ValueError`` for different numbers of tasks.
+    The mean over tasks of the share of pairs of runs that x wins; a tie is half a win (the Mann-Whitney U statistic
+    over the number of pairs; Agarwal et al. 2021). Raises ``ValueError`` for different numbers of tasks.
     """
     return float(_wins(x, y).mean())
 
@@ -177,9 +172,9 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
 def improvement_interval(
     x: ArrayLike, y: ArrayLike, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float] | None:
-    """(low, high) of ``probability_of_improvement``: runs of ``x`` and of ``y`` drawn apart, within each task.
+    """(low, high) of ``probability_of_improvement``: runs of ``x`` and ``y`` are resampled apart, within each task.
 
-    None when one of the two has a single run. The draws depend on ``seed`` and the numbers of runs and tasks only.
+    None if one of the two has a single run. The samples depend on ``seed`` and the numbers of runs and tasks only.
     """
     wins = _wins(x, y)
     tasks, ours, theirs = wins.shape
@@ -191,16 +186,11 @@ def improvement_interval(
 
 
 def interval(
-    values: ArrayLike,
-    *,
-    episodes: ArrayLike | None = None,
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
+    values: ArrayLike, *, episodes: ArrayLike | None = None, seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> Interval | None:
-    """Interval of the mean of one task's ``values`` (one per seed, in points).
+    """Interval of the mean of one task's ``values``, one per seed.
 
-    With a single seed: of that seed's ``episodes``, labelled so; None when there are fewer than two of them either.
+    With a single seed: over that seed's ``episodes``, and labelled so; None with fewer than two of them.
     """
     runs = np.asarray(values, dtype=np.float64)[:, None]
     tasks = None if episodes is None else [episodes]
@@ -227,7 +217,7 @@ def _wins(x: ArrayLike, y: ArrayLike) -> Floats:
 
 @lru_cache(maxsize=8)  # every row of a table, and every pair of rows, has the same shape
 def _weights(runs: int, tasks: int, seed: int, stream: int, resamples: int) -> Floats:
-    """(resamples, runs, tasks): share of a task's draws that fell on each run; they sum to 1 over runs."""
+    """(resamples, runs, tasks): share of a task's samples that each run has; they sum to 1 over runs."""
     if runs < 2:
         raise ValueError("one run has no spread over runs; resample its episodes instead")
     rng = np.random.default_rng([seed, stream])

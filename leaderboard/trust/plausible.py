@@ -1,25 +1,22 @@
-"""What is possible: returns, data and costs of one record.
-
-What records cannot be beside each other is in ``backbench.leaderboard.trust.together``.
-"""
+"""Which returns, data and costs of one record are possible. ``together`` compares records with each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from backbench.leaderboard.record.schema import Record, TargetScore
+from backbench.leaderboard.record.schema import Record
 
-# The largest and the smallest return of a whole game, where the rules set one: 21 points end a game of Pong, and
+# Smallest and largest return of a complete Atari game, where the rules set one: 21 points end a game of Pong, and
 # Breakout has two walls of 432 points.
 _GAMES = {"Pong": (-21.0, 21.0), "Breakout": (0.0, 864.0), "Qbert": (0.0, None), "Seaquest": (0.0, None)}
-# Rewards of these are velocities and have no strict bound. Each is about three times the mean reward of a step in the
-# best published agents, so that beyond it there is an error and no agent.
+# Rewards here are velocities and have no strict bound. Each number is about three times the mean reward per step of the
+# best published agents: anything beyond it is an error.
 PER_STEP = {"Hopper": 12.0, "Walker2d": 20.0, "HalfCheetah": 50.0}
 
 
 def impossible(record: Record) -> Iterator[str]:
-    """What cannot be in ``record``, a phrase each. Raises ``KeyError`` and others where its settings are no cell's."""
+    """Costs of ``record`` that are impossible, a phrase each. Raises ``KeyError`` and others for broken settings."""
     yield from _costs(record)
     yield from _speed(record)
     best = record.scores.best if record.scores is not None else None
@@ -29,7 +26,7 @@ def impossible(record: Record) -> Iterator[str]:
 
 
 def impossible_returns(record: Record) -> Iterator[str]:
-    """Returns that no episode has, and data that no set of episodes is; a phrase each."""
+    """Returns that no episode can have, and data that no set of episodes can be; a phrase each."""
     yield from _returns(record)
     yield from _data(record)
 
@@ -45,16 +42,16 @@ def _costs(record: Record) -> Iterator[str]:
         yield "cost.decision.p50_ms: is 0, and nothing takes no time"
     if cost.parameters_total == 0:
         yield "cost.parameters_total: is 0, and something was trained"
-    # Half of a hundred decisions take the median or longer, and they are timed in every process that writes a record.
+    # Every process that writes a record times a hundred decisions, and half of them take the median or longer.
     if cost.wall_seconds < 50 * cost.decision.p50_ms / 1000:
         yield f"cost.wall_seconds: {cost.wall_seconds:g}, and timing the decisions alone took longer"
 
 
 def short_wall(record: Record) -> str:
-    """How a record's wall time is below that of its parts; empty when it is not.
+    """Says that a record's wall time is shorter than that of its parts; empty when it is not.
 
-    No contradiction: seconds of training are kept over interruptions, and the wall time is the last process's. So it
-    is true of every cell that was never interrupted, and a record does not say whether it was.
+    This is possible only in a cell that was interrupted: training seconds add up over interruptions, and the wall time
+    is the last process's. A record does not say whether its cell was interrupted.
     """
     cost = record.cost
     if cost is None or cost.wall_seconds >= 0.99 * (cost.train_seconds + cost.eval_seconds):
@@ -67,31 +64,29 @@ def short_wall(record: Record) -> str:
 
 
 def _speed(record: Record) -> Iterator[str]:
-    """Tokens per second times seconds must be the tokens that there were, within a factor of two."""
+    """Tokens per second times seconds must be the number of tokens, within a factor of two."""
     cost, model = record.cost, record.identity.model
     train: Any = record.provenance.config["train"]
     if cost is None:
         return
     tokens = float(train["steps"]) * float(train["batch_size"]) * model.context * model.tokens_per_step
     timed = cost.train_tokens_per_s * cost.train_seconds
-    # The first updates count in the seconds and not in the rate: a compiler may have worked for two minutes in them.
+    # The seconds include the first updates, the rate does not: a compiler may have taken two minutes there.
     if not tokens / 2 <= timed or (timed - cost.train_tokens_per_s * 120) > 2 * tokens:
         yield f"cost.train_tokens_per_s: {timed:.3g} tokens in train_seconds, and {tokens:.3g} were trained on"
 
 
 def _returns(record: Record) -> Iterator[str]:
-    for name in ("last", "best"):
-        checkpoint = getattr(record.scores, name, None)
-        scores: Sequence[TargetScore] = checkpoint.targets if checkpoint else ()
-        for index, score in enumerate(scores):
-            for number, (value, length) in enumerate(zip(score.returns, score.lengths, strict=True)):
-                low, high = return_bounds(record.identity.environment, record.protocol.environment, length)
-                where = f"scores.{name}.targets.{index}.returns.{number}"
-                if (low is not None and value < low - 1e-6) or (high is not None and value > high + 1e-6):
-                    shown = f"{'any' if low is None else f'{low:g}'} .. {'any' if high is None else f'{high:g}'}"
-                    yield f"{where}: {value:g} in {length} steps, and {record.identity.environment} gives {shown}"
-                elif record.identity.environment.startswith("ALE/") and value != round(value):
-                    yield f"{where}: {value!r}, and points of a game are whole"
+    environment = record.identity.environment
+    for path, score in record.target_scores():
+        for number, (value, length) in enumerate(zip(score.returns, score.lengths, strict=True)):
+            low, high = return_bounds(environment, record.protocol.environment, length)
+            where = f"{path}.returns.{number}"
+            if (low is not None and value < low - 1e-6) or (high is not None and value > high + 1e-6):
+                shown = f"{'any' if low is None else f'{low:g}'} .. {'any' if high is None else f'{high:g}'}"
+                yield f"{where}: {value:g} in {length} steps, and {environment} gives {shown}"
+            elif environment.startswith("ALE/") and value != round(value):
+                yield f"{where}: {value!r}, and a game's score is an integer"
 
 
 def _data(record: Record) -> Iterator[str]:
@@ -104,18 +99,15 @@ def _data(record: Record) -> Iterator[str]:
         yield "identity.data.return_std: is more than half of the distance between return_min and return_max"
     low, high = _GAMES.get(_kind(record.identity.environment), (None, None))
     if low is not None and data.rewards == "raw" and data.return_min < low:
-        yield f"identity.data.return_min: {data.return_min:g}, and the game's least return is {low:g}"
+        yield f"identity.data.return_min: {data.return_min:g}, and the game's smallest return is {low:g}"
     if high is not None and data.rewards == "raw" and data.return_max > high:
         yield f"identity.data.return_max: {data.return_max:g}, and the game's largest return is {high:g}"
 
 
 def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
-    """(least, largest) raw return of an episode of ``length`` steps; None where nothing is known.
+    """(smallest, largest) raw return of an episode of ``length`` steps; None where no bound is known.
 
-    Args:
-        environment: id, such as ``Hopper-v5`` or ``gymnasium_robotics:AntMaze_UMaze-v4``.
-        conventions: what the environment is made with.
-        length: of the episode, in steps.
+    ``environment``: an id such as ``gymnasium_robotics:AntMaze_UMaze-v4``; ``conventions``: its arguments.
     """
     kind = _kind(environment)
     if environment.startswith("ALE/"):

@@ -1,4 +1,4 @@
-"""What records of one board cannot be beside each other, however possible each of them is."""
+"""Which records of one board contradict each other, however possible each of them is alone."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from backbench.leaderboard.board.settings import RowId, Setting, comparable_groups
+from backbench.leaderboard.board import columns
+from backbench.leaderboard.board.groups import comparable_groups
+from backbench.leaderboard.board.settings import RowId, Setting
+from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, without
 from backbench.leaderboard.record.schema import DataSummary, Record
 from backbench.leaderboard.record.suites import SUITES
 
-MATCHED = 0.03  # of the reference's parameters, by which ``match=params`` may be off
-
 
 def impossible_together(records: Sequence[Record]) -> Iterator[str]:
-    """What ``records`` of one board cannot be beside each other; a line each, with the keys of both."""
+    """Contradictions between ``records`` of one board, a line each, with the keys of both records."""
     yield from twice(records)
     weights: dict[str, Record] = {}
     data: dict[str, tuple[DataSummary, str]] = {}
@@ -23,7 +24,7 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
         if digest is not None:
             first = weights.setdefault(digest, record)
             if _other_training(first, record):
-                yield f"{record.key} has the weights of {first.key}; one training is one record: take one away"
+                yield f"{record.key} has the weights of {first.key}; one training is one record: remove one"
         if record.identity.data is not None:
             known, key = data.setdefault(record.identity.data.sha256, (record.identity.data, record.key))
             if name := _other_data(known, record.identity.data):
@@ -33,9 +34,10 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _other_training(one: Record, two: Record) -> bool:
-    """Whether two records cannot have the same weights: other seeds begin with others, and other data lead elsewhere.
+    """Whether two records cannot have the same weights: their seeds or their data differ.
 
-    One that is only evaluated in another way has them, and so may a task of a user's own over the data of another.
+    Records of one training that was evaluated in two ways have the same weights. So may two tasks of a user's suite
+    over the same data.
     """
     cells = one.identity, two.identity
     if cells[0].seed != cells[1].seed or _sha(one) != _sha(two):
@@ -44,10 +46,10 @@ def _other_training(one: Record, two: Record) -> bool:
 
 
 def twice(records: Sequence[Record]) -> Iterator[str]:
-    """Two records of one cell of the board: which one counts is not for a program to guess.
+    """Two records of one cell of the board: the check does not guess which one counts.
 
-    What a row's variant does not say is the preset's, so that other settings behind the same words are no other cell.
-    Another release, other versions of what plays, or data that were made anew make one.
+    A variant names every difference from the preset, so two settings with the same variant are the same cell. Another
+    release, other versions of the simulators, or regenerated data make another cell.
     """
     seen: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda one: (one.provenance.started, one.key)):
@@ -55,19 +57,19 @@ def twice(records: Sequence[Record]) -> Iterator[str]:
         same = seen[RowId.of(record), cell.suite, cell.source, cell.preset, cell.task, cell.seed, versions]
         first = next((other for other in same if None in (shas := {_sha(record), _sha(other)}) or len(shas) == 1), None)
         if first is not None:
-            yield f"{record.key} is the same cell of the board as {first.key}; take one of the two away"
+            yield f"{record.key} is the same cell of the board as {first.key}; remove one of the two"
         same.append(record)
 
 
 def _sha(record: Record) -> str | None:
-    """Of the data; None in a failed record that never saw them."""
+    """Hash of the data; None in a failed record that never saw them."""
     return None if record.identity.data is None else record.identity.data.sha256
 
 
 def _other_data(one: DataSummary, two: DataSummary) -> str:
     """The first field in which two summaries of the same content differ; empty when none does.
 
-    A set may have another name elsewhere, and its score another normaliser. Sums may differ in their last digits.
+    Names and normalisers may differ. So may the last digits of a sum.
     """
     for name in ("episodes", "steps", "rewards"):
         if getattr(one, name) != getattr(two, name):
@@ -80,22 +82,22 @@ def _other_data(one: DataSummary, two: DataSummary) -> str:
 
 
 def _other_size(records: Sequence[Record]) -> Iterator[str]:
-    """An agent of one row and task is as large for every seed."""
-    names = ("parameters_total", "parameters_backbone", "flops_per_token")
+    """Records of one row and task whose agents differ in size between seeds."""
     for group in comparable_groups(records):
         first: dict[tuple[RowId, str], Record] = {}
         for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
             if record.cost is None:
                 continue
             other = first.setdefault((RowId.of(record), record.identity.task), record)
-            for name in names:
-                ours, theirs = getattr(record.cost, name), getattr(other.cost, name)
-                if ours != theirs:
-                    yield f"{record.key} has cost.{name} {ours}, and {other.key} of its row has {theirs}; restore them"
+            for column in columns.COSTS:
+                ours, theirs = (one.cost and column.read(one.cost) for one in (record, other))
+                if column.counted and ours != theirs:
+                    said = f"{record.key} has {column.name} {ours}, and {other.key} of its row has {theirs}"
+                    yield f"{said}; restore them"
 
 
 def _not_matched(records: Sequence[Record]) -> Iterator[str]:
-    """A row that says it was matched to another, and is not of its size."""
+    """Rows that claim a matched number of parameters and do not have it."""
     there: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in records:
         if record.cost is not None and RowId.of(record).matched is None:
@@ -109,12 +111,11 @@ def _not_matched(records: Sequence[Record]) -> Iterator[str]:
         if sizes and min(abs(ours - size) / max(size, 1) for size in sizes) > MATCHED:
             yield (
                 f"{record.key} is said to be matched to {reference}, and has {ours:,} parameters to its {sizes[0]:,}; "
-                "take it away"
+                "remove it"
             )
 
 
 def _beside(record: Record) -> tuple[object, ...]:
-    """What a row and the one that it is matched to have in common: all but the backbone and its width."""
+    """What a row and its matched reference have in common: everything but the backbone and its width."""
     cell = record.identity
-    words = [word for word in cell.variant.split() if not word.startswith(("match=", "model.d_model="))]
-    return cell.suite, cell.preset, cell.source, cell.task, cell.seed, *words
+    return cell.suite, cell.preset, cell.source, cell.task, cell.seed, without(cell.variant, MATCH, WIDTH)

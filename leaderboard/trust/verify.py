@@ -1,8 +1,8 @@
-"""Whether a record can be believed: whether it agrees with itself, is possible, and was found again elsewhere.
+"""Whether a record is credible: consistent with itself, possible, and repeated on a second machine.
 
-What is looked for here are slips and edits that the schema lets through. Someone who edits a score together with all
-that follows from it is found by the sums beside the records (``submit``), by the history of the
-repository, and in the end by ``bench reproduce``, which plays the cell again.
+These checks find mistakes and edits that the schema allows. Someone who edits a score together with everything that
+follows from it is found by the checksums beside the records (``submit``), by the repository's history (``history``),
+and in the end by ``bench reproduce``, which runs the cell again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backbench.leaderboard.board.settings import COSMETIC
-from backbench.leaderboard.record.files import cell_digest, cell_key
+from backbench.leaderboard.record.identity import cell_key, config_digest
+from backbench.leaderboard.record.privacy import without_paths
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.plausible import PER_STEP, impossible, impossible_returns
-from backbench.leaderboard.trust.privacy import without_paths
 
-SCORE_SLACK = 0.05  # points: what a table shows
+SCORE_SLACK = 0.05  # of a normalised score: what a table shows
 _TIMINGS = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}
 _NORMALISERS = {"atari": "dt-gamer"}  # of the known suites; the others have D4RL's
 _NEEDED = ("backbench", "torch", "numpy", "gymnasium")
@@ -28,24 +27,12 @@ _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z][\w-]*")
 _BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
 
 
-def config_digest(config: Mapping[str, Any]) -> str:
-    """Digest of a cell's resolved settings, the last part of its key; 8 hex digits.
-
-    Left out are intervals of logging and checkpoints, and ``variant``, which only names what the settings hold. A width
-    matched to another backbone's is the exception: the row says so, whatever the width came to.
-    """
-    content = dict(config)
-    content["train"] = {name: value for name, value in config["train"].items() if name not in COSMETIC}
-    matched = [word for word in content.pop("variant").split() if word.startswith("match=")]
-    return cell_digest({**content, "match": matched} if matched else content)
-
-
 def doubts(record: Record, now: datetime | None = None) -> list[str]:
-    """What speaks against ``record``, a phrase each, such as ``identity.seed: 1, and 0 in provenance.config``.
+    """What is wrong with ``record``, a phrase each, such as ``identity.seed: 1, and 0 in provenance.config``.
 
-    ``now`` is the time that it cannot have been started after; default: the clock's.
+    ``now``: a record cannot have been started later; default: the clock's time.
     """
-    found = [*_names(record), *_privacy(record), *_hidden(record)]
+    found = [*_names(record), *_unpublishable(record)]
     try:
         found += [*_agreement(record), *impossible(record)]
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
@@ -58,36 +45,31 @@ def doubts(record: Record, now: datetime | None = None) -> list[str]:
 
 
 def _names(record: Record) -> Iterator[str]:
-    if not _BACKBONE.fullmatch(record.identity.backbone):
-        yield f"identity.backbone: {record.identity.backbone!r} is neither a registered name nor package.module:Class"
-    packages = record.provenance.packages
-    known = SUITES.get(record.identity.suite)
-    normaliser = _NORMALISERS.get(record.identity.suite, "d4rl")
-    if known is not None and record.protocol.normaliser != normaliser:
-        yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {record.identity.suite} has {normaliser!r}"
-    if known is not None and record.identity.suite_tasks:
-        yield f"identity.suite_tasks: suite {record.identity.suite} is known, and its tasks are not for a record to say"
+    cell, packages = record.identity, record.provenance.packages
+    if not _BACKBONE.fullmatch(cell.backbone):
+        yield f"identity.backbone: {cell.backbone!r} is neither a registered name nor package.module:Class"
+    normaliser = _NORMALISERS.get(cell.suite, "d4rl")
+    if cell.suite in SUITES and record.protocol.normaliser != normaliser:
+        yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {cell.suite} has {normaliser!r}"
+    if cell.suite in SUITES and cell.suite_tasks:
+        yield f"identity.suite_tasks: suite {cell.suite} is known, and a record cannot change its tasks"
     needed = [*_NEEDED]
-    if record.identity.environment.startswith("ALE/"):
+    if cell.environment.startswith("ALE/"):
         needed.append("ale-py")
-    if record.identity.environment.partition("-")[0] in PER_STEP:
+    if cell.environment.partition("-")[0] in PER_STEP:
         needed.append("mujoco")
     for name in needed:
         if not re.match(r"\d+(\.\d+)*", packages.get(name, "")):
             yield f"provenance.packages: {name} is {packages.get(name, 'missing')!r}, which is no version"
 
 
-def _privacy(record: Record) -> Iterator[str]:
+def _unpublishable(record: Record) -> Iterator[str]:
+    """Paths, addresses, and characters that a terminal or a page obeys instead of showing them."""
     for where, text in texts(record.model_dump()):
         if ("/" in text or "\\" in text) and without_paths(text) != text:
             yield f"{where}: {text[:60]!r} holds an absolute path"
         elif "@" in text and (address := _ADDRESS.search(text)):
             yield f"{where}: {address[0]!r} looks like a user at a host"
-
-
-def _hidden(record: Record) -> Iterator[str]:
-    """Characters that a terminal or a page obeys instead of showing them."""
-    for where, text in texts(record.model_dump()):
         allowed = "\n\t" if where == "failure.message" else ""
         found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf") and c not in allowed), None)
         if found is not None:
@@ -95,7 +77,7 @@ def _hidden(record: Record) -> Iterator[str]:
 
 
 def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted place, text) of every string in a JSON-like ``value``, keys of mappings included."""
+    """(dotted path, text) of every string in a JSON-like ``value``, keys of mappings included."""
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, Mapping):
@@ -107,49 +89,42 @@ def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
             yield from texts(inner, f"{where}.{index}")
 
 
+# Field of a record -> the same value in its settings.
+_SAME = {
+    "identity.backbone": "backbone", "identity.options": "options", "identity.preset": "preset",
+    "identity.seed": "seed", "identity.variant": "variant", "identity.suite": "task.suite",
+    "identity.task": "task.name", "identity.environment": "task.env_id", "identity.suite_tasks": "task.suite_tasks",
+    "identity.source": "data.source", "identity.model.d_model": "model.d_model",
+    "identity.model.n_layers": "model.n_layers", "identity.model.dropout": "model.dropout",
+    "identity.model.context": "model.context", "protocol.context": "model.context",
+    "protocol.episodes": "eval.episodes", "protocol.acting": "eval.acting", "protocol.eval_seed": "eval.seed",
+    "protocol.normaliser": "task.normaliser", "protocol.returns_to_go": "task.rewards",
+}  # fmt: skip
+
+
 def _agreement(record: Record) -> Iterator[str]:
     """The record's parts against the settings that it was made with."""
-    cell, protocol, origin = record.identity, record.protocol, record.provenance
-    config: dict[str, Any] = origin.config
-    task, model, data, eval_, train = (config[name] for name in ("task", "model", "data", "eval", "train"))
-    game = config["atari"]
+    content, config = record.model_dump(mode="json"), dict[str, Any](record.provenance.config)
+    cell, protocol = record.identity, record.protocol
+    task, eval_, train, game = (config[name] for name in ("task", "eval", "train", "atari"))
+    said = {path: (_at(content, path), _at(config, same)) for path, same in _SAME.items()}
+    for name, value in cell.model.extra.items():
+        said[f"identity.model.extra.{name}"] = value, config["model"][name]
     limit = game["max_frames"] // game["frame_skip"] if game is not None else task["max_steps"]
-    conventions = game if game is not None else task["env_kwargs"]
-    said = {
-        "identity.backbone": (cell.backbone, config["backbone"]),
-        "identity.options": (cell.options, config["options"]),
-        "identity.preset": (cell.preset, config["preset"]),
-        "identity.seed": (cell.seed, config["seed"]),
-        "identity.variant": (cell.variant, config["variant"]),
-        "identity.suite": (cell.suite, task["suite"]),
-        "identity.task": (cell.task, task["name"]),
-        "identity.environment": (cell.environment, task["env_id"]),
-        "identity.suite_tasks": (list(cell.suite_tasks), task["suite_tasks"]),
-        "identity.source": (cell.source, data["source"]),
-        **{f"identity.model.{name}": (getattr(cell.model, name), model[name]) for name in ("d_model", "n_layers")},
-        **{f"identity.model.{name}": (getattr(cell.model, name), model[name]) for name in ("dropout", "context")},
-        **{f"identity.model.extra.{name}": (value, model[name]) for name, value in cell.model.extra.items()},
-        "protocol.context": (protocol.context, model["context"]),
-        "protocol.episodes": (protocol.episodes, eval_["episodes"]),
-        "protocol.acting": (protocol.acting, eval_["acting"]),
-        "protocol.eval_seed": (protocol.eval_seed, eval_["seed"]),
-        "protocol.normaliser": (protocol.normaliser, task["normaliser"]),
+    longest = eval_["max_steps"] or limit
+    said |= {
         "protocol.reference": (list(protocol.reference or ()), task["reference"]),
-        "protocol.returns_to_go": (protocol.returns_to_go, task["rewards"]),
-        "protocol.environment": (protocol.environment, conventions),
-        "protocol.max_steps": (
-            protocol.max_steps,
-            min(limit, eval_["max_steps"] or limit) if game is not None else eval_["max_steps"] or limit,
-        ),
+        "protocol.environment": (protocol.environment, game if game is not None else task["env_kwargs"]),
+        "protocol.max_steps": (protocol.max_steps, longest if game is None else min(limit, longest)),
         "protocol.return_scale": (protocol.return_scale or task["return_scale"], task["return_scale"]),
-        "provenance.dtype": (origin.dtype, "bfloat16" if train["bf16"] else "float32"),
+        "provenance.dtype": (record.provenance.dtype, "bfloat16" if train["bf16"] else "float32"),
     }
     if declared := eval_["targets"] or task["targets"]:  # else they follow from the data
-        said["protocol.targets"] = (list(protocol.targets), declared)
+        said["protocol.targets"] = list(protocol.targets), declared
     if cell.data is not None:
-        said["identity.data.id"] = (cell.data.id, task["data_id"])
+        said["identity.data.id"] = cell.data.id, task["data_id"]
     if record.scores is not None:
-        said["scores.last.step"] = (record.scores.last.step, train["steps"])
+        said["scores.last.step"] = record.scores.last.step, train["steps"]
     for where, (ours, theirs) in said.items():
         if ours != theirs:
             yield f"{where}: {ours!r}, and {theirs!r} in provenance.config"
@@ -162,8 +137,14 @@ def _agreement(record: Record) -> Iterator[str]:
         yield f"key: {record.key!r}, and provenance.config makes {key!r}"
 
 
+def _at(content: Any, path: str) -> Any:
+    for name in path.split("."):
+        content = content[name]
+    return content
+
+
 def other_machine(record: Record, other: Record) -> bool:
-    """Whether two records come from different processors, accelerators or platforms, as far as they say."""
+    """Whether two records name different processors, accelerators or platforms."""
     one, two = record.provenance, other.provenance
     return (one.hardware.cpu, one.hardware.gpu, one.platform) != (two.hardware.cpu, two.hardware.gpu, two.platform)
 
@@ -172,7 +153,7 @@ def why_not_verified(record: Record, other: Record) -> str:
     """Why ``other`` does not verify ``record``; empty when it does.
 
     It must be the same cell by identity, protocol and settings, done, no copy, from another machine, with a headline
-    score that differs by less than ``SCORE_SLACK`` points. What only one of the two has a field for is not compared.
+    score that differs by less than ``SCORE_SLACK``. Fields that only one of the two has are not compared.
     """
     if record.key != other.key or record.provenance.config != other.provenance.config:
         return "it is another cell"
@@ -182,24 +163,16 @@ def why_not_verified(record: Record, other: Record) -> str:
         one, two = getattr(record, name), getattr(other, name)
         if any(getattr(one, part) != getattr(two, part) for part in one.model_fields_set & two.model_fields_set):
             return f"its {name} differs"
-    if copied := _copied(record, other):
-        return copied
+    if record.provenance.started == other.provenance.started:
+        return "it began in the same second: it is a copy"
+    # Two runs take different times even on one machine: the last digits are the clock's noise.
+    costs = [one.cost.model_dump(include=_TIMINGS) for one in (record, other) if one.cost is not None]
+    if len(costs) == 2 and costs[0] == costs[1]:
+        return "its times are the same to the last digit: it is a copy"
     if not other_machine(record, other):
         return "it comes from the same kind of machine, by processor, accelerator and platform"
     difference = other.headline.normalised_mean - record.headline.normalised_mean
     return "" if abs(difference) < SCORE_SLACK else f"its score differs by {difference:+.2f} points"
-
-
-def _copied(record: Record, other: Record) -> str:
-    """Why ``other`` is no second run; empty when it may be one."""
-    if record.provenance.started == other.provenance.started:
-        return "it began in the same second: it is a copy"
-    # Two runs take other times, were it on one machine; some of the last digits are the clock's noise.
-    if record.cost is not None and other.cost is not None:
-        one, two = (cost.model_dump(include=_TIMINGS) for cost in (record.cost, other.cost))
-        if one == two:
-            return "its times are the same to the last digit: it is a copy"
-    return ""
 
 
 def verified_cells(records: Iterable[Record], verifications: Iterable[Record]) -> frozenset[str]:

@@ -1,6 +1,6 @@
-"""The leaderboard's pages from its records: Markdown, CSV, JSON and HTML, equal bytes for equal records.
+"""The leaderboard's pages from its records: Markdown, CSV, JSON and HTML. Equal records give equal bytes.
 
-Needs NumPy, pydantic and rich; no torch and no simulator, so that anyone can make them from a clone.
+Needs NumPy, pydantic and rich, but neither torch nor a simulator.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from rich.console import Console
+
+from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
-from backbench.leaderboard.record.files import RecordError, load_records
+from backbench.leaderboard.record.files import RecordError, load_record, load_records
+from backbench.leaderboard.record.published import FOLDER, Published
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.submit import read
 from backbench.leaderboard.trust.verify import verified_cells
+from backbench.leaderboard.views.page.build import build
+from backbench.leaderboard.views.tables import to_csv, to_json, to_view
+from backbench.leaderboard.views.text import to_markdown, to_rich
 
 MEND = "make leaderboard"
 REPOSITORY = "../../.."  # from the committed pages to the repository's root
@@ -30,18 +36,14 @@ _SAFE = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 def pages_of(
     records: Sequence[Record],
     verifications: Sequence[Record] = (),
-    folder: str | None = "leaderboard/published/records",
+    folder: str | None = str(FOLDER),
     repository: str | None = REPOSITORY,
 ) -> dict[str, str]:
     """Path below the folder of pages -> text, of all pages; a pure function of the records.
 
-    ``folder``: where the records are committed, below the root of a repository; None: nowhere. ``repository``: path
-    from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere.
+    ``folder``: where the records are committed, below the root of a repository; None if they are not. ``repository``:
+    path from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere.
     """
-    from backbench.leaderboard.views.page.build import build
-    from backbench.leaderboard.views.tables import to_csv, to_json, to_view
-    from backbench.leaderboard.views.text import to_markdown
-
     board = build_board(records, verified=verified_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
@@ -54,14 +56,9 @@ def export(
     """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``html`` a folder.
 
     Raises:
-        RecordError: ``html`` without a folder, or one that holds something else than pages.
-        OSError: ``out`` cannot be written; nothing of it was.
+        RecordError: ``html`` without a folder, or with one that holds other files than pages.
+        OSError: ``out`` cannot be written; an older one is untouched.
     """
-    from rich.console import Console
-
-    from backbench.leaderboard.views.tables import to_csv, to_json, to_view
-    from backbench.leaderboard.views.text import to_markdown, to_rich
-
     if format_ == "html":
         if out is None:
             raise RecordError("--format html", "writes a folder", "name it with --out")
@@ -80,45 +77,34 @@ def export(
         text = (to_csv if format_ == "csv" else to_json)(to_view(board, records))
     if out is None:
         print(text, end="" if text.endswith("\n") else "\n")
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        beside.write_bytes(text.encode())
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
+    else:
+        write_whole(out, text)
 
 
-def render(records: Path, verifications: Path, pages: Path) -> list[str]:
-    """Write the pages of the records below ``records``, whole or not at all; what is stale goes. Their names, sorted.
+def render(published: Published, pages: Path | None = None) -> list[str]:
+    """Write the pages of a leaderboard, all or none, and remove stale ones. Their names, sorted.
 
     Raises:
-        RecordError: a record or a verification is broken, or ``pages`` holds something else than pages.
-        OSError: ``pages`` cannot be written.
+        RecordError: a record or a verification is broken, or the folder holds other files than pages.
+        OSError: the folder cannot be written.
     """
-    found, errors = load_records(records)
+    found, errors = load_records(published.records)
     if errors:
         raise errors[0]
-    others = read_verifications(verifications)
-    committed = pages.resolve() == records.resolve().parent / "pages"  # elsewhere, links to the documents would break
+    others = verifications_of(published.records)
+    committed = pages is None or pages.resolve() == published.pages.resolve()  # else links to the docs would break
     texts = pages_of(found, others) if committed else pages_of(found, others, repository=None)
-    write_pages(texts, pages)
+    write_pages(texts, pages or published.pages)
     return sorted(texts)
 
 
-def read_verifications(folder: Path) -> list[Record]:
-    """The records below a folder of verifications, in the order of paths; of one cell there may be several.
-
-    None where there is no such folder. Raises ``RecordError`` for a broken one.
-    """
-    return [read(path)[1] for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
-
-
 def verifications_of(given: Path) -> list[Record]:
-    """The verifications that lie beside the records of a leaderboard, whichever of the two folders is given."""
-    around = given if (given / "records").is_dir() else given.parent
-    return read_verifications(around / "verifications")
+    """The verifications beside the records of a leaderboard, in the order of paths; of one cell there may be several.
+
+    ``given``: its folder of records, or the one around. Raises ``RecordError`` for a broken verification.
+    """
+    folder = Published.around(given).verifications
+    return [load_record(path) for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
 
 
 def stale(texts: Mapping[str, str], pages: Path) -> list[str]:
@@ -136,12 +122,12 @@ def stale(texts: Mapping[str, str], pages: Path) -> list[str]:
 
 
 def write_pages(texts: Mapping[str, str], pages: Path) -> None:
-    """Put a folder with exactly these files in the place of ``pages``: whole, or not at all.
+    """Replace ``pages`` by a folder with exactly these files, or change nothing.
 
     Raises:
-        RecordError: ``pages`` is a file, or a folder that holds something else than pages, which would be lost.
-        ValueError: a name that is no name of a page.
-        OSError: it cannot be written; what was there is there still.
+        RecordError: ``pages`` is a file, or a folder that holds other files than pages, which would be lost.
+        ValueError: a name that no page may have.
+        OSError: it cannot be written; an older folder is untouched.
     """
     pages = pages.resolve()
     for name in texts:

@@ -1,4 +1,4 @@
-"""A board as plain data, from which CSV, JSON and the page are made: the same records give the same bytes."""
+"""A board as plain data, the source of CSV, JSON and the page. Equal records give equal bytes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import Profile, courses, fronts, improvements, profiles, undecided_costs
-from backbench.leaderboard.board.board import COSTS, Board, Row, Score, Section
+from backbench.leaderboard.board.board import Board, Row, Score, Section
+from backbench.leaderboard.board.columns import CostColumn
+from backbench.leaderboard.board.reproduction import reported, reproduction, why_none
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.normalise import CITATIONS
-from backbench.leaderboard.scores.reported import reported, reproduction, why_none
 from backbench.leaderboard.scores.statistics import Estimate, Interval
 
 VERSION = 1
-_COUNTS = ("parameters", "parameters_backbone")
+_SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
+_TASK_SETTING = ("context", "targets", "max_steps", "environment", "returns_to_go", "data_sha256")
+_ROW = ("label", "backbone", "variant", "matched", "trust", "cells", "verified_cells")
+_SCORE = ("value", "low", "high", "over", "n", "seeds", "raw", "ratio", "data")
 
 
 def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
     """``board``, built from ``records``, as what JSON can hold; no clock and no paths.
 
-    Floats have six significant digits; records are whole. ``failed`` lists the cells without a score over all
-    sections; optimality gaps are in units of 100 points and there are none for raw returns.
+    Floats have six significant digits; records are complete. ``failed`` lists the cells without a score over all
+    sections. Optimality gaps are in units of 100 points, and there are none for raw returns.
     """
     bare = {record.key: record.model_dump(mode="json") for record in sorted(records, key=lambda one: one.key)}
     sections: list[dict[str, Any]] = []
@@ -40,22 +45,20 @@ def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
             for record in row.records:
                 cell = {"section": name, "row": row_id, "task": record.identity.task, "seed": record.identity.seed}
                 if record.failure is not None:
-                    failed.append({**cell, "reason": _reason(record), "record": record.key})
-                points = record.headline.normalised_mean if record.headline else None
-                cells[record.key] = {**cell, "status": record.status, "score": points}
+                    failed.append({**cell, "reason": record.failure.reason, "record": record.key})
+                score = record.headline.normalised_mean if record.headline else None
+                cells[record.key] = {**cell, "status": record.status, "score": score}
     view = {"version": VERSION, "records": len(records), "sections": sections, "failed": failed, "cells": cells}
     rounded: dict[str, Any] = _rounded(view)
     rounded["digest"] = _digest(bare)
-    for key, cell in rounded["cells"].items():
-        cell["record"] = bare[key]
-    rounded["cells"] = dict(sorted(rounded["cells"].items()))
+    rounded["cells"] = {key: {**cell, "record": bare[key]} for key, cell in sorted(rounded["cells"].items())}
     return rounded
 
 
 def to_json(view: Mapping[str, Any]) -> str:
     """``view`` as canonical JSON: sorted keys, one space of indentation, a newline at the end.
 
-    Without the records themselves, which ``cells`` names by their keys: they are files already.
+    Without the records, which ``cells`` names by their keys: they are files already.
     """
     cells = {
         key: {name: value for name, value in cell.items() if name != "record"} for key, cell in view["cells"].items()
@@ -63,27 +66,23 @@ def to_json(view: Mapping[str, Any]) -> str:
     return json.dumps({**view, "cells": cells}, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-_SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
-_ROW = ("label", "backbone", "variant", "matched", "trust", "cells", "verified_cells")
-_SCORE = ("value", "low", "high", "over", "n", "seeds", "raw", "ratio", "data")
-
-
 def to_csv(view: Mapping[str, Any]) -> str:
     """``view`` as CSV (RFC 4180): a line for each row and task (kind ``task``) and for each aggregate of a row.
 
-    Scores in points, the optimality gap in units of 100 points; costs are the row's, repeated on each of its lines.
-    Text cannot start a formula in a spreadsheet: before ``= + - @`` stands an apostrophe.
+    Scores are normalised, the optimality gap is in units of 100 points. Costs are the row's, repeated on each of its
+    lines. Text cannot start a formula in a spreadsheet: an apostrophe precedes ``= + - @``.
     """
+    costs = [column.key for column in columns.COSTS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["section", *_SETTING, "row", *_ROW, "failed", "kind", "name", *_SCORE, *COSTS])
+    writer.writerow(["section", *_SETTING, "row", *_ROW, "failed", "kind", "name", *_SCORE, *costs])
     for section in view["sections"]:
         for row in section["rows"]:
             for kind, name, score in _lines(section, row):
                 cells = [
                     section["id"], *(section[key] for key in _SETTING),
                     row["id"], *(row[key] for key in _ROW), len(row["failed"]),
-                    kind, name, *(score.get(key) for key in _SCORE), *(row["cost"][key] for key in COSTS),
+                    kind, name, *(score.get(key) for key in _SCORE), *(row["cost"][key] for key in costs),
                 ]  # fmt: skip
                 writer.writerow([_inert(cell) if isinstance(cell, str) else cell for cell in cells])
     return text.getvalue()
@@ -96,8 +95,7 @@ def _lines(section: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[tuple
             seeds = " ".join(map(str, score["seeds"]))
             yield "task", task, {**score, "seeds": seeds, "data": section["data"].get(task)}
     for name, one in (row["aggregates"] or {}).items():
-        data = {"mean": section["data_mean"], "iqm": section["data_iqm"]}.get(name)
-        yield "aggregate", name, {**one, "seeds": " ".join(map(str, row["seeds"])), "data": data}
+        yield "aggregate", name, {**one, "seeds": " ".join(map(str, row["seeds"])), "data": section.get(f"data_{name}")}
 
 
 def _inert(text: str) -> str:
@@ -112,9 +110,7 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
     return {
         "id": name,
         "title": f"{setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}",
-        **{key: getattr(setting, key) for key in ("suite", "source", "preset", "acting", "sampling", "episodes")},
-        "eval_seed": setting.eval_seed,
-        "normaliser": setting.normaliser,
+        **{key: getattr(setting, key) for key in _SETTING},
         "citation": CITATIONS[setting.normaliser],
         "versions": dict(setting.versions),
         "tasks": list(section.tasks),
@@ -125,47 +121,25 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "undecided_costs": undecided_costs(section),
         "notes": [f"{note}." for note in section.notes] + ([] if none is None else [none]),
         "task_settings": {
-            task: {
-                "context": one.context,
-                "targets": list(one.targets),
-                "max_steps": one.max_steps,
-                "environment": one.environment,
-                "returns_to_go": one.returns_to_go,
-                "data_sha256": one.data_sha256,
-            }
-            for task, one in section.task_settings.items()
+            task: {key: getattr(one, key) for key in _TASK_SETTING} for task, one in section.task_settings.items()
         },
         "data": dict(section.data),
-        "data_mean": section.data_mean,
-        "data_iqm": section.data_iqm,
+        **{f"data_{one.key}": section.data_aggregates.get(one.key) for one in columns.METRICS if one.of_data},
         "rows": [
             _row(row, row_id, shapes.get(index))
             for index, (row, row_id) in enumerate(zip(section.rows, ids, strict=True))
         ],
         "improvement": [
-            {
-                "x": ids[one.x],
-                "y": ids[one.y],
-                "probability": one.probability,
-                "low": one.low,
-                "high": one.high,
-                "decided": one.decided,
-            }
-            for one in improvements(section)
+            {**asdict(one), "x": ids[one.x], "y": ids[one.y], "decided": one.decided} for one in improvements(section)
         ],
         "pareto": {cost: [ids[index] for index in front] for cost, front in fronts(section).items()},
         "reported": [asdict(one) for one in reported(section)],
         "reproduction": [
             {
                 "row": ids[one.row],
-                "task": one.reported.task,
-                "ours": one.ours,
-                "low": one.low,
-                "high": one.high,
+                **{name: getattr(one.reported, name) for name in ("task", "method", "citation")},
+                **{name: getattr(one, name) for name in ("ours", "low", "high", "difference")},
                 "reported": one.reported.score,
-                "difference": one.difference,
-                "method": one.reported.method,
-                "citation": one.reported.citation,
             }
             for one in differences
         ],
@@ -178,16 +152,14 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
     return {
         "id": row_id,
         "label": row.label,
-        "backbone": row.row.backbone,
-        "variant": row.row.variant,
+        **{name: getattr(row.row, name) for name in ("backbone", "variant", "matched")},
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
-        "matched": row.row.matched,
         "trust": row.trust,
         "verified_cells": row.verified,
         "cells": len(used),
         "failed": [
-            {"task": record.identity.task, "seed": record.identity.seed, "reason": _reason(record)}
+            {"task": record.identity.task, "seed": record.identity.seed, "reason": record.failure.reason}
             for record in sorted(row.records, key=lambda one: (one.identity.task, one.identity.seed, one.key))
             if record.failure is not None
         ],
@@ -196,21 +168,22 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         "scores": {task: _score(row.scores[task]) for task in sorted(row.scores)},
         "aggregates": {name: _estimate(one) for name, one in row.aggregates.items()} or None,
         "profile": None if profile is None else asdict(profile),
-        "cost": {
-            name: None if name not in row.cost else round(row.cost[name]) if name in _COUNTS else row.cost[name]
-            for name in COSTS
-        },
-        "spread": {name: list(row.spread[name]) if name in row.spread else None for name in COSTS},
+        "cost": {column.key: _cost(row, column) for column in columns.COSTS},
+        "spread": {one.key: list(row.spread[one.key]) if one.key in row.spread else None for one in columns.COSTS},
         **courses(used),
         "records": sorted(record.key for record in row.records),
     }
 
 
+def _cost(row: Row, column: CostColumn) -> float | None:
+    found = row.cost.get(column.key)
+    return round(found) if found is not None and column.integer else found
+
+
 def _score(score: Score) -> dict[str, Any]:
     return {
         "value": score.value,
-        **_ends(score.interval),
-        "n": score.interval.n if score.interval else len(score.seeds),
+        **_ends(score.interval, len(score.seeds)),
         "seeds": list(score.seeds),
         "values": list(score.values),
         "ratio": score.data_ratio,
@@ -219,19 +192,12 @@ def _score(score: Score) -> dict[str, Any]:
 
 
 def _estimate(one: Estimate) -> dict[str, Any]:
-    return {"value": one.value, **_ends(one.interval), "n": one.interval.n if one.interval else 1}
+    return {"value": one.value, **_ends(one.interval, 1)}
 
 
-def _ends(interval: Interval | None) -> dict[str, Any]:
-    if interval is None:
-        return {"low": None, "high": None, "over": None}
-    return {"low": interval.low, "high": interval.high, "over": interval.over}
-
-
-def _reason(record: Record) -> str:
-    assert record.failure is not None
-    step = "" if record.failure.step is None else f" (step {record.failure.step})"
-    return f"{record.failure.type}: {record.failure.message}{step}"
+def _ends(interval: Interval | None, n: int) -> dict[str, Any]:
+    """Ends of an interval and over what it is; without an interval none, and ``n``."""
+    return {"low": None, "high": None, "over": None, "n": n} if interval is None else asdict(interval)
 
 
 def _slug(text: str) -> str:
@@ -250,19 +216,21 @@ def _section_id(section: Section, taken: Collection[str]) -> str:
 
 
 def _row_id(row: Row, section: str) -> str:
-    """Readable, and unique on the whole board by its digest."""
+    """Readable, and unique on the complete board by its digest."""
     content = json.dumps([section, *asdict(row.row).values()])
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
     return "-".join(part for part in (_slug(row.row.backbone[:40]), digest) if part)
 
 
 def _digest(records: Mapping[str, dict[str, Any]]) -> str:
-    lines = [[key, hashlib.sha256(_canonical(content).encode("utf-8")).hexdigest()] for key, content in records.items()]
-    return hashlib.sha256(_canonical(sorted(lines)).encode("utf-8")).hexdigest()
+    """SHA-256 over the keys and contents of all records."""
+    lines = sorted([key, _sha256(content)] for key, content in records.items())
+    return _sha256(lines)
 
 
-def _canonical(content: Any) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+def _sha256(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _rounded(value: Any) -> Any:

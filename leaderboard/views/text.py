@@ -1,4 +1,4 @@
-"""A board as text: one table of strings, which the terminal and Markdown both print, so that they cannot disagree.
+"""A board as text: one table of strings, which the terminal and Markdown both print, so that they agree.
 
 Tasks are the lines and backbones the columns: nine tasks side by side fit no terminal, and a page scrolls down.
 """
@@ -13,40 +13,44 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import Improvement, improvements
-from backbench.leaderboard.board.board import Board, Row, Score, Section
-from backbench.leaderboard.board.notes import COSTS, SHORT, notes_of
+from backbench.leaderboard.board.board import Board, Row, Section
+from backbench.leaderboard.board.notes import SHORT, notes_of
+from backbench.leaderboard.board.reproduction import tabulated
 from backbench.leaderboard.record.suites import ALSO
 from backbench.leaderboard.scores.normalise import normalise
-from backbench.leaderboard.scores.reported import tabulated
 from backbench.leaderboard.scores.statistics import Interval
+from backbench.text import plain
 
 NOTHING = "—"
 _PAIRS = 12  # rows up to which every pair is printed
-_BOX = box.SIMPLE
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry: what is read first, and what stands below or behind it."""
+    """One entry: the main text, and what stands below or behind it."""
 
     main: str
     sub: str = ""
 
 
+Line = tuple[Cell, ...]
+
+
 @dataclass(frozen=True)
 class TextTable:
-    """A table of strings. Every line has as many cells as there are columns; the first one names the line."""
+    """A table of strings. Every line has as many cells as there are columns; the first cell names the line."""
 
     title: str
     columns: tuple[str, ...]
-    blocks: tuple[tuple[tuple[Cell, ...], ...], ...]
+    blocks: tuple[tuple[Line, ...], ...]
     """Lines in blocks: tasks, aggregates, costs, comparisons of pairs."""
     notes: tuple[str, ...]
     repeated: int = 2
-    """First columns, which stand again where the others go below."""
+    """Number of first columns that are repeated when the others are split over several grids."""
     reported: TextTable | None = None
-    """Published scores on the same tasks, apart from ours."""
+    """Published scores on the same tasks, separate from ours."""
 
 
 def tabulate(board: Board) -> list[TextTable]:
@@ -55,7 +59,7 @@ def tabulate(board: Board) -> list[TextTable]:
 
 
 def to_markdown(board: Board) -> str:
-    """``board`` as GitHub Markdown. Names cannot break the table or bring HTML or links in."""
+    """``board`` as GitHub Markdown. Names cannot break the table or add HTML or links."""
     parts = []
     for table in tabulate(board):
         parts.append(_marked(table, "###"))
@@ -65,7 +69,7 @@ def to_markdown(board: Board) -> str:
 
 
 def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
-    """``board`` for the terminal; backbones that do not fit beside each other in ``width`` columns go below.
+    """``board`` for the terminal; backbones that do not fit into ``width`` characters go below.
 
     ``published``: whether the scores of papers follow.
     """
@@ -74,7 +78,7 @@ def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
         for table in (ours, ours.reported):
             if table is not None and (published or table is ours):
                 parts.append(Text(table.title, style="bold"))
-                parts += [_grid(table, columns) for columns in _fitting(table, width)]
+                parts += [_grid(table, chosen) for chosen in _fitting(table, width)]
                 parts += [Text(f"- {note}", style="dim") for note in table.notes]
                 parts.append(Text(""))
     return Group(*parts) if parts else Group(Text("No records."))
@@ -94,58 +98,71 @@ def _marked(table: TextTable, level: str) -> str:
 
 
 def _table(section: Section, number: int) -> TextTable:
-    setting = section.setting
-    rows = section.rows
-    tasks = [
-        (
-            Cell(task),
-            Cell(_points(section.data.get(task))),
-            *(_score(row.scores.get(task)) for row in rows),
-        )
-        for task in section.tasks
-        if task in section.task_settings  # a task that nobody ran is named below, not a line of dashes
-    ]
-    blocks: list[tuple[tuple[Cell, ...], ...]] = [tuple(tasks)]
+    setting, rows = section.setting, section.rows
+    blocks = [tuple(_task(section, task) for task in section.tasks if task in section.task_settings)]
     if section.complete:
-        blocks.append(
-            (
-                (Cell("mean"), Cell(_points(section.data_mean)), *(_estimate(row, "mean") for row in rows)),
-                (Cell("median"), Cell(""), *(_estimate(row, "median") for row in rows)),
-                (Cell("IQM"), Cell(_points(section.data_iqm)), *(_estimate(row, "iqm") for row in rows)),
-            )
-        )
-        if setting.normaliser != "none":
-            gaps = (_estimate(row, "optimality_gap", digits=2) for row in rows)
-            blocks[-1] += ((Cell("optimality gap"), Cell(""), *gaps),)
+        blocks.append(_aggregates(section))
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
-    lines = [
-        ("seeds", [_seeds(row) for row in rows]),
-        *((words, [_cost(row.cost.get(name)) for row in rows]) for name, words in COSTS.items()),
-        ("failed cells", [str(row.failed) for row in rows]),
-        ("trust", [row.trust for row in rows]),
+    costs = [
+        _line(one.label, "", *(_cost(row.cost.get(one.key)) for row in rows))
+        for one in columns.shown(columns.COSTS, "text")
     ]
-    blocks.append(tuple((Cell(name), Cell(""), *map(Cell, values)) for name, values in lines))
-    whole = [row for row in rows if len(row.matrix) >= 2]
-    pairs = improvements(section, fewest_seeds=2) if len(whole) <= _PAIRS else []
+    blocks.append(
+        (
+            _line("seeds", "", *(_seeds(row) for row in rows)),
+            *costs,
+            _line("failed cells", "", *(str(row.failed) for row in rows)),
+            _line("trust", "", *(row.trust for row in rows)),
+        )
+    )
+    compared = sum(len(row.matrix) >= 2 for row in rows)
+    pairs = improvements(section, fewest_seeds=2) if compared <= _PAIRS else []
     if pairs:
         blocks.append(_beaten(section, pairs))
+    title = f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
     return TextTable(
-        title=_plain(
-            f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
-        ),
-        columns=("task", "data", *(_plain(row.label) for row in rows)),
+        title=plain(title),
+        columns=("task", "data", *(plain(row.label) for row in rows)),
         blocks=tuple(blocks),
-        notes=tuple(_plain(note) for note in notes_of(section, pairs)),
+        notes=tuple(plain(note) for note in notes_of(section, pairs)),
         reported=_reported(section, number),
     )
 
 
-def _beaten(section: Section, pairs: Sequence[Improvement]) -> tuple[tuple[Cell, ...], ...]:
-    """Each row against each other: a line for who is beaten, a column for who beats."""
+def _line(name: str, data: str, *values: str) -> Line:
+    return tuple(map(Cell, (name, data, *values)))
+
+
+def _task(section: Section, task: str) -> Line:
+    cells = []
+    for row in section.rows:
+        score = row.scores.get(task)
+        ratio = "" if score is None or score.data_ratio is None else f" ×{score.data_ratio:.2f}"
+        cells.append(Cell(NOTHING) if score is None else Cell(f"{score.value:.1f}{ratio}", _interval(score.interval)))
+    return Cell(task), Cell(_points(section.data.get(task))), *cells
+
+
+def _aggregates(section: Section) -> tuple[Line, ...]:
+    lines = []
+    for metric in columns.shown(columns.METRICS, "text"):
+        if metric.needs_scale and section.setting.normaliser == "none":
+            continue
+        data = _points(section.data_aggregates.get(metric.key)) if metric.of_data else ""
+        cells = []
+        for row in section.rows:
+            found, digits = row.aggregates.get(metric.key), metric.digits
+            value = NOTHING if found is None else f"{found.value:.{digits}f}"
+            cells.append(Cell(value, "" if found is None else _interval(found.interval, digits)))
+        lines.append((Cell(metric.name), Cell(data), *cells))
+    return tuple(lines)
+
+
+def _beaten(section: Section, pairs: Sequence[Improvement]) -> tuple[Line, ...]:
+    """Each row against each other: lines are beaten, columns beat."""
     found = {(pair.x, pair.y): pair for pair in pairs}
     lines = []
     for loser in dict.fromkeys(pair.x for pair in pairs):
-        label = _plain(section.rows[loser].label)
+        label = plain(section.rows[loser].label)
         cells = [Cell(f"P(better than {label if len(label) <= 20 else label[:19] + '…'})"), Cell("")]
         for winner in range(len(section.rows)):
             pair = found.get((winner, loser))
@@ -163,40 +180,28 @@ def _reported(section: Section, number: int) -> TextTable | None:
         title=f"{number}. Reported scores on the same tasks",
         columns=("task", *methods),
         blocks=(tuple(tuple(map(Cell, line)) for line in lines),),
-        notes=tuple(_plain(note) for note in notes),
+        notes=tuple(plain(note) for note in notes),
         repeated=1,
     )
 
 
-def _other_scale(section: Section, normaliser: str) -> tuple[tuple[Cell, ...], ...]:
-    """The same scores on another scale; where it is a normalised one, their mean too."""
+def _other_scale(section: Section, normaliser: str) -> tuple[Line, ...]:
+    """The same scores on another scale, with their mean if it is a normalised one."""
     short = SHORT[normaliser]
     tasks = [task for task in section.tasks if task in section.task_settings]
     scores = [
         {task: normalise(normaliser, task, row.scores[task].raw) for task in tasks if task in row.scores}
         for row in section.rows
     ]
-    lines = [(Cell(f"{task}, {short}"), Cell(""), *(Cell(_points(one.get(task))) for one in scores)) for task in tasks]
+    lines = [_line(f"{task}, {short}", "", *(_points(one.get(task)) for one in scores)) for task in tasks]
     if section.complete and normaliser != "none":
         means = [
-            # Where tasks have other seeds, the row's own mean is over those that all have; raw scores are not.
+            # The row's own mean is over the seeds that all tasks have. Raw scores are not, where seeds differ.
             sum(one.values()) / len(one) if row.mean and len({row.scores[task].seeds for task in one}) == 1 else None
             for row, one in zip(section.rows, scores, strict=True)
         ]
-        lines.append((Cell(f"mean, {short}"), Cell(""), *(Cell(_points(value)) for value in means)))
+        lines.append(_line(f"mean, {short}", "", *map(_points, means)))
     return tuple(lines)
-
-
-def _score(score: Score | None) -> Cell:
-    if score is None:
-        return Cell(NOTHING)
-    ratio = "" if score.data_ratio is None else f" ×{score.data_ratio:.2f}"
-    return Cell(f"{score.value:.1f}{ratio}", _interval(score.interval))
-
-
-def _estimate(row: Row, name: str, digits: int = 1) -> Cell:
-    found = row.aggregates.get(name)
-    return Cell(NOTHING) if found is None else Cell(f"{found.value:.{digits}f}", _interval(found.interval, digits))
 
 
 def _interval(interval: Interval | None, digits: int = 1) -> str:
@@ -211,14 +216,12 @@ def _points(value: float | None) -> str:
 
 
 def _cost(value: float | None) -> str:
-    """Whole numbers from a hundred on, three digits below."""
+    """An integer from a hundred on, three digits below."""
     return NOTHING if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _seeds(row: Row) -> str:
-    counts = sorted({len(score.seeds) for score in row.scores.values()})
-    if not counts:
-        return "0"
+    counts = sorted({len(score.seeds) for score in row.scores.values()} or {0})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
@@ -227,7 +230,7 @@ def _fitting(table: TextTable, width: int) -> list[list[int]]:
 
     def needed(column: int) -> int:
         longest = max(max(len(line[column].main), len(line[column].sub)) for block in table.blocks for line in block)
-        # Rich puts three spaces between columns; long names are folded.
+        # Rich puts three spaces between columns and folds long names.
         return 3 + max(longest, min(len(table.columns[column]), 16))
 
     room = width + 3 - sum(map(needed, range(table.repeated)))
@@ -239,9 +242,9 @@ def _fitting(table: TextTable, width: int) -> list[list[int]]:
     return portions
 
 
-def _grid(table: TextTable, columns: Sequence[int]) -> Table:
-    grid = Table(box=_BOX, pad_edge=False, header_style="bold", show_edge=False)
-    shown = (*range(table.repeated), *columns)
+def _grid(table: TextTable, chosen: Sequence[int]) -> Table:
+    grid = Table(box=box.SIMPLE, pad_edge=False, header_style="bold", show_edge=False)
+    shown = (*range(table.repeated), *chosen)
     for index in shown:
         # Text, not str: a name such as "[red]" is a name, not markup.
         grid.add_column(
@@ -252,19 +255,12 @@ def _grid(table: TextTable, columns: Sequence[int]) -> Table:
         )
     for block in table.blocks:
         for number, line in enumerate(block):
-            texts = []
-            for index in shown:
-                text = Text(line[index].main)
+            texts = [Text(line[index].main) for index in shown]
+            for index, text in zip(shown, texts, strict=True):
                 if line[index].sub:
                     text.append("\n" + line[index].sub, style="dim")
-                texts.append(text)
             grid.add_row(*texts, end_section=number == len(block) - 1)
     return grid
-
-
-def _plain(text: str) -> str:
-    """One line without control characters, which could move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
 
 
 def _escape(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from backbench.leaderboard.record.files import cell_digest, cell_key
+from backbench.leaderboard.record.identity import cell_digest, cell_key
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import d4rl_bounds

@@ -10,9 +10,9 @@ from typing import Any
 
 from record_factory import make_record
 
-from backbench.leaderboard.record.files import canonical, cell_key
+from backbench.leaderboard.record.files import canonical
+from backbench.leaderboard.record.identity import cell_key, config_digest
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.verify import config_digest
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 PACKAGES = {"backbench": "0.1.0", "torch": "2.9.0+cpu", "numpy": "2.4.6", "gymnasium": "1.4.0", "mujoco": "4.0.0"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from interval_coverage import TASKS, covered
+from interval_coverage import STATISTICS, TASKS, covered
 
-from backbench.leaderboard.scores.statistics import AGGREGATES, COVERAGE, estimate
+from backbench.leaderboard.scores.statistics import COVERAGE, estimate
 
 REPEATS = 500
 
@@ -15,7 +15,7 @@ REPEATS = 500
 @pytest.mark.parametrize("name", list(COVERAGE))
 def test_the_shares_that_are_printed(name: str, seeds: int) -> None:
     tasks = TASKS[:1] if name == "task" else TASKS
-    found = covered(AGGREGATES["mean" if name == "task" else name], seeds, tasks=tasks, repeats=REPEATS, resamples=500)
+    found = covered(STATISTICS["mean" if name == "task" else name], seeds, tasks=tasks, repeats=REPEATS, resamples=500)
     said = COVERAGE[name][seeds]
     assert abs(found - said) < 3 * np.sqrt(said * (1 - said) / REPEATS) + 0.01
     assert found < 0.97  # and so none is worth what it is called

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import ALIKE
 from backbench.leaderboard.views.page.markup import Html, View, el, name
 from backbench.leaderboard.views.page.parts import figure, fold
 from backbench.leaderboard.views.page.plots import comparisons, tasks
 from backbench.leaderboard.views.page.plots.panel import Styles, shorten
 from backbench.leaderboard.views.page.plots.pareto import pareto
-from backbench.leaderboard.views.page.words import COSTS
 
 
 def figures(section: View, rows: Sequence[View], styles: Styles, *, single_tasks: bool) -> Html | None:
@@ -86,5 +86,7 @@ def _decided(section: View) -> str:
 
 def _alike(section: View) -> str:
     """Costs without a front."""
-    names = [measure.title.lower() for measure in COSTS if measure.key in section["undecided_costs"]]
+    names = [
+        measure.name for measure in columns.shown(columns.COSTS, "page") if measure.key in section["undecided_costs"]
+    ]
     return f" No front for {', '.join(names)}: rows differ by less than {ALIKE:.0%}." if names else ""

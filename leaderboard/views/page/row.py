@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page import parts
 from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name
 from backbench.leaderboard.views.page.numbers import exact, score
 from backbench.leaderboard.views.page.plots import tasks
 from backbench.leaderboard.views.page.plots.panel import Style
 from backbench.leaderboard.views.page.record import anchor, record_part, tree
-from backbench.leaderboard.views.page.words import AGGREGATES, COSTS, protocol
+from backbench.leaderboard.views.page.words import protocol
 
 Cells = Sequence[tuple[str, View]]  # key and cell, with its complete record
 
@@ -33,7 +34,11 @@ def row_page(section: View, row: View, cells: View, folder: str | None, reposito
         for title in ("Options", "Model")
     ]
     content = (
-        parts.facts((one.title, parts.estimate(estimates[one.key], one.digits)) for one in AGGREGATES if estimates),
+        parts.facts(
+            (one.title, parts.estimate(estimates[one.key], one.digits))
+            for one in columns.shown(columns.METRICS, "page")
+            if estimates
+        ),
         _scores(section, row),
         _failed(row, found),
         el("h2", None, "Costs and setting"),
@@ -88,7 +93,7 @@ def _failed(row: View, found: Cells) -> Html | None:
 
 
 def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
-    for cost in COSTS:
+    for cost in columns.shown(columns.COSTS, "page"):
         if row["cost"].get(cost.key) is not None:
             yield cost.title, f"{exact(row['cost'][cost.key])} {cost.unit}".strip()
     yield "Backbone", el("code", None, row["backbone"])

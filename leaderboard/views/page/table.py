@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from backbench.leaderboard.board import columns as board_columns
 from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, el, row_file
 from backbench.leaderboard.views.page.numbers import NOTHING, coordinate, exact, score
 from backbench.leaderboard.views.page.parts import badges, estimate, scroll
 from backbench.leaderboard.views.page.plots.panel import Style, Styles
 from backbench.leaderboard.views.page.plots.scales import Scale, interval_ends
-from backbench.leaderboard.views.page.words import AGGREGATES, COSTS, Measure
 
 GROUPS = {"agg": "Aggregates", "task": "Tasks, scores", "cost": "Costs", "run": "Runs"}
 
@@ -100,18 +100,24 @@ def _name(row: View, style: Style | None) -> Html:
 def _columns(section: View, rows: Sequence[View]) -> list[Column]:
     columns = []
     if section["complete"]:
-        own = {"mean": section["data_mean"], "iqm": section["data_iqm"]}
         ends = interval_ends(row["aggregates"]["iqm"] for row in rows if row["aggregates"])
         scale = Scale(min(ends), max(ends), 4, 92) if len(set(ends)) > 1 else None
-        columns += [_aggregate(measure, own.get(measure.key), scale) for measure in AGGREGATES]
+        columns += [
+            _aggregate(measure, section.get(f"data_{measure.key}"), scale)
+            for measure in board_columns.shown(board_columns.METRICS, "page")
+        ]
     present = [task for task in section["tasks"] if any(task in row["scores"] for row in rows)]
     columns += [_task(task, section["data"].get(task)) for task in present]
-    columns += [_cost(measure) for measure in COSTS if any(row["cost"].get(measure.key) is not None for row in rows)]
+    columns += [
+        _cost(measure)
+        for measure in board_columns.shown(board_columns.COSTS, "page")
+        if any(row["cost"].get(measure.key) is not None for row in rows)
+    ]
     columns.append(Column("seeds", "run", "Seeds", lambda row: (len(row["seeds"]), len(row["seeds"]))))
     return [*columns, Column("failed", "run", "Failed", _failed)]
 
 
-def _aggregate(measure: Measure, own: float | None, scale: Scale | None) -> Column:
+def _aggregate(measure: board_columns.Metric, own: float | None, scale: Scale | None) -> Column:
     def cell(row: View) -> tuple[float, Child] | None:
         if not row["aggregates"]:
             return None
@@ -120,7 +126,7 @@ def _aggregate(measure: Measure, own: float | None, scale: Scale | None) -> Colu
         return one["value"], (estimate(one, measure.digits), strip)
 
     unit = "" if measure.unit == "score" else measure.unit
-    return Column(measure.key, "agg", measure.title, cell, own, measure.higher, unit)
+    return Column(measure.key, "agg", measure.title, cell, own, measure.larger_is_better, unit)
 
 
 def _strip(one: View, scale: Scale) -> Html:
@@ -142,7 +148,7 @@ def _task(task: str, own: float | None) -> Column:
     return Column(f"task:{task}", "task", breakable(task), cell, own)
 
 
-def _cost(measure: Measure) -> Column:
+def _cost(measure: board_columns.CostColumn) -> Column:
     def cell(row: View) -> tuple[float, Child] | None:
         if (value := row["cost"].get(measure.key)) is None:
             return None
@@ -150,7 +156,7 @@ def _cost(measure: Measure) -> Column:
         ends = f"median of {row['cells']} cells, {exact(low)} to {exact(high)}"
         return value, el("span", {"title": ends}, exact(value))
 
-    return Column(measure.key, "cost", measure.title, cell, higher=measure.higher, unit=measure.unit)
+    return Column(measure.key, "cost", measure.title, cell, higher=measure.larger_is_better, unit=measure.unit)
 
 
 def _failed(row: View) -> tuple[float, Child]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from backbench.leaderboard.board import notes
 from backbench.leaderboard.views.page.markup import View
 
@@ -54,40 +52,3 @@ def protocol(section: View) -> str:
         f"{section['acting']} acting, {section['sampling']}, {section['episodes']} episodes per target, evaluation "
         f"seed {section['eval_seed']}"
     )
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A column of numbers that is also an axis."""
-
-    key: str
-    title: str
-    unit: str
-    higher: bool = False  # whether more is better
-
-    @property
-    def digits(self) -> int:
-        """Decimals of an aggregate."""
-        return 2 if self.key == "optimality_gap" else 1
-
-    @property
-    def axis(self) -> str:
-        return f"{self.title}, {self.unit}" if self.unit else self.title
-
-
-AGGREGATES = (
-    Measure("iqm", "IQM", "score", higher=True),
-    Measure("mean", "Mean", "score", higher=True),
-    Measure("median", "Median", "score", higher=True),
-    Measure("optimality_gap", "Optimality gap", "lower is better"),
-)
-COSTS = (
-    Measure("parameters", "Parameters", ""),
-    Measure("parameters_backbone", "Backbone parameters", ""),
-    Measure("flops_per_token", "FLOPs per token", ""),
-    Measure("train_tokens_per_s", "Training speed", "tokens/s", higher=True),
-    Measure("decision_p50_ms", "Decision p50", "ms"),
-    Measure("decision_p95_ms", "Decision p95", "ms"),
-    Measure("peak_memory_mb", "Peak memory", "MB"),
-    Measure("wall_seconds", "Wall time", "s"),
-)

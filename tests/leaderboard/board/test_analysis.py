@@ -57,7 +57,7 @@ def test_a_ragged_row_is_compared_with_nothing() -> None:
     assert [one.low for one in improvements(single)] == [None, None]
 
 
-def test_what_no_other_row_beats() -> None:
+def test_a_front_has_the_rows_that_no_other_row_beats_in_score_and_cost() -> None:
     # (IQM, parameters, tokens/s): a cheap, b better and dearer, c worse than b at b's cost, d dear and best.
     known = {"a": (20.0, 26_000, 10.0), "b": (40.0, 27_000, 20.0), "c": (30.0, 27_000, 40.0), "d": (50.0, 90_000, 5.0)}
     records = [
@@ -89,7 +89,7 @@ def test_no_front_where_rows_measure_within_five_percent() -> None:
     assert fronts(far)["peak_memory_mb"] == [0]
 
 
-def test_costs_that_nobody_counted_take_no_part() -> None:
+def test_unknown_costs_take_no_part_in_fronts() -> None:
     unknown = [cost(record, flops_per_token=None) for record in full_suite("a", 40.0)]  # type: ignore[arg-type]
     found = section(*unknown, *full_suite("b", 30.0))
     assert "flops_per_token" not in found.rows[0].cost
@@ -97,7 +97,7 @@ def test_costs_that_nobody_counted_take_no_part() -> None:
     assert fronts(found)["parameters"] == [0]
 
 
-def test_courses_are_over_the_seeds_that_have_them() -> None:
+def test_learning_curves_are_means_over_the_seeds_that_have_the_step() -> None:
     first = make_record(seed=0, curve__loss=[(0, 1.0), (10, 0.5), (20, 0.25)])
     second = make_record(seed=1, scores=[60.0] * 3, curve__loss=[(0, 3.0), (20, 0.75)])
     found = courses([second, first])

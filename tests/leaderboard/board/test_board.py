@@ -9,14 +9,14 @@ import pytest
 from record_factory import full_suite, make_record
 
 from backbench.leaderboard.board.board import Board, Row, build_board
-from backbench.leaderboard.record.suites import SUITES, suite_tasks
+from backbench.leaderboard.record.suites import SUITES
 
 
 def row(board: Board, label: str, section: int = 0) -> Row:
     return next(row for row in board.sections[section].rows if row.label == label)
 
 
-def test_a_full_suite() -> None:
+def test_a_complete_suite_has_scores_costs_and_aggregates() -> None:
     # Scores are 40 + task index + 2 * seed: task means 42 .. 50.
     board = build_board(full_suite("gloma", 40.0) + full_suite("mamba", 60.0))
     assert len(board.sections) == 1
@@ -34,7 +34,7 @@ def test_a_full_suite() -> None:
     assert (score.value, score.seeds) == (pytest.approx(42.0), (0, 1, 2))
     assert score.values == pytest.approx((40.0, 42.0, 44.0))
     assert score.data_ratio == pytest.approx(42.0 / 44.0)
-    assert section.data_mean == pytest.approx(44.0)
+    assert section.data_aggregates == pytest.approx({"mean": 44.0, "iqm": 44.0})
     assert gloma.cost == {
         "parameters": 27_000, "parameters_backbone": 25_000, "flops_per_token": 5e4, "train_tokens_per_s": 41_000.0,
         "decision_p50_ms": 1.5, "decision_p95_ms": 2.5, "peak_memory_mb": 400.0, "wall_seconds": 82.0,
@@ -55,7 +55,7 @@ def test_order_of_records_does_not_matter() -> None:
     assert build_board(records) == board
 
 
-def test_no_records() -> None:
+def test_no_records_make_an_empty_board() -> None:
     assert build_board([]) == Board(())
 
 
@@ -65,7 +65,7 @@ def test_a_missing_task_means_no_aggregate() -> None:
     assert gloma.mean is gloma.iqm is None
     assert (gloma.aggregates, gloma.matrix, gloma.seeds) == ({}, (), ())
     assert gloma.missing == ("hopper-medium",)
-    assert board.sections[0].data_mean is None
+    assert board.sections[0].data_aggregates == {}
     assert board.sections[0].notes == ("gloma: no aggregate, it lacks 1 of 9 tasks: hopper-medium",)
 
 
@@ -79,13 +79,13 @@ def test_seeds_that_lack_a_task_are_left_out_of_the_aggregate() -> None:
     assert board.sections[0].notes == ("gloma: seeds 7 lack some tasks and are not in the aggregate",)
 
 
-def test_no_common_seed_no_aggregate() -> None:
+def test_rows_without_a_common_seed_have_no_aggregate() -> None:
     records = [make_record("gloma", task, seed) for seed, task in enumerate(SUITES["d4rl"])]
     gloma = row(build_board(records), "gloma")
     assert (gloma.aggregates, gloma.matrix) == ({}, ())
 
 
-def test_one_seed_is_over_episodes() -> None:
+def test_the_interval_of_one_seed_is_over_its_episodes() -> None:
     gloma = row(build_board(full_suite("gloma", 40.0, seeds=(0,))), "gloma")
     assert gloma.mean is not None
     assert gloma.mean.interval is not None
@@ -127,7 +127,7 @@ def test_targets_are_part_of_the_setting() -> None:
     assert board.sections[1].apart == ("targets of hopper-medium: 3000, 1500 instead of 3600, 1800",)
 
 
-def test_data_made_anew_splits_a_row_but_not_its_suites() -> None:
+def test_regenerated_data_split_a_row_into_complete_suites() -> None:
     old = full_suite("gloma", 40.0) + full_suite("mamba", 50.0)
     new = full_suite("gloma", 60.0, seeds=(0, 1), identity__data__sha256="12" * 32)
     board = build_board(new + old)
@@ -142,10 +142,10 @@ def test_a_failed_cell_without_data_joins_its_row() -> None:
     board = build_board([failed, *full_suite("gloma", 40.0)])
     assert len(board.sections) == 1
     assert row(board, "gloma").failed == 1
-    assert board.sections[0].failed[0].reason == "NonFiniteLoss: no space (step 7)"
+    assert board.sections[0].failed == [("gloma", "hopper-medium", 9, "NonFiniteLoss: no space (step 7)")]
 
 
-def test_only_failures() -> None:
+def test_a_row_of_failed_cells_has_no_scores() -> None:
     section = build_board([make_record("gloma", failed="x", identity__data=None)]).sections[0]
     assert section.rows[0].scores == {}
     assert section.rows[0].cost == {}
@@ -175,7 +175,7 @@ def test_the_earlier_of_two_counts_whatever_it_scored() -> None:
     assert any("is there twice" in note for note in board.sections[0].notes)
 
 
-def test_what_is_not_alike_is_said() -> None:
+def test_differences_of_machine_batch_and_commit_are_noted() -> None:
     board = build_board(
         [
             make_record("gloma"),
@@ -193,12 +193,19 @@ def test_what_is_not_alike_is_said() -> None:
         assert words in text
 
 
-def test_no_ratio_to_data_that_is_worth_nothing() -> None:
+def test_a_data_score_below_zero_gives_no_ratio() -> None:
     board = build_board([make_record("gloma", data_score=-1.0)])
     assert row(board, "gloma").scores["hopper-medium"].data_ratio is None
 
 
-def test_unknown_suite() -> None:
+def test_an_action_head_does_not_split_a_row() -> None:
+    known = make_record("gloma", seed=1, protocol__head="tanh")
+    (section,) = build_board([make_record("gloma"), known, make_record("mamba")]).sections
+    assert [one.label for one in section.rows] == ["gloma", "mamba"]
+    assert section.rows[0].scores["hopper-medium"].seeds == (0, 1)
+
+
+def test_an_unknown_suite_has_no_aggregates() -> None:
     section = build_board([make_record(identity__suite="mine")]).sections[0]
     assert not section.complete
     assert "is not known here" in section.notes[0]
@@ -211,7 +218,7 @@ def packages(**versions: str) -> dict[str, Any]:
     return {"provenance__packages": {"backbench": "0.1.0", "torch": "2.9.0", "numpy": "2.3.0"} | names}
 
 
-def test_other_versions_of_what_plays_are_not_compared() -> None:
+def test_other_versions_of_the_simulators_are_not_compared() -> None:
     old = full_suite("gloma", 40.0, seeds=(0,), **packages(gymnasium="1.1.0", mujoco="3.2.0"))
     new = full_suite("mamba", 50.0, seeds=(0,), **packages(gymnasium="1.1.0", mujoco="3.3.0"))[:8]
     silent = [make_record("mlp", **packages(gymnasium="1.1.0"))]
@@ -280,7 +287,9 @@ def test_a_row_of_two_versions_has_no_aggregate() -> None:
         ("gymnasium_robotics:AntMaze_UMaze-v4", "torch", "gymnasium-robotics"),
     ],
 )
-def test_only_the_packages_that_train_and_play_are_minded(environment: str, ignored: str, minded: str) -> None:
+def test_only_versions_of_backbench_and_the_simulators_split_tables(
+    environment: str, ignored: str, minded: str
+) -> None:
     def sections(name: str) -> int:
         records = []
         for backbone, version in (("gloma", "1"), ("mamba", "2")):
@@ -293,7 +302,7 @@ def test_only_the_packages_that_train_and_play_are_minded(environment: str, igno
     assert (sections(ignored), sections(minded)) == (1, 2)
 
 
-def test_tasks_played_by_different_packages_stand_together() -> None:
+def test_tasks_of_different_simulators_share_a_table() -> None:
     """As long as no package is there in two versions."""
     one = own("one", **packages(gymnasium="1", mujoco="3"))
     robots = own("two", identity__environment="gymnasium_robotics:X-v1",
@@ -307,7 +316,7 @@ def test_tasks_played_by_different_packages_stand_together() -> None:
     assert len(build_board([one, late]).sections) == 2
 
 
-def test_other_versions_of_the_rest_are_noted() -> None:
+def test_other_versions_of_torch_and_numpy_are_noted() -> None:
     board = build_board(
         [make_record("gloma", **packages(numpy="2.4.0")), make_record("mamba", **packages(torch="2.8.0"))]
     )
@@ -318,7 +327,7 @@ def test_other_versions_of_the_rest_are_noted() -> None:
     )
 
 
-def test_matched_rows_are_marked() -> None:
+def test_rows_say_what_they_were_matched_to() -> None:
     matched = make_record("mamba", variant="match=params:transformer model.d_model=96 train.lr=0.01")
     bare = make_record("gloma", variant="match=params:my_package.ema:EMA")
     rows = build_board([matched, bare, make_record("mamba")]).sections[0].rows
@@ -335,12 +344,6 @@ def test_raw_returns_have_no_optimality_gap() -> None:
                   {"target": target, "returns": [12.0, 16.0, 17.0], "lengths": [5, 5, 5], "raw_mean": 15.0,
                    "normalised_mean": 15.0} for target in (3600.0, 1800.0)])  # fmt: skip
     assert sorted(row(build_board([raw]), "transformer").aggregates) == ["iqm", "mean", "median"]
-
-
-def test_suites() -> None:
-    assert len(suite_tasks("d4rl")) == len(set(suite_tasks("d4rl"))) == 9
-    with pytest.raises(KeyError, match="there is: d4rl"):
-        suite_tasks("atari57")
 
 
 def own(task: str, seed: int = 0, **changes: Any) -> Any:
@@ -370,7 +373,7 @@ def own(task: str, seed: int = 0, **changes: Any) -> Any:
     return type(record).model_validate(content)
 
 
-def test_a_suite_of_a_user_s_own_has_aggregates() -> None:
+def test_a_users_suite_has_aggregates() -> None:
     board = build_board([own("one"), own("two")])
     (section,) = board.sections
     assert section.complete
@@ -384,7 +387,7 @@ def test_a_suite_of_a_user_s_own_has_aggregates() -> None:
     assert "it lacks 1 of 2 tasks: two" in part.notes[0]
 
 
-def test_other_references_or_another_list_of_tasks_are_set_apart() -> None:
+def test_other_references_or_another_list_of_tasks_are_not_compared() -> None:
     changed = own(
         "one", 1, protocol__reference=[10.0, 30.0], identity__data__normalised_mean=25.0,
         scores__last__targets=[
@@ -399,7 +402,7 @@ def test_other_references_or_another_list_of_tasks_are_set_apart() -> None:
     assert len(build_board([own("one"), longer]).sections) == 2
 
 
-def test_a_record_cannot_say_what_a_known_suite_is() -> None:
+def test_a_record_cannot_change_the_tasks_of_a_known_suite() -> None:
     (section,) = build_board([make_record(identity__suite_tasks=["hopper-medium"])]).sections
     assert section.tasks == SUITES["d4rl"]
     assert section.rows[0].mean is None

@@ -16,7 +16,7 @@ from backbench.leaderboard.scores.normalise import (
     ("environment", "low", "high"),
     [("halfcheetah", -280.178953, 12135.0), ("hopper", -20.272305, 3234.3), ("walker2d", 1.629008, 4592.3)],
 )
-def test_d4rl(environment: str, low: float, high: float) -> None:
+def test_d4rl_scores_match_published_figures(environment: str, low: float, high: float) -> None:
     assert d4rl_bounds(environment) == (low, high)
     assert d4rl_score(environment, low) == 0.0
     assert d4rl_score(environment, high) == 100.0
@@ -41,12 +41,12 @@ def test_d4rl(environment: str, low: float, high: float) -> None:
         ("hopper-simple", -20.272305, 3234.3),  # a quality that D4RL does not have: the environment's figures
     ],
 )
-def test_the_rest_of_d4rl(task: str, low: float, high: float) -> None:
+def test_bounds_of_other_d4rl_tasks_are_those_of_the_table(task: str, low: float, high: float) -> None:
     assert d4rl_bounds(task) == (low, high)
     assert normalise("d4rl", task, high) == pytest.approx(100.0)
 
 
-def test_no_figures_are_borrowed() -> None:
+def test_tasks_without_figures_are_refused() -> None:
     """Each maze has figures of its own; another maze has none."""
     for task in ("maze2d-tiny", "pointmaze-tiny", "maze2d"):
         with pytest.raises(KeyError, match="no D4RL reference scores"):
@@ -54,7 +54,7 @@ def test_no_figures_are_borrowed() -> None:
     assert d4rl_bounds("antmaze-tiny") == (0.0, 1.0)
 
 
-def test_declared() -> None:
+def test_declared_returns_score_0_and_100() -> None:
     assert normalise("declared", "pendulum", -100.0, (-1000.0, -100.0)) == 100.0
     assert normalise("declared", "pendulum", -550.0, (-1000.0, -100.0)) == 50.0
     for reference in (None, (), (5.0, 5.0)):
@@ -62,7 +62,7 @@ def test_declared() -> None:
             normalise("declared", "pendulum", 1.0, reference)
 
 
-def test_others() -> None:
+def test_unknown_normalisers_and_games_are_refused() -> None:
     assert normalise("none", "anything", 7.5) == 7.5
     with pytest.raises(KeyError, match="no normaliser 'gamer'"):
         normalise("gamer", "breakout", 1.0)
@@ -79,7 +79,7 @@ def test_gamer_normalised_is_what_was_published(game: str, raw: float, published
     assert normalise("dt-gamer", game, raw) == pytest.approx(published, abs=0.4)
 
 
-def test_the_table_of_57_games() -> None:
+def test_the_atari_table_has_57_games() -> None:
     assert atari_bounds("pong") == (-20.7, 14.6)
     assert normalise("atari-human", "breakout", 30.5) == 100.0
     assert normalise("atari-human", "seaquest", 68.4) == 0.0

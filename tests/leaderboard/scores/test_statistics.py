@@ -13,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from backbench.leaderboard.board.columns import METRICS
 from backbench.leaderboard.scores import statistics as stats
+
+STATISTICS = {metric.key: metric.statistic for metric in METRICS}
 
 # What another implementation makes of the same data; calls and versions are in the file. Its scores have the reference
 # at 1, ours at 100.
@@ -36,11 +39,11 @@ matrices = arrays(
         ("optimality_gap", 0.45),
     ],
 )
-def test_golden(name: str, expected: float) -> None:
-    assert stats.AGGREGATES[name](SCORES) == pytest.approx(expected, abs=1e-12)
+def test_statistics_match_values_by_hand(name: str, expected: float) -> None:
+    assert STATISTICS[name](SCORES) == pytest.approx(expected, abs=1e-12)
 
 
-def test_golden_where_they_differ() -> None:
+def test_statistics_of_skewed_scores_match_values_by_hand() -> None:
     scores = np.array([[0.0, 10.0, 300.0], [20.0, 30.0, 500.0]])
     assert stats.mean(scores) == pytest.approx((10 + 20 + 400) / 3)
     assert stats.median(scores) == pytest.approx(20)
@@ -57,9 +60,9 @@ def test_iqm_is_the_trimmed_mean(scores: np.ndarray) -> None:
     assert stats.iqm(scores) == pytest.approx(trim_mean(scores, proportiontocut=0.25, axis=None))
 
 
-@given(matrices, st.sampled_from(sorted(stats.AGGREGATES)))
+@given(matrices, st.sampled_from(sorted(STATISTICS)))
 def test_order_of_runs_and_tasks_does_not_matter(scores: np.ndarray, name: str) -> None:
-    statistic = stats.AGGREGATES[name]
+    statistic = STATISTICS[name]
     rng = np.random.default_rng(0)
     shuffled = rng.permuted(scores, axis=0)[:, rng.permutation(scores.shape[1])]
     assert statistic(shuffled) == pytest.approx(statistic(scores), abs=1e-9)
@@ -72,9 +75,9 @@ def test_a_shift_moves_all_but_the_gap(scores: np.ndarray, shift: float) -> None
 
 
 @settings(max_examples=30, deadline=None)
-@given(matrices, st.sampled_from(sorted(stats.AGGREGATES)))
+@given(matrices, st.sampled_from(sorted(STATISTICS)))
 def test_interval_lies_within_what_was_seen(scores: np.ndarray, name: str) -> None:
-    statistic = stats.AGGREGATES[name]
+    statistic = STATISTICS[name]
     low, high = stats.stratified_bootstrap(scores, statistic, np.random.default_rng(0), resamples=200)
     # As many runs as were drawn: the interquartile mean cuts another share of fewer.
     worst, best = (np.broadcast_to(end(scores, axis=0), scores.shape) for end in (np.min, np.max))
@@ -85,7 +88,7 @@ def test_interval_lies_within_what_was_seen(scores: np.ndarray, name: str) -> No
 def test_runs_are_drawn_within_their_task() -> None:
     """Tasks differ, runs do not: no spread. Pooling would see one."""
     scores = np.tile([0.0, 50.0, 100.0], (5, 1))
-    for statistic in stats.AGGREGATES.values():
+    for statistic in STATISTICS.values():
         low, high = stats.stratified_bootstrap(scores, statistic, np.random.default_rng(0))
         assert low == high == statistic(scores)
 
@@ -130,7 +133,7 @@ def test_episodes_are_drawn_within_their_task() -> None:
 
 
 @pytest.mark.parametrize("scores", [[[np.nan, 1.0]], [1.0, 2.0], np.empty((0, 3)), [[np.inf]]])
-def test_no_scores(scores: object) -> None:
+def test_empty_or_non_finite_scores_are_refused(scores: object) -> None:
     with pytest.raises(ValueError):
         stats.estimate(scores)  # type: ignore[arg-type]
 
@@ -145,10 +148,10 @@ def of_rliable(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["x", "y", "z"])
-@pytest.mark.parametrize("aggregate", sorted(stats.AGGREGATES))
+@pytest.mark.parametrize("aggregate", sorted(STATISTICS))
 def test_aggregates_are_those_of_rliable(name: str, aggregate: str) -> None:
     scale = 1.0 if aggregate == "optimality_gap" else 100.0
-    found = stats.estimate(of_rliable(name), stats.AGGREGATES[aggregate])
+    found = stats.estimate(of_rliable(name), STATISTICS[aggregate])
     assert found.value == pytest.approx(scale * RLIABLE["aggregates"][name][aggregate], abs=1e-9)
     # Other draws and another generator: ends agree to a twelfth of the width, and a lattice of few runs jumps.
     low, high = (scale * end for end in RLIABLE["intervals"][name][aggregate])

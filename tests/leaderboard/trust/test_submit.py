@@ -17,6 +17,7 @@ from results_folders import results_of, snapshot
 from whole_record import whole_record
 
 from backbench.leaderboard.record.files import RecordError
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.trust.submit import place, read_sums, submit, submit_verification
 
 
@@ -35,7 +36,7 @@ def test_records_are_copied_with_their_sums(tmp_path: Path) -> None:
         subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=to, check=True)
 
 
-def test_again_changes_nothing_and_more_are_added(tmp_path: Path) -> None:
+def test_submitting_again_changes_nothing_and_new_records_are_added(tmp_path: Path) -> None:
     to = tmp_path / "records"
     results = results_of(tmp_path / "results", whole_record(seed=4))
     submit(results, to)
@@ -72,7 +73,9 @@ def test_another_content_is_refused(tmp_path: Path) -> None:
         ({"identity__backbone": "<b>"}, "identity.backbone: '<b>' is neither"),
     ],
 )
-def test_what_is_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str) -> None:
+def test_unfit_records_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], said: str
+) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "curie7.example.org")
     results = results_of(tmp_path / "results", whole_record(seed=8), whole_record(**changes))
     with pytest.raises(RecordError) as caught:
@@ -83,7 +86,7 @@ def test_what_is_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change
     assert not (tmp_path / "records").exists()
 
 
-def test_what_is_allowed_when_asked(tmp_path: Path) -> None:
+def test_smoke_and_dirty_records_need_their_option(tmp_path: Path) -> None:
     dirty, smoke = whole_record(provenance__git_dirty=True), whole_record(preset="smoke", provenance__git_commit=None)
     results = results_of(tmp_path / "results", dirty, smoke)
     with pytest.raises(RecordError, match=r"\(and 2 more problems in 2 records\)"):
@@ -92,7 +95,7 @@ def test_what_is_allowed_when_asked(tmp_path: Path) -> None:
     assert len(done.new) == 2
 
 
-def test_a_host_that_is_called_like_a_task_gives_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_with_the_name_of_a_task_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "hopper")
     record = whole_record(provenance__command="bench run --task hopper")
     assert submit(results_of(tmp_path / "results", record), tmp_path / "records").new
@@ -123,7 +126,7 @@ def of_tomorrow(path: Path) -> None:
         (of_tomorrow, "schema_version: 2 is another version of the schema"),
     ],
 )
-def test_a_file_that_is_not_as_written(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:
+def test_a_changed_file_is_refused(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:
     results = results_of(tmp_path / "results", whole_record(), whole_record(seed=1))
     spoil(next((results / "records").glob("*.s1.*")))
     with pytest.raises(RecordError, match=said):
@@ -131,7 +134,7 @@ def test_a_file_that_is_not_as_written(tmp_path: Path, spoil: Callable[[Path], N
     assert not (tmp_path / "records").exists()
 
 
-def test_nothing_to_submit(tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="there is no such folder; name a folder of results"):
         submit(tmp_path / "none", tmp_path / "records")
     (tmp_path / "empty").mkdir()
@@ -141,7 +144,7 @@ def test_nothing_to_submit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_an_error_half_way_leaves_what_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+def test_an_error_half_way_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     to = tmp_path / "records"
     submit(results_of(tmp_path / "a", whole_record(seed=5)), to)
     results = results_of(tmp_path / "b", whole_record())
@@ -177,24 +180,24 @@ submit(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_killed_half_way_it_is_seen_and_goes_on(tmp_path: Path) -> None:
-    from backbench.leaderboard.trust.check import check
+def test_a_killed_submission_is_noticed_and_completed(tmp_path: Path) -> None:
+    from backbench.leaderboard.check import check
 
     to, results = tmp_path / "records", results_of(tmp_path / "results", *(whole_record(seed=n) for n in range(3)))
     dead = subprocess.run([sys.executable, "-c", KILLED, str(results), str(to)], check=False)
     assert dead.returncode == 9
-    problems = check(to).problems
+    problems = check(Published(to), pages=False).problems
     assert sum("is not listed in SHA256SUMS" in line for line in problems) == 2
-    assert sum("does not belong here" in line for line in problems) == 2
+    assert sum("does not belong here" in line for line in problems) == 1
     theirs = to / "d4rl" / ".notes.tmp"
     theirs.write_text("not ours")
     assert len(submit(results, to).new) == 3
     assert list(to.rglob(".*.tmp")) == [theirs]
     theirs.unlink()
-    assert check(to).problems == []
+    assert check(Published(to), pages=False).problems == []
 
 
-def test_half_written_files_go_also_when_all_is_there(tmp_path: Path) -> None:
+def test_leftovers_are_removed_even_if_nothing_is_new(tmp_path: Path) -> None:
     to, results = tmp_path / "records", results_of(tmp_path / "results", whole_record())
     submit(results, to)
     (to / "d4rl" / f".x.json.{'0' * 32}.tmp").write_text("{")
@@ -211,7 +214,7 @@ def test_a_second_record_of_a_cell_is_refused(tmp_path: Path) -> None:
     to = tmp_path / "records"
     submit(results_of(tmp_path / "a", one), to)
     before = snapshot(to)
-    said = rf"records: {two.key} is the same cell of the board as {one.key}; take one of the two away; nothing was"
+    said = rf"records: {two.key} is the same cell of the board as {one.key}; remove one of the two; nothing was"
     for folder, records in (("b", [two, whole_record(seed=1)]), ("c", [one, two])):
         with pytest.raises(RecordError, match=said):
             submit(results_of(tmp_path / folder, *records), to)
@@ -244,7 +247,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     assert link.is_symlink()
 
 
-def test_what_is_there_must_be_as_its_sum_says(tmp_path: Path) -> None:
+def test_published_files_must_match_their_checksums(tmp_path: Path) -> None:
     to, results = tmp_path / "records", results_of(tmp_path / "results", whole_record())
     submit(results, to)
     (path,) = (to / "d4rl").iterdir()
@@ -256,7 +259,7 @@ def test_what_is_there_must_be_as_its_sum_says(tmp_path: Path) -> None:
         submit(results, to)
 
 
-def test_a_verification_goes_beside(tmp_path: Path) -> None:
+def test_a_verification_is_named_by_its_hash(tmp_path: Path) -> None:
     other = whole_record(provenance__hardware__cpu="Another CPU")
     done = submit_verification(other, tmp_path / "verifications")
     (name,) = done.new
@@ -269,7 +272,7 @@ def test_a_verification_goes_beside(tmp_path: Path) -> None:
         submit_verification(whole_record(provenance__git_dirty=True), tmp_path / "verifications")
 
 
-def test_a_suite_that_is_no_folder(tmp_path: Path) -> None:
+def test_a_suite_that_cannot_name_a_folder_is_refused(tmp_path: Path) -> None:
     for suite in ("../up", "a/b", ".hidden"):
         record = whole_record(identity__suite=suite, config=[("task__suite", suite)])
         with pytest.raises(RecordError, match="is no name of a folder"):
@@ -277,7 +280,7 @@ def test_a_suite_that_is_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "records").exists()
 
 
-def test_the_command(tmp_path: Path, bench: Callable[..., Any]) -> None:
+def test_bench_submit_reports_new_and_known_records(tmp_path: Path, bench: Callable[..., Any]) -> None:
     results_of(tmp_path / "results", whole_record())
     done = bench("submit", "results", "--to", "board/records")
     assert (done.code, done.err) == (0, "")

@@ -17,6 +17,7 @@ from whole_record import whole_record
 
 from backbench.benchmarks.cli import app
 from backbench.leaderboard.record.files import RecordError, load_records
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.trust.submit import submit, submit_verification
 from backbench.leaderboard.views.export import pages_of, render, stale, write_pages
 
@@ -46,7 +47,7 @@ except ImportError:
 """
 
 
-def test_without_torch(records: Path) -> None:
+def test_pages_are_rendered_and_checked_without_torch(records: Path) -> None:
     for command, said in (("render", "6 pages in "), ("check", "4 records in ")):
         done = subprocess.run(
             [sys.executable, "-c", ALONE, command, str(records)], capture_output=True, text=True, check=False
@@ -58,8 +59,8 @@ def test_without_torch(records: Path) -> None:
     assert snapshot(pages) == {name: text.encode() for name, text in pages_of(read).items()}
 
 
-def test_what_the_pages_are(records: Path) -> None:
-    names = render(records, records.parent / "verifications", records.parent / "pages")
+def test_pages_are_markdown_csv_json_and_html(records: Path) -> None:
+    names = render(Published(records))
     assert names[:4] == ["board.csv", "board.json", "board.md", "index.html"]
     assert [name.startswith("rows/") for name in names[4:]] == [True, True]
     pages = records.parent / "pages"
@@ -69,23 +70,23 @@ def test_what_the_pages_are(records: Path) -> None:
     assert "gloma" in (pages / "board.md").read_text()
 
 
-def test_equal_records_equal_bytes(records: Path) -> None:
+def test_equal_records_render_to_equal_bytes(records: Path) -> None:
     assert pages_of(RECORDS) == pages_of(RECORDS[::-1])
-    render(records, records.parent / "verifications", records.parent / "pages")
+    render(Published(records))
     before = snapshot(records.parent / "pages")
-    render(records, records.parent / "verifications", records.parent / "pages")
+    render(Published(records))
     assert snapshot(records.parent / "pages") == before
 
 
 def test_a_verified_cell_is_counted(records: Path) -> None:
     other = whole_record("mlp", provenance__hardware__cpu="Another CPU")
     submit_verification(other, records.parent / "verifications")
-    render(records, records.parent / "verifications", records.parent / "pages")
+    render(Published(records))
     (section,) = json.loads((records.parent / "pages" / "board.json").read_text())["sections"]
     assert {row["backbone"]: row["verified_cells"] for row in section["rows"]} == {"mlp": 1, "gloma": 0}
 
 
-def test_what_is_stale_goes(tmp_path: Path) -> None:
+def test_stale_pages_are_named_and_removed(tmp_path: Path) -> None:
     pages = tmp_path / "pages"
     write_pages({"index.html": "a", "rows/one.html": "b", "rows/two.html": "ü"}, pages)
     assert stale({"index.html": "a", "rows/two.html": "u", "board.md": ""}, pages) == [
@@ -99,7 +100,9 @@ def test_what_is_stale_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["write", "first", "second"])
-def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_pages_are_replaced_completely_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
     pages = tmp_path / "pages"
     write_pages({"index.html": "old"}, pages)
     real, calls = os.rename, list[Any]()
@@ -119,7 +122,7 @@ def test_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fa
     assert snapshot(tmp_path) == {"pages/index.html": b"old"}
 
 
-def test_what_a_killed_render_left_goes(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_render_are_removed(tmp_path: Path) -> None:
     left = tmp_path / ".pages.0123.tmp" / "rows"
     left.mkdir(parents=True)
     (left / "x.html").write_text("half")
@@ -127,7 +130,7 @@ def test_what_a_killed_render_left_goes(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == {"pages/index.html": b"new"}
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_other_files_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     (tmp_path / "file").write_text("x")
@@ -142,20 +145,20 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["../x.html", "/x.html", "rows/../../x", ".hidden", "a/b/c", "", "x y"])
-def test_names_stay_below_the_folder(tmp_path: Path, name: str) -> None:
+def test_page_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="is no name of a page"):
         write_pages({name: "x"}, tmp_path / "pages")
     assert snapshot(tmp_path) == {}
 
 
-def test_nothing_yet(tmp_path: Path) -> None:
+def test_no_records_render_an_empty_board(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
-    assert "index.html" in render(tmp_path / "records", tmp_path / "verifications", tmp_path / "pages")
+    assert "index.html" in render(Published(tmp_path / "records"))
     assert "No records yet" in (tmp_path / "pages" / "index.html").read_text()
     assert not (tmp_path / "pages" / "rows").exists()
 
 
-def test_a_script_for_a_name(tmp_path: Path) -> None:
+def test_markup_in_names_is_escaped(tmp_path: Path) -> None:
     """It is refused by ``check``; who renders it all the same gets text."""
     evil = "<script>alert(1)</script>"
     pages = pages_of([whole_record(evil, variant="<img src=x onerror=alert(2)>")])
@@ -165,7 +168,7 @@ def test_a_script_for_a_name(tmp_path: Path) -> None:
     write_pages(pages, tmp_path / "pages")
 
 
-def test_formats_of_the_command(
+def test_the_command_writes_every_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def bench(*words: str) -> object:

@@ -32,7 +32,7 @@ def lines(records: list[Record]) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(to_csv(view(records)), newline="")))
 
 
-def test_a_view() -> None:
+def test_a_view_holds_every_number_of_the_board() -> None:
     records = [*full_suite("gloma", 40.0), *full_suite("mamba", 60.0), make_record("mlp", seed=4, failed="x")]
     found = view(records)
     assert (found["version"], found["records"]) == (1, 55)
@@ -75,7 +75,7 @@ def test_a_view() -> None:
     assert sorted(key for row in section["rows"] for key in row["records"]) == sorted(found["cells"])
 
 
-def test_nothing() -> None:
+def test_no_records_make_an_empty_view() -> None:
     found = view([])
     assert (found["records"], found["sections"], found["failed"], found["cells"]) == (0, [], [], {})
     assert to_csv(found).count("\r\n") == 1
@@ -150,7 +150,7 @@ def test_a_row_is_verified_when_all_its_cells_are() -> None:
     assert failed["trust"] == "self-reported"
 
 
-def test_csv() -> None:
+def test_csv_has_a_line_for_each_task_and_aggregate() -> None:
     found = lines([*full_suite("gloma", 40.0), make_record("mamba")])
     assert [line["name"] for line in found] == [
         *SUITES["d4rl"], "mean", "median", "iqm", "optimality_gap", "hopper-medium",
@@ -168,7 +168,7 @@ def test_csv() -> None:
 
 
 @pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
-def test_names_are_no_formulas(sign: str) -> None:
+def test_names_in_csv_cannot_start_a_formula(sign: str) -> None:
     name = f'{sign}HYPERLINK("http://x";"y"),\n1'
     record = make_record("b", scores=[-5.0] * 3, variant=name, preset=f"{sign}1")
     (line,) = lines([record])

@@ -21,7 +21,7 @@ def printed(records: list[Record], width: int = 100) -> str:
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 12])
-def test_everything_fits_and_is_in_both(count: int) -> None:
+def test_terminal_and_markdown_hold_the_same_cells(count: int) -> None:
     records = [one for index in range(count) for one in full_suite(f"backbone{index}", 80.0 + 5 * index)]
     shown, markdown = printed(records), to_markdown(build_board(records))
     assert max(map(len, shown.splitlines())) <= 100
@@ -35,7 +35,7 @@ def test_everything_fits_and_is_in_both(count: int) -> None:
                     assert text in markdown
 
 
-def test_golden_markdown() -> None:
+def test_markdown_has_scores_aggregates_and_costs() -> None:
     text = to_markdown(build_board([*full_suite("gloma", 40.0), make_record("mamba", scores=[44.0] * 3)]))
     lines = text.splitlines()
     assert lines[:4] == [
@@ -96,7 +96,7 @@ def test_reported_scores_have_a_table_of_their_own() -> None:
     assert "107.6" in shown.split("Reported")[1]
 
 
-def test_names_stay_names() -> None:
+def test_names_cannot_break_markdown_or_terminal() -> None:
     name = "a|b <script>x</script> [red]c[/red] [l](javascript:x) `d` \x1b[2J"
     records = [make_record(variant=name), make_record(seed=1, variant=name, failed=f"{name}\n| new | row |")]
     markdown, shown = to_markdown(build_board(records)), printed(records, width=200)
@@ -114,6 +114,6 @@ def test_sections_say_why_they_are_apart() -> None:
     assert "Not compared with table 1: acting 'recurrent' instead of 'window'." in text
 
 
-def test_nothing_to_show() -> None:
+def test_no_records_say_so() -> None:
     assert to_markdown(build_board([])) == "No records.\n"
     assert printed([]).strip() == "No records."

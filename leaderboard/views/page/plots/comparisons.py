@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page.markup import Html, View
 from backbench.leaderboard.views.page.plots.panel import Panel, Style, Styles, label, rule, shorten
 from backbench.leaderboard.views.page.plots.scales import Scale, axis, interval_ends
-from backbench.leaderboard.views.page.words import AGGREGATES, Measure
 
 PAIRS = 15  # of more pairs the plot of improvement shows only those of the first row
 
@@ -18,10 +18,10 @@ PAIRS = 15  # of more pairs the plot of improvement shows only those of the firs
 def aggregates(rows: Sequence[View], styles: Styles) -> list[Html]:
     """A panel for each aggregate, with value and interval of each complete row."""
     rows = [row for row in rows if row["aggregates"]]
-    return [_aggregate(measure, rows, styles) for measure in AGGREGATES] if rows else []
+    return [_aggregate(measure, rows, styles) for measure in columns.shown(columns.METRICS, "page")] if rows else []
 
 
-def _aggregate(measure: Measure, rows: Sequence[View], styles: Styles) -> Html:
+def _aggregate(measure: columns.Metric, rows: Sequence[View], styles: Styles) -> Html:
     found = [(row, row["aggregates"][measure.key]) for row in rows]
     about = f"{measure.title} of each row with its 95 % interval."
     title = f"{measure.title} ({measure.unit})"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page.markup import Html, View, el
 from backbench.leaderboard.views.page.numbers import coordinate, short
 from backbench.leaderboard.views.page.plots.panel import Panel, Style, Styles, label, rule, shorten
 from backbench.leaderboard.views.page.plots.scales import axis, interval_ends
-from backbench.leaderboard.views.page.words import COSTS, Measure
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 NAMED = 8  # with more points than that, their names would hide the plot
@@ -20,16 +20,16 @@ OFFSETS = ((12, 4), (-12, 4), (12, 16), (-12, 16), (12, -9), (-12, -9), (12, 28)
 def pareto(section: View, rows: Sequence[View], styles: Styles) -> list[Html]:
     """A panel for each cost. Rings mark the rows that no other row beats in both, and a line joins them."""
     panels = []
-    for measure in COSTS:
+    for measure in columns.shown(columns.COSTS, "page"):
         found = [row for row in rows if row["aggregates"] and row["cost"].get(measure.key) is not None]
         if found:
             panels.append(_panel(measure, found, set(section["pareto"].get(measure.key, ())), styles))
     return panels
 
 
-def _panel(measure: Measure, rows: Sequence[View], front: set[str], styles: Styles) -> Html:
+def _panel(measure: columns.CostColumn, rows: Sequence[View], front: set[str], styles: Styles) -> Html:
     title = measure.title if measure.title[:2].isupper() else measure.title.lower()
-    way = "more" if measure.higher else "less"
+    way = "more" if measure.larger_is_better else "less"
     about = (
         f"IQM of each row against {measure.axis}; {way} is better. Rings mark rows that no other row beats in both, by "
         "point estimates."
@@ -37,7 +37,7 @@ def _panel(measure: Measure, rows: Sequence[View], front: set[str], styles: Styl
     panel = Panel(f"IQM against {title}", about, width=310, height=220)
     x = axis([row["cost"][measure.key] for row in rows], panel.left + 10, panel.right - 10, log_from=3)
     y = axis(interval_ends(row["aggregates"]["iqm"] for row in rows), panel.bottom - 4, panel.top + 6)
-    panel.x_axis(x, f"{measure.axis}{', log' if x.log else ''} ({'→' if measure.higher else '←'} better)", 4)
+    panel.x_axis(x, f"{measure.axis}{', log' if x.log else ''} ({'→' if measure.larger_is_better else '←'} better)", 4)
     panel.y_axis(y, "IQM", 4)
     dots = {row["id"]: (x(row["cost"][measure.key]), y(row["aggregates"]["iqm"]["value"])) for row in rows}
     for (x1, y1), (x2, y2) in pairwise(sorted(dots[row["id"]] for row in rows if row["id"] in front)):

@@ -1,7 +1,7 @@
-"""What continuous integration runs over the leaderboard: every file is what it should be, and the pages are theirs.
+"""The check that continuous integration runs: every record is as submitted, and the pages are what the records make.
 
-A changed digit is found by the record's sum (``submit``), an impossible or contradictory value by ``trust``, and a page
-that somebody wrote by hand by rendering it again.
+A changed digit is found by the record's checksum, an impossible or contradictory value by the rules in ``trust``, and
+a page that was edited by hand by rendering it again.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from backbench.leaderboard.board.settings import RowId, comparable_groups
-from backbench.leaderboard.record.files import RecordError, canonical
+from backbench.leaderboard.board.groups import comparable_groups
+from backbench.leaderboard.board.settings import RowId
+from backbench.leaderboard.record.files import RecordError, canonical, read_record
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.plausible import short_wall
-from backbench.leaderboard.trust.submit import SUMS, place_of, read, read_sums, verification_place
+from backbench.leaderboard.trust.retired import wrongly_retired
+from backbench.leaderboard.trust.submit import SUMS, place_of, read_sums, verification_place
 from backbench.leaderboard.trust.together import impossible_together
 from backbench.leaderboard.trust.verify import doubts, why_not_verified
 from backbench.leaderboard.views.export import pages_of, stale
 
-_RESTORE = "restore it: git checkout, or take it away"
+_UNDO = "restore it: git checkout"
+_RESTORE = f"{_UNDO}, or remove it"
 _ALLOWED = {SUMS, "README.md", ".gitkeep"}
 
 
@@ -33,49 +37,44 @@ class Report:
     problems: list[str] = field(default_factory=list)
     """With the file, what is wrong and what to do."""
     warnings: list[str] = field(default_factory=list)
-    """Missing cells, verifications that do not verify, code that is not known."""
+    """Missing cells, verifications that do not verify, unknown code."""
     records: int = 0
-    """Records that were read."""
+    """Number of readable records."""
 
 
-def check(
-    records: Path, pages: Path | None = None, verifications: Path | None = None, now: datetime | None = None
-) -> Report:
+def check(published: Published, now: datetime | None = None, pages: bool = True) -> Report:
     """Check a leaderboard; changes nothing.
 
     Args:
-        records: folder of ``<suite>/<key>.json`` and their sums.
-        pages: that the records should make; None: not looked at. They are not rendered when a record cannot be read.
-        verifications: folder of records from other machines; None: not looked at.
-        now: what no record can have been started after; default: the clock's.
+        published: its folders.
+        now: no record can have been started later; default: the clock's time.
+        pages: compare the pages with the records, if all of these are readable.
     """
-    report = Report()
-    found, whole = _folder(records, report, now, verification=False)
+    report, records = Report(), published.records
+    found, readable = _folder(records, report, now, verification=False)
+    others, also_readable = _folder(published.verifications, report, now, verification=True)
     report.records = len(found)
-    known = {record.key: record for record in found}
-    others: list[Record] = []
-    if verifications is not None:
-        others, readable = _folder(verifications, report, now, verification=True)
-        whole = whole and readable
     report.problems += [f"{records}: {line}" for line in impossible_together(found)]
+    report.problems += wrongly_retired(published)
+    known = {record.key: record for record in found}
     for other in others:
-        place = verification_place(other, canonical(other, as_read=True))
         why = why_not_verified(known[other.key], other) if other.key in known else "there is no such record"
         if why:
-            report.warnings.append(f"{(verifications or records) / place}: verifies nothing: {why}")
+            place = published.verifications / verification_place(other, canonical(other, as_read=True))
+            report.warnings.append(f"{place}: verifies nothing: {why}")
     for record in found:
         if record.provenance.git_commit is None or record.provenance.git_dirty is not False:
             report.warnings.append(f"{records / place_of(record)}: its code is not known: no commit, or a changed tree")
         if short := short_wall(record):
             report.warnings.append(f"{records / place_of(record)}: {short}")
     report.warnings += missing_cells(found)
-    if pages is not None and whole:
+    if pages and readable and also_readable:
         try:
             texts = pages_of(found, others)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a record that no rule here knows
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a record that passes every rule here
             report.problems.append(f"{records}: no pages can be made of the records: {error}; see the other problems")
         else:
-            report.problems += stale(texts, pages)
+            report.problems += stale(texts, published.pages)
     return report
 
 
@@ -98,49 +97,44 @@ def missing_cells(records: Sequence[Record]) -> list[str]:
 
 
 def _folder(folder: Path, report: Report, now: datetime | None, *, verification: bool) -> tuple[list[Record], bool]:
-    """The records in ``folder``, and whether all could be read; what is wrong goes into ``report``."""
+    """The records in ``folder``, and whether all are readable; problems go into ``report``."""
     if not folder.is_dir():
         return [], True
-    say = report.problems.append
+    problems = report.problems
     try:
         sums: dict[str, str] | None = read_sums(folder)
     except RecordError as error:
-        say(str(error))
+        problems.append(str(error))
         sums = None
-    found, whole = [], True
-    there = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    for path in there:
+    found, readable = [], True
+    for path in sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = path.relative_to(folder).as_posix()
         if name in _ALLOWED:
             continue
         if path.is_symlink() or path.suffix != ".json" or any(part.startswith(".") for part in Path(name).parts):
-            say(f"{path}: does not belong here; take it away")
+            problems.append(f"{path}: does not belong here; remove it")
             continue
         try:
-            text, record = read(path)
+            text, record = read_record(path)
         except RecordError as error:
-            say(str(error))
-            whole = False
+            problems.append(str(error))
+            readable = False
             continue
         finally:
-            if sums is not None:
-                report.problems += _sum(path, sums.pop(name, None))
+            listed = None if sums is None else sums.pop(name, "")
+            if listed == "":
+                problems.append(f"{path}: is not listed in {SUMS}; bench submit adds records")
+            elif listed is not None and hashlib.sha256(path.read_bytes()).hexdigest() != listed:
+                what = f"is not as {SUMS} has it: it was changed after it was submitted"
+                problems.append(f"{path}: {what}; {_RESTORE}")
         found.append(record)
-        report.problems += [f"{path}: {what}" for what in _file(name, text, record, now, verification)]
-    for name in sums or ():
-        say(f"{folder / name}: is listed in {SUMS} and not there; {_RESTORE.partition(',')[0]}")
-    return found, whole
-
-
-def _sum(path: Path, listed: str | None) -> Iterator[str]:
-    if listed is None:
-        yield f"{path}: is not listed in {SUMS}; bench submit adds records"
-    elif hashlib.sha256(path.read_bytes()).hexdigest() != listed:
-        yield f"{path}: is not as {SUMS} has it: it was changed after it was submitted; {_RESTORE}"
+        problems += [f"{path}: {what}" for what in _file(name, text, record, now, verification)]
+    problems += [f"{folder / name}: is listed in {SUMS} and not there; {_UNDO}" for name in sums or ()]
+    return found, readable
 
 
 def _file(name: str, text: str, record: Record, now: datetime | None, verification: bool) -> Iterator[str]:
-    """What is wrong with a record that could be read, without the file."""
+    """What is wrong with a readable record, without the file."""
     try:
         expected = verification_place(record, text) if verification else place_of(record)
     except RecordError as error:
@@ -149,6 +143,6 @@ def _file(name: str, text: str, record: Record, now: datetime | None, verificati
     if text != canonical(record, as_read=True):
         yield f"is not as bench writes it (order, spaces or numbers); {_RESTORE}"
     elif name != expected:
-        yield f"is out of its place, {expected}; {_RESTORE}"
+        yield f"is misplaced, it belongs at {expected}; {_RESTORE}"
     for what in doubts(record, now):
         yield f"{what}; {_RESTORE}"

@@ -21,9 +21,10 @@ from whole_record import NOW, whole_record
 
 from backbench.benchmarks.cli import app
 from backbench.leaderboard.__main__ import main
+from backbench.leaderboard.check import Report, check, missing_cells
 from backbench.leaderboard.record.files import RecordError, canonical, dump_record, load_record
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.check import Report, check, missing_cells
 from backbench.leaderboard.trust.submit import submit, submit_verification
 from backbench.leaderboard.views.export import render
 
@@ -37,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A leaderboard of eight records with its pages."""
     board = tmp_path_factory.mktemp("made")
     submit(results_of(board.parent / "results", *RECORDS), board / "records")
-    render(board / "records", board / "verifications", board / "pages")
+    render(Published(board / "records"))
     return board
 
 
@@ -48,7 +49,7 @@ def board(made: Path, tmp_path: Path) -> Path:
 
 
 def look(board: Path, pages: bool = True) -> Report:
-    return check(board / "records", board / "pages" if pages else None, board / "verifications", NOW)
+    return check(Published(board / "records"), NOW, pages)
 
 
 def resum(board: Path) -> None:
@@ -59,7 +60,7 @@ def resum(board: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def test_a_whole_board(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_untouched_board_has_no_problems(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert look(made) == Report([], [], 8)
     assert main(["check", str(made)]) == 0
     assert capsys.readouterr().out == f"8 records in {made / 'records'}: 0 problems, 0 warnings\n"
@@ -81,7 +82,7 @@ def test_any_changed_digit_is_found(board: Path, made: Path, data: st.DataObject
     assert any(FIRST in line and "is not as SHA256SUMS has it" in line for line in look(board, pages=False).problems)
 
 
-def test_a_better_score_with_all_that_follows_from_it(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_edited_score_is_found_by_checksum_and_pages(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Episode, mean and normalised score agree with each other; the sum and the pages do not."""
     path = board / "records" / "d4rl" / FIRST
     content = json.loads(path.read_text())
@@ -95,7 +96,7 @@ def test_a_better_score_with_all_that_follows_from_it(board: Path, capsys: pytes
     report = look(board)
     assert report.problems[0] == (
         f"{path}: is not as SHA256SUMS has it: it was changed after it was submitted; restore it: git checkout, "
-        "or take it away"
+        "or remove it"
     )
     assert any(
         line.startswith(f"{board / 'pages' / 'board.json'}: is not what the records") for line in report.problems
@@ -149,13 +150,13 @@ def linked(path: Path) -> None:
         (replace('"parameters_total": 27000', '"parameters_total": 24999'), "parameters_backbone is larger"),
         (replace('"seed": 0', '"seed": 3'), "identity.seed: 3, and 0 in provenance.config"),
         (replace('"backbone": "mlp"', '"backbone": "<script>alert(1)</script>"'), "is neither a registered name nor"),
-        (aside, f"is out of its place, d4rl/{FIRST}"),
-        (other_suite, f"is out of its place, d4rl/{FIRST}"),
-        (linked, "does not belong here; take it away"),
+        (aside, f"is misplaced, it belongs at d4rl/{FIRST}"),
+        (other_suite, f"is misplaced, it belongs at d4rl/{FIRST}"),
+        (linked, "does not belong here; remove it"),
         (lambda path: path.unlink(), "is listed in SHA256SUMS and not there; restore it: git checkout"),
     ],
 )  # fmt: skip
-def test_a_spoilt_record(
+def test_a_changed_record_is_named(
     board: Path, spoil: Callable[[Path], None], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = board / "records" / "d4rl" / FIRST
@@ -173,7 +174,7 @@ def test_a_spoilt_record(
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("records/notes.txt", "x", "notes.txt: does not belong here; take it away"),
+        ("records/notes.txt", "x", "notes.txt: does not belong here; remove it"),
         ("records/d4rl/.x.json.0.tmp", "x", ".x.json.0.tmp: does not belong here"),
         ("records/README.md", "x", ""),
         ("records/SHA256SUMS", "x  y\n", "SHA256SUMS: line 1 is no hash, two spaces and a path; restore it"),
@@ -184,7 +185,7 @@ def test_a_spoilt_record(
         ("pages/rows/old.html", "x", "rows/old.html: no record makes it; make leaderboard"),
     ],
 )  # fmt: skip
-def test_a_spoilt_folder(board: Path, name: str, text: str, said: str) -> None:
+def test_foreign_files_and_broken_checksums_are_named(board: Path, name: str, text: str, said: str) -> None:
     (board / name).write_text(text)
     problems = look(board).problems
     assert any(said in line for line in problems) if said else problems == []
@@ -206,7 +207,7 @@ def test_missing_cells_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixtu
         "hopper-medium s4, hopper-medium s5, hopper-medium s6 and 3 more"
     ]
     submit(results_of(tmp_path / "results", *RECORDS[:5]), tmp_path / "records")
-    render(tmp_path / "records", tmp_path / "v", tmp_path / "pages")
+    render(Published(tmp_path / "records"))
     assert main(["check", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"warning: {lines[0]}"
     assert main(["check", "--strict", str(tmp_path / "records")]) == 1
@@ -221,14 +222,14 @@ def together(board: Path, *records: Record) -> Report:
     return look(board, pages=False)
 
 
-def test_two_records_of_one_cell(tmp_path: Path) -> None:
+def test_two_records_of_one_cell_are_a_problem(tmp_path: Path) -> None:
     """The rate is another, and the row does not say so."""
     one = whole_record()
     two = whole_record(config=[("train__lr", 0.1)], provenance__started="2026-02-01T00:00:00Z",
                        provenance__weights_sha256="cd" * 32)  # fmt: skip
     assert one.key != two.key
     assert together(tmp_path, one, two).problems == [
-        f"{tmp_path / 'records'}: {two.key} is the same cell of the board as {one.key}; take one of the two away"
+        f"{tmp_path / 'records'}: {two.key} is the same cell of the board as {one.key}; remove one of the two"
     ]
 
 
@@ -236,22 +237,22 @@ def test_two_records_of_one_cell(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"provenance__weights_sha256": RECORDS[0].provenance.weights_sha256}, "has the weights of {first}; one train"),
-        ({"cost__parameters_total": 27_001}, "has cost.parameters_total 27001, and {first} of its row has 27000; "),
-        ({"cost__parameters_backbone": 24_000}, "has cost.parameters_backbone 24000, and {first} of its row has 25000"),
-        ({"cost__flops_per_token": 1.0}, "has cost.flops_per_token 1.0, and {first} of its row has 50000.0; restore"),
+        ({"cost__parameters_total": 27_001}, "has parameters 27001, and {first} of its row has 27000; "),
+        ({"cost__parameters_backbone": 24_000}, "has backbone parameters 24000, and {first} of its row has 25000"),
+        ({"cost__flops_per_token": 1.0}, "has FLOPs per token 1.0, and {first} of its row has 50000.0; restore"),
         ({"identity__data__episodes": 101}, "has another identity.data.episodes than {first}, and the same data; res"),
         ({"identity__data__return_std": 90.0}, "has another identity.data.return_std than {first}, and the same data"),
         ({"identity__data__rewards": "clipped"}, "has another identity.data.rewards than {first}, and the same data"),
     ],
 )
-def test_what_cannot_be_beside_each_other(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_contradictory_records_are_a_problem(tmp_path: Path, change: dict[str, object], said: str) -> None:
     first, second = RECORDS[0], whole_record("mlp", seed=1, provenance__started="2026-02-01T00:00:00Z", **change)
     line = f"{tmp_path / 'records'}: {second.key} {said.format(first=first.key)}"
     (found,) = together(tmp_path, first, second).problems
     assert found.startswith(line)
 
 
-def test_one_training_sold_as_two_tasks(tmp_path: Path) -> None:
+def test_equal_weights_of_two_tasks_are_a_problem(tmp_path: Path) -> None:
     sha = RECORDS[0].provenance.weights_sha256
     other = whole_record("mlp", "walker2d-medium", provenance__weights_sha256=sha,
                          provenance__started="2026-02-01T00:00:00Z")  # fmt: skip
@@ -266,13 +267,13 @@ def test_one_training_may_be_evaluated_twice(tmp_path: Path) -> None:
     assert together(tmp_path, RECORDS[0], other).problems == []
 
 
-def test_last_digits_of_the_data_may_differ(tmp_path: Path) -> None:
+def test_last_digits_of_data_summaries_may_differ(tmp_path: Path) -> None:
     assert RECORDS[0].identity.data is not None
     std = RECORDS[0].identity.data.return_std * (1 + 1e-9)
     assert together(tmp_path, RECORDS[0], whole_record("mlp", seed=1, identity__data__return_std=std)).problems == []
 
 
-def test_a_row_that_is_not_matched(tmp_path: Path) -> None:
+def test_a_row_with_unmatched_size_is_a_problem(tmp_path: Path) -> None:
     words = "match=params:transformer model.d_model=32"
     alone = whole_record("mlp", variant=words, cost__parameters_total=54_000)
     assert together(tmp_path / "a", alone).problems == []  # what it was matched to is not here
@@ -281,7 +282,7 @@ def test_a_row_that_is_not_matched(tmp_path: Path) -> None:
     deeper = whole_record(variant="model.n_layers=4", cost__parameters_total=54_000, **layers)
     assert together(tmp_path / "b", alone, reference, deeper).problems == [
         f"{tmp_path / 'b' / 'records'}: {alone.key} is said to be matched to transformer, and has 54,000 parameters to "
-        "its 27,000; take it away"
+        "its 27,000; remove it"
     ]
     near = whole_record("mlp", variant=words, cost__parameters_total=27_800)
     assert together(tmp_path / "c", near, reference, deeper).problems == []
@@ -313,14 +314,14 @@ def test_a_task_of_another_suite_is_one_line(board: Path, capsys: pytest.Capture
     assert said.count("\n") == 1
 
 
-def test_whatever_rendering_raises_is_one_line(
+def test_an_error_while_rendering_is_one_line(
     board: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> dict[str, str]:
         raise KeyError("no figures")
 
     monkeypatch.setattr("backbench.leaderboard.views.export.pages_of", broken)
-    monkeypatch.setattr("backbench.leaderboard.trust.check.pages_of", broken)
+    monkeypatch.setattr("backbench.leaderboard.check.pages_of", broken)
     assert look(board).problems == [
         f"{board / 'records'}: no pages can be made of the records: 'no figures'; see the other problems"
     ]
@@ -330,7 +331,7 @@ def test_whatever_rendering_raises_is_one_line(
     assert said.count("\n") == 1
 
 
-def test_no_line_holds_what_a_terminal_obeys(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped_in_the_output(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (board / "records" / "d4rl" / "\x1b[2J\u202e.json").write_text("{")
     (board / "records" / "\x07").write_text("")
     named = whole_record("mlp", variant="\x1b[31mred")
@@ -342,10 +343,10 @@ def test_no_line_holds_what_a_terminal_obeys(board: Path, capsys: pytest.Capture
     assert all(char.isprintable() for char in out.replace("\n", ""))
 
 
-def test_verifications(board: Path) -> None:
+def test_verifications_that_verify_nothing_are_warned_about(board: Path) -> None:
     folder = board / "verifications"
     submit_verification(whole_record("mlp", provenance__hardware__cpu="Another CPU"), folder)
-    render(board / "records", folder, board / "pages")
+    render(Published(board / "records"))
     assert look(board) == Report([], [], 8)
     submit_verification(whole_record("mlp", provenance__platform="x", scores=(1.0, 2.0, 3.0)), folder)
     submit_verification(whole_record("mlp", seed=77), folder)
@@ -356,7 +357,7 @@ def test_verifications(board: Path) -> None:
     ]  # fmt: skip
     path = sorted((folder / "d4rl").iterdir())[0]
     path.rename(path.with_name(path.name.replace(path.name.split(".")[-2], "00000000")))
-    assert any("is out of its place" in line for line in look(board).problems)
+    assert any("is misplaced" in line for line in look(board).problems)
 
 
 def test_unknown_code_is_a_warning(tmp_path: Path) -> None:
@@ -367,7 +368,7 @@ def test_unknown_code_is_a_warning(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_leaderboard_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "records").mkdir()
     assert main(["render", str(tmp_path)]) == 0
     assert main(["check", "--strict", str(tmp_path)]) == 0
@@ -387,7 +388,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, *words: object) -> object:
     return left.value.code
 
 
-def test_bench_leaderboard_check(
+def test_bench_leaderboard_check_exits_with_the_result(
     board: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(board)
@@ -403,7 +404,7 @@ def test_bench_leaderboard_check(
         assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_thousand_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_records_are_checked_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [
         f"{e}-{k}" for e in ("hopper", "walker2d", "halfcheetah") for k in ("medium", "medium-replay", "medium-expert")
     ]
@@ -415,20 +416,20 @@ def test_a_thousand_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (tmp_path / "records" / "d4rl" / f"{record.key}.json").write_text(canonical(record))
     resum(tmp_path)
     began = time.process_time()
-    render(tmp_path / "records", tmp_path / "verifications", tmp_path / "pages")
+    render(Published(tmp_path / "records"))
     report = look(tmp_path, pages=False)
     assert report == Report([], [], len(records))
     assert time.process_time() - began < 20  # about a third of it, where nothing else runs
 
 
-def test_a_record_that_is_no_record_is_not_rendered(board: Path) -> None:
+def test_a_broken_record_stops_rendering(board: Path) -> None:
     (board / "records" / "d4rl" / FIRST).write_text("{")
     before = {p: p.read_bytes() for p in (board / "pages").rglob("*.*")}
     with pytest.raises(RecordError, match="too early"):
-        render(board / "records", board / "verifications", board / "pages")
+        render(Published(board / "records"))
     assert {p: p.read_bytes() for p in (board / "pages").rglob("*.*")} == before
     assert main(["render", str(board)]) == 2
 
 
-def test_load_after_submit_is_equal(made: Path) -> None:
+def test_a_submitted_record_reads_back_equal(made: Path) -> None:
     assert load_record(made / "records" / "d4rl" / FIRST) == RECORDS[0]

@@ -1,0 +1,137 @@
+"""Records in groups within which scores may be compared, and why groups are separate."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import zip_longest
+
+from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting
+from backbench.leaderboard.record.schema import Record
+
+
+@dataclass
+class Group:
+    """Records that may stand in one table."""
+
+    setting: Setting
+    tasks: dict[str, TaskSetting] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+
+    def takes(self, tasks: dict[str, TaskSetting]) -> bool:
+        """Whether no task of ``tasks`` contradicts the group's."""
+        return all(task not in self.tasks or self.tasks[task].agrees(setting) for task, setting in tasks.items())
+
+    def add(self, tasks: dict[str, TaskSetting], records: Iterable[Record]) -> None:
+        for task, setting in tasks.items():
+            known = self.tasks.get(task)
+            self.tasks[task] = setting if known is None else known.joined(setting)
+        self.records.extend(records)
+
+
+def comparable_groups(records: Sequence[Record]) -> list[Group]:
+    """Records in groups within which scores may be compared; independent of the order of ``records``.
+
+    Within a setting a row's tasks stay together if possible: rows with most tasks go first, each to the first group
+    that it does not contradict. A row that has one task under several settings (regenerated data, say) is cut into
+    layers, the more common setting first.
+    """
+    settings = _settings(records)
+    common: Counter[tuple[Setting, str, TaskSetting]] = Counter()
+    rows: dict[tuple[Setting, RowId], dict[str, dict[TaskSetting, list[Record]]]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: record.key):
+        setting, task, detail = settings[Setting.of(record)], record.identity.task, TaskSetting.of(record)
+        common[setting, task, detail] += 1
+        rows[setting, RowId.of(record)].setdefault(task, {}).setdefault(detail, []).append(record)
+
+    layers: list[tuple[Setting, RowId, dict[str, TaskSetting], list[Record]]] = []
+    for (setting, row), tasks in rows.items():
+        columns = [
+            [
+                (task, detail, found[detail])
+                for detail in sorted(
+                    found,
+                    # An unknown data set comes last: it joins a group, it does not make one.
+                    key=lambda one: (one.data_sha256 is None, -common[setting, task, one], repr(one)),
+                )
+            ]
+            for task, found in tasks.items()
+        ]
+        for layer in zip_longest(*columns):
+            cells = [cell for cell in layer if cell is not None]
+            details = {task: detail for task, detail, _ in cells}
+            layers.append((setting, row, details, [record for _, _, found in cells for record in found]))
+    layers.sort(key=lambda one: (one[0], any(d.data_sha256 is None for d in one[2].values()), -len(one[2]), one[1]))
+
+    groups: list[Group] = []
+    for setting, _, details, found in layers:
+        group = next((group for group in groups if group.setting == setting and group.takes(details)), None)
+        if group is None:
+            group = Group(setting)
+            groups.append(group)
+        group.add(details, found)
+    return groups
+
+
+def _settings(records: Iterable[Record]) -> dict[Setting, Setting]:
+    """Setting of a record -> that of its table.
+
+    Tasks of one suite may need different simulators. They share a table as long as no package has two versions.
+    """
+    counted = Counter(Setting.of(record) for record in records)
+    tables: dict[Setting, list[tuple[dict[str, str], list[Setting]]]] = defaultdict(list)
+    for setting in sorted(counted, key=lambda one: (-len(one.versions), -counted[one], one)):
+        alike = tables[replace(setting, versions=())]
+        for versions, members in alike:
+            if all(versions.get(name, version) == version for name, version in setting.versions):
+                versions.update(setting.versions)
+                members.append(setting)
+                break
+        else:
+            alike.append((dict(setting.versions), [setting]))
+    return {
+        member: replace(member, versions=tuple(sorted(versions.items())))
+        for alike in tables.values()
+        for versions, members in alike
+        for member in members
+    }
+
+
+def differences(group: Group, other: Group) -> list[str]:
+    """Why ``group`` is not compared with ``other``, one phrase each."""
+    said = [
+        f"{spec.name} {getattr(group.setting, spec.name)!r} instead of {getattr(other.setting, spec.name)!r}"
+        for spec in fields(Setting)
+        if spec.name != "versions" and getattr(group.setting, spec.name) != getattr(other.setting, spec.name)
+    ]
+    theirs = dict(other.setting.versions)
+    said += [
+        f"{name} {version} instead of {theirs[name]}"
+        for name, version in group.setting.versions
+        if theirs.get(name, version) != version
+    ]
+    if said:  # data and targets follow from these; naming them too would hide the cause
+        return said
+    pairs = {task: (group.tasks[task], other.tasks[task]) for task in group.tasks if task in other.tasks}
+    trained = {task: unlike for task, (ours, one) in pairs.items() if (unlike := ours.unlike_training(one))}
+    if trained:
+        unlike = next(iter(trained.values()))
+        said += [f"train.{name} of {_of(list(trained))}: {one} instead of {two}" for name, one, two in unlike]
+    for spec in fields(TaskSetting):
+        values = {task: (getattr(ours, spec.name), getattr(one, spec.name)) for task, (ours, one) in pairs.items()}
+        unequal = [task for task, (ours, one) in values.items() if ours != one]
+        if unequal and spec.name != "training":
+            here, there = map(_short, values[unequal[0]])
+            said.append(f"{spec.name} of {_of(unequal)}: {here} instead of {there}")
+    return said
+
+
+def _of(tasks: Sequence[str]) -> str:
+    return tasks[0] + (f" and {len(tasks) - 1} more tasks" if len(tasks) > 1 else "")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return value[:8]
+    return ", ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)

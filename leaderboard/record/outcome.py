@@ -1,0 +1,147 @@
+"""What came of a cell: scores, costs, curves, or a failure."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from backbench.leaderboard.record.fields import Amount, Count, Flops, Loss, Name, Part, Positive, Text, Value, close
+
+
+class TargetScore(Part):
+    """Every episode that was played for one target return."""
+
+    target: Value
+    """Target return that the agent was conditioned on, on the scale of the protocol's ``returns_to_go``."""
+    returns: Annotated[tuple[Value, ...], Field(min_length=1)]
+    """Undiscounted return of each episode, raw, in the order of their seeds."""
+    lengths: tuple[Positive, ...]
+    """Length of each episode, in environment steps."""
+    raw_mean: Value
+    """Mean of ``returns``, raw."""
+    normalised_mean: Value
+    """``raw_mean`` under the protocol's normaliser, a normalised score."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.lengths) != len(self.returns):
+            raise ValueError(f"lengths has {len(self.lengths)} episodes, returns has {len(self.returns)}")
+        mean = math.fsum(self.returns) / len(self.returns)
+        if not close(self.raw_mean, mean, max(abs(value) for value in self.returns)):
+            raise ValueError(f"raw_mean {self.raw_mean!r} is not the mean of returns, {mean!r}")
+        return self
+
+
+class CheckpointScores(Part):
+    """One checkpoint's evaluation."""
+
+    step: Count
+    """Training step (optimiser updates) of the checkpoint."""
+    targets: Annotated[tuple[TargetScore, ...], Field(min_length=1)]
+    """One entry per target return, in the protocol's order."""
+
+
+class Scores(Part):
+    """The last checkpoint is the score. The best one is an extra: to choose it, the evaluation was used."""
+
+    last: CheckpointScores
+    """After the last training step, every target of the protocol."""
+    best: CheckpointScores | None = None
+    """The best of the intermediate evaluations, full number of episodes, at least one of the protocol's targets."""
+
+
+class Latency(Part):
+    """Wall time of one decision of the agent, without the environment's own step."""
+
+    p50_ms: Amount
+    """Median, in milliseconds."""
+    p95_ms: Amount
+    """95th percentile, in milliseconds."""
+    batch: Positive
+    """Environments that were decided for at once. The times are for the complete batch."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.p50_ms > self.p95_ms:
+            raise ValueError("p50_ms is larger than p95_ms")
+        return self
+
+
+class Cost(Part):
+    """What the score cost."""
+
+    parameters_total: Count
+    """Trainable parameters of the complete agent."""
+    parameters_backbone: Count
+    """Of these, the backbone's."""
+    flops_per_token: Flops | None
+    """Floating-point operations of a forward pass, per token at the training length. None when not counted."""
+    train_tokens_per_s: Amount
+    """Tokens trained on per second of training, without warm-up and evaluation."""
+    train_seconds: Amount
+    """Wall time of training, in seconds, without evaluation."""
+    eval_seconds: Amount
+    """Wall time of all evaluations, in seconds."""
+    cpu_seconds: Amount
+    """Processor time of the process, user and system, in seconds: proportional to energy on a CPU."""
+    decision: Latency
+    """Time of a decision."""
+    peak_memory_mb: Amount
+    """Peak memory in megabytes (10^6 bytes): of the device on a GPU, of the process on a CPU."""
+    wall_seconds: Amount
+    """Wall time of the cell from start to record, in seconds."""
+
+    @model_validator(mode="after")
+    def _part_of_total(self) -> Self:
+        if self.parameters_backbone > self.parameters_total:
+            raise ValueError("parameters_backbone is larger than parameters_total")
+        return self
+
+
+class Evaluation(Part):
+    """An intermediate evaluation, headline target."""
+
+    step: Count
+    """Training step (optimiser updates)."""
+    raw: Value
+    """Mean return, raw."""
+    normalised: Value
+    """Mean return under the protocol's normaliser, a normalised score."""
+
+
+class Curve(Part):
+    """How training went, thinned for a plot."""
+
+    loss: tuple[tuple[Count, Loss], ...] = ()
+    """(training step, training loss) in increasing order of steps."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """Intermediate evaluations in increasing order of steps."""
+
+    @model_validator(mode="after")
+    def _increasing(self) -> Self:
+        steps = {"loss": [step for step, _ in self.loss], "evaluations": [one.step for one in self.evaluations]}
+        for name, found in steps.items():
+            if any(later <= earlier for earlier, later in pairwise(found)):
+                raise ValueError(f"{name} is not in increasing order of steps")
+        return self
+
+
+class Failure(Part):
+    """Why a cell has no score."""
+
+    type: Name
+    """Class of the error, such as ``NonFiniteLoss``."""
+    message: Text
+    """The error's message."""
+    step: Count | None = None
+    """Training step (optimiser updates) of the error. None before training."""
+    lr: Annotated[float, Field(ge=0)] | None = None
+    """Learning rate at that step. None when not training."""
+
+    @property
+    def reason(self) -> str:
+        """Type, message and step in one text."""
+        return f"{self.type}: {self.message}" + ("" if self.step is None else f" (step {self.step})")

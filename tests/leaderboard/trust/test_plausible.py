@@ -1,0 +1,36 @@
+"""Bounds of possible returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backbench.leaderboard.trust.plausible import return_bounds
+
+
+@pytest.mark.parametrize(
+    ("environment", "conventions", "bounds"),
+    [
+        ("ALE/Pong-v5", {}, (-21.0, 21.0)),
+        ("ALE/Breakout-v5", {}, (0.0, 864.0)),
+        ("ALE/Seaquest-v5", {}, (0.0, None)),
+        ("ALE/Alien-v5", {}, (None, None)),
+        ("Hopper-v4", {}, (-6000.0, 6000.0)),
+        ("gymnasium_robotics:AntMaze_UMaze-v4", {"continuing_task": False}, (0.0, 1.0)),
+        ("gymnasium_robotics:AntMaze_UMaze-v4", {"continuing_task": True}, (0.0, 500.0)),
+        ("gymnasium_robotics:AntMaze_UMazeDense-v4", {"continuing_task": False}, (0.0, 500.0)),
+        ("gymnasium_robotics:PointMaze_Open-v3", {"continuing_task": True}, (0.0, 500.0)),
+        (
+            "gymnasium_robotics:FrankaKitchen-v1",
+            {"remove_task_when_completed": True, "tasks_to_complete": ["kettle", "microwave", "light switch"]},
+            (0.0, 3.0),
+        ),
+        ("gymnasium_robotics:FrankaKitchen-v1", {}, (0.0, 2000.0)),
+        ("MyOwn-v0", {}, (None, None)),
+    ],
+)
+def test_returns_are_bounded_by_the_rules_of_the_environment(
+    environment: str, conventions: dict[str, Any], bounds: tuple[float, float]
+) -> None:
+    assert return_bounds(environment, conventions, 500) == bounds
