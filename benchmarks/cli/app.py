@@ -135,7 +135,10 @@ def check(
 def doctor(
     json_: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Say what is here, what is missing, what that would bring, and how to get it; 1 if nothing can run."""
+    """Check the installation: what is installed, what is missing and how to install it.
+
+    Exits 1 if `bench run` cannot work.
+    """
     import json
 
     from backbench.benchmarks.cli.doctor import examine, show
