@@ -19,7 +19,8 @@ def covered(
 ) -> float:
     """Share of ``repeats`` simulated boards whose interval of ``statistic`` contains the true value.
 
-    A board is (seeds, tasks). ``tasks``: mean normalised scores. The standard error of the share is at most ``0.5 / sqrt(repeats)``.
+    A board is (seeds, tasks), and ``tasks`` are mean normalised scores. The share's standard error is at most
+    ``0.5 / sqrt(repeats)``.
     """
     rng = np.random.default_rng(0)
     true = float(statistic(rng.normal(tasks, NOISE, size=(20_000, len(tasks)))))

@@ -20,14 +20,7 @@ NOT_RECORDED = ("device", "out", "markdown", "source", "d_model", "n_layers", "c
 
 
 def option(default: Any, help: str, name: str = "", shown: str | None = None) -> Any:
-    """A field that is an option of the command.
-
-    Args:
-        default: of the field; the option shows it as text.
-        help: of the option.
-        name: of the option, where it differs from the field's.
-        shown: the option's default, where it differs from the field's.
-    """
+    """A field that is an option of the command. ``name`` and ``shown``: its name and default, where they differ."""
     return field(default=default, metadata={"help": help, "name": name, "shown": shown})
 
 

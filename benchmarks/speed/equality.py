@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -94,46 +94,33 @@ def uses(operation: str) -> dict[str, Function]:
     }
 
 
-def check_calls(operation: str, calls: Mapping[str, Function], device: str, bf16: bool = False) -> float:
-    """Compare calls of an operation with the reference in float64; the largest error.
+def check_operation(
+    operation: str, implementation: str, device: str, bf16: bool = False, other: Function | None = None
+) -> float:
+    """Compare an implementation with the reference in float64; the largest error.
 
     Args:
-        operation: its name.
-        calls: a use of the operation, as ``uses`` names it, to the function that is checked.
+        operation, implementation: their names.
         device: where the inputs are.
         bf16: inputs are as under autocast: bfloat16, except the scan's A and D.
+        other: another package's function. It is checked in the plain use only, ours in all.
 
     Raises:
         Unequal: a value or gradient is off by more than the tolerance.
     """
     largest = 0.0
+    fused = other is None and OPERATIONS[operation].table[implementation].fused
     for shape in SHAPES:
         inputs = operation_inputs(operation, shape, device)
         if bf16:
             inputs = {name: t if name in ("A", "D") else t.bfloat16() for name, t in inputs.items()}
+        doubles = [t.double() for t in inputs.values()]
         names = ("values", *(f"gradient of {name}" for name in inputs))
-        for use, function in calls.items():
-            got = values_and_gradients(function, list(inputs.values()))
-            reference = partial(uses(operation)[use], "reference")
-            wanted = values_and_gradients(reference, [t.double() for t in inputs.values()])
-            where = f"{use.lstrip()} at {'x'.join(map(str, shape))}: ".lstrip()
+        for use, function in uses(operation).items():
+            if (use == " some positions" and not fused) or (use and other is not None):
+                continue
+            got = values_and_gradients(other or partial(function, implementation), list(inputs.values()))
+            wanted = values_and_gradients(partial(function, "reference"), doubles)
+            where = f"{operation} {implementation}{use} at {'x'.join(map(str, shape))}: "
             largest = max(largest, largest_error(got, wanted, names, where, bf16))
     return largest
-
-
-def check_implementation(operation: str, implementation: str, device: str, bf16: bool = False) -> float:
-    """Compare one of our implementations with the reference in all of the operation's uses; the largest error.
-
-    Raises:
-        Unequal: a value or gradient is off by more than the tolerance.
-    """
-    fused = OPERATIONS[operation].table[implementation].fused
-    calls = {
-        use: partial(function, implementation)
-        for use, function in uses(operation).items()
-        if fused or use != " some positions"
-    }
-    try:
-        return check_calls(operation, calls, device, bf16)
-    except Unequal as error:
-        raise Unequal(f"{operation} {implementation} {error}") from error

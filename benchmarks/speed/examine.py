@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from backbench.agents.acting import ACTING, make_actor
+from backbench.agents.acting import ACTING, Actor, make_actor
 from backbench.agents.agent import Agent
 from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks.run.cost import count_parameters
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
-from backbench.benchmarks.speed.equality import Unequal, check_implementation, largest_error
+from backbench.benchmarks.speed.equality import Unequal, check_operation, largest_error
 from backbench.benchmarks.speed.models import Model, Policy, Weight, WholeWindowActor, make_policy, windows
 from backbench.benchmarks.speed.report import ModelEntry
 from backbench.errors import UserError, one_line
@@ -25,6 +25,7 @@ class Examiner:
     """Checks models and kernels, each kernel once."""
 
     config: SpeedConfig
+    say: Callable[[str], None] = lambda _: None  # gets lines of progress
     known: dict[tuple[str, str], float | Unequal] = field(default_factory=dict)
 
     def kernel(self, operation: str, implementation: str) -> float:
@@ -32,7 +33,7 @@ class Examiner:
         key = (operation, implementation)
         if key not in self.known:
             try:
-                self.known[key] = check_implementation(*key, self.config.device, self.config.bf16)
+                self.known[key] = check_operation(*key, self.config.device, self.config.bf16)
             except Unequal as error:
                 self.known[key] = error
             except Exception as error:  # whatever an implementation raises is why it is not timed
@@ -134,7 +135,9 @@ class Examiner:
         count = 2 * context + 1 if acting == "window" else context
         g = torch.Generator().manual_seed(1)
         targets = torch.tensor([3000.0, 6000.0], device=device)
-        actors = make_actor(agent, acting, targets, context), WholeWindowActor(agent, targets, context)
+        actors: tuple[Actor | WholeWindowActor, ...] = (
+            make_actor(agent, acting, targets, context), WholeWindowActor(agent, targets, context)
+        )  # fmt: skip
         taken: tuple[list[Tensor], list[Tensor]] = ([], [])
         for _ in range(count):
             states = torch.randn(2, OBSERVATION, generator=g).to(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class PeerPolicy(nn.Module, ABC):
 
 
 Policy: TypeAlias = Agent | PeerPolicy
+Make = Callable[[SpeedConfig, int], Policy]  # a policy for windows of so many steps, with the same weights each time
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,6 @@ class Weight:
     ours: nn.Parameter
     theirs: nn.Parameter
     transposed: bool = False
-
-
-class Make(Protocol):
-    """Builds a policy for windows of ``context`` steps, with the same weights each time."""
-
-    def __call__(self, config: SpeedConfig, context: int) -> Policy: ...
 
 
 @dataclass(frozen=True)
@@ -149,8 +144,3 @@ class WholeWindowActor:
     def update(self, rewards: Tensor) -> None:
         self.target = self.target - rewards
         self.time += 1
-
-    def keep(self, rows: Tensor) -> None:
-        self.target = self.target[rows]
-        for column in (self.returns, self.states, self.actions):
-            column[:] = [part[rows] for part in column]

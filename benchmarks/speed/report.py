@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from backbench.files import write_whole
 from backbench.leaderboard.record.schema import Hardware
 
 FILE = "speed.json"
+Fields = Mapping[str, Sequence["Entry"]]  # some of the report's fields
 Seconds = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -65,7 +66,7 @@ class TrainingEntry(Measured):
 class LatencyEntry(Measured):
     """Decisions for a batch of environments whose window is full."""
 
-    acting: Literal["window", "recurrent"]
+    acting: str  # window or recurrent
     length: int  # tokens of the full window; for recurrent acting, tokens before the decision
     batch: int  # environments
     seconds: Seconds  # of each timed decision, for the complete batch
@@ -82,8 +83,7 @@ class MemoryEntry(Measured):
 class ActingEntry(Measured):
     """Environment steps played, simulator included."""
 
-    # ``alone`` is the baseline: one environment, the complete model recomputed on its window.
-    acting: Literal["window", "recurrent", "alone"]
+    acting: str  # window, recurrent, or the baseline alone: one environment that recomputes the complete model
     environments: int
     steps: int  # of a run, all environments together
     cpu_seconds: Seconds  # of each run, all threads

@@ -24,19 +24,23 @@ from backbench.benchmarks.speed import report as report_file
 from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, backbone_model
-from backbench.benchmarks.speed.parts.acting import time_acting
-from backbench.benchmarks.speed.parts.kernels import time_kernels, time_scan_lengths
-from backbench.benchmarks.speed.parts.latency import time_latency
-from backbench.benchmarks.speed.parts.memory import peak_memory
-from backbench.benchmarks.speed.parts.training import time_lengths, time_training
+from backbench.benchmarks.speed.parts import acting, kernels, latency, memory, training
 from backbench.benchmarks.speed.peers import peers
-from backbench.benchmarks.speed.report import Report
+from backbench.benchmarks.speed.report import Fields, Report
 from backbench.benchmarks.speed.tables import show
 from backbench.errors import UserError
 from backbench.leaderboard.trust.privacy import without_paths
 
 Say = Callable[[str], None]
-Part = Callable[[float], dict[str, Any]]
+# Each part measures the models that passed in about so many seconds. It returns fields of the report.
+MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = {
+    "training": training.measure,
+    "lengths": training.measure_lengths,
+    "latency": latency.measure,
+    "acting": acting.measure,
+    "memory": memory.measure,
+    "kernels": kernels.measure,
+}
 
 
 def speed(config: SpeedConfig) -> int:
@@ -85,16 +89,16 @@ def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
         models = [backbone_model(name, config) for name in config.backbones]
         others, missing = peers(config) if config.peers else ([], [])
         models += others
-        examiner = Examiner(config)
+        examiner = Examiner(config, say)
         say("checking every model against its reference")
         entries = [examiner.entry(model) for model in models]
         gc.freeze()  # the collector need not search libraries before each run
         passed = {model.name: model for model, entry in zip(models, entries, strict=True) if entry.refused is None}
         measured: dict[str, Any] = {}  # the report's fields
-        for part, run in _parts(passed, examiner, say).items():
+        for part, measure_part in MEASURES.items():
             if part in config.parts:
                 say(part)
-                measured |= run(config.seconds(part))
+                measured |= measure_part(passed, examiner, config.seconds(part))
     commit, dirty = provenance.git_state()
     return Report(
         started=started,
@@ -113,40 +117,6 @@ def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
         missing=tuple(missing),
         **measured,
     )
-
-
-def _parts(models: Mapping[str, Model], examiner: Examiner, say: Say) -> dict[str, Part]:
-    """Each part as a function of its seconds, which returns fields of the report. In the order in which they run."""
-    config = examiner.config
-
-    def latency(seconds: float) -> dict[str, Any]:
-        batches, lengths = time_latency(models, config, seconds)
-        return {"latency": batches, "latency_lengths": lengths}
-
-    def memory(_: float) -> dict[str, Any]:
-        found = []
-        for name in models:
-            try:
-                found.append(peak_memory(name, config))
-            except RuntimeError as error:
-                say(str(error))
-        return {"memory": found}
-
-    def kernels(seconds: float) -> dict[str, Any]:
-        share = 0.3 * seconds
-        return {
-            "kernels": time_kernels(examiner, seconds - share),
-            "scan_lengths": time_scan_lengths(examiner, share),
-        }
-
-    return {
-        "training": lambda seconds: {"training": time_training(models, config.context, config, seconds)},
-        "lengths": lambda seconds: {"lengths": time_lengths(models, config, seconds)},
-        "latency": latency,
-        "acting": lambda seconds: {"acting": time_acting(models, config, seconds)},
-        "memory": memory,
-        "kernels": kernels,
-    }
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import torch
 
+Key = TypeVar("Key", bound=Hashable)
 LEAST = 3  # timed rounds, however slow a run is
 Sampler = Callable[[], list[float]]  # one round: seconds of each of its runs
 
@@ -33,8 +35,8 @@ def once(call: Callable[[], object], device: str | torch.device) -> Sampler:
 
 
 def interleave(
-    samplers: Mapping[str, Sampler], rounds: int, seconds: float, warm_up: int = 1
-) -> dict[str, tuple[float, ...]]:
+    samplers: Mapping[Key, Sampler], rounds: int, seconds: float, warm_up: int = 1
+) -> dict[Key, tuple[float, ...]]:
     """Seconds of every timed run of each sampler.
 
     Round robin; each round begins with another sampler. A sampler has ``rounds`` rounds, or fewer once it has used its
@@ -44,7 +46,7 @@ def interleave(
         for _ in range(warm_up):
             sample()
     names = list(samplers)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    taken: dict[Key, list[float]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
     for number in range(rounds):
         start = number % max(1, len(names))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
+from backbench.agents.acting import ACTING
 from backbench.agents.agent import Agent
 from backbench.benchmarks.environments.vector import make_environment
 from backbench.benchmarks.run.evaluate import evaluate
 from backbench.benchmarks.speed.config import ENVIRONMENT, EPISODE, TARGET, SpeedConfig
+from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, Policy, WholeWindowActor, make_policy
-from backbench.benchmarks.speed.report import ActingEntry
+from backbench.benchmarks.speed.report import ActingEntry, Fields
 from backbench.benchmarks.speed.timing import LEAST, interleave
 
 EPISODES = 10
@@ -27,7 +28,7 @@ class Acting:
     """One way of acting of a model. ``run(n)`` plays n steps in ``environments`` environments that it makes itself."""
 
     model: str
-    acting: Literal["window", "recurrent", "alone"]
+    acting: str  # window, recurrent or alone
     environments: int
     run: Callable[[int], None]
 
@@ -68,22 +69,21 @@ def _alone(policy: Policy, config: SpeedConfig) -> Callable[[int], None]:
 
 def _ways(models: Mapping[str, Model], config: SpeedConfig) -> list[Acting]:
     found = []
-    both: tuple[Literal["window"], Literal["recurrent"]] = ("window", "recurrent")
     for name, model in models.items():
         policy = make_policy(model, config, config.context).eval()
         if isinstance(policy, Agent):
-            found += [Acting(name, acting, EPISODES, _batched(policy, acting, config)) for acting in both]
+            found += [Acting(name, acting, EPISODES, _batched(policy, acting, config)) for acting in ACTING]
         found.append(Acting(name, "alone", 1, _alone(policy, config)))
     return found
 
 
-def time_acting(models: Mapping[str, Model], config: SpeedConfig, seconds: float) -> list[ActingEntry]:
+def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
     """Ten episodes of HalfCheetah in either protocol, and one environment alone. Weights are random.
 
     Episodes are as long as ``seconds`` allow, from 50 to 1,000 steps. The time to make the environments is subtracted:
     it is paid once, however long an episode is.
     """
-    ways = _ways(models, config)
+    ways = _ways(models, examiner.config)
     share = seconds / max(1, len(ways)) / LEAST
     rounds, lengths = {}, []
     for i, way in enumerate(ways):
@@ -95,15 +95,12 @@ def time_acting(models: Mapping[str, Model], config: SpeedConfig, seconds: float
         def sample(way: Acting = way, start: float = start, steps: int = lengths[i]) -> list[float]:
             return [max(1e-9, way.cpu_seconds(1 + steps) - start)]
 
-        rounds[str(i)] = sample
+        rounds[i] = sample
     taken = interleave(rounds, LEAST, seconds, warm_up=0)
-    return [
-        ActingEntry(
-            model=way.model,
-            acting=way.acting,
-            environments=way.environments,
-            steps=lengths[i] * way.environments,
-            cpu_seconds=taken[str(i)],
-        )
-        for i, way in enumerate(ways)
-    ]
+    return {
+        "acting": [
+            ActingEntry(model=way.model, acting=way.acting, environments=way.environments,
+                        steps=lengths[i] * way.environments, cpu_seconds=taken[i])
+            for i, way in enumerate(ways)
+        ]
+    }  # fmt: skip

@@ -14,9 +14,10 @@ from torch import Tensor
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.kernels import OPERATIONS, causal_conv1d, chosen, selective_scan
 from backbench.benchmarks.speed.config import SpeedConfig
-from backbench.benchmarks.speed.equality import Function, Shape, Unequal, check_calls, operation_inputs
+from backbench.benchmarks.speed.equality import Function, Shape, Unequal, check_operation, operation_inputs
 from backbench.benchmarks.speed.examine import Examiner
-from backbench.benchmarks.speed.report import KernelEntry
+from backbench.benchmarks.speed.models import Model
+from backbench.benchmarks.speed.report import Fields, KernelEntry
 from backbench.benchmarks.speed.timing import LEAST, Sampler, interleave, once
 
 STATE = 16
@@ -89,7 +90,7 @@ def time_operation(operation: str, examiner: Examiner, seconds: float) -> list[K
     for name in (*ours[::-1], *others):  # the fastest first
         try:
             if name in others:
-                check_calls(operation, {"": OTHER_SCANS[name]}, config.device)
+                check_operation(operation, name, config.device, other=OTHER_SCANS[name])
                 calls[name, None] = OTHER_SCANS[name]
             else:
                 examiner.kernel(operation, name)
@@ -98,7 +99,7 @@ def time_operation(operation: str, examiner: Examiner, seconds: float) -> list[K
             refused[name] = str(error)
     shape = shape_of(config)
     inputs = operation_inputs(operation, shape, config.device)
-    samplers = {f"{name}\n{window}": _run(call, inputs, config.device) for (name, window), call in calls.items()}
+    samplers = {key: _run(call, inputs, config.device) for key, call in calls.items()}
     taken = interleave(samplers, config.repeats, seconds)
 
     def entry(name: str, window: int | None, seconds: tuple[float, ...], reason: str | None = None) -> KernelEntry:
@@ -106,17 +107,8 @@ def time_operation(operation: str, examiner: Examiner, seconds: float) -> list[K
         return KernelEntry(operation=operation, implementation=name, ours=name in ours, shape=size, window=window,
                            seconds=seconds, refused=reason)  # fmt: skip
 
-    timed = [entry(name, window, taken[f"{name}\n{window}"]) for name, window in calls]
+    timed = [entry(name, window, values) for (name, window), values in taken.items()]
     return timed + [entry(name, None, (), reason) for name, reason in refused.items()]
-
-
-def time_kernels(examiner: Examiner, seconds: float) -> list[KernelEntry]:
-    """Scan and convolution, in about ``seconds``."""
-    return [
-        entry
-        for operation, share in (("selective_scan", 0.7), ("causal_conv1d", 0.3))
-        for entry in time_operation(operation, examiner, share * seconds)
-    ]
 
 
 def free_memory(device: torch.device) -> float:
@@ -154,3 +146,10 @@ def time_scan_lengths(examiner: Examiner, seconds: float) -> list[KernelEntry]:
                     window=None, seconds=values)
         for length, values in taken.items()
     ]  # fmt: skip
+
+
+def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
+    """Scan and convolution at a model's shape, and the scan over lengths."""
+    scan = time_operation("selective_scan", examiner, 0.7 * 0.7 * seconds)
+    convolution = time_operation("causal_conv1d", examiner, 0.7 * 0.3 * seconds)
+    return {"kernels": scan + convolution, "scan_lengths": time_scan_lengths(examiner, 0.3 * seconds)}

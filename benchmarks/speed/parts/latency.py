@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from backbench.agents.acting import Actor, make_actor
+from backbench.agents.acting import ACTING, Actor, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
+from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, Policy, WholeWindowActor, make_policy, steps
-from backbench.benchmarks.speed.report import LatencyEntry
+from backbench.benchmarks.speed.report import Fields, LatencyEntry
 from backbench.benchmarks.speed.timing import Sampler, interleave, seconds_of
 
 BATCHES = (1, 16, 64)
 DECISIONS = 20  # in a round, at most
 
 
-@dataclass(frozen=True)
-class Situation:
-    """When decisions are timed: ``batch`` environments, after ``context`` steps."""
-
-    acting: Literal["window", "recurrent"]
-    context: int
-    batch: int
-
-
-def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Actor:
+def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Actor | WholeWindowActor:
     """An actor that has decided ``context`` times for ``states`` (batch, observation), so its window is full.
 
     The backbone's work for those decisions is skipped: nothing of it is kept.
@@ -56,7 +46,7 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
     return actor
 
 
-def _decisions(actor: Actor, states: Tensor, seconds: float) -> Sampler:
+def _decisions(actor: Actor | WholeWindowActor, states: Tensor, seconds: float) -> Sampler:
     """A round of ``DECISIONS`` decisions; fewer when they take more than ``seconds``, at least three."""
     rewards = torch.zeros(len(states), device=states.device)
 
@@ -71,34 +61,30 @@ def _decisions(actor: Actor, states: Tensor, seconds: float) -> Sampler:
 
 
 def time_decisions(
-    models: Mapping[str, Model], when: Situation, config: SpeedConfig, seconds: float
+    models: Mapping[str, Model], acting: str, context: int, batch: int, config: SpeedConfig, seconds: float
 ) -> list[LatencyEntry]:
-    """Decisions of all models in one situation. A peer that is a complete model acts with a window only."""
-    states = torch.randn(when.batch, OBSERVATION, generator=torch.Generator().manual_seed(0)).to(config.device)
+    """Decisions for ``batch`` environments after ``context`` steps. A complete peer acts with a window only."""
+    states = torch.randn(batch, OBSERVATION, generator=torch.Generator().manual_seed(0)).to(config.device)
     round_seconds = seconds / max(1, len(models)) / config.repeats
     calls = {}
     for name, model in models.items():
-        policy = make_policy(model, config, when.context).eval()
-        if when.acting == "window" or isinstance(policy, Agent):
-            calls[name] = _decisions(warm_actor(policy, when.acting, states, when.context), states, round_seconds)
+        policy = make_policy(model, config, context).eval()
+        if acting == "window" or isinstance(policy, Agent):
+            calls[name] = _decisions(warm_actor(policy, acting, states, context), states, round_seconds)
     taken = interleave(calls, config.repeats, seconds)
-    length = TOKENS_PER_STEP * when.context
     return [
-        LatencyEntry(model=name, acting=when.acting, length=length, batch=when.batch, seconds=values)
+        LatencyEntry(model=name, acting=acting, length=TOKENS_PER_STEP * context, batch=batch, seconds=values)
         for name, values in taken.items()
     ]
 
 
-def time_latency(
-    models: Mapping[str, Model], config: SpeedConfig, seconds: float
-) -> tuple[list[LatencyEntry], list[LatencyEntry]]:
+def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
     """Latency over batches at the configured context, and over lengths at batch 1."""
-    both: tuple[Literal["window"], Literal["recurrent"]] = ("window", "recurrent")
-    batches = [Situation(acting, config.context, batch) for acting in both for batch in BATCHES]
-    lengths = [Situation(acting, steps(length), 1) for acting in both for length in config.lengths]
-    share = seconds / (len(batches) + len(lengths))
-    over_batches, over_lengths = (
-        [entry for when in group for entry in time_decisions(models, when, config, share)]
-        for group in (batches, lengths)
-    )
-    return over_batches, over_lengths
+    config = examiner.config
+    over_batches = [(acting, config.context, batch) for acting in ACTING for batch in BATCHES]
+    over_lengths = [(acting, steps(length), 1) for acting in ACTING for length in config.lengths]
+    share = seconds / (len(over_batches) + len(over_lengths))
+    return {
+        name: [entry for one in group for entry in time_decisions(models, *one, config, share)]
+        for name, group in (("latency", over_batches), ("latency_lengths", over_lengths))
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
@@ -13,10 +14,11 @@ import torch
 
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.benchmarks.speed.config import SpeedConfig
-from backbench.benchmarks.speed.models import backbone_model, make_policy, windows
+from backbench.benchmarks.speed.examine import Examiner
+from backbench.benchmarks.speed.models import Model, backbone_model, make_policy, windows
 from backbench.benchmarks.speed.parts.training import training_step
 from backbench.benchmarks.speed.peers import PEERS
-from backbench.benchmarks.speed.report import MemoryEntry
+from backbench.benchmarks.speed.report import Fields, MemoryEntry
 from backbench.errors import UserError, one_line
 
 STEPS = 3  # the optimiser's moments exist from the first one on
@@ -35,6 +37,17 @@ def peak_memory(name: str, config: SpeedConfig) -> MemoryEntry:
             return pool.submit(_measure, name, config).result()
         except (RuntimeError, MemoryError, UserError) as error:
             raise RuntimeError(f"memory of {name} could not be measured: {one_line(error)}") from error
+
+
+def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
+    """Peak memory of every model that can be measured."""
+    found = []
+    for name in models:
+        try:
+            found.append(peak_memory(name, examiner.config))
+        except RuntimeError as error:
+            examiner.say(str(error))
+    return {"memory": found}
 
 
 def resident(key: str) -> float:

@@ -10,8 +10,9 @@ from backbench.agents.agent import Windows
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.benchmarks.run.train import make_optimizer, update
 from backbench.benchmarks.speed.config import SpeedConfig
+from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, Policy, make_policy, steps, windows
-from backbench.benchmarks.speed.report import TrainingEntry
+from backbench.benchmarks.speed.report import Fields, TrainingEntry
 from backbench.benchmarks.speed.timing import interleave, once
 
 
@@ -43,7 +44,14 @@ def time_training(
     return [TrainingEntry(model=name, length=length, batch=batch, seconds=values) for name, values in taken.items()]
 
 
-def time_lengths(models: Mapping[str, Model], config: SpeedConfig, seconds: float) -> list[TrainingEntry]:
-    """Training steps over ``config.lengths``, in about ``seconds``."""
+def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
+    """Training steps at the configured context."""
+    config = examiner.config
+    return {"training": time_training(models, config.context, config, seconds)}
+
+
+def measure_lengths(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
+    """Training steps over the configured lengths."""
+    config = examiner.config
     share = seconds / len(config.lengths)
-    return [entry for n in config.lengths for entry in time_training(models, steps(n), config, share)]
+    return {"lengths": [one for n in config.lengths for one in time_training(models, steps(n), config, share)]}
