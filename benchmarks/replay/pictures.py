@@ -110,7 +110,7 @@ def drawn(env_id: str, positions: NDArray[np.float64]) -> list[Picture]:
 
 def _side_view(ends: NDArray[Any], radii: NDArray[Any], colours: Sequence[Any], torso: float, scale: float) -> Picture:
     """One picture. It is drawn twice as large and then reduced: Pillow's own lines have jagged edges."""
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     scale, width, height = 2 * scale, 2 * WIDTH, 2 * HEIGHT
     image = Image.new("RGB", (width, height), SKY)
@@ -126,7 +126,7 @@ def _side_view(ends: NDArray[Any], radii: NDArray[Any], colours: Sequence[Any], 
     for metre in range(math.floor(torso - reach), math.ceil(torso + reach) + 1):  # marks show that it moves
         x, _ = pixel(metre, 0)
         pen.line((x, floor, x, floor + 14), fill=INK, width=2)
-        pen.text((x + 5, floor + 6), f"{metre} m", fill=INK, font=_font(18))
+        pen.text((x + 5, floor + 6), f"{metre} m", fill=INK, font=ImageFont.load_default(18))
     for i in np.argsort(-ends[:, :, 1].mean(axis=1), kind="stable"):  # the farthest first
         for grow, colour in ((3, INK), (0, colours[i])):
             (x0, y0), (x1, y1) = (pixel(end[0], end[2]) for end in ends[i])
@@ -137,20 +137,15 @@ def _side_view(ends: NDArray[Any], radii: NDArray[Any], colours: Sequence[Any], 
     return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
 
 
-def _font(size: int) -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
-
-
 def write_strip(path: Path, title: str, pictures: Sequence[Picture], captions: Sequence[str]) -> None:
     """Write a PNG of pictures in rows, each above its caption. All captions have equally many lines.
 
     Raises:
         UserError: the file cannot be written.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
+    font = ImageFont.load_default(FONT)
     height, width = pictures[0].shape[:2]
     line, margin = FONT + 5, 8
     columns = math.ceil(math.sqrt(1.3 * len(pictures)))
@@ -161,11 +156,11 @@ def write_strip(path: Path, title: str, pictures: Sequence[Picture], captions: S
     cell = height + line * (1 + captions[0].count("\n")) + 2 * margin
     image = Image.new("RGB", (across, head + rows * cell), "white")
     pen = ImageDraw.Draw(image)
-    pen.multiline_text((margin, margin), "\n".join(heading), fill=INK, font=_font(FONT), spacing=5)
+    pen.multiline_text((margin, margin), "\n".join(heading), fill=INK, font=font, spacing=5)
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = margin + number % columns * (width + margin), head + number // columns * cell
         image.paste(Image.fromarray(picture), (x, y))
-        pen.multiline_text((x, y + height + 3), caption, fill=INK, font=_font(FONT), spacing=5)
+        pen.multiline_text((x, y + height + 3), caption, fill=INK, font=font, spacing=5)
     _write(path, lambda temporary: image.save(temporary, format="PNG"))
 
 

@@ -111,12 +111,10 @@ def _robot(envs: Environments) -> Any:
     return env
 
 
-Make = Callable[[str, int, AtariProtocol | None, Mapping[str, Any] | None], Environments]
-
-
 def _evaluate(
-    cell: Cell, agent: Agent, targets: list[float], steps: int, device: torch.device, make: Make
+    cell: Cell, agent: Agent, targets: list[float], steps: int, make: Callable[..., Environments]
 ) -> list[TargetResult]:
+    device = next(agent.parameters()).device
     return evaluate(
         agent, cell.task.env_id, targets, cell.eval.episodes, cell.eval.acting, cell.model.context,
         steps, cell.eval.seed, device, atari=cell.atari, clip_rewards=cell.task.rewards == "clipped",
@@ -126,7 +124,7 @@ def _evaluate(
 
 def replay(
     cell: Cell, agent: Agent, scores: Sequence[TargetScore], index: tuple[int, int], steps: int
-) -> tuple[Playback, TargetResult]:
+) -> tuple[Playback, float, int]:
     """Play one episode of an evaluation again.
 
     Args:
@@ -137,7 +135,7 @@ def replay(
         steps: at most.
 
     Returns:
-        The played episode, and its return and length.
+        The played episode, its return and its length.
     """
     at, episode = index
     lengths = [length for score in scores for length in score.lengths]
@@ -148,10 +146,8 @@ def replay(
         made.append(OneEpisode(inner, at * cell.eval.episodes + episode, lengths, protocol))
         return made[0]
 
-    device = next(agent.parameters()).device
-    result = _evaluate(cell, agent, [score.target for score in scores], steps, device, make)[at]
-    one = TargetResult(result.target, (result.returns[episode],), (result.lengths[episode],))
-    return made[0].playback, one
+    result = _evaluate(cell, agent, [score.target for score in scores], steps, make)[at]
+    return made[0].playback, result.returns[episode], result.lengths[episode]
 
 
 def _target_index(record: Record, cell: Cell, asked: Request) -> int:
@@ -206,23 +202,19 @@ def watch(asked: Request) -> list[str]:
         torch.use_deterministic_algorithms(True)
     scores = record.scores.last.targets
     steps = min(cell.max_steps, asked.max_steps or cell.max_steps)
-    playback, played = replay(cell, agent.to(device), scores, (at, asked.episode), steps)
+    playback, *now = replay(cell, agent.to(device), scores, (at, asked.episode), steps)
 
-    then = (scores[at].returns[asked.episode], scores[at].lengths[asked.episode])
-    now = (played.returns[0], played.lengths[0])
-    title = f"{cell.key}\ntarget {played.target:g}, episode {asked.episode}: return {now[0]:g} in {now[1]} steps"
-    stem = asked.out / f"{cell.key}-t{played.target:g}-e{asked.episode}"
-    compared = _compared(now, then, truncated=now[1] == steps < cell.max_steps)
-    return [title, compared, *_draw(cell, playback, played.target, title, stem, asked)]
-
-
-def _compared(now: tuple[float, int], then: tuple[float, int], truncated: bool) -> str:
-    said = f"the record says: return {then[0]:g} in {then[1]} steps"
-    if now == then:
-        return f"{said}; this episode is the same"
-    if truncated:
-        return f"{said}; this episode was truncated by --max-steps"
-    return f"{said}; this episode is NOT the same: the machine, its threads or the packages differ from the record's"
+    then = [scores[at].returns[asked.episode], scores[at].lengths[asked.episode]]
+    target = scores[at].target
+    title = f"{cell.key}\ntarget {target:g}, episode {asked.episode}: return {now[0]:g} in {now[1]} steps"
+    said = "this episode is the same"
+    if now != then and now[1] == steps < cell.max_steps:
+        said = "this episode was truncated by --max-steps"
+    elif now != then:
+        said = "this episode is NOT the same: the machine, its threads or the packages differ from the record's"
+    compared = f"the record says: return {then[0]:g} in {then[1]} steps; {said}"
+    stem = asked.out / f"{cell.key}-t{target:g}-e{asked.episode}"
+    return [title, compared, *_draw(cell, playback, target, title, stem, asked)]
 
 
 def _draw(cell: Cell, playback: Playback, target: float, title: str, stem: Path, asked: Request) -> list[str]:

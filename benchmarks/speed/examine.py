@@ -14,7 +14,7 @@ from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks.run.cost import count_parameters
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.equality import Unequal, check_operation, largest_error
-from backbench.benchmarks.speed.models import Model, Policy, Weight, WholeWindowActor, make_policy, windows
+from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, Weight, make_policy, windows
 from backbench.benchmarks.speed.report import ModelEntry
 from backbench.errors import UserError, one_line
 from backbench.leaderboard.trust.privacy import without_paths
@@ -95,13 +95,15 @@ class Examiner:
             reference.load_state_dict(policy.state_dict())
             names = _tensors(name for name, _ in policy.named_parameters())
             error = largest_error(self._outputs(policy), self._outputs(reference), names)
-            checks.append(f"the whole = with reference kernels: {error:.1e}")
+            checks.append(f"complete model = with reference kernels: {error:.1e}")
         if model.ours is not None and model.weights is not None:
             ours = make_policy(model.ours, self.config, self.config.context).eval()
             error = self._peer_error(policy, ours, model.weights(ours, policy))
             checks.append(f"{model.name} = {model.ours.name}: {error:.1e}")
         if isinstance(policy, Agent):
-            checks += [f"acting {acting} = whole window: {self._acting_error(policy, acting):.1e}" for acting in ACTING]
+            checks += [
+                f"acting {acting} = complete window: {self._acting_error(policy, acting):.1e}" for acting in ACTING
+            ]
         return kernels, checks
 
     def _outputs(self, policy: Policy, bf16: bool = False) -> list[Tensor]:
@@ -135,8 +137,8 @@ class Examiner:
         count = 2 * context + 1 if acting == "window" else context
         g = torch.Generator().manual_seed(1)
         targets = torch.tensor([3000.0, 6000.0], device=device)
-        actors: tuple[Actor | WholeWindowActor, ...] = (
-            make_actor(agent, acting, targets, context), WholeWindowActor(agent, targets, context)
+        actors: tuple[Actor | RecomputingActor, ...] = (
+            make_actor(agent, acting, targets, context), RecomputingActor(agent, targets, context)
         )  # fmt: skip
         taken: tuple[list[Tensor], list[Tensor]] = ([], [])
         for _ in range(count):

@@ -112,7 +112,7 @@ def windows(batch: int, context: int, device: str) -> Windows:
     return Windows(**{name: value.to(device) for name, value in vars(made).items()})
 
 
-class WholeWindowActor:
+class RecomputingActor:
     """Recomputes the complete model on its window at every decision, as the original evaluation loops do.
 
     The action that is not yet known has a token of zeros. Causality keeps it from mattering.

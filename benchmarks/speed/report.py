@@ -166,4 +166,4 @@ def read(path: Path) -> Report:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path} is not a report of bench speed ({where}: {first['msg']}); measure anew") from error
+        raise UserError(f"{path} is not a report of bench speed ({where}: {first['msg']}); measure again") from error

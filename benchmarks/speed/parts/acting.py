@@ -15,7 +15,7 @@ from backbench.benchmarks.environments.vector import make_environment
 from backbench.benchmarks.run.evaluate import evaluate
 from backbench.benchmarks.speed.config import ENVIRONMENT, EPISODE, TARGET, SpeedConfig
 from backbench.benchmarks.speed.examine import Examiner
-from backbench.benchmarks.speed.models import Model, Policy, WholeWindowActor, make_policy
+from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, make_policy
 from backbench.benchmarks.speed.report import ActingEntry, Fields
 from backbench.benchmarks.speed.timing import LEAST, interleave
 
@@ -56,7 +56,7 @@ def _alone(policy: Policy, config: SpeedConfig) -> Callable[[int], None]:
         env = make_environment(ENVIRONMENT)
         try:
             state = env.reset(seed=0)[0]
-            actor = WholeWindowActor(policy, torch.tensor([TARGET], device=config.device), config.context)
+            actor = RecomputingActor(policy, torch.tensor([TARGET], device=config.device), config.context)
             for _ in range(steps):
                 action = actor.act(torch.as_tensor(state, dtype=torch.float32, device=config.device).unsqueeze(0))
                 state, reward, *_ = env.step(action[0].cpu().numpy())

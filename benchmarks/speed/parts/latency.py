@@ -12,7 +12,7 @@ from backbench.agents.agent import Agent
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.examine import Examiner
-from backbench.benchmarks.speed.models import Model, Policy, WholeWindowActor, make_policy, steps
+from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, make_policy, steps
 from backbench.benchmarks.speed.report import Fields, LatencyEntry
 from backbench.benchmarks.speed.timing import Sampler, interleave, seconds_of
 
@@ -20,18 +20,18 @@ BATCHES = (1, 16, 64)
 DECISIONS = 20  # in a round, at most
 
 
-def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Actor | WholeWindowActor:
+def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Actor | RecomputingActor:
     """An actor that has decided ``context`` times for ``states`` (batch, observation), so its window is full.
 
     The backbone's work for those decisions is skipped: nothing of it is kept.
     """
     targets = torch.zeros(len(states), device=states.device)
     if not isinstance(policy, Agent):
-        whole = WholeWindowActor(policy, targets, context)
+        recomputing = RecomputingActor(policy, targets, context)
         for _ in range(context):
-            whole.remember(states)
-            whole.update(targets)
-        return whole
+            recomputing.remember(states)
+            recomputing.update(targets)
+        return recomputing
     actor, backbone = make_actor(policy, acting, targets, context), policy.backbone
     if acting == "window":  # a window keeps what is prepared for each token alone; `last` mixes it afresh
         nothing = torch.zeros(len(states), backbone.spec.d_model, device=states.device)
@@ -46,7 +46,7 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
     return actor
 
 
-def _decisions(actor: Actor | WholeWindowActor, states: Tensor, seconds: float) -> Sampler:
+def _decisions(actor: Actor | RecomputingActor, states: Tensor, seconds: float) -> Sampler:
     """A round of ``DECISIONS`` decisions; fewer when they take more than ``seconds``, at least three."""
     rewards = torch.zeros(len(states), device=states.device)
 

@@ -71,8 +71,8 @@ def played_again(results: Path, record: Record) -> list[tuple[list[float], list[
     scores = record.scores.last.targets
     found = []
     for index in range(len(scores)):
-        again = [replay(cell, agent, scores, (index, n), cell.max_steps)[1] for n in range(cell.eval.episodes)]
-        found.append(([one.returns[0] for one in again], [one.lengths[0] for one in again]))
+        again = [replay(cell, agent, scores, (index, n), cell.max_steps) for n in range(cell.eval.episodes)]
+        found.append(([returned for _, returned, _ in again], [length for _, _, length in again]))
     return found
 
 

@@ -13,7 +13,7 @@ from backbench.agents.acting import make_actor
 from backbench.backbones.build import build
 from backbench.backbones.contract import Spec
 from backbench.benchmarks.speed.config import OBSERVATION
-from backbench.benchmarks.speed.models import WholeWindowActor, backbone_model, make_policy
+from backbench.benchmarks.speed.models import RecomputingActor, backbone_model, make_policy
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_flops_are_those_of_the_products_and_the_scan(
     assert model.flops_per_token(length) == pytest.approx(counted + elsewhere, rel=1e-9)
 
 
-def test_whole_window_actor_decides_as_the_agents_own() -> None:
+def test_recomputing_actor_decides_as_the_agents_own() -> None:
     config = tiny("gloma")
     agent: Any = make_policy(backbone_model("gloma", config), config, config.context).eval()
     targets, g = torch.tensor([5000.0, 100.0]), torch.Generator().manual_seed(0)
-    actors = make_actor(agent, "window", targets, 4), WholeWindowActor(agent, targets, 4)
+    actors = make_actor(agent, "window", targets, 4), RecomputingActor(agent, targets, 4)
     for _ in range(7):
         states, rewards = torch.randn(2, OBSERVATION, generator=g), torch.randn(2, generator=g)
         one, other = (actor.act(states) for actor in actors)
