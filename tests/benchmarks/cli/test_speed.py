@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from speed_settings import WORDS
+from typer.testing import CliRunner
 
+from backbench.benchmarks.cli.app import app
+from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.benchmarks.speed.report import read
 
 
@@ -38,3 +41,22 @@ def test_a_wrong_option_is_one_line(bench: Callable[..., Any], words: list[str],
     assert done.code == 2
     assert message in done.err.splitlines()[-1]
     assert "Traceback" not in done.err
+
+
+def test_every_setting_has_an_option_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SpeedConfig] = []
+
+    def take(config: SpeedConfig) -> int:
+        asked.append(config)
+        return 0
+
+    monkeypatch.setattr("backbench.benchmarks.speed.run.speed", take)
+    words = "--backbone mlp,identity --peers --lengths 6,12 --device cpu --threads 2 --out x --repeats 3 --budget 4.5 \
+        --parts memory --d-model 8 --n-layers 1 --context 5 --batch-size 2 --bf16 --markdown backbone.window=3"
+    for line in ("", words):
+        assert CliRunner().invoke(app, ["speed", *line.split()]).exit_code == 0
+    assert asked[0] == SpeedConfig()
+    assert asked[1] == SpeedConfig(
+        ("mlp", "identity"), True, (6, 12), "cpu", 2, Path("x"), 3, 4.5, ("memory",), 8, 1, 5, 2, True, True,
+        options={"window": 3},
+    )  # fmt: skip
