@@ -15,18 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from loading import (
-    CPU,
-    Goal,
-    add_options,
-    fresh_process,
-    limits,
-    machine,
-    memory_mb,
-    require_sizes,
-    run,
-    show,
-)
+from loading import CPU, Goal, add_options, fresh_process, limits, machine, memory_mb, require_sizes, run, show
 from torch import Tensor
 from torch.utils.data import default_collate
 

@@ -14,18 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from loading import (
-    CPU,
-    Goal,
-    add_options,
-    fresh_process,
-    limits,
-    machine,
-    memory_mb,
-    require_sizes,
-    run,
-    show,
-)
+from loading import CPU, Goal, add_options, fresh_process, limits, machine, memory_mb, require_sizes, run, show
 from numpy.typing import NDArray
 from torch import Tensor
 
