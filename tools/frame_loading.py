@@ -1,16 +1,13 @@
-"""The loader of pixels, measured: disk, speed beside the way of Decision Transformer's code, and memory.
+"""Measure the loader of pixels: disk, memory, and speed against Decision Transformer's loader.
 
-Run as ``python tools/frame_loading.py``. The data are synthetic, of any size, in a store of their own.
+Run ``python tools/frame_loading.py``. The data are synthetic, of any size, in a store of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from loading import CPU, Goal, add_options, fresh_process, limits, machine, memory_mb, require_sizes, run, show
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -34,23 +32,21 @@ from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.settings import TrainConfig
-from backbench.benchmarks.run import provenance
-from backbench.benchmarks.run.checkpoint import atomically
 from backbench.benchmarks.run.train import make_optimizer, update
 from backbench.benchmarks.speed.timing import interleave, once
-from backbench.errors import UserError, require
+from backbench.errors import require
+from backbench.files import write_whole
 
 SIDE, ACTIONS, SEED = 84, 6, 0
 SHORTEST, LONGEST = 200, 3000  # steps of an episode
-THINGS = 8  # that move
-SLICE = 20_000  # steps that the originals' way gets: stacks of all of them would not fit into memory
-BATCHES, UPDATES = 10, 3  # of the measurement of memory
-GOALS = {"disk": 1.1, "speed": 4.0, "memory_mb": 2000.0}
-CPU = torch.device("cpu")
+SPRITES = 8
+SLICE = 20_000  # steps that the original loader holds: stacks of all steps would not fit into memory
+BATCHES, UPDATES = 10, 3  # of the memory measurement
+GOALS = {"disk": Goal(1.1, "at most"), "speed": Goal(4.0, "at least"), "memory_mb": Goal(2000.0, "at most")}
 
 
 def synthetic(steps: int, seed: int = SEED) -> Iterator[Episode]:
-    """Episodes of ``steps`` in all, none shorter than ``SHORTEST`` if that many are asked for; one at a time."""
+    """Episodes with ``steps`` in total, one at a time. Each has at least ``SHORTEST``, if ``steps`` allows."""
     rng = np.random.default_rng(seed)
     while steps:
         length = int(rng.integers(SHORTEST, LONGEST + 1))
@@ -66,21 +62,21 @@ def _episode(rng: np.random.Generator, length: int) -> Episode:
         background[y : y + high, x : x + wide] = rng.integers(40, 255)
     frames = np.repeat(background[None], length + 1, axis=0)
     time = np.arange(length + 1)
-    for _ in range(THINGS):
+    for _ in range(SPRITES):
         size = rng.integers(2, 9, size=2)
         sprite = rng.integers(60, 256, size=size, dtype=np.uint8)
-        places = []
+        positions = []
         for extent in size:  # back and forth between the walls
             room, speed = SIDE - int(extent), rng.uniform(-2, 2)
-            places.append(np.abs((rng.uniform(0, 2 * room) + speed * time) % (2 * room) - room).astype(int))
-        rows, columns = (place[:, None] + np.arange(extent) for place, extent in zip(places, size, strict=True))
+            positions.append(np.abs((rng.uniform(0, 2 * room) + speed * time) % (2 * room) - room).astype(int))
+        rows, columns = (start[:, None] + np.arange(extent) for start, extent in zip(positions, size, strict=True))
         frames[time[:, None, None], rows[:, :, None], columns[:, None, :]] = sprite
     rewards = np.where(rng.random(length) < 0.02, rng.integers(-1, 8, size=length), 0).astype(np.float64)
     return Episode(frames, rng.integers(0, ACTIONS, size=length), rewards, bool(rng.random() < 0.9))
 
 
 def prepared(steps: int) -> Trajectories:
-    """The synthetic set of so many steps, made if it is not there. DataError if it cannot be written, or is broken."""
+    """The synthetic set with ``steps`` steps, generated if needed. DataError: it cannot be written, or is broken."""
     name = f"loading/synthetic-{steps}-v0"
     if not store.exists(name):
         framestore.write(name, synthetic(steps), ACTIONS, {"description": "Synthetic pixels to time loading on."})
@@ -88,12 +84,12 @@ def prepared(steps: int) -> Trajectories:
 
 
 class OriginalLoader:
-    """The way of Decision Transformer's public code for Atari (arXiv:2106.01345), restated: a list of stacks.
+    """The loader of Decision Transformer's public code for Atari (arXiv:2106.01345), restated: a list of stacks.
 
     Args:
-        data: of which actions, returns-to-go and timesteps are used.
-        episodes: the same ones, with their frames; as many as are to be held.
-        context: K; no episode may be shorter.
+        data: actions, returns-to-go and timesteps.
+        episodes: the same episodes with their frames. About ``SLICE`` steps are held.
+        context: K. No episode may be shorter.
     """
 
     def __init__(self, data: Trajectories, episodes: Iterator[Episode], context: int) -> None:
@@ -113,7 +109,7 @@ class OriginalLoader:
         return len(self.stacks) - self.context
 
     def start(self, index: int) -> int:
-        """Where the window of ``index`` begins: moved back so far that it ends with its episode."""
+        """Start of the window at ``index``, moved back so that the window ends with its episode."""
         end = index + self.context
         for one in self.ends:
             if one > index:
@@ -139,13 +135,13 @@ class OriginalLoader:
 
 
 def as_floats(windows: Windows) -> Tensor:
-    """The states as the encoder takes them: (batch * K, stack, height, width) in [0, 1]."""
+    """States for the encoder: (batch * K, stack, height, width) in [0, 1]."""
     states = windows.states
     return states.reshape(-1, *states.shape[-3:]).to(torch.float32).div_(255)  # in place: half the memory and time
 
 
 def assert_equal(sampler: WindowSampler, original: OriginalLoader, indices: Sequence[int]) -> None:
-    """Both make the same windows; AssertionError with what differs."""
+    """Both loaders make the same windows. AssertionError names what differs."""
     ours = sampler.windows(torch.tensor([original.start(index) for index in indices]))
     assert ours.mask.all(), "a window is not full"
     states, actions, returns_to_go, timesteps = original.batch(indices)
@@ -160,10 +156,10 @@ def assert_equal(sampler: WindowSampler, original: OriginalLoader, indices: Sequ
 
 
 def time_loaders(sampler: WindowSampler, original: OriginalLoader, repeats: int) -> dict[str, tuple[float, ...]]:
-    """Seconds of single batches of each loader, in turn."""
-    number, draws = count(), np.random.default_rng(SEED)
+    """Seconds of single batches of each loader, in turns."""
+    number, rng = count(), np.random.default_rng(SEED)
     calls = {
-        "original": lambda: original.batch(draws.integers(len(original), size=sampler.batch_size).tolist()),
+        "original": lambda: original.batch(rng.integers(len(original), size=sampler.batch_size).tolist()),
         "ours, bytes": lambda: sampler.batch(next(number)),
         "ours, floats": lambda: as_floats(sampler.batch(next(number))),
     }
@@ -171,27 +167,21 @@ def time_loaders(sampler: WindowSampler, original: OriginalLoader, repeats: int)
 
 
 def disk(data: Trajectories) -> dict[str, float]:
-    """Bytes of the set's folder, unpacked frames and all, and their ratio to a frame of 84 x 84 bytes a step."""
+    """Bytes of the set's folder with unpacked frames, and their ratio to one frame of 84 x 84 bytes a step."""
     folder = store.path_of(data.name)
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {"bytes": total, "ratio": total / (len(data.rewards) * SIDE * SIDE)}
 
 
-def resident_mb() -> dict[str, float]:
-    """Of this process, now and at its peak, in 10^6 bytes; ru_maxrss would count the one that started it as well."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {name: int(lines[key].split()[0]) * 1024 / 1e6 for name, key in (("now", "VmRSS"), ("peak", "VmHWM"))}
-
-
 def memory(name: str, batch: int, context: int) -> dict[str, dict[str, float]]:
-    """What the fresh process does: load, draw batches, train a small agent; resident memory after each."""
-    found = {"imports": resident_mb()}
+    """The fresh process: load, sample batches, train a small agent. Resident memory after each."""
+    found = {"imports": memory_mb()}
     data = store.read(name)
     sampler = WindowSampler(data, context, batch, SEED, CPU, clipped=True)
-    found["loaded"] = resident_mb()
+    found["loaded"] = memory_mb()
     for number in range(BATCHES):
         sampler.batch(number)
-    found["sampling"] = resident_mb()
+    found["sampling"] = memory_mb()
     width, config = 64, TrainConfig()
     spec = Spec(width, n_layers=1, dropout=0.1, tokens_per_step=TOKENS_PER_STEP, max_length=TOKENS_PER_STEP * context)
     encoder = PixelEncoder("light", data.state_shape, width)
@@ -200,31 +190,19 @@ def memory(name: str, batch: int, context: int) -> dict[str, dict[str, float]]:
     optimizer = make_optimizer(agent, config, CPU)
     for number in range(UPDATES):
         update(agent, agent.loss, sampler.batch(number), optimizer, config)
-    return found | {"training": resident_mb()}
-
-
-def _in_fresh_process(name: str, batch: int, context: int) -> dict[str, dict[str, float]]:
-    command = [sys.executable, __file__, "--memory-of", name]
-    sizes = ["--batch", str(batch), "--context", str(context)]
-    done = subprocess.run([*command, *sizes], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise UserError(
-            f"memory could not be measured: {(done.stderr.strip() or 'the process ended').splitlines()[-1]}"
-        )
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return found | {"training": memory_mb()}
 
 
 def measure(transitions: int, batch: int, context: int, repeats: int) -> dict[str, Any]:
-    """Everything, as it is written to JSON. UserError for settings out of range."""
-    for flag, value in (("transitions", transitions), ("batch", batch), ("context", context), ("repeats", repeats)):
-        require(value >= 1, f"--{flag} {value}: give at least 1")
-    require(context < min(transitions, SHORTEST), f"--context {context}: episodes may be no longer; give less")
+    """All figures, as JSON holds them. UserError: a setting is out of range."""
+    require_sizes({"transitions": transitions, "batch": batch, "context": context, "repeats": repeats})
+    require(context < min(transitions, SHORTEST), f"--context {context}: give less than the shortest episode has steps")
     data = prepared(transitions)
     sampler = WindowSampler(data, context, batch, SEED, CPU, clipped=True)
-    memories = _in_fresh_process(data.name, batch, context)
+    memories = fresh_process(__file__, "memory", {"name": data.name, "batch": batch, "context": context})
     original = OriginalLoader(data, synthetic(transitions), context)
     indices = np.random.default_rng(SEED + 1).integers(len(original), size=batch).tolist()
-    # Windows that are moved back from an episode's end, and the first one.
+    # The first window, and windows that are moved back from an episode's end.
     assert_equal(sampler, original, [*indices, 0, *(end - 1 for end in original.ends if end <= len(original))])
     seconds = time_loaders(sampler, original, repeats)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
@@ -235,65 +213,48 @@ def measure(transitions: int, batch: int, context: int, repeats: int) -> dict[st
         "seconds": seconds,
         "ratios": {name: medians["original"] / medians[name] for name in medians if name != "original"},
         "memory": memories,
-        "goals": GOALS,
-        **{"threads": torch.get_num_threads(), "packages": provenance.packages()},
-        "hardware": provenance.hardware(None).model_dump(),
+        "goals": limits(GOALS),
+        **machine(),
     }
 
 
-def show(found: dict[str, Any]) -> None:
-    """The figures as a table, with the goals beside them."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "measured", "goal", box=None, pad_edge=False)
-
-    def row(name: str, value: float, unit: str, goal: float | None = None, most: bool = True) -> None:
-        met = goal is not None and (value <= goal if most else value >= goal)
-        said = "" if goal is None else f"{'at most' if most else 'at least'} {goal:g}: {'met' if met else 'missed'}"
-        table.add_row(name, f"{value:,.3g} {unit}" if value < 100 else f"{value:,.0f} {unit}", said)
-
-    row("disk, of a frame a step", found["disk"]["ratio"], "times", GOALS["disk"])
-    for name, values in found["seconds"].items():
-        row(f"a batch, {name}", 1000 * float(np.median(values)), "ms")
-    for name, value in found["ratios"].items():
-        row(f"original to {name}", value, "times", GOALS["speed"], most=False)
+def show_figures(found: dict[str, Any]) -> None:
+    """Print the figures as a table, with the goals."""
+    rows: list[tuple[str, float, str, Goal | None]] = [
+        ("disk, of a frame a step", found["disk"]["ratio"], "times", GOALS["disk"])
+    ]
+    rows += [(f"a batch, {name}", 1000 * float(np.median(v)), "ms", None) for name, v in found["seconds"].items()]
+    rows += [(f"original to {name}", value, "times", GOALS["speed"]) for name, value in found["ratios"].items()]
     for name, value in found["memory"].items():
-        row(f"memory at its peak, {name}", value["peak"], "MB", GOALS["memory_mb"] if name == "training" else None)
-    said = (
+        goal = GOALS["memory_mb"] if name == "training" else None
+        rows.append((f"peak memory, {name}", value["peak"], "MB", goal))
+    heading = (
         f"{found['transitions']:,} steps in {found['episodes']} episodes, batches of {found['batch']} windows of "
-        f"{found['context']} steps, {found['threads']} threads; the originals' way holds {found['slice']:,} steps only"
+        f"{found['context']} steps, {found['threads']} threads. The original loader holds {found['slice']:,}."
     )
-    Console().print(said, table, sep="\n")
-
-
-def _write(path: Path, found: dict[str, Any]) -> None:
-    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    show(heading, rows)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command; its exit status: 2 for a mistake of the user's."""
+    """The command; its exit status: 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python tools/frame_loading.py", description=__doc__)
     parser.add_argument("--transitions", type=int, default=100_000, help="steps of the synthetic set")
-    parser.add_argument("--batch", type=int, default=128, help="windows in a batch")
-    parser.add_argument("--context", type=int, default=30, help="K, steps in a window")
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds")
     parser.add_argument("--out", type=Path, default=Path("speed/loading.json"), help="file of the figures")
-    parser.add_argument("--store", type=Path, help="keep the set in this folder; default: a temporary one")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    add_options(parser, batch=128, context=30)
     asked = parser.parse_args(words)
-    try:
-        if asked.memory_of:
-            print(json.dumps(memory(asked.memory_of, asked.batch, asked.context)))
-            return 0
-        with tempfile.TemporaryDirectory() as temporary:
-            os.environ["MINARI_DATASETS_PATH"] = str(asked.store or temporary)
-            found = measure(asked.transitions, asked.batch, asked.context, asked.repeats)
-        atomically(asked.out, lambda path: _write(path, found))
-    except UserError as error:
-        print(f"loading: {' '.join(str(error).split())}", file=sys.stderr)
+    if asked.measured:  # the fresh process
+        print(json.dumps(memory(asked.name, asked.batch, asked.context)))
+        return 0
+
+    def measure_and_write() -> dict[str, Any]:
+        found = measure(asked.transitions, asked.batch, asked.context, asked.repeats)
+        write_whole(asked.out, json.dumps(found, indent=1, sort_keys=True) + "\n")
+        return found
+
+    found = run("loading", asked.store, measure_and_write)
+    if found is None:
         return 2
-    show(found)
+    show_figures(found)
     print(f"written: {asked.out}")
     return 0
 

@@ -1,8 +1,7 @@
-"""How often a nominal 95 % interval of ``statistics`` holds the true value, by simulation.
+"""Simulate how often a nominal 95 % interval of ``statistics`` contains the true value.
 
-``python tools/interval_coverage.py`` prints it. Simulated are nine tasks whose mean scores lie evenly from 10 to
-90 points, with normal noise between seeds of 6 points, about what nine Gym tasks have. The true value of a statistic is
-what twenty thousand seeds give.
+Run ``python tools/interval_coverage.py``. It simulates nine tasks with mean normalised scores evenly from 10 to 90 and
+normal noise between seeds of 6, which is typical of nine Gym tasks. Twenty thousand seeds give the true value.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ TASKS = np.linspace(10.0, 90.0, 9)
 def covered(
     statistic: Statistic, seeds: int, *, tasks: Floats = TASKS, repeats: int = 2000, resamples: int = 1000
 ) -> float:
-    """Share of ``repeats`` simulated boards whose interval of ``statistic`` over (seeds, tasks) holds the true value.
+    """Share of ``repeats`` simulated boards whose interval of ``statistic`` contains the true value.
 
-    ``tasks``: their mean scores, in points. The standard error of the share is at most ``0.5 / sqrt(repeats)``.
+    A board is (seeds, tasks), and ``tasks`` are mean normalised scores. The share's standard error is at most
+    ``0.5 / sqrt(repeats)``.
     """
     rng = np.random.default_rng(0)
     true = float(statistic(rng.normal(tasks, NOISE, size=(20_000, len(tasks)))))
@@ -36,7 +36,7 @@ def covered(
 
 
 def main() -> None:
-    """Print the shares that ``statistics.COVERAGE`` holds, two digits each."""
+    """Print the shares in ``statistics.COVERAGE`` with two digits."""
     for name, shares in COVERAGE.items():
         statistic = STATISTICS["mean" if name == "task" else name]
         tasks = TASKS[:1] if name == "task" else TASKS

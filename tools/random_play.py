@@ -1,6 +1,6 @@
-"""What random play scores, under the protocol and on the starts that an agent is evaluated on.
+"""Score random play of the Atari games, under the evaluation's protocol and from its starts.
 
-python tools/random_play.py --episodes 30
+Run ``python tools/random_play.py --episodes 30``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def play(game: str, episodes: int, seed: int, protocol: AtariProtocol) -> NDArra
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Print a line a game: mean raw return, 95 % interval over episodes, and gamer-normalised score."""
+    """Print one line a game: mean raw return, 95 % interval over episodes, gamer-normalised score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1000, help="eval.seed of the evaluation to compare with")

@@ -1,38 +1,31 @@
-"""What ``bench doctor`` says: what is here, what is missing, what that would bring, and the command that installs it.
+"""``bench doctor``: check the installation. What is installed, what is missing, and how to install it.
 
-It has to work where something is missing, so nothing outside the standard library is imported before it was looked for.
+It must work where something is missing, so it looks for a package before it imports it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import shutil
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 # Instruction sets that change how fast a cell trains, as Linux names them on x86 and on Arm.
 INSTRUCTIONS = (
-    "sse4_2",
-    "avx",
-    "f16c",
-    "fma",
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_bf16",
-    "asimd",
-    "sve",
-)
-# Distribution, what it brings, and its command. What implements an operation is in the operation's own table.
+    "sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve",
+)  # fmt: skip
+# Optional packages: distribution, use, and the command that installs it. An operation's own table lists its kernels.
 OPTIONAL = (
     ("transformers", "a peer in bench speed: GPT-2 and Mamba", "pip install 'transformers>=5,<6'"),
     ("mambapy", "a peer in bench speed: Mamba by a parallel scan", "pip install mambapy==1.2.0"),
@@ -41,10 +34,25 @@ OPTIONAL = (
 )
 
 
+def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check the installation: what is installed, what is missing and how to install it.
+
+    Exits 1 if `bench run` cannot work.
+    """
+    from rich.console import Console
+
+    report = examine()
+    if json_:
+        print(json.dumps(report, indent=2))
+    else:
+        show(report, Console())
+    raise typer.Exit(0 if report["ready"] else 1)
+
+
 def examine() -> dict[str, Any]:
-    """Everything that is known of this machine, as JSON holds it; ``ready`` says whether what has to be here is."""
+    """The state of the installation, as JSON holds it. ``ready``: every required package is installed."""
     packages = [_package(*required) for required in _required()]
-    packages += [_package(name, brings, command, False) for name, brings, command in OPTIONAL]
+    packages += [_package(name, use, command, False) for name, use, command in OPTIONAL]
     return {
         "backbench": _version("backbench"),
         "ready": all(package["version"] for package in packages if package["required"]),
@@ -59,7 +67,7 @@ def examine() -> dict[str, Any]:
 
 
 def _required() -> list[tuple[str, str, str, bool]]:
-    """What the package's own metadata ask for, without extras."""
+    """The dependencies in the package's metadata, without extras."""
     found = []
     for line in requires("backbench") or []:
         requirement, _, marker = line.partition(";")
@@ -69,8 +77,8 @@ def _required() -> list[tuple[str, str, str, bool]]:
     return found
 
 
-def _package(name: str, brings: str, command: str, required: bool) -> dict[str, Any]:
-    return {"name": name, "version": _version(name), "required": required, "brings": brings, "command": command}
+def _package(name: str, use: str, command: str, required: bool) -> dict[str, Any]:
+    return {"name": name, "version": _version(name), "required": required, "brings": use, "command": command}
 
 
 def _version(distribution: str) -> str | None:
@@ -81,32 +89,31 @@ def _version(distribution: str) -> str | None:
 
 
 def _cpu() -> dict[str, Any]:
-    """Name and instruction sets as the kernel lists them; elsewhere than on Linux the name alone."""
+    """Name, cores, and instruction sets as Linux lists them. Other systems list none."""
     fields: dict[str, str] = {}
     listing = Path("/proc/cpuinfo")
     for line in listing.read_text().splitlines() if listing.is_file() else ():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     flags = set(fields.get("flags", fields.get("Features", "")).split())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "name": fields.get("model name") or platform.processor() or platform.machine(),
-        "cores": cores,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "instructions": [name for name in INSTRUCTIONS if name in flags],
     }
 
 
 def _torch() -> dict[str, Any] | None:
-    """The build, its threads, and the GPUs that it sees; None without PyTorch."""
+    """PyTorch's build, threads and GPUs. None without PyTorch."""
     if find_spec("torch") is None:
         return None
     import torch
 
     gpus = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        of = torch.cuda.get_device_properties(index)
-        memory = round(of.total_memory / 1e6)
-        gpus.append({"name": of.name, "memory_mb": memory, "capability": f"{of.major}.{of.minor}"})
+        gpu = torch.cuda.get_device_properties(index)
+        memory = round(gpu.total_memory / 1e6)
+        gpus.append({"name": gpu.name, "memory_mb": memory, "capability": f"{gpu.major}.{gpu.minor}"})
     return {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
@@ -117,105 +124,97 @@ def _torch() -> dict[str, Any] | None:
 
 
 def _operations() -> dict[str, Any]:
-    """Of every operation: its implementations, and which one ``auto`` takes on each device for float32."""
+    """Implementations of every operation, and the one that ``auto`` takes on each device for float32."""
     if find_spec("torch") is None:
         return {}
     import torch
 
     from backbench.backbones.kernels import OPERATIONS
 
+    def described(name: str, entry: Any) -> dict[str, Any]:
+        dtypes = entry.dtypes and [str(dtype).removeprefix("torch.") for dtype in entry.dtypes]
+        return {"name": name, "summary": entry.summary, "missing": entry.missing(), "devices": entry.devices,
+                "dtypes": dtypes, "auto": entry.auto}  # fmt: skip
+
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return {
         operation.name: {
             "auto": {device: operation.chosen("auto", device).name for device in devices},
-            "implementations": [
-                {
-                    "name": name,
-                    "summary": entry.summary,
-                    "missing": entry.missing(),
-                    "devices": entry.devices,
-                    "dtypes": entry.dtypes and [str(dtype).removeprefix("torch.") for dtype in entry.dtypes],
-                    "auto": entry.auto,
-                }
-                for name, entry in operation.table.items()
-            ],
+            "implementations": [described(name, entry) for name, entry in operation.table.items()],
         }
         for operation in OPERATIONS.values()
     }
 
 
 def _data() -> dict[str, Any] | None:
-    """The store's folder, how many data sets are in it, and free space there and here; None without NumPy."""
+    """The store's folder, its number of data sets, and free space there and here. None without NumPy."""
     if find_spec("numpy") is None:
         return None
     from backbench.benchmarks.data import store
 
     folder = store.root().absolute()
     above = next(path for path in (folder, *folder.parents) if path.exists())
-    free = {
-        "free_mb": round(shutil.disk_usage(above).free / 1e6),
-        "free_here_mb": round(shutil.disk_usage(".").free / 1e6),
-    }
-    return {"folder": str(folder), "sets": len(store.names()), **free}
+    free, here = (round(shutil.disk_usage(path).free / 1e6) for path in (above, "."))
+    return {"folder": str(folder), "sets": len(store.names()), "free_mb": free, "free_here_mb": here}
 
 
 def show(report: dict[str, Any], console: Console) -> None:
-    """Print a report for people; it fits 80 columns."""
-    from rich.markup import escape
+    """Print a report for people, on 80 columns."""
+    _show(console, f"backbench {report['backbench']}", [("", name, text) for name, text in _machine(report)])
+    packages = [
+        (_mark(one["version"], one["required"]), one["name"], one["version"] or f"{one['brings']}\n{one['command']}")
+        for one in report["packages"]
+    ]
+    _show(console, "packages", packages)
+    for name, operation in report["operations"].items():
+        lines = []
+        for one in operation["implementations"]:
+            # The remedy has a line of its own, so that it can be copied.
+            missing = f"\n{one['missing'].replace('; ', chr(10), 1)}" if one["missing"] else ""
+            lines.append((_mark(not one["missing"]), one["name"], one["summary"] + missing))
+        auto = ", ".join(f"{taken} on {device}" for device, taken in operation["auto"].items())
+        _show(console, name, lines, f": auto takes {auto}")
+    lacking = ", ".join(one["name"] for one in report["packages"] if one["required"] and not one["version"])
+    verdict = f"[red]missing: {lacking}[/]" if lacking else "[green]everything that bench run needs is installed[/]"
+    console.print(verdict, highlight=False)
 
+
+def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
     cpu, torch, data = report["cpu"], report["torch"], report["data"]
-    table = _table()
-    table.add_row("", "python", f"{report['python']['version']}, {report['python']['system']}")
-    table.add_row("", "cpu", escape(f"{cpu['name']}, {cpu['cores']} cores: {' '.join(cpu['instructions'])}"))
+    yield "python", f"{report['python']['version']}, {report['python']['system']}"
+    yield "cpu", f"{cpu['name']}, {_count(cpu['cores'], 'core')}: {' '.join(cpu['instructions'])}"
     if torch:
         build = f"CUDA {torch['cuda']}" if torch["cuda"] else "a build without CUDA"
-        table.add_row("", "torch", f"{torch['version']}, {build}; {torch['threads']} threads, {torch['instructions']}")
+        yield "torch", f"{torch['version']}, {build}; {_count(torch['threads'], 'thread')}, {torch['instructions']}"
         for gpu in torch["gpus"]:
-            table.add_row("", "gpu", escape(f"{gpu['name']}, {gpu['memory_mb']:,} MB, capability {gpu['capability']}"))
+            yield "gpu", f"{gpu['name']}, {gpu['memory_mb']:,} MB, capability {gpu['capability']}"
         if not torch["gpus"]:
-            table.add_row("", "gpu", "none; everything runs without one")
+            yield "gpu", "none; everything runs without one"
     if data:
-        table.add_row(
-            "", "data", escape(f"{data['sets']} sets in {_short(data['folder'])}, {data['free_mb']:,} MB free")
-        )
-        table.add_row("", "results", f"here, {data['free_here_mb']:,} MB free")
-    table.add_row("", "tracking", f"{report['tracking']}; bench run --track changes it")
-    console.print(f"[bold]backbench {report['backbench']}[/]", table, sep="\n", highlight=False)
-
-    table = _table()
-    for package in report["packages"]:
-        text = package["version"] or f"{package['brings']}\n{package['command']}"
-        table.add_row(_mark(package["version"], package["required"]), package["name"], escape(text))
-    console.print("\n[bold]packages[/]", table, sep="\n", highlight=False)
-
-    for name, operation in report["operations"].items():
-        table = _table()
-        for entry in operation["implementations"]:
-            # The remedy on a line of its own: commands are copied.
-            missing = f"\n{entry['missing'].replace('; ', chr(10), 1)}" if entry["missing"] else ""
-            table.add_row(_mark(not entry["missing"], False), entry["name"], escape(entry["summary"] + missing))
-        taken = ", ".join(f"{taken} on {device}" for device, taken in operation["auto"].items())
-        console.print(f"\n[bold]{name}[/]: auto takes {taken}", table, sep="\n", highlight=False)
-
-    lacking = [package["name"] for package in report["packages"] if package["required"] and not package["version"]]
-    verdict = f"[red]missing: {', '.join(lacking)}[/]" if lacking else "[green]everything needed to run is here[/]"
-    console.print(f"\n{verdict}", highlight=False)
+        home = str(Path.home())
+        folder = f"~{data['folder'].removeprefix(home)}" if data["folder"].startswith(home + os.sep) else data["folder"]
+        yield "data", f"{_count(data['sets'], 'set')} in {folder}, {data['free_mb']:,} MB free"
+        yield "results", f"here, {data['free_here_mb']:,} MB free"
+    yield "tracking", f"{report['tracking']}; change it with bench run --track"
 
 
-def _table() -> Table:
+def _show(console: Console, title: str, lines: Iterable[tuple[str, str, str]], more: str = "") -> None:
+    """Print a title and lines of mark, name and text, then an empty line."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(width=2)
     table.add_column(width=13)
     table.add_column(overflow="fold")
-    return table
+    for mark, name, text in lines:
+        table.add_row(mark, escape(name), escape(text))
+    console.print(f"[bold]{title}[/]{more}", table, "", sep="\n", highlight=False)
 
 
-def _mark(here: object, required: bool) -> str:
-    return "[green]ok[/]" if here else "[red]no[/]" if required else "[yellow]--[/]"
+def _mark(installed: object, required: bool = False) -> str:
+    return "[green]ok[/]" if installed else "[red]no[/]" if required else "[yellow]--[/]"
 
 
-def _short(folder: str) -> str:
-    home = str(Path.home())
-    return f"~{folder.removeprefix(home)}" if folder.startswith(home + os.sep) else folder
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

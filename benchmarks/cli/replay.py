@@ -49,9 +49,10 @@ def watch(
 ) -> None:
     """Play an episode of a record's evaluation again, to the bit, and make pictures of it: a strip and a video."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the record's own number comes later
+    from backbench.benchmarks.replay.watch import Request
     from backbench.benchmarks.replay.watch import watch as play
 
-    print("\n".join(play(record, results, episode, target, out, frames, video, max_steps)))
+    print("\n".join(play(Request(record, results, episode, target, out, frames, video, max_steps))))
 
 
 def ui(

@@ -1,4 +1,4 @@
-"""From a record back to its cell and its trained agent, without the data set."""
+"""Load a record's cell and its trained agent. The data set is not needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backbench.agents.heads import HEADS
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
-from backbench.errors import UserError, require
+from backbench.errors import UserError, one_line, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
 
@@ -26,10 +26,10 @@ OTHER_VERSION = "another version of Backbench wrote them; run the cell again"
 
 
 def find_record(name: str, results: Path) -> tuple[Record, Path]:
-    """The record that ``name`` is the path of, or whose key in ``results`` holds ``name``; and its folder of results.
+    """Find a record by its path, or in ``results`` by a part of its key; returns it with its folder of results.
 
     Raises:
-        UserError: there is none, or more than one, or its file is broken.
+        UserError: no such record, more than one, or a broken file.
     """
     path = Path(name)
     if not path.is_file():
@@ -44,29 +44,29 @@ def find_record(name: str, results: Path) -> tuple[Record, Path]:
 
 def _only(matches: list[Path], name: str, there: list[Path], results: Path) -> Path:
     if not there:
-        raise UserError(f"no record '{name}': there is none in {results / 'records'}; name its folder with --results")
+        raise UserError(f"no record '{name}': {results / 'records'} has no records; name their folder with --results")
     if not matches:
         close = get_close_matches(name, [p.stem for p in there], n=1)
         guess = f"; did you mean {close[0]}?" if close else f"; one of them is {there[0].stem}"
         raise UserError(f"no record '{name}' among the {len(there)} in {results / 'records'}{guess}")
     if len(matches) > 1:
         shown = ", ".join(p.stem for p in matches[:4]) + (", …" if len(matches) > 4 else "")
-        raise UserError(f"'{name}' is part of {len(matches)} keys: {shown}; give more of one")
+        raise UserError(f"'{name}' is part of {len(matches)} keys: {shown}; give a longer part of one")
     return matches[0]
 
 
 def cell_of(config: Mapping[str, Any]) -> Cell:
-    """The cell whose ``resolved()`` is ``config``, as it stands in a record's provenance.
+    """The cell whose ``resolved()`` is ``config``, which is in a record's provenance.
 
     Raises:
-        UserError: a setting that is unknown, missing, or no value of its type; names it.
+        UserError: a setting is unknown, missing, or has a wrong type; names it.
     """
     cell: Cell = _build(Cell, config, "")
     return cell
 
 
 def _build(cls: type, content: Any, where: str) -> Any:
-    """A dataclass from plain values, which stay as they are: 1 is not made 1.0, since keys tell them apart."""
+    """A dataclass from plain values. 1 does not become 1.0: keys tell them apart."""
     require(isinstance(content, Mapping), f"settings {where or 'of the record'} are {content!r}; {OTHER_VERSION}")
     names = [field.name for field in dataclasses.fields(cls)]
     for what, wrong in (
@@ -99,38 +99,31 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 def load_agent(cell: Cell, path: Path, head: str | None = None) -> Agent:
     """The cell's agent with the weights in ``path``, on the CPU, in evaluation mode.
 
-    What else depends on the data (size of states and actions, their statistics, longest episode) the weights hold too.
-    The global generator is seeded by the cell, as it is for a fresh agent. ``head`` is the name of the record's action
-    head; None for records that do not name it.
+    The weights also hold what depends on the data: sizes of states and actions, statistics, longest episode.
+    The global generator is seeded by the cell, as for a fresh agent. ``head`` is the name of the record's action head,
+    None if the record has none.
 
     Raises:
         UserError: no such file, a broken one, or weights of another cell.
     """
     from safetensors import SafetensorError, safe_open
 
-    require(path.is_file(), f"no weights {path}; run the cell again, or bring its folder of checkpoints")
+    require(path.is_file(), f"no weights {path}; run the cell again, or fetch its folder of checkpoints")
     try:
         with safe_open(path, framework="pt") as file:
             owner = (file.metadata() or {}).get("cell")
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"weights {path} cannot be read ({_line(error)}); move them away and run the cell again"
-        ) from error
-    require(owner == cell.key, f"weights {path} are of cell {owner}, not of {cell.key}; bring the right ones")
+        reason = one_line(error, 160)
+        raise UserError(f"weights {path} cannot be read ({reason}); move them away and run the cell again") from error
+    require(owner == cell.key, f"weights {path} are of cell {owner}, not of {cell.key}; fetch the right ones")
     try:
         agent = make_agent(cell, _shapes(cell, weights, head))
         agent.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
-        raise UserError(
-            f"weights {path} do not fit the agent of {cell.key} ({_line(error)}); another version of Backbench wrote "
-            "them: run the cell again"
-        ) from error
+        reason = one_line(error, 160)
+        raise UserError(f"weights {path} do not fit the agent of {cell.key} ({reason}); {OTHER_VERSION}") from error
     return agent.eval()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _shapes(cell: Cell, weights: Mapping[str, Tensor], head: str | None) -> Trajectories:

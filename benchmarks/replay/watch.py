@@ -1,8 +1,8 @@
-"""``bench watch``: play an episode of a record's evaluation again, and make pictures of it.
+"""``bench watch``: play an episode of a record's evaluation again and draw pictures of it.
 
-The episode is the same to the bit: an agent's numbers depend, in their last digits, on how many episodes are decided
-for at once, so the batch is as it was, with copies of this one episode in place of the others, each of which leaves
-when the record says that it ended. Only this one is played.
+The episode is the same to the bit. The last digits of an agent's numbers depend on how many episodes are decided in one
+batch, so the batch keeps its size: copies of this one episode replace the others, and each copy leaves when the record
+says that its episode ended. Only one environment is played.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from backbench.agents.agent import Agent
 from backbench.benchmarks.environments.kind import Camera, Environments
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.replay import drawing
+from backbench.benchmarks.replay import pictures
 from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
 from backbench.benchmarks.run.checkpoint import weights_digest
-from backbench.benchmarks.run.evaluate import Play, TargetResult, evaluate
+from backbench.benchmarks.run.evaluate import Play, evaluate
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.schema import Record, TargetScore
 
@@ -30,11 +30,25 @@ MOST_PICTURES = 300  # of a video
 SLOWEST, FASTEST = 0.1, 0.03  # seconds that a picture of a video is shown
 
 
-@dataclass
-class Episode:
-    """What was seen and done: one view more than there are actions, the last one after the last action."""
+@dataclass(frozen=True)
+class Request:
+    """The episode to watch, and the pictures to make of it."""
 
-    views: list[NDArray[Any]] = field(default_factory=list)  # newest frame of a game (84, 84), or positions (nq,)
+    name: str  # path of a record, or a part of its key that no other record's key has
+    results: Path  # folder of records and checkpoints
+    episode: int = 0  # index of the evaluation's episode
+    target: float | None = None  # one of the record's target returns; None for the first one
+    out: Path = Path("watch")  # folder of the pictures
+    frames: int = 12  # pictures of the strip
+    video: bool = True
+    max_steps: int = 0  # play at most so many; 0 for the complete episode
+
+
+@dataclass
+class Playback:
+    """A played episode. It has one view more than actions: the last one is after the last action."""
+
+    views: list[NDArray[Any]] = field(default_factory=list)  # a game's newest frame (84, 84), or positions (nq,)
     actions: list[Any] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     seconds: float = 0.0  # of a step
@@ -45,36 +59,36 @@ class Episode:
         return np.concatenate([[0.0], np.cumsum(rewards)])
 
 
-class Alone:
-    """Environments of an evaluation of which only ``number`` is played; the others are copies of it.
+class OneEpisode:
+    """Environments of an evaluation of which only the one at ``index`` is played. The others are copies of it.
 
     Attributes:
-        episode: what has been seen so far.
+        playback: the episode so far.
     """
 
-    def __init__(self, inner: Environments, number: int, lengths: Sequence[int], camera: Camera) -> None:
-        self.inner, self.number, self.lengths, self.camera = inner, number, lengths, camera
+    def __init__(self, inner: Environments, index: int, lengths: Sequence[int], camera: Camera) -> None:
+        self.inner, self.index, self.lengths, self.camera = inner, index, lengths, camera
         self.time = 0
-        self.episode = Episode(seconds=camera.seconds)
+        self.playback = Playback(seconds=camera.seconds)
 
     def _see(self, state: NDArray[Any]) -> None:
-        self.episode.views.append(self.camera.view(state))
+        self.playback.views.append(self.camera.view(state))
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
-        state = self.inner.reset([seeds[self.number]])
+        state = self.inner.reset([seeds[self.index]])
         self._see(state)
         return np.repeat(state, len(seeds), axis=0)
 
     def step(
-        self, numbers: Sequence[int], actions: NDArray[Any]
+        self, running: Sequence[int], actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_]]:
-        row, count = list(numbers).index(self.number), len(numbers)
+        row, count = list(running).index(self.index), len(running)
         state, reward, ended = self.inner.step([0], actions[row : row + 1])
-        self.episode.actions.append(actions[row])
-        self.episode.rewards.append(float(reward[0]))
+        self.playback.actions.append(actions[row])
+        self.playback.rewards.append(float(reward[0]))
         self._see(state)
         self.time += 1
-        left = np.array([bool(ended[0]) or self.lengths[number] <= self.time for number in numbers])
+        left = np.array([bool(ended[0]) or self.lengths[index] <= self.time for index in running])
         left[row] = ended[0]
         return np.repeat(state, count, axis=0), np.repeat(reward, count), left
 
@@ -83,40 +97,37 @@ class Alone:
 
 
 def replay(
-    cell: Cell, agent: Agent, scores: Sequence[TargetScore], place: int, episode: int, device: torch.device, steps: int
-) -> tuple[Episode, TargetResult]:
+    cell: Cell, agent: Agent, scores: Sequence[TargetScore], index: tuple[int, int], steps: int
+) -> tuple[Playback, float, int]:
     """Play one episode of an evaluation again.
 
     Args:
-        cell: whose evaluation it was.
-        agent: with the weights of then, on ``device``.
-        scores: of all targets, as the record has them.
-        place: of the target in ``scores``.
-        episode: number of the episode.
-        device: to decide on.
+        cell: the evaluated cell.
+        agent: with the cell's trained weights, on the device that is to decide.
+        scores: of all targets, from the record.
+        index: of the target in ``scores``, and of its episode.
         steps: at most.
 
     Returns:
-        What was seen, and its return and length.
+        The played episode, its return and its length.
     """
-    episodes, lengths = cell.eval.episodes, [length for score in scores for length in score.lengths]
-    made: list[Alone] = []
+    at, episode = index
+    lengths = [length for score in scores for length in score.lengths]
+    made: list[OneEpisode] = []
 
-    def alone(count: int) -> Alone:
+    def make(count: int) -> OneEpisode:
         inner = cell.kind.make(cell.environment, 1)
         camera = cell.kind.camera(cell.environment, inner)
-        made.append(Alone(inner, place * episodes + episode, lengths, camera))
+        made.append(OneEpisode(inner, at * cell.eval.episodes + episode, lengths, camera))
         return made[0]
 
-    play = replace(Play.of(cell, tuple(score.target for score in scores)), make=alone, max_steps=steps)
-    results = evaluate(agent, play, device)
-    result = results[place]
-    one = TargetResult(result.target, (result.returns[episode],), (result.lengths[episode],))
-    return made[0].episode, one
+    play = replace(Play.of(cell, tuple(score.target for score in scores)), make=make, max_steps=steps)
+    result = evaluate(agent, play, next(agent.parameters()).device)[at]
+    return made[0].playback, result.returns[episode], result.lengths[episode]
 
 
-def _checked(record: Record, cell: Cell, episode: int, target: float | None, frames: int) -> int:
-    """Place of the target among the record's."""
+def _target_index(record: Record, cell: Cell, asked: Request) -> int:
+    """Index of the requested target among the record's. UserError: nothing to watch, or no such episode or target."""
     if record.scores is None:
         raise UserError(f"{record.key} failed ({record.failure and record.failure.message}); there is nothing to watch")
     require(
@@ -124,39 +135,20 @@ def _checked(record: Record, cell: Cell, episode: int, target: float | None, fra
         f"{record.key}: its settings make the cell {cell.key}; another version of Backbench wrote it, run it again",
     )
     require(
-        0 <= episode < cell.eval.episodes,
-        f"--episode {episode}: {record.key} has episodes 0 to {cell.eval.episodes - 1}",
+        0 <= asked.episode < cell.eval.episodes,
+        f"--episode {asked.episode}: {record.key} has episodes 0 to {cell.eval.episodes - 1}",
     )
-    require(frames >= 1, f"--frames {frames}: give at least 1")
-    if target is None:
+    require(asked.frames >= 1, f"--frames {asked.frames}: give at least 1")
+    if asked.target is None:
         return 0
     targets = record.protocol.targets
-    if target not in targets:
-        raise UserError(f"--target {target:g}: {record.key} was evaluated with {', '.join(f'{t:g}' for t in targets)}")
-    return targets.index(target)
+    known = ", ".join(f"{target:g}" for target in targets)
+    require(asked.target in targets, f"--target {asked.target:g}: {record.key} was evaluated with {known}")
+    return targets.index(asked.target)
 
 
-def watch(
-    name: str,
-    results: Path,
-    episode: int = 0,
-    target: float | None = None,
-    out: Path = Path("watch"),
-    frames: int = 12,
-    with_video: bool = True,
-    max_steps: int = 0,
-) -> list[str]:
+def watch(asked: Request) -> list[str]:
     """Play an episode of a record's evaluation again and write its pictures.
-
-    Args:
-        name: path of a record, or a part of its key that no other one has.
-        results: folder of records and checkpoints.
-        episode: number of the evaluation's episode.
-        target: one of the record's target returns; None for the first one.
-        out: folder of the pictures.
-        frames: pictures of the strip.
-        with_video: whether to make one.
-        max_steps: play no further; 0 for the whole episode.
 
     Returns:
         Lines that say what was found and written.
@@ -164,82 +156,76 @@ def watch(
     Raises:
         UserError: no such record, weights, episode or target; or a folder that cannot be written to.
     """
-    record, results = find_record(name, results)
+    record, results = find_record(asked.name, asked.results)
     cell = cell_of(record.provenance.config)
-    place = _checked(record, cell, episode, target, frames)
+    at = _target_index(record, cell, asked)
     assert record.scores is not None
     weights = cell.checkpoint_folder(results) / "last.safetensors"
-    agent = load_agent(cell, weights)
-    if weights_digest(agent.state_dict()) != record.provenance.weights_sha256:
-        raise UserError(
-            f"weights {weights} are not those that the record was made with; bring them, or run the cell again"
-        )
+    agent = load_agent(cell, weights, record.protocol.head)
+    require(
+        weights_digest(agent.state_dict()) == record.provenance.weights_sha256,
+        f"weights {weights} are not those that the record was made with; fetch them, or run the cell again",
+    )
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        asked.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
+        raise UserError(f"cannot write to {asked.out}: {error.strerror}; choose another folder with --out") from error
 
-    # As it was then, where it can be: the bits of a decision depend on it.
+    # The record's device and threads, where possible: the bits of a decision depend on them.
     device = torch.device("cuda" if record.provenance.device == "cuda" and torch.cuda.is_available() else "cpu")
     torch.set_num_threads(record.provenance.threads)
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
     scores = record.scores.last.targets
-    steps = min(cell.max_steps, max_steps or cell.max_steps)
-    seen, played = replay(cell, agent.to(device), scores, place, episode, device, steps)
+    steps = min(cell.max_steps, asked.max_steps or cell.max_steps)
+    playback, *now = replay(cell, agent.to(device), scores, (at, asked.episode), steps)
 
-    then = (scores[place].returns[episode], scores[place].lengths[episode])
-    now = (played.returns[0], played.lengths[0])
-    title = f"target {played.target:g}, episode {episode}: return {now[0]:g} in {now[1]} steps"
-    lines = [f"{cell.key}\n{title}", _compared(now, then, cut=now[1] == steps < cell.max_steps)]
-    stem = out / f"{cell.key}-t{played.target:g}-e{episode}"
-    return lines + _pictures(cell, seen, played.target, lines[0], stem, frames, with_video)
-
-
-def _compared(now: tuple[float, int], then: tuple[float, int], cut: bool) -> str:
-    said = f"the record says: return {then[0]:g} in {then[1]} steps"
-    if now == then:
-        return f"{said}; it is the same"
-    if cut:
-        return f"{said}; this was cut short by --max-steps"
-    return f"{said}; it is NOT the same: the machine, its threads or the packages differ from the record's"
+    then = [scores[at].returns[asked.episode], scores[at].lengths[asked.episode]]
+    target = scores[at].target
+    title = f"{cell.key}\ntarget {target:g}, episode {asked.episode}: return {now[0]:g} in {now[1]} steps"
+    said = "this episode is the same"
+    if now != then and now[1] == steps < cell.max_steps:
+        said = "this episode was truncated by --max-steps"
+    elif now != then:
+        said = "this episode is NOT the same: the machine, its threads or the packages differ from the record's"
+    compared = f"the record says: return {then[0]:g} in {then[1]} steps; {said}"
+    stem = asked.out / f"{cell.key}-t{target:g}-e{asked.episode}"
+    return [title, compared, *_draw(cell, playback, target, title, stem, asked)]
 
 
-def _pictures(
-    cell: Cell, seen: Episode, target: float, title: str, stem: Path, frames: int, with_video: bool
-) -> list[str]:
-    """Write strip and video; lines that say so."""
-    last = len(seen.actions)
-    shown = np.unique(np.linspace(0, last, frames).round().astype(int)).tolist()
-    stride = max(-(-(last + 1) // (MOST_PICTURES - 1)), round(FASTEST / seen.seconds))
-    moving = sorted({*range(0, last, stride), last}) if with_video else []
+def _draw(cell: Cell, playback: Playback, target: float, title: str, stem: Path, asked: Request) -> list[str]:
+    """Write ``stem``.png and the video; lines that name them."""
+    last = len(playback.actions)
+    shown = np.unique(np.linspace(0, last, asked.frames).round().astype(int)).tolist()
+    stride = max(-(-(last + 1) // (MOST_PICTURES - 1)), round(FASTEST / playback.seconds))
+    moving = sorted({*range(0, last, stride), last}) if asked.video else []
     needed = sorted({*shown, *moving})
-    views = [seen.views[step] for step in needed]
+    views = [playback.views[step] for step in needed]
     if not cell.kind.frames:
-        pictures, how = drawing.robot_pictures(cell.task.env_id, np.stack(views))
+        drawn, how = pictures.robot_pictures(cell.task.env_id, np.stack(views))
     else:
-        pictures, how = [drawing.game_picture(view) for view in views], "the newest of the frames that the agent sees"
-    of = dict(zip(needed, pictures, strict=True))
+        drawn, how = [pictures.game_picture(view) for view in views], "the newest of the frames that the agent sees"
+    at = dict(zip(needed, drawn, strict=True))
     strip = stem.with_name(f"{stem.name}.png")
-    drawing.strip(strip, f"{title}; {how}", [of[step] for step in shown], _captions(cell, seen, target, shown))
+    captions = _captions(cell, playback, target, shown)
+    pictures.write_strip(strip, f"{title}; {how}", [at[step] for step in shown], captions)
     lines = [f"pictures: {how}", f"written: {strip}"]
-    if with_video:
-        seconds = min(max(stride * seen.seconds, FASTEST), SLOWEST)
-        path = drawing.video(stem, [of[step] for step in moving], seconds)
-        lines.append(
-            f"written: {path} ({len(moving)} pictures, {stride * seen.seconds / seconds:.1f} times real speed)"
-        )
+    if asked.video:
+        seconds = min(max(stride * playback.seconds, FASTEST), SLOWEST)
+        path = pictures.write_video(stem, [at[step] for step in moving], seconds)
+        speed = stride * playback.seconds / seconds
+        lines.append(f"written: {path} ({len(moving)} pictures, {speed:.1f} times real speed)")
     return lines
 
 
-def _captions(cell: Cell, seen: Episode, target: float, steps: Sequence[int]) -> list[str]:
+def _captions(cell: Cell, playback: Playback, target: float, steps: Sequence[int]) -> list[str]:
     names = cell.kind.action_names(cell.environment)
-    so_far, counted = seen.earned(False), seen.earned(cell.task.rewards == "clipped")
+    so_far, counted = playback.earned(False), playback.earned(cell.task.rewards == "clipped")
 
     def action(step: int) -> str:
-        if step == len(seen.actions):
+        if step == len(playback.actions):
             return "the end"
-        chosen = seen.actions[step]
+        chosen = playback.actions[step]
         return names[int(chosen)] if names else " ".join(f"{part:+.2f}" for part in chosen)
 
     return [

@@ -1,1 +1,1 @@
-"""``bench speed``: what backbones cost on this machine, beside their peers; nothing is timed before it proved equal."""
+"""``bench speed``: cost of backbones and their peers on this machine. Nothing is timed before it is proved equal."""

@@ -1,11 +1,11 @@
-"""Other packages' implementations of the same models, put where a backbone of ours would be; each is optional."""
+"""Peers: other packages' implementations of the same models. Each is optional."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -16,12 +16,12 @@ from backbench.backbones.contract import Mixer, Spec, State
 from backbench.backbones.mixers.mamba import Mamba, MambaOptions
 from backbench.backbones.mixers.transformer import TransformerOptions
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION, RETURN_SCALE, SpeedConfig
-from backbench.benchmarks.speed.models import Policy, Subject, Weight, agent
+from backbench.benchmarks.speed.models import Model, PeerPolicy, Policy, Weight, agent
 from backbench.benchmarks.speed.report import Missing
 
 
 class _MambaPeer(Mixer):
-    """Another package's Mamba block in our residual stack: only the mixer differs, and its weights are called alike."""
+    """Another package's Mamba block in our residual stack. Only the mixer differs; its weights have the same names."""
 
     Options: ClassVar[type] = MambaOptions
     block: Any
@@ -38,24 +38,27 @@ class _MambaPeer(Mixer):
             return Mamba(self.options, self.spec).flops(length)
 
 
+def _block_options(options: MambaOptions, expand: str) -> dict[str, Any]:
+    """Options as both packages name them, except ``expand``."""
+    return {
+        "d_state": options.d_state,
+        "d_conv": options.d_conv,
+        expand: options.expand,
+        "dt_rank": options.dt_rank or "auto",
+    }
+
+
 class MambapyMixer(_MambaPeer):
     """mambapy's block, with its parallel scan."""
 
     def __init__(self, options: MambaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         package = importlib.import_module("mambapy.mamba")
-        config = package.MambaConfig(
-            d_model=spec.d_model,
-            n_layers=1,
-            d_state=options.d_state,
-            d_conv=options.d_conv,
-            expand_factor=options.expand,
-            dt_rank=options.dt_rank or "auto",
-        )
-        self.block = package.MambaBlock(config)
+        shape = {"d_model": spec.d_model, "n_layers": 1, **_block_options(options, "expand_factor")}
+        self.block = package.MambaBlock(package.MambaConfig(**shape))
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
-        """The scan's state, and the convolution's last inputs."""
+        """The scan's state and the convolution's last inputs."""
         channels, d_state = self.block.A_log.shape
         like = self.block.A_log.new_zeros(0, device=device, dtype=dtype)
         return like.new_zeros(batch, channels, d_state), like.new_zeros(batch, channels, self.options.d_conv - 1)
@@ -66,43 +69,29 @@ class MambapyMixer(_MambaPeer):
 
 
 class MambaSSMMixer(_MambaPeer):
-    """mamba-ssm's block, with its fused CUDA kernels. Recurrent acting recomputes a window: its step is not used."""
+    """mamba-ssm's block, with its fused CUDA kernels. Its step is not used: recurrent acting recomputes a window."""
 
     def __init__(self, options: MambaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
-        self.block = importlib.import_module("mamba_ssm.modules.mamba_simple").Mamba(
-            d_model=spec.d_model,
-            d_state=options.d_state,
-            d_conv=options.d_conv,
-            expand=options.expand,
-            dt_rank=options.dt_rank or "auto",
-        )
+        block = importlib.import_module("mamba_ssm.modules.mamba_simple").Mamba
+        self.block = block(d_model=spec.d_model, **_block_options(options, "expand"))
 
 
-class DecisionTransformer(Policy):
-    """transformers' DecisionTransformerModel, with the loss of its training example: squared error on real steps."""
+class DecisionTransformer(PeerPolicy):
+    """transformers' DecisionTransformerModel with the loss of its training example: squared error on real steps."""
 
     def __init__(self, options: TransformerOptions, config: SpeedConfig, context: int) -> None:
         super().__init__()
         package = importlib.import_module("transformers")
         package.logging.set_verbosity_error()
         shape = config.model
-        self.model = package.DecisionTransformerModel(
-            package.DecisionTransformerConfig(
-                state_dim=OBSERVATION,
-                act_dim=ACTION,
-                hidden_size=shape.d_model,
-                n_layer=shape.n_layers,
-                n_head=options.n_heads,
-                activation_function={"gelu_tanh": "gelu_new"}.get(options.activation, options.activation),
-                max_ep_len=EPISODE,
-                n_positions=3 * context,
-                vocab_size=1,
-                resid_pdrop=shape.dropout,
-                embd_pdrop=shape.dropout,
-                attn_pdrop=shape.dropout,
-            )
-        )
+        activation = {"gelu_tanh": "gelu_new"}.get(options.activation, options.activation)
+        settings = package.DecisionTransformerConfig(
+            state_dim=OBSERVATION, act_dim=ACTION, max_ep_len=EPISODE, n_positions=3 * context, vocab_size=1,
+            hidden_size=shape.d_model, n_layer=shape.n_layers, n_head=options.n_heads, activation_function=activation,
+            resid_pdrop=shape.dropout, embd_pdrop=shape.dropout, attn_pdrop=shape.dropout,
+        )  # fmt: skip
+        self.model = package.DecisionTransformerModel(settings)
 
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
         predicted: Tensor = self.model(
@@ -122,16 +111,15 @@ class DecisionTransformer(Policy):
 
 
 def same_names(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
-    """Parameters by their names, which are the same in both."""
+    """Pairs of parameters with the same name."""
     others = dict(theirs.named_parameters())
     return [Weight(name, p, others.pop(name)) for name, p in ours.named_parameters()]
 
 
 def decision_transformer_weights(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
-    """All parameters of our agent with a transformer, and what transformers calls them.
+    """Every parameter of our agent with a transformer, and the one of transformers' model.
 
-    GPT-2's layers hold a linear map transposed. Its position embedding, of which one row is added to every token, is
-    zeroed: ours has none.
+    GPT-2's layers hold a linear map transposed. Our model has no position embedding, so GPT-2's is set to zero.
     """
     assert isinstance(ours, Agent)
     names = {
@@ -143,79 +131,70 @@ def decision_transformer_weights(ours: nn.Module, theirs: nn.Module) -> list[Wei
         "backbone.norm": "encoder.ln_f",
         "head.project": "predict_action.0",
     }
-    parts = {"norm1": "ln_1", "norm2": "ln_2", "mixer.qkv_proj": "attn.c_attn", "mixer.out_proj": "attn.c_proj"}
-    parts |= {"ffn.up": "mlp.c_fc", "ffn.down": "mlp.c_proj"}
+    inner = {"norm1": "ln_1", "norm2": "ln_2", "mixer.qkv_proj": "attn.c_attn", "mixer.out_proj": "attn.c_proj"}
+    inner |= {"ffn.up": "mlp.c_fc", "ffn.down": "mlp.c_proj"}
     for i in range(ours.backbone.spec.n_layers):
-        names |= {f"backbone.layers.{i}.{mine}": f"encoder.h.{i}.{peer}" for mine, peer in parts.items()}
+        names |= {f"backbone.layers.{i}.{mine}": f"encoder.h.{i}.{other}" for mine, other in inner.items()}
     model = theirs.get_submodule("model")
     with torch.no_grad():
         model.get_parameter("encoder.wpe.weight").zero_()
     found = []
     for name, parameter in ours.named_parameters():
         owner, _, kind = name.rpartition(".")
-        peer = names[owner]
-        transposed = ".h." in peer and parameter.dim() == 2
-        found.append(Weight(name, parameter, model.get_parameter(f"{peer}.{kind}"), transposed))
+        transposed = ".h." in names[owner] and parameter.dim() == 2
+        found.append(Weight(name, parameter, model.get_parameter(f"{names[owner]}.{kind}"), transposed))
     return found
 
 
-def _options(cls: type, config: SpeedConfig) -> dict[str, object]:
-    """Those of the user's options that the backbone has."""
-    known = {field.name for field in dataclasses.fields(cls)}
-    return {name: value for name, value in config.options.items() if name in known}
+Build = Callable[[Any, SpeedConfig, int], Policy]  # from the backbone's options, the settings and a context
 
 
-def _mamba(name: str, mixer: type[Mixer]) -> Callable[[SpeedConfig], Subject]:
-    def make(config: SpeedConfig) -> Subject:
-        options = _options(MambaOptions, config)
-        twin = Subject("mamba", lambda config, context: agent("mamba", options, config, context))
-        return Subject(name, lambda config, context: agent(mixer, options, config, context), twin, same_names)
-
-    return make
-
-
-def _decision_transformer(config: SpeedConfig) -> Subject:
-    options = _options(TransformerOptions, config)
-    made = TransformerOptions(**options)  # type: ignore[arg-type]
-    twin = Subject("transformer", lambda config, context: agent("transformer", options, config, context))
-    return Subject(
-        "DecisionTransformerModel",
-        lambda config, context: DecisionTransformer(made, config, context),
-        twin,
-        decision_transformer_weights,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Peer:
-    """A peer: the module it needs, the command that installs it, and how it becomes a subject."""
+    """A peer: the backbone it must equal, the module it needs, the command that installs it, and how it is built."""
 
+    ours: str
+    options: type
     module: str
     command: str
-    make: Callable[[SpeedConfig], Subject]
+    build: Build
+    weights: Callable[[nn.Module, nn.Module], list[Weight]] = same_names
     cuda_only: bool = False
+
+    def model(self, name: str, config: SpeedConfig) -> Model:
+        """Built from the user's options that the backbone has."""
+        known = {field.name for field in fields(self.options)}
+        options = {key: value for key, value in config.options.items() if key in known}
+        ours = Model(self.ours, lambda config, context: agent(self.ours, options, config, context))
+        return Model(name, lambda config, context: self.build(options, config, context), ours, self.weights)
+
+
+def _with(mixer: type[Mixer]) -> Build:
+    return lambda options, config, context: agent(mixer, options, config, context)
 
 
 PEERS = {
-    "DecisionTransformerModel": Peer("transformers", "pip install 'transformers>=5,<6'", _decision_transformer),
-    "mambapy": Peer("mambapy", "pip install mambapy==1.2.0", _mamba("mambapy", MambapyMixer)),
-    "mamba-ssm": Peer(
-        "mamba_ssm",
-        "pip install --no-build-isolation causal-conv1d mamba-ssm (CUDA and nvcc)",
-        _mamba("mamba-ssm", MambaSSMMixer),
-        cuda_only=True,
+    "DecisionTransformerModel": Peer(
+        "transformer", TransformerOptions, "transformers", "pip install 'transformers>=5,<6'",
+        lambda options, config, context: DecisionTransformer(TransformerOptions(**options), config, context),
+        decision_transformer_weights,
     ),
-}
+    "mambapy": Peer("mamba", MambaOptions, "mambapy", "pip install mambapy==1.2.0", _with(MambapyMixer)),
+    "mamba-ssm": Peer(
+        "mamba", MambaOptions, "mamba_ssm", "pip install --no-build-isolation causal-conv1d mamba-ssm (CUDA and nvcc)",
+        _with(MambaSSMMixer), cuda_only=True,
+    ),
+}  # fmt: skip
 
 
-def peers(config: SpeedConfig, device: torch.device) -> tuple[list[Subject], list[Missing]]:
-    """The peers that are installed, and those that are not, each with the command that brings it."""
+def peers(config: SpeedConfig) -> tuple[list[Model], list[Missing]]:
+    """The peers that run here, and the others with the reason."""
     here, missing = [], []
     for name, peer in PEERS.items():
         if importlib.util.find_spec(peer.module) is None:
             missing.append(Missing(name=name, reason=f"not installed: {peer.command}"))
-        elif peer.cuda_only and device.type != "cuda":
+        elif peer.cuda_only and torch.device(config.device).type != "cuda":
             missing.append(Missing(name=name, reason="runs on CUDA only: --device cuda"))
         else:
-            here.append(peer.make(config))
+            here.append(peer.model(name, config))
     return here, missing

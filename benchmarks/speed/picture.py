@@ -1,4 +1,4 @@
-"""The report as a picture: training throughput and time of a decision over the context."""
+"""A picture of the report: training throughput and time of a decision over the context."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FILE = "speed.png"
 # Okabe and Ito's colours, which differ for all common kinds of colour vision; markers differ as well.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-Styles: TypeAlias = dict[str, dict[str, Any]]  # of each subject, as matplotlib takes them
+Styles: TypeAlias = dict[str, dict[str, Any]]  # model to matplotlib's style
 LINES: dict[str, Any] = {"window": "-", "recurrent": ":"}
 
 
 def draw(report: Report, folder: Path) -> Path | None:
-    """Write speed.png; None when there is nothing over lengths to draw. ImportError without matplotlib."""
+    """Write speed.png. None when nothing was measured over lengths. ImportError without matplotlib."""
     ticks = sorted({one.length for one in report.lengths} | {one.length for one in report.latency_lengths})
     if not ticks:
         return None
@@ -28,7 +28,7 @@ def draw(report: Report, folder: Path) -> Path | None:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    names = [one.name for one in report.subjects if not one.refused]
+    names = [one.model for one in report.models if not one.refused]
     styles: Styles = {
         name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)
     }
@@ -50,7 +50,7 @@ def draw(report: Report, folder: Path) -> Path | None:
 
 def _training(axes: Any, report: Report, styles: Styles) -> None:
     for name, style in styles.items():
-        trained = [one for one in report.lengths if one.subject == name]
+        trained = [one for one in report.lengths if one.model == name]
         x, spread = [one.length for one in trained], np.array([middle(one.tokens_per_s) for one in trained])
         axes.plot(x, spread[:, 0], **style)
         axes.fill_between(x, spread[:, 1], spread[:, 2], color=style["color"], alpha=0.15, linewidth=0)
@@ -63,7 +63,7 @@ def _latency(axes: Any, report: Report, styles: Styles) -> None:
 
     for name, style in styles.items():
         for acting, line in LINES.items():
-            taken = [one for one in report.latency_lengths if (one.subject, one.acting) == (name, acting)]
+            taken = [one for one in report.latency_lengths if (one.model, one.acting) == (name, acting)]
             p50 = [1000 * float(np.median(one.seconds)) for one in taken]
             axes.plot([one.length for one in taken], p50, line, **style)
     kinds = [Line2D([], [], color="black", linestyle=line, label=acting) for acting, line in LINES.items()]

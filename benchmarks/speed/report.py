@@ -1,9 +1,9 @@
-"""What ``bench speed`` leaves behind: speed.json, with every raw number, so that tables can be made from it again."""
+"""``speed.json``: the report of one ``bench speed``, with every timing, so that tables can be made from it again."""
 
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,55 +11,51 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backbench.errors import UserError
+from backbench.files import write_whole
 from backbench.leaderboard.record.schema import Hardware
 
 FILE = "speed.json"
+Fields = Mapping[str, Sequence["Entry"]]  # some of the report's fields
 Seconds = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 
 
-class Part(BaseModel):
-    """Base of every part: unknown fields, NaN and infinities are refused, and nothing changes afterwards."""
+class Entry(BaseModel):
+    """Base of all entries: immutable; unknown fields, NaN and infinities are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class SubjectEntry(Part):
-    """One implementation of a policy: a backbone of ours, or a peer."""
-
-    name: str
-    """As in all other parts."""
-    peer_of: str | None
-    """The backbone of ours that it is compared with; None for one of ours."""
-    parameters: int
-    """Trainable parameters of the whole policy."""
-    flops_per_token: float | None
-    """Forward FLOPs of the backbone for a token, at the headline's length; None for a peer that does not count."""
-    kernels: dict[str, str]
-    """Operation to the implementation that ran."""
-    checks: tuple[str, ...]
-    """What it was compared with, and the largest error found."""
-    refused: str | None
-    """Why nothing of it was timed; None when all checks passed."""
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
-class Missing(Part):
-    """A peer that was asked for and is not here."""
+class Measured(Entry):
+    """A measurement of a model, which the file calls ``subject``."""
+
+    model: Annotated[str, Field(alias="subject")]
+
+
+class ModelEntry(Entry):
+    """Facts of a model and the result of its examination."""
+
+    model: Annotated[str, Field(alias="name")]
+    peer_of: str | None  # our model that a peer is compared with; None for ours
+    parameters: int  # trainable, of the complete policy
+    flops_per_token: float | None  # forward, of the backbone at the configured context; None for a complete peer
+    kernels: dict[str, str]  # operation to the implementation that ran
+    checks: tuple[str, ...]  # each check with the largest error found
+    refused: str | None  # why nothing of it was timed
+
+
+class Missing(Entry):
+    """A requested peer that does not run here."""
 
     name: str
     reason: str
-    """What is missing and the command that brings it."""
 
 
-class TrainingEntry(Part):
-    """A whole training step at one length."""
+class TrainingEntry(Measured):
+    """A complete training step at one length."""
 
-    subject: str
-    length: int
-    """Tokens of a window."""
-    batch: int
-    """Windows of a batch."""
-    seconds: Seconds
-    """Of each timed step."""
+    length: int  # tokens of a window
+    batch: int  # windows
+    seconds: Seconds  # of each timed step
 
     @property
     def tokens_per_s(self) -> list[float]:
@@ -67,40 +63,30 @@ class TrainingEntry(Part):
         return [self.length * self.batch / value for value in self.seconds]
 
 
-class LatencyEntry(Part):
-    """Decisions for a batch of environments, with the window full."""
+class LatencyEntry(Measured):
+    """Decisions for a batch of environments whose window is full."""
 
-    subject: str
-    acting: Literal["window", "recurrent"]
-    length: int
-    """Tokens of the full window; for recurrent acting, tokens that went before."""
-    batch: int
-    """Environments."""
-    seconds: Seconds
-    """Of each timed decision, for the whole batch."""
+    acting: str  # window or recurrent
+    length: int  # tokens of the full window; for recurrent acting, tokens before the decision
+    batch: int  # environments
+    seconds: Seconds  # of each timed decision, for the complete batch
 
 
-class MemoryEntry(Part):
-    """Peak memory of training steps, from nothing to weights, gradients, optimiser and activations."""
+class MemoryEntry(Measured):
+    """Peak memory of training steps: weights, gradients, optimiser and activations."""
 
-    subject: str
     length: int
     batch: int
-    megabytes: Annotated[float, Field(ge=0)]
-    """10^6 bytes above what the process held before: resident on a CPU, allocated on CUDA."""
+    megabytes: Annotated[float, Field(ge=0)]  # 10^6 bytes above the process's start: resident on a CPU, or CUDA's
 
 
-class ActingEntry(Part):
+class ActingEntry(Measured):
     """Environment steps played, simulator included."""
 
-    subject: str
-    acting: Literal["window", "recurrent", "alone"]
-    """``alone`` is the baseline: one environment, the whole model recomputed on its window."""
+    acting: str  # window, recurrent, or the baseline alone: one environment that recomputes the complete model
     environments: int
-    steps: int
-    """Environment steps of a run, all environments together."""
-    cpu_seconds: Seconds
-    """Processor time of each run, of all threads."""
+    steps: int  # of a run, all environments together
+    cpu_seconds: Seconds  # of each run, all threads
 
     @property
     def rate(self) -> list[float]:
@@ -108,88 +94,70 @@ class ActingEntry(Part):
         return [self.steps / value for value in self.cpu_seconds]
 
 
-class KernelEntry(Part):
+class KernelEntry(Entry):
     """Forward and backward pass of one implementation of an operation."""
 
     operation: str
     implementation: str
-    ours: bool
-    """False for another package's, or one that stands for it."""
-    shape: tuple[int, ...]
-    """(batch, length, channels), and for the scan the states."""
+    ours: bool  # false for another package's algorithm
+    shape: tuple[int, ...]  # batch, length, channels, and for the scan states
     window: int | None
-    seconds: Annotated[tuple[float, ...], Field()]
-    """Of each timed run; none when it was refused."""
+    seconds: tuple[float, ...] = ()  # of each timed run
     refused: str | None = None
 
 
-class Report(Part):
+class Report(Entry):
     """One run of ``bench speed``."""
 
     kind: Literal["speed"] = "speed"
     schema_version: Literal[1] = 1
-    started: str
-    """ISO 8601 in UTC."""
+    started: str  # ISO 8601 in UTC
     hardware: Hardware
     device: str
     threads: int
-    dtype: str
-    """Of training: float32, or bfloat16 under autocast."""
+    dtype: str  # of training: float32, or bfloat16 under autocast
     python: str
     platform: str
     packages: dict[str, str]
     git_commit: str | None
     git_dirty: bool | None
     config: dict[str, Any]
-    """The settings of the run."""
     wall_seconds: float
-    subjects: tuple[SubjectEntry, ...]
+    models: Annotated[tuple[ModelEntry, ...], Field(alias="subjects")]
     missing: tuple[Missing, ...]
-    training: tuple[TrainingEntry, ...]
-    """At the headline's length."""
-    lengths: tuple[TrainingEntry, ...]
-    latency: tuple[LatencyEntry, ...]
-    """At the headline's length, over batches."""
-    latency_lengths: tuple[LatencyEntry, ...]
-    memory: tuple[MemoryEntry, ...]
-    acting: tuple[ActingEntry, ...]
-    kernels: tuple[KernelEntry, ...]
-    scan_lengths: tuple[KernelEntry, ...]
-    """The fastest scan over lengths."""
+    training: tuple[TrainingEntry, ...] = ()  # at the configured context
+    lengths: tuple[TrainingEntry, ...] = ()
+    latency: tuple[LatencyEntry, ...] = ()  # at the configured context, over batches
+    latency_lengths: tuple[LatencyEntry, ...] = ()
+    memory: tuple[MemoryEntry, ...] = ()
+    acting: tuple[ActingEntry, ...] = ()
+    kernels: tuple[KernelEntry, ...] = ()
+    scan_lengths: tuple[KernelEntry, ...] = ()  # the scan that ``auto`` takes
 
     @property
     def refused(self) -> list[str]:
-        """Everything that failed its equality test."""
-        return [f"{one.name}: {one.refused}" for one in self.subjects if one.refused] + [
+        """Every model and implementation that failed its equality test, with the reason."""
+        return [f"{one.model}: {one.refused}" for one in self.models if one.refused] + [
             f"{one.operation} {one.implementation}: {one.refused}" for one in self.kernels if one.refused
         ]
 
 
-def middle(values: tuple[float, ...] | list[float]) -> tuple[float, float, float]:
+def middle(values: Sequence[float]) -> tuple[float, float, float]:
     """Median, 10th and 90th percentile."""
     low, median, high = (float(value) for value in np.percentile(values, (10, 50, 90)))
     return median, low, high
 
 
-def ratio(a: tuple[float, ...] | list[float], b: tuple[float, ...] | list[float]) -> tuple[float, float, float]:
-    """a / b, paired by round, so that a machine that slows down slows both: median, 10th and 90th percentile."""
-    return middle([x / y for x, y in zip(a, b, strict=False)])
-
-
 def write(report: Report, folder: Path) -> Path:
-    """Write speed.json, whole or not at all; OSError when that fails."""
+    """Write speed.json, completely or not at all. OSError when that fails."""
     path = folder / FILE
-    temporary = path.with_suffix(".json.tmp")
-    try:
-        temporary.write_text(json.dumps(report.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = report.model_dump(mode="json", by_alias=True)
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
 
 def read(path: Path) -> Report:
-    """A report that was written. UserError: no such file, or not a report of this version."""
+    """Read a report. UserError: no such file, or not a report of this version."""
     path = path / FILE if path.is_dir() else path
     try:
         return Report.model_validate_json(path.read_bytes())
@@ -198,4 +166,4 @@ def read(path: Path) -> Report:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path} is not a report of bench speed ({where}: {first['msg']}); measure anew") from error
+        raise UserError(f"{path} is not a report of bench speed ({where}: {first['msg']}); measure again") from error

@@ -1,69 +1,64 @@
-"""Timed runs, one subject after the other and over again, so that a machine that slows down slows all of them."""
+"""Timed runs in turns, so that a machine that slows down slows every model alike."""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import torch
 
-LEAST = 3  # timed rounds of a subject, however slow it is
-Sampler = Callable[[], list[float]]  # one round of a subject: seconds of each of its runs
+Key = TypeVar("Key", bound=Hashable)
+LEAST = 3  # timed rounds, however slow a run is
+Sampler = Callable[[], list[float]]  # one round: seconds of each of its runs
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
+def synchronise(device: str | torch.device) -> None:
+    """Wait until the device has finished its work."""
+    if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """No garbage collection inside: what is there to collect is collected before."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
+def seconds_of(call: Callable[[], object], device: str | torch.device) -> float:
+    """Seconds of one run of ``call``."""
+    synchronise(device)
+    began = time.perf_counter()
+    call()
+    synchronise(device)
+    return time.perf_counter() - began
 
 
-def once(call: Callable[[], object], device: torch.device) -> Sampler:
+def once(call: Callable[[], object], device: str | torch.device) -> Sampler:
     """A round of a single run of ``call``."""
-
-    def sample() -> list[float]:
-        synchronise(device)
-        began = time.perf_counter()
-        call()
-        synchronise(device)
-        return [time.perf_counter() - began]
-
-    return sample
+    return lambda: [seconds_of(call, device)]
 
 
 def interleave(
-    subjects: Mapping[str, Sampler], rounds: int, seconds: float, warm_up: int = 1
-) -> dict[str, tuple[float, ...]]:
-    """Seconds of every timed run of each subject.
+    samplers: Mapping[Key, Sampler], rounds: int, seconds: float, warm_up: int = 1
+) -> dict[Key, tuple[float, ...]]:
+    """Seconds of every timed run of each sampler.
 
-    Round robin; each round begins with another subject. A subject has ``rounds`` rounds, or fewer once it has used its
+    Round robin; each round begins with another sampler. A sampler has ``rounds`` rounds, or fewer once it has used its
     equal share of ``seconds``, but at least ``LEAST``. The first ``warm_up`` rounds of each are dropped.
     """
-    for sample in subjects.values():
+    for sample in samplers.values():
         for _ in range(warm_up):
             sample()
-    names = list(subjects)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    names = list(samplers)
+    taken: dict[Key, list[float]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
     for number in range(rounds):
         start = number % max(1, len(names))
         for name in names[start:] + names[:start]:
             if number >= LEAST and spent[name] >= seconds / len(names):
                 continue
-            with without_collector():
+            gc.collect()
+            gc.disable()  # existing garbage is collected outside the timed run
+            try:
                 began = time.perf_counter()
-                taken[name] += subjects[name]()
+                taken[name] += samplers[name]()
                 spent[name] += time.perf_counter() - began
+            finally:
+                gc.enable()
     return {name: tuple(values) for name, values in taken.items()}

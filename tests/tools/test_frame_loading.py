@@ -1,4 +1,4 @@
-"""The loader's benchmark compares equal things, finds what differs, and writes what it measured."""
+"""The measurement of the pixel loader compares equal batches, finds a difference, and writes its figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def loaders(data: Trajectories) -> tuple[WindowSampler, loading.OriginalLoader]:
     return sampler, loading.OriginalLoader(data, loading.synthetic(STEPS), CONTEXT)
 
 
-def test_synthetic_episodes_are_whole_repeatable_and_move() -> None:
+def test_synthetic_episodes_are_complete_repeatable_and_move() -> None:
     episodes = list(loading.synthetic(9000))
     lengths = [len(e.rewards) for e in episodes]
     assert sum(lengths) == 9000
@@ -42,7 +42,7 @@ def test_synthetic_episodes_are_whole_repeatable_and_move() -> None:
         assert 0.001 < changed < 0.1, "a game's background stands still, and something moves"
 
 
-def test_what_is_there_is_used_again(data: Trajectories) -> None:
+def test_an_existing_set_is_used_again(data: Trajectories) -> None:
     from backbench.benchmarks.data import store
 
     path = store.path_of(data.name) / "data" / "main_data.hdf5"
@@ -51,7 +51,7 @@ def test_what_is_there_is_used_again(data: Trajectories) -> None:
     assert path.stat().st_mtime_ns == before
 
 
-def test_the_original_way(data: Trajectories) -> None:
+def test_original_loader_restates_decision_transformers(data: Trajectories) -> None:
     _, original = loaders(data)
     episodes = list(loading.synthetic(STEPS))
     ends = np.cumsum([len(e.rewards) for e in episodes])
@@ -110,7 +110,9 @@ def test_a_planted_fault_is_found(
         loading.assert_equal(sampler, original, [100, 10])
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_writes_and_prints_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", "set by the user")  # put back afterwards
     out, folder = tmp_path / "deep" / "loading.json", tmp_path / "kept"
     words = ["--transitions", STEPS, "--batch", 2, "--context", 4, "--repeats", 3, "--out", out, "--store", folder]
@@ -146,7 +148,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         (["--transitions", "500", "--context", "200"], "--context 200"),
     ],
 )
-def test_bad_options(
+def test_an_option_out_of_range_is_one_line(
     words: list[str],
     named: str,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""What the pages say an interval is worth is what a simulation of it gives."""
+"""The published coverage of intervals is that of the simulation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ REPEATS = 500
 
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize("name", list(COVERAGE))
-def test_the_shares_that_are_printed(name: str, seeds: int) -> None:
+def test_simulated_shares_equal_the_published_ones(name: str, seeds: int) -> None:
     tasks = TASKS[:1] if name == "task" else TASKS
     found = covered(STATISTICS["mean" if name == "task" else name], seeds, tasks=tasks, repeats=REPEATS, resamples=500)
     said = COVERAGE[name][seeds]
     assert abs(found - said) < 3 * np.sqrt(said * (1 - said) / REPEATS) + 0.01
-    assert found < 0.97  # and so none is worth what it is called
+    assert found < 0.97  # no interval reaches its nominal 95 % by more than noise
 
 
-def test_three_seeds_give_smallest_to_largest() -> None:
+def test_interval_of_three_seeds_spans_smallest_to_largest() -> None:
     values = np.array([[86.7], [65.9], [36.5]])
     found = estimate(values).interval
     assert found is not None

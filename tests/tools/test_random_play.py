@@ -1,4 +1,4 @@
-"""Random play, the score to compare with, on the starts that agents are evaluated on."""
+"""Random play from the starts of an evaluation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from backbench.benchmarks.environments.atari.batch import AtariBatch
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 
 
-def test_it_is_the_same_again_and_is_what_the_games_pay() -> None:
-    """Against a plain loop over one episode after another."""
+def test_returns_repeat_and_equal_those_of_a_plain_loop() -> None:
     protocol = AtariProtocol(max_frames=4 * 120)
     found = random_play.play("breakout", 3, 7, protocol)
     assert found.tolist() == random_play.play("breakout", 3, 7, protocol).tolist()
@@ -27,7 +26,7 @@ def test_it_is_the_same_again_and_is_what_the_games_pay() -> None:
         assert total == found[number]
 
 
-def test_a_line_a_game(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_one_line_a_game(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(random_play, "play", lambda *_: np.array([2.0, 4.0]))
     random_play.main(["--episodes", "2"])
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""The benchmark of state vectors compares equal things, finds what differs, and prints what it measured."""
+"""The measurement of the vector loader compares equal batches, finds a difference, and prints its figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import loading
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from backbench.benchmarks.data import store
 from backbench.benchmarks.data.store import flat
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
+from backbench.errors import UserError
 
 STEPS, CONTEXT = 2500, 5
 
@@ -29,7 +31,7 @@ def loaders(data: Trajectories) -> tuple[WindowSampler, vectors.OriginalLoader]:
     return WindowSampler(data, CONTEXT, 4, 0, vectors.CPU), vectors.OriginalLoader(data, CONTEXT, 4)
 
 
-def test_synthetic_episodes_are_whole_and_repeatable() -> None:
+def test_synthetic_episodes_are_complete_and_repeatable() -> None:
     episodes = list(vectors.synthetic(9000))
     lengths = [len(e.rewards) for e in episodes]
     assert sum(lengths) == 9000
@@ -41,14 +43,14 @@ def test_synthetic_episodes_are_whole_and_repeatable() -> None:
         assert np.array_equal(one.rewards, again.rewards)
 
 
-def test_what_is_there_is_used_again(data: Trajectories) -> None:
+def test_an_existing_set_is_used_again(data: Trajectories) -> None:
     path = store.path_of(data.name) / "data" / "main_data.hdf5"
     before = path.stat().st_mtime_ns
     assert vectors.prepared(STEPS) == data.name
     assert path.stat().st_mtime_ns == before
 
 
-def test_the_original_way(data: Trajectories) -> None:
+def test_original_loader_restates_decision_transformers(data: Trajectories) -> None:
     _, original = loaders(data)
     first = next(vectors.synthetic(STEPS))
     last = len(first.rewards) - 1
@@ -66,9 +68,9 @@ def test_the_original_way(data: Trajectories) -> None:
     assert mask.tolist() == [[1.0] * 5, [0.0, 0.0, 0.0, 1.0, 1.0]]
 
 
-def test_the_original_draws_by_steps(data: Trajectories) -> None:
+def test_original_loader_samples_episodes_by_their_length(data: Trajectories) -> None:
     _, original = loaders(data)
-    draws = np.array([draw for _ in range(1000) for draw in original.draws()])
+    draws = np.array([draw for _ in range(1000) for draw in original.sample()])
     for episode, share in enumerate(data.lengths / STEPS):
         assert abs((draws[:, 0] == episode).mean() - share) < 4 * np.sqrt(share / len(draws))
         starts = draws[draws[:, 0] == episode, 1]
@@ -77,7 +79,7 @@ def test_the_original_draws_by_steps(data: Trajectories) -> None:
         assert abs(starts.mean() / data.lengths[episode] - 0.5) < 0.06
 
 
-def test_both_ways_make_the_same_windows(data: Trajectories) -> None:
+def test_both_loaders_make_the_same_windows(data: Trajectories) -> None:
     sampler, original = loaders(data)
     every = [(e, start) for e, length in enumerate(data.lengths) for start in range(0, int(length), 7)]
     edges = [(e, int(length) - back) for e, length in enumerate(data.lengths) for back in range(1, CONTEXT + 1)]
@@ -116,15 +118,15 @@ def test_a_planted_fault_is_found(
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, bool]]:
-    """The fresh processes' ways, in this one; and whether each found a flat copy of the set."""
+    """Run the fresh processes' work in this process. Lists the ways, and whether each found a flat copy of the set."""
     ways: list[tuple[str, bool]] = []
     monkeypatch.setenv("MINARI_DATASETS_PATH", "set by the user")  # put back afterwards
 
-    def child(way: str, name: str, batch: int, context: int) -> dict[str, float]:
-        ways.append((way, (store.path_of(name) / flat.FILE).exists()))
-        return vectors.child(way, name, batch, context)
+    def child(script: str, way: str, sizes: dict[str, Any]) -> dict[str, float]:
+        ways.append((way, (store.path_of(sizes["name"]) / flat.FILE).exists()))
+        return vectors.child(way, sizes["name"], sizes["batch"], sizes["context"])
 
-    monkeypatch.setattr(vectors, "_in_fresh_process", child)
+    monkeypatch.setattr(vectors, "fresh_process", child)
     return ways
 
 
@@ -133,7 +135,7 @@ def run(folder: Path, *words: str) -> int:
     return vectors.main([*(str(word) for pair in sizes.items() for word in pair), *words])
 
 
-def test_the_command(
+def test_command_prints_the_figures_as_json(
     in_this_process: list[tuple[str, bool]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "kept", "--json") == 0
@@ -155,23 +157,25 @@ def test_the_command(
     assert found["goals"] == {"open": 10, "memory": 1.5, "batch": 40}
 
 
-def test_the_table(in_this_process: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_names_figures_and_goals(
+    in_this_process: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(tmp_path / "kept") == 0
     said = capsys.readouterr().out
     for part in (f"{STEPS:,} steps in 3 episodes", "at least 10: ", "below 1.5: ", "at least 40: ", "second reading"):
         assert part in said
 
 
-def test_a_fresh_process(data: Trajectories) -> None:
-    found = vectors._in_fresh_process("sampling", data.name, 3, 4)
+def test_a_failed_fresh_process_is_one_line(data: Trajectories) -> None:
+    found = loading.fresh_process(vectors.__file__, "sampling", {"name": data.name, "batch": 3, "context": 4})
     assert set(found) == {"seconds", "grown_mb"}
     assert 0 < found["grown_mb"] < 200
-    with pytest.raises(vectors.UserError, match=r"warm could not be measured: .*not in the store"):
-        vectors._in_fresh_process("warm", "no/such-v0", 3, 4)
+    with pytest.raises(UserError, match=r"warm could not be measured: .*not in the store"):
+        loading.fresh_process(vectors.__file__, "warm", {"name": "no/such-v0", "batch": 3, "context": 4})
 
 
 @pytest.mark.parametrize("flag", ["--steps", "--batch", "--context", "--repeats"])
-def test_bad_options(
+def test_an_option_out_of_range_is_one_line(
     flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", "set by the user")

@@ -1,4 +1,4 @@
-"""A whole training step: loss, backward pass, clipping, optimiser, as the training loop does it."""
+"""A complete training step: loss, backward pass, clipping and optimiser, as in the training loop."""
 
 from __future__ import annotations
 
@@ -6,51 +6,52 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from backbench.agents.agent import Agent, Windows
+from backbench.agents.agent import Windows
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.benchmarks.run.train import make_optimizer, update
 from backbench.benchmarks.speed.config import SpeedConfig
-from backbench.benchmarks.speed.equality import make
-from backbench.benchmarks.speed.models import Policy, Subject, steps, windows
-from backbench.benchmarks.speed.report import TrainingEntry
+from backbench.benchmarks.speed.examine import Examiner
+from backbench.benchmarks.speed.models import Model, Policy, make_policy, steps, windows
+from backbench.benchmarks.speed.report import Fields, TrainingEntry
 from backbench.benchmarks.speed.timing import interleave, once
 
 
-def training_step(
-    policy: Agent | Policy, batch: Windows, config: SpeedConfig, device: torch.device
-) -> Callable[[], torch.Tensor]:
-    """A function that trains ``policy`` on ``batch`` once a call; the same update as ``benchmarks.train``'s."""
+def training_step(policy: Policy, batch: Windows, config: SpeedConfig) -> Callable[[], torch.Tensor]:
+    """A function that trains ``policy`` on ``batch`` once a call, with the training loop's own update."""
     policy.train()
-    optimizer = make_optimizer(policy, config.train, device)
+    optimizer = make_optimizer(policy, config.train, torch.device(config.device))
     return lambda: update(policy, policy.loss, batch, optimizer, config.train)
 
 
 def batch_of(length: int, config: SpeedConfig) -> int:
-    """Windows of ``length`` tokens in a batch, so that every length has about as many tokens a batch."""
-    tokens = config.batch_size * config.model.context * TOKENS_PER_STEP
+    """Windows in a batch of ``length`` tokens each, so that every length has about as many tokens a batch."""
+    tokens = config.batch_size * config.context * TOKENS_PER_STEP
     return max(1, round(tokens / length))
 
 
 def time_training(
-    subjects: Mapping[str, Subject], context: int, config: SpeedConfig, device: torch.device, seconds: float
+    models: Mapping[str, Model], context: int, config: SpeedConfig, seconds: float
 ) -> list[TrainingEntry]:
-    """Training steps on windows of ``context`` steps, all subjects in turn, in about ``seconds``."""
+    """Training steps on windows of ``context`` steps, all models in turn, in about ``seconds``."""
     length = TOKENS_PER_STEP * context
     batch = batch_of(length, config)
-    data = windows(batch, context, device)
+    data = windows(batch, context, config.device)
     calls = {
-        name: once(training_step(make(one, config, context, device), data, config, device), device)
-        for name, one in subjects.items()
+        name: once(training_step(make_policy(model, config, context), data, config), config.device)
+        for name, model in models.items()
     }
     taken = interleave(calls, config.repeats, seconds)
-    return [TrainingEntry(subject=n, length=length, batch=batch, seconds=s) for n, s in taken.items()]
+    return [TrainingEntry(model=name, length=length, batch=batch, seconds=values) for name, values in taken.items()]
 
 
-def time_lengths(
-    subjects: Mapping[str, Subject], config: SpeedConfig, device: torch.device, seconds: float
-) -> list[TrainingEntry]:
-    """Training steps over ``config.lengths``, in about ``seconds``."""
-    entries = []
-    for length in config.lengths:
-        entries += time_training(subjects, steps(length), config, device, seconds / len(config.lengths))
-    return entries
+def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
+    """Training steps at the configured context."""
+    config = examiner.config
+    return {"training": time_training(models, config.context, config, seconds)}
+
+
+def measure_lengths(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
+    """Training steps over the configured lengths."""
+    config = examiner.config
+    share = seconds / len(config.lengths)
+    return {"lengths": [one for n in config.lengths for one in time_training(models, steps(n), config, share)]}

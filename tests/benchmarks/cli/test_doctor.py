@@ -1,4 +1,4 @@
-"""``bench doctor`` names what is here and what is missing, with the command that installs it, on 80 columns."""
+"""``bench doctor`` lists what is installed and what is missing, with the command that installs it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def without(patch: pytest.MonkeyPatch, *names: str) -> None:
     patch.setattr(doctor, "find_spec", lambda name: None if name in names else spec(name))
 
 
-def test_a_machine_that_has_what_it_needs(bench: Callable[..., Any]) -> None:
+def test_a_complete_installation_is_listed_in_80_columns(bench: Callable[..., Any]) -> None:
     answer = bench("doctor", COLUMNS="80")
     assert (answer.code, answer.err) == (0, "")
     assert max(len(line) for line in answer.out.splitlines()) <= 80
-    assert "everything needed to run is here" in answer.out
+    assert "everything that bench run needs is installed" in answer.out
     assert f"ok  mujoco         {version('mujoco')}" in answer.out
     for operation in OPERATIONS.values():
         assert f"{operation.name}: auto takes {operation.chosen().name} on cpu" in answer.out
@@ -41,7 +41,7 @@ def test_a_machine_that_has_what_it_needs(bench: Callable[..., Any]) -> None:
             assert f"{mark}  {name:<13}  {entry.summary.split()[0]}" in answer.out
 
 
-def test_json(bench: Callable[..., Any], new_store: Any) -> None:
+def test_json_holds_the_same_facts(bench: Callable[..., Any], new_store: Any) -> None:
     answer = bench("doctor", "--json")
     assert answer.code == 0
     report = json.loads(answer.out)
@@ -58,7 +58,7 @@ def test_json(bench: Callable[..., Any], new_store: Any) -> None:
         assert [entry["name"] for entry in operation["implementations"]] == list(OPERATIONS[name].table)
 
 
-def test_a_required_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_required_package_is_listed_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "minari", "transformers")
     report = doctor.examine()
     assert not report["ready"]
@@ -69,7 +69,9 @@ def test_a_required_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
     assert "-- transformers" in " ".join(text.split())
 
 
-def test_the_exit_status(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_status_is_1_without_a_required_package(
+    bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from typer.testing import CliRunner
 
     from backbench.benchmarks.cli.app import app
@@ -79,15 +81,14 @@ def test_the_exit_status(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPa
     assert CliRunner().invoke(app, ["doctor", "--json"]).exit_code == 1
 
 
-def test_without_torch_and_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It works where nothing else does."""
+def test_it_works_without_torch_and_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "torch", "numpy")
     report = doctor.examine()
     assert (report["torch"], report["data"], report["operations"]) == (None, None, {})
     assert "missing: torch, numpy" in shown(report)
 
 
-def test_a_machine_with_a_gpu_fits_80_columns() -> None:
+def test_a_gpu_and_long_remedies_fit_80_columns() -> None:
     report = doctor.examine()
     report["torch"]["gpus"] = [{"name": "NVIDIA [H100] 80GB HBM3", "memory_mb": 85000, "capability": "9.0"}]
     report["data"]["folder"] = "/a" * 60

@@ -1,4 +1,4 @@
-"""A record's settings and weights come back as the cell and the agent that they were."""
+"""A record's cell and trained agent are rebuilt from its settings and weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def through_json(cell: Cell) -> Any:
 
 @pytest.mark.parametrize("preset", compose.presets())
 @pytest.mark.parametrize("suite", suites.suites())
-def test_every_cell_comes_back(suite: str, preset: str) -> None:
+def test_every_presets_cell_is_rebuilt_from_json(suite: str, preset: str) -> None:
     overrides = ["eval.temperature=0"] if suite == "atari" else ["backbone.n_heads=2,1", "eval.targets=[3.5,1]"]
     made = compose.cells(["transformer"], suite, preset, [0, 7], overrides=overrides)
     assert made
@@ -55,7 +55,7 @@ numbers = st.floats(1e-6, 1e6) | st.integers(1, 1000)
     atari=st.none() | st.builds(AtariProtocol, frame_skip=st.integers(1, 9), sticky=st.floats(0, 0.99)),
     variant=st.text(max_size=10),
 )
-def test_any_cell_comes_back(
+def test_any_cell_is_rebuilt_from_json(
     seed: int, lr: float, targets: Any, options: Any, atari: AtariProtocol | None, variant: str
 ) -> None:
     cell = Cell(
@@ -90,7 +90,7 @@ def _without(content: Any, *path: str) -> Any:
         (lambda c: c.update(atari={"frame_skip": 4}), "missing atari.max_pool"),
     ],
 )
-def test_settings_that_are_none(tiny_cell: Callable[..., Cell], change: Callable[[Any], None], named: str) -> None:
+def test_wrong_settings_are_named(tiny_cell: Callable[..., Cell], change: Callable[[Any], None], named: str) -> None:
     content = through_json(tiny_cell())
     cell_of(content)
     change(content)
@@ -100,7 +100,7 @@ def test_settings_that_are_none(tiny_cell: Callable[..., Cell], change: Callable
 
 
 @pytest.mark.parametrize("timestep", ["step", "window"])
-def test_a_robots_agent_without_its_data(
+def test_an_agent_is_loaded_without_its_data(
     hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path, timestep: str
 ) -> None:
     cell = replace(tiny_cell(seed=5), model=ModelConfig(d_model=16, n_layers=1, context=4, timestep=timestep))
@@ -117,7 +117,9 @@ def test_a_robots_agent_without_its_data(
     assert not agent.training
 
 
-def test_weights_that_are_not_these(hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path) -> None:
+def test_missing_foreign_or_broken_weights_are_refused(
+    hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path
+) -> None:
     cell, other = tiny_cell(), tiny_cell(seed=1)
     weights = make_agent(cell, sources.load(cell.task)).state_dict()
     path = tmp_path / "last.safetensors"
@@ -135,10 +137,10 @@ def test_weights_that_are_not_these(hopper_store: Path, tiny_cell: Callable[...,
             load_agent(cell, path)
 
 
-def test_a_record_by_path_or_part_of_its_key(tmp_path: Path) -> None:
+def test_a_record_is_found_by_path_or_part_of_its_key(tmp_path: Path) -> None:
     records = [record_factory.make_record(backbone, seed=seed) for backbone in ("mlp", "gloma") for seed in (0, 1)]
     results = tmp_path / "results"
-    with pytest.raises(UserError, match="there is none in"):
+    with pytest.raises(UserError, match="has no records; name their folder"):
         find_record("mlp", results)
     for record in records:
         dump_record(record, results / "records" / f"{record.key}.json")
@@ -149,7 +151,7 @@ def test_a_record_by_path_or_part_of_its_key(tmp_path: Path) -> None:
     assert find_record(str(elsewhere), results) == (records[0], results)
     assert find_record("mlp.hopper-medium.embedded.quick.s1", results)[0] == records[1]
     assert find_record(records[2].key, results)[0] == records[2]
-    with pytest.raises(UserError, match=r"part of 2 keys: gloma.*s0.*gloma.*s1.*; give more"):
+    with pytest.raises(UserError, match=r"part of 2 keys: gloma.*s0.*gloma.*s1.*; give a longer part"):
         find_record("gloma", results)
     with pytest.raises(UserError, match="no record 'mamba' among the 4"):
         find_record("mamba", results)

@@ -1,4 +1,4 @@
-"""``bench watch`` plays the very episode that the record tells of, and its pictures show it."""
+"""``bench watch`` plays the recorded episode again and shows it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,10 @@ from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.environments.kind import Camera
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
-from backbench.benchmarks.replay import drawing
+from backbench.benchmarks.replay import pictures
 from backbench.benchmarks.replay import watch as module
 from backbench.benchmarks.replay.load import cell_of, load_agent
-from backbench.benchmarks.replay.watch import Alone, replay, watch
+from backbench.benchmarks.replay.watch import OneEpisode, Playback, Request, replay, watch
 from backbench.benchmarks.run import cell as cells
 from backbench.benchmarks.run.checkpoint import save_weights
 from backbench.errors import UserError
@@ -40,7 +39,7 @@ CAMERA = Camera(1 / 15, lambda states: states[0, -1].copy())
 
 @pytest.fixture(scope="session")
 def gym(hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A record of robots that fall at different times, and its folder of results."""
+    """A folder of results and its record, of robots that fall at different times."""
     cell = tiny_cell(
         "mlp", eval=EvalConfig(episodes=3, max_steps=250), train=TrainConfig(steps=40, batch_size=8, lr=1e-2)
     )
@@ -50,7 +49,7 @@ def gym(hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path_factory: py
 
 @pytest.fixture(scope="session")
 def atari(_away_from_home: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same of a game; actions are drawn."""
+    """The same for a game. Actions are sampled."""
     rng = np.random.default_rng(0)
     episodes = [
         Episode(rng.integers(0, 255, (n + 1, 84, 84), dtype=np.uint8), rng.integers(0, 4, n), np.ones(n), True, n)
@@ -73,14 +72,14 @@ def played_again(results: Path, record: Record) -> list[tuple[list[float], list[
     agent = load_agent(cell, cell.checkpoint_folder(results) / "last.safetensors")
     scores = record.scores.last.targets
     found = []
-    for place in range(len(scores)):
-        again = [replay(cell, agent, scores, place, n, CPU, cell.max_steps)[1] for n in range(cell.eval.episodes)]
-        found.append(([one.returns[0] for one in again], [one.lengths[0] for one in again]))
+    for index in range(len(scores)):
+        again = [replay(cell, agent, scores, (index, n), cell.max_steps) for n in range(cell.eval.episodes)]
+        found.append(([returned for _, returned, _ in again], [length for _, _, length in again]))
     return found
 
 
 @pytest.mark.parametrize("suite", ["gym", "atari"])
-def test_every_episode_is_the_same_to_the_bit(suite: str, request: pytest.FixtureRequest) -> None:
+def test_every_replayed_episode_is_the_same_to_the_bit(suite: str, request: pytest.FixtureRequest) -> None:
     results, record = request.getfixturevalue(suite)
     scores = record.scores.last.targets
     assert played_again(results, record) == [(list(score.returns), list(score.lengths)) for score in scores]
@@ -109,9 +108,9 @@ class Corridor:
         self.time = -1
 
 
-def test_the_others_leave_as_the_record_says() -> None:
+def test_copies_leave_when_the_record_says_that_their_episode_ended() -> None:
     inner = Corridor(4)
-    alone = Alone(inner, 1, [2, 99, 3], CAMERA)  # type: ignore[arg-type]
+    alone = OneEpisode(inner, 1, [2, 99, 3], CAMERA)  # type: ignore[arg-type]
     assert alone.reset([10, 11, 12]).shape == (3, 4, 2, 2)
     running, left = [0, 1, 2], []
     for time in range(1, 5):
@@ -123,7 +122,7 @@ def test_the_others_leave_as_the_record_says() -> None:
         running = [number for number, gone in zip(running, ended, strict=True) if not gone]
     assert left == [[], [0], [2], [1]]
     assert inner.actions == [[11], [21], [31], [41]]
-    seen = alone.episode
+    seen = alone.playback
     assert [view[0, 0] for view in seen.views] == [0, 1, 2, 3, 4]
     assert (seen.actions, seen.rewards) == ([11, 21, 31, 41], [1, 2, 3, 4])
     assert seen.earned(False).tolist() == [0, 1, 3, 6, 10]
@@ -132,18 +131,18 @@ def test_the_others_leave_as_the_record_says() -> None:
     assert inner.time == -1
 
 
-def test_it_ends_when_its_own_episode_does() -> None:
-    alone = Alone(Corridor(1), 1, [5, 5], CAMERA)  # type: ignore[arg-type]
+def test_all_copies_end_with_the_played_episode() -> None:
+    alone = OneEpisode(Corridor(1), 1, [5, 5], CAMERA)  # type: ignore[arg-type]
     alone.reset([10, 11])
     assert alone.step([0, 1], np.array([0, 0]))[2].tolist() == [True, True]
 
 
-def test_a_game(atari: Any, tmp_path: Path) -> None:
+def test_a_game_is_shown_from_its_first_frame(atari: Any, tmp_path: Path) -> None:
     results, record = atari
     target = record.scores.last.targets[1]
-    lines = watch("breakout", results, episode=1, target=target.target, out=tmp_path, frames=3)
+    lines = watch(Request("breakout", results, episode=1, target=target.target, out=tmp_path, frames=3))
     said = "\n".join(lines)
-    assert f"return {target.returns[1]:g} in {target.lengths[1]} steps; it is the same" in said
+    assert f"return {target.returns[1]:g} in {target.lengths[1]} steps; this episode is the same" in said
     stem = tmp_path / f"{record.key}-t{target.target:g}-e1"
     assert sorted(tmp_path.iterdir()) == [Path(f"{stem}.gif"), Path(f"{stem}.png")]
     assert f"written: {stem}.png" in lines
@@ -163,10 +162,10 @@ def test_a_game(atari: Any, tmp_path: Path) -> None:
         assert 2 < film.n_frames <= module.MOST_PICTURES
 
 
-def test_captions(atari: Any) -> None:
+def test_captions_name_the_action_and_the_rewards(atari: Any) -> None:
     cell = cell_of(atari[1].provenance.config)
     assert cell.task.rewards == "clipped"
-    seen = module.Episode(actions=[1, 3], rewards=[4.0, -1.0])
+    seen = Playback(actions=[1, 3], rewards=[4.0, -1.0])
     names = action_names("breakout", AtariProtocol())
     assert module._captions(cell, seen, 60.0, [0, 1, 2]) == [
         f"step 0: {names[1]}\nreward so far 0, to go 60",
@@ -175,26 +174,28 @@ def test_captions(atari: Any) -> None:
     ]
 
 
-def test_a_robot(gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_rendered", lambda *_: None)
+def test_a_robot_is_drawn_where_it_cannot_be_rendered(
+    gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_rendered", lambda *_: None)
     results, record = gym
     target = record.scores.last.targets[0]
     path = results / "records" / f"{record.key}.json"
-    lines = watch(str(path), Path("none"), episode=2, out=tmp_path, frames=5, with_video=False)
+    lines = watch(Request(str(path), Path("none"), episode=2, out=tmp_path, frames=5, video=False))
     said = "\n".join(lines)
-    assert f"return {target.returns[2]:g} in {target.lengths[2]} steps; it is the same" in said
+    assert f"return {target.returns[2]:g} in {target.lengths[2]} steps; this episode is the same" in said
     assert "drawn from the positions" in said
     (strip,) = tmp_path.iterdir()
     pixels = np.asarray(Image.open(strip))
-    assert pixels.shape[1] == 3 * (drawing.WIDTH + 8) + 8
+    assert pixels.shape[1] == 3 * (pictures.WIDTH + 8) + 8
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
-    cut = watch(str(path), Path("none"), out=tmp_path, frames=2, with_video=False, max_steps=3)
+    cut = watch(Request(str(path), Path("none"), out=tmp_path, frames=2, video=False, max_steps=3))
     assert "in 3 steps" in cut[0]
-    assert "cut short by --max-steps" in cut[1]
+    assert "truncated by --max-steps" in cut[1]
 
 
-def test_what_differs_is_said(gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_rendered", lambda *_: None)
+def test_another_return_than_the_records_is_reported(gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_rendered", lambda *_: None)
     results, record = gym
     content = json.loads((results / "records" / f"{record.key}.json").read_text())
     score = content["scores"]["last"]["targets"][0]
@@ -202,7 +203,7 @@ def test_what_differs_is_said(gym: Any, tmp_path: Path, monkeypatch: pytest.Monk
     score["returns"][:2] = score["returns"][1::-1]
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(content))
-    lines = watch(str(changed), results, out=tmp_path / "out", frames=1, with_video=False)
+    lines = watch(Request(str(changed), results, out=tmp_path / "out", frames=1, video=False))
     assert "NOT the same" in lines[1]
     assert f"the record says: return {score['returns'][0]:g} in" in lines[1]
 
@@ -211,14 +212,14 @@ def _weights(results: Path, record: Record) -> Path:
     return results / "checkpoints" / record.key / "last.safetensors"
 
 
-def test_mistakes(gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_request_is_refused_in_one_line(gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, record = gym
     path = results / "records" / f"{record.key}.json"
     out = tmp_path / "out"
 
     def refused(match: str, name: Path = path, **options: Any) -> None:
         with pytest.raises(UserError, match=match) as caught:
-            watch(str(name), tmp_path, **({"out": out} | options))
+            watch(Request(str(name), tmp_path, **({"out": out} | options)))
         assert "\n" not in str(caught.value)
 
     refused("has episodes 0 to 2", episode=3)
@@ -247,7 +248,7 @@ def test_mistakes(gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not out.exists()
 
 
-def test_a_cell_that_failed(
+def test_a_failed_cell_cannot_be_watched(
     hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path, monkeypatch: Any
 ) -> None:
     def fail(*_: object) -> Any:
@@ -256,61 +257,10 @@ def test_a_cell_that_failed(
     monkeypatch.setattr(Agent, "loss", fail)
     record = cells.run_cell(tiny_cell("mlp"), tmp_path, "cpu")
     with pytest.raises(UserError, match=r"failed \(no luck\); there is nothing to watch"):
-        watch(record.key, tmp_path)
+        watch(Request(record.key, tmp_path))
 
 
-def test_a_renderer_that_cannot_be_loaded_breaks_nothing() -> None:
-    assert drawing._rendered("Hopper-v5", np.zeros((1, 6)), "nothing") is None
-
-
-@pytest.mark.parametrize(("env_id", "nq"), [("Hopper-v5", 6), ("HalfCheetah-v5", 9), ("Walker2d-v5", 9)])
-def test_the_view_follows_the_robot(env_id: str, nq: int) -> None:
-    positions = np.zeros((3, nq))
-    positions[:, 1] = 1.2 if env_id != "HalfCheetah-v5" else 0.0
-    positions[1, 0], positions[2, 0] = 1.0, 0.5
-    here, a_metre_on, half = drawing.drawn(env_id, positions)
-    assert here.shape == (drawing.HEIGHT, drawing.WIDTH, 3)
-    assert here.dtype == np.uint8
-
-    assert np.array_equal(here[:170], a_metre_on[:170]), "only the marks' names may differ"
-    assert not np.array_equal(here, half), "one does not see it move"
-    body = (here[:170] != here[0, 0]).any(axis=2)
-    assert 0.01 < body.mean() < 0.5
-    assert not body[:, :10].any()
-    assert not body[:3].any()
-
-
-def test_nearest_pixels() -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (84, 84), dtype=np.uint8)
-    large = drawing.game_picture(frame)
-    assert large.shape == (252, 252, 3)
-    assert np.array_equal(large[1::3, 2::3, 0], frame)
-    assert np.array_equal(large[..., 0], np.kron(frame, np.ones((3, 3), dtype=np.uint8)))
-
-
-def test_a_film_where_there_is_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-
-    def write_frames(path: str, size: tuple[int, int], fps: float, **_: Any) -> Any:
-        asked.append((size, fps))
-        with Path(path).open("wb") as file:
-            while True:
-                file.write((yield))
-
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", SimpleNamespace(write_frames=write_frames))
-    pictures = [np.full((5, 6, 3), shade, dtype=np.uint8) for shade in (1, 2)]
-    path = drawing.video(tmp_path / "a.b-t1.5", pictures, 0.05)
-    assert path == tmp_path / "a.b-t1.5.mp4"
-    assert asked == [((6, 4), 20.0)]
-    assert path.read_bytes() == bytes([1] * 72 + [2] * 72)
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    film = drawing.video(tmp_path / "a.b-t1.5", pictures, 0.05)
-    assert film == tmp_path / "a.b-t1.5.gif"
-    with Image.open(film) as image:
-        assert (image.n_frames, image.size, image.info["duration"]) == (2, (6, 5), 50)
-
-
-def test_the_command(
+def test_command_writes_the_strip(
     bench: Callable[..., Any],
     gym: Any,
     tmp_path: Path,

@@ -156,4 +156,4 @@ def test_a_record_without_an_action_head_keeps_its_text(tmp_path: Path) -> None:
     dump_record(new, tmp_path / "a.json")
     assert load_record(tmp_path / "a.json").protocol.head == "tanh"
     with pytest.raises(ValidationError, match=r"protocol\.head"):
-        make_record(protocol__head="beta")
+        make_record(protocol__head="")

@@ -11,6 +11,7 @@ from results_folders import results_of
 from view_factory import make_section, make_view
 from whole_record import whole_record
 
+from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.trust.submit import submit
 from backbench.leaderboard.views.export import export, pages_of, render
 from backbench.leaderboard.views.page import build
@@ -45,13 +46,13 @@ def test_pages_elsewhere_name_the_documents_without_links(file: str) -> None:
 
 
 def test_rendering_links_only_from_beside_the_records(tmp_path: Path) -> None:
-    records, verifications = tmp_path / "records", tmp_path / "verifications"
-    submit(results_of(tmp_path / "results", RECORD), records)
-    render(records, verifications, tmp_path / "pages")
+    published = Published(tmp_path / "records")
+    submit(results_of(tmp_path / "results", RECORD), published.records)
+    render(published)
     committed = (tmp_path / "pages" / "index.html").read_text()
     assert len(links_of(committed)) == 3
     assert committed == pages_of([RECORD])["index.html"]
-    render(records, verifications, tmp_path / "site")
+    render(published, tmp_path / "site")
     assert links_of((tmp_path / "site" / "index.html").read_text()) == []
     export([RECORD], "html", tmp_path / "board")
     for page in (tmp_path / "board").rglob("*.html"):

@@ -1,7 +1,7 @@
-"""Pictures of an episode: a game's frames, a robot rendered by MuJoCo or drawn, a strip of them, a video.
+"""Pictures of an episode: an Atari game's frames or a robot, as a strip and as a video.
 
-OpenGL is often absent on servers, and loading a broken one can end a process: MuJoCo renders in a process of its own.
-Where that fails the robot is drawn with Pillow from the positions of its bodies, seen from the side.
+MuJoCo renders a robot in a process of its own: servers often lack OpenGL, and loading a broken one can end a process.
+Where rendering fails, Pillow draws the robot from the side, from the positions of its bodies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.environments.vector import make_environment
-from backbench.benchmarks.run.checkpoint import atomically
+from backbench.errors import UserError, first_line
+from backbench.files import write_whole
 
 Picture = NDArray[np.uint8]  # (height, width, 3)
 WIDTH, HEIGHT = 320, 240  # of a robot's picture
-ENLARGED = 3  # a pixel of a game is so many of the picture
+ENLARGED = 3  # a game's pixel is a square with this side
 RENDER_SECONDS = 120
 FONT = 14
 CAPSULE, CYLINDER = 3, 5  # MuJoCo's mjtGeom: shapes with a length along their own z axis
@@ -32,29 +33,29 @@ SKY, GROUND, INK = (236, 240, 245), (196, 190, 176), (40, 44, 52)
 
 
 def game_picture(frame: Picture) -> Picture:
-    """(height, width) grey to a picture ``ENLARGED`` times as large; pixels stay square."""
+    """A grey frame (height, width) as a picture ``ENLARGED`` times as large."""
     large = frame.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
     return np.repeat(large[:, :, None], 3, axis=2)
 
 
 def robot_pictures(env_id: str, positions: NDArray[np.float64]) -> tuple[list[Picture], str]:
-    """Pictures of a robot at ``positions`` (n, nq), and how they were made."""
-    own = os.environ.get("MUJOCO_GL", "")
-    asked = () if own in ("", "disabled", "disable", "off", "false", "0") else (own,)
-    for backend in dict.fromkeys((*asked, "egl", "osmesa")):
-        made = _rendered(env_id, positions, backend)
-        if made is not None:
-            return made, f"rendered by MuJoCo ({backend})"
+    """Pictures of a robot at ``positions`` (n, nq), and a text that says how they were made."""
+    asked = os.environ.get("MUJOCO_GL", "")
+    first = () if asked in ("", "disabled", "disable", "off", "false", "0") else (asked,)
+    for backend in dict.fromkeys((*first, "egl", "osmesa")):
+        rendered = _rendered(env_id, positions, backend)
+        if rendered is not None:
+            return rendered, f"rendered by MuJoCo ({backend})"
     return drawn(env_id, positions), "drawn from the positions of the robot's bodies (MuJoCo cannot render here)"
 
 
 def _rendered(env_id: str, positions: NDArray[np.float64], backend: str) -> list[Picture] | None:
-    """Rendered in a fresh process; None when that does not work here."""
+    """Pictures rendered in a fresh process. None when that does not work here."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "positions.npy", positions)
         try:
             done = subprocess.run(
-                [sys.executable, "-P", "-m", "backbench.benchmarks.replay.drawing", folder, env_id],
+                [sys.executable, "-P", "-m", "backbench.benchmarks.replay.pictures", folder, env_id],
                 env=os.environ | {"MUJOCO_GL": backend},
                 capture_output=True,
                 timeout=RENDER_SECONDS,
@@ -67,24 +68,24 @@ def _rendered(env_id: str, positions: NDArray[np.float64], backend: str) -> list
 
 
 def _render_into(folder: Path, env_id: str) -> None:
-    """What the fresh process does: positions.npy to frames.npy."""
+    """The fresh process: positions.npy to frames.npy."""
     import mujoco
 
     env = make_environment(env_id)
     positions = np.load(folder / "positions.npy", allow_pickle=False)
     frames = np.empty((len(positions), HEIGHT, WIDTH, 3), dtype=np.uint8)
     renderer = mujoco.Renderer(env.model, HEIGHT, WIDTH)
-    following = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+    camera = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     for frame, position in zip(frames, positions, strict=True):
         env.data.qpos[:] = position
         mujoco.mj_forward(env.model, env.data)
-        renderer.update_scene(env.data, camera=following)  # -1, where there is no such camera, is the free one
+        renderer.update_scene(env.data, camera=camera)  # -1, the free camera, where there is none
         frame[:] = renderer.render()
     np.save(folder / "frames.npy", frames)
 
 
 def drawn(env_id: str, positions: NDArray[np.float64]) -> list[Picture]:
-    """The robot from the side, x to the right and z up, drawn with Pillow; the view follows its torso."""
+    """The robot from the side, x to the right and z up, drawn with Pillow. The view follows its torso."""
     import mujoco
 
     env = make_environment(env_id)
@@ -94,41 +95,41 @@ def drawn(env_id: str, positions: NDArray[np.float64]) -> list[Picture]:
     long = np.isin(model.geom_type[shown], (CAPSULE, CYLINDER))
     half = np.where(long, model.geom_size[shown, 1], 0.0)[:, None]
     colours = [tuple(int(255 * part) for part in rgba[:3]) for rgba in model.geom_rgba[shown]]
-    places, torsos = [], []
+    shapes, torsos = [], []
     for position in positions:
         data.qpos[:] = position
         mujoco.mj_kinematics(model, data)
         centre, axis = data.geom_xpos[shown], data.geom_xmat[shown].reshape(-1, 3, 3)[:, :, 2]
-        places.append(np.stack([centre - half * axis, centre + half * axis], axis=1))  # (geoms, 2 ends, xyz)
+        shapes.append(np.stack([centre - half * axis, centre + half * axis], axis=1))  # (geoms, 2 ends, xyz)
         torsos.append(float(data.xpos[1, 0]))
     env.close()
-    top = max(float((ends[:, :, 2].max(axis=1) + radii).max()) for ends in places)
-    scale = HEIGHT / (max(top, 1.0) + 0.45)  # pixels in a metre; some air above, some ground below
-    return [_side_view(ends, radii, colours, x, scale) for ends, x in zip(places, torsos, strict=True)]
+    top = max(float((ends[:, :, 2].max(axis=1) + radii).max()) for ends in shapes)
+    scale = HEIGHT / (max(top, 1.0) + 0.45)  # pixels in a metre, with air above and ground below
+    return [_side_view(ends, radii, colours, x, scale) for ends, x in zip(shapes, torsos, strict=True)]
 
 
 def _side_view(ends: NDArray[Any], radii: NDArray[Any], colours: Sequence[Any], torso: float, scale: float) -> Picture:
-    """One picture, drawn twice as large and made smaller: Pillow's own lines have jagged edges."""
-    from PIL import Image, ImageDraw
+    """One picture. It is drawn twice as large and then reduced: Pillow's own lines have jagged edges."""
+    from PIL import Image, ImageDraw, ImageFont
 
     scale, width, height = 2 * scale, 2 * WIDTH, 2 * HEIGHT
     image = Image.new("RGB", (width, height), SKY)
     pen = ImageDraw.Draw(image)
     floor = height - 0.25 * scale
 
-    def place(x: float, z: float) -> tuple[float, float]:
+    def pixel(x: float, z: float) -> tuple[float, float]:
         return width / 2 + (x - torso) * scale, floor - z * scale
 
     pen.rectangle((0, floor, width, height), fill=GROUND)
     pen.line((0, floor, width, floor), fill=INK, width=2)
     reach = width / 2 / scale
-    for metre in range(math.floor(torso - reach), math.ceil(torso + reach) + 1):  # so that one sees it move
-        x, _ = place(metre, 0)
+    for metre in range(math.floor(torso - reach), math.ceil(torso + reach) + 1):  # marks show that it moves
+        x, _ = pixel(metre, 0)
         pen.line((x, floor, x, floor + 14), fill=INK, width=2)
-        pen.text((x + 5, floor + 6), f"{metre} m", fill=INK, font=_font(18))
-    for i in np.argsort(-ends[:, :, 1].mean(axis=1), kind="stable"):  # what is farther away first
+        pen.text((x + 5, floor + 6), f"{metre} m", fill=INK, font=ImageFont.load_default(18))
+    for i in np.argsort(-ends[:, :, 1].mean(axis=1), kind="stable"):  # the farthest first
         for grow, colour in ((3, INK), (0, colours[i])):
-            (x0, y0), (x1, y1) = (place(end[0], end[2]) for end in ends[i])
+            (x0, y0), (x1, y1) = (pixel(end[0], end[2]) for end in ends[i])
             r = radii[i] * scale + grow
             pen.line((x0, y0, x1, y1), fill=colour, width=max(1, round(2 * r)))
             for x, y in ((x0, y0), (x1, y1)):
@@ -136,20 +137,15 @@ def _side_view(ends: NDArray[Any], radii: NDArray[Any], colours: Sequence[Any], 
     return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
 
 
-def _font(size: int) -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size)
-
-
-def strip(path: Path, title: str, pictures: Sequence[Picture], captions: Sequence[str]) -> None:
-    """Write a PNG of pictures side by side in rows, each above its caption of equally many lines.
+def write_strip(path: Path, title: str, pictures: Sequence[Picture], captions: Sequence[str]) -> None:
+    """Write a PNG of pictures in rows, each above its caption. All captions have equally many lines.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        UserError: the file cannot be written.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
+    font = ImageFont.load_default(FONT)
     height, width = pictures[0].shape[:2]
     line, margin = FONT + 5, 8
     columns = math.ceil(math.sqrt(1.3 * len(pictures)))
@@ -160,29 +156,37 @@ def strip(path: Path, title: str, pictures: Sequence[Picture], captions: Sequenc
     cell = height + line * (1 + captions[0].count("\n")) + 2 * margin
     image = Image.new("RGB", (across, head + rows * cell), "white")
     pen = ImageDraw.Draw(image)
-    pen.multiline_text((margin, margin), "\n".join(heading), fill=INK, font=_font(FONT), spacing=5)
+    pen.multiline_text((margin, margin), "\n".join(heading), fill=INK, font=font, spacing=5)
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         x, y = margin + number % columns * (width + margin), head + number // columns * cell
         image.paste(Image.fromarray(picture), (x, y))
-        pen.multiline_text((x, y + height + 3), caption, fill=INK, font=_font(FONT), spacing=5)
-    atomically(path, lambda temporary: image.save(temporary, format="PNG"))
+        pen.multiline_text((x, y + height + 3), caption, fill=INK, font=font, spacing=5)
+    _write(path, lambda temporary: image.save(temporary, format="PNG"))
 
 
-def video(stem: Path, pictures: Sequence[Picture], seconds: float) -> Path:
-    """Write ``stem``.mp4 where the package imageio-ffmpeg is there, else .gif; ``seconds`` is a picture's time.
+def write_video(stem: Path, pictures: Sequence[Picture], seconds: float) -> Path:
+    """Write ``stem``.mp4 where the package imageio-ffmpeg is installed, else .gif. A picture lasts ``seconds``.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     try:
         import imageio_ffmpeg  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         path = stem.with_name(f"{stem.name}.gif")
-        atomically(path, lambda temporary: _write_gif(temporary, pictures, seconds))
+        _write(path, lambda temporary: _write_gif(temporary, pictures, seconds))
         return path
     path = stem.with_name(f"{stem.name}.mp4")
-    atomically(path, lambda temporary: _write_mp4(imageio_ffmpeg, temporary, pictures, seconds))
+    _write(path, lambda temporary: _write_mp4(imageio_ffmpeg, temporary, pictures, seconds))
     return path
+
+
+def _write(path: Path, content: Callable[[Path], object]) -> None:
+    try:
+        write_whole(path, content)
+    except Exception as error:  # a full disk is OSError, or an encoder's own error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"cannot write {path}: {reason}; free some space or choose another --out") from error
 
 
 def _write_gif(path: Path, pictures: Sequence[Picture], seconds: float) -> None:
@@ -190,7 +194,7 @@ def _write_gif(path: Path, pictures: Sequence[Picture], seconds: float) -> None:
 
     first, *rest = (Image.fromarray(picture).quantize(64, dither=Image.Dither.NONE) for picture in pictures)
     times = [round(1000 * seconds)] * len(pictures)
-    times[-1] += 1000  # one wants to see how it ended
+    times[-1] += 1000  # the end stays visible
     first.save(path, format="GIF", save_all=True, append_images=rest, duration=times, loop=0)
 
 

@@ -1,0 +1,171 @@
+"""Comparison of a record with the record of a second run of the same cell."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from backbench.leaderboard.record.schema import CheckpointScores, Record, TargetScore
+from backbench.leaderboard.scores.normalise import normalise
+from backbench.leaderboard.scores.statistics import interval
+from backbench.leaderboard.trust.verify import SCORE_SLACK
+
+TIMINGS = ("train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "train_tokens_per_s", "peak_memory_mb")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Result of a second run of a record's cell."""
+
+    verdict: str
+    """``equal bits``: weights, losses and all returns. ``equal score``: all returns, or the headline within 0.05
+    of the normalised score. ``differs``: neither."""
+    lines: tuple[str, ...]
+    """Scores then and now, other differences, and timings."""
+
+    @property
+    def status(self) -> int:
+        """Exit status: 1 when it differs."""
+        return int(self.verdict == "differs")
+
+
+def compare(then: Record, now: Record) -> Comparison:
+    """Compare the record ``now`` with ``then``, the record that it should reproduce.
+
+    They differ if the score does, or a fact that no machine changes (parameters, FLOPs, identity, protocol), or if the
+    weights are equal and the losses that led to them are not. Timings are shown and not judged.
+    """
+    if then.scores is None or then.headline is None:
+        raise ValueError("a failed record has no scores")
+    if now.scores is None or now.headline is None:
+        failure = now.failure.message if now.failure else "no reason"
+        return Comparison("differs", (f"it failed now: {failure}", *changes(then, now)))
+    same_returns = _played(then.scores.last) == _played(now.scores.last)
+    same_weights = then.provenance.weights_sha256 == now.provenance.weights_sha256
+    off = abs(now.headline.normalised_mean - then.headline.normalised_mean)
+    count = sum(len(score.returns) for score in then.scores.last.targets)
+    facts, course = different_facts(then, now), _course(then, now)
+    edited = bool(facts) or (same_weights and any(beyond for _, beyond in course))
+    said = []
+    if same_returns and same_weights:
+        said.append(f"the weights and the returns of {count} episodes are the same")
+    elif same_returns:
+        said.append(f"the returns of {count} episodes are the same, the weights are not")
+    elif off < SCORE_SLACK:
+        said.append(f"the headline is within {SCORE_SLACK} of the normalised score; single returns are not the same")
+    if same_weights and (course or not same_returns):
+        said.append(
+            "the weights are the same, but their losses or returns are not: the clearest sign of an edited record"
+        )
+    theirs = {score.target: score for score in now.scores.last.targets}
+    said += [_beside(then, one, theirs[one.target]) for one in then.scores.last.targets if one.target in theirs]
+    said += [*facts, *(line for line, _ in course), *_timings(then, now)]
+    if same_returns and same_weights and not course and not facts:
+        return Comparison("equal bits", tuple(said))
+    equal = (same_returns or off < SCORE_SLACK) and not edited
+    return Comparison("equal score" if equal else "differs", (*said, *changes(then, now)))
+
+
+def _played(checkpoint: CheckpointScores) -> list[tuple[object, ...]]:
+    return [(score.target, score.returns, score.lengths) for score in checkpoint.targets]
+
+
+def different_facts(then: Record, now: Record) -> list[str]:
+    """A line for each fact that no second run may change, and that differs.
+
+    Fields that only one record has belong to another release. They are skipped.
+    """
+    one, two = _facts(then), _facts(now)
+    return [
+        f"{name}: {_short(one[name])} then, {_short(two[name])} now"
+        for name in one
+        if name in two and not _alike(one[name], two[name])
+    ]
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    content = record.model_dump(include={"identity", "protocol"}, exclude_unset=True)
+    found = {f"{part}.{name}": value for part, fields in content.items() for name, value in fields.items()}
+    for name in ("identity.data", "identity.model"):  # one line for a field, not for all of them
+        found |= {f"{name}.{inner}": value for inner, value in (found.pop(name) or {}).items()}
+    names = ("parameters_total", "parameters_backbone", "flops_per_token")
+    return found | {f"cost.{name}": getattr(record.cost, name, None) for name in names}
+
+
+def _alike(one: Any, two: Any) -> bool:
+    """Whether values are equal; floats up to the order in which another processor adds."""
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=1e-6)
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        return len(one) == len(two) and all(_alike(a, b) for a, b in zip(one, two, strict=True))
+    return bool(one == two)
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _course(then: Record, now: Record) -> list[tuple[str, bool]]:
+    """Differences in training and in the best checkpoint: a line each, and whether equal weights rule it out.
+
+    Scores of equal weights may differ by the environment's rounding.
+    """
+    found = []
+    if not _alike(then.curve.loss, now.curve.loss):
+        pairs = zip_longest(then.curve.loss, now.curve.loss)
+        one, two = next((a, b) for a, b in pairs if a is None or b is None or not _alike(a, b))
+        a, b = (f"{pair[1]:.6g} at step {pair[0]}" if pair else "none" for pair in (one, two))
+        found.append((f"curve.loss: {a} then, {b} now", True))
+    if then.curve.evaluations != now.curve.evaluations:
+        found.append(_scores("curve.evaluations", *(
+            {e.step: e.normalised for e in record.curve.evaluations} for record in (then, now)
+        )))  # fmt: skip
+    best, again = (getattr(record.scores, "best", None) for record in (then, now))
+    if (best and (best.step, _played(best))) != (again and (again.step, _played(again))):
+        found.append(_scores("scores.best", *(
+            {one.step: one.targets[0].normalised_mean} if one else {} for one in (best, again)
+        )))  # fmt: skip
+    return found
+
+
+def _scores(name: str, then: dict[int, float], now: dict[int, float]) -> tuple[str, bool]:
+    """A line for scores by step that differ, and whether they differ by more than rounding."""
+    off = math.inf if then.keys() != now.keys() else max(abs(then[step] - now[step]) for step in then)
+    one, two = (", ".join(f"{v:.2f} at step {step}" for step, v in by.items()) or "none" for by in (then, now))
+    return f"{name}: {one} then, {two} now", off >= SCORE_SLACK
+
+
+def _timings(then: Record, now: Record) -> list[str]:
+    if then.cost is None or now.cost is None:
+        return []
+    pairs = [(name, getattr(then.cost, name), getattr(now.cost, name)) for name in TIMINGS]
+    pairs.append(("decision p50_ms", then.cost.decision.p50_ms, now.cost.decision.p50_ms))
+    return [f"not judged, then/now: {', '.join(f'{name} {one:.4g}/{two:.4g}' for name, one, two in pairs)}"]
+
+
+def _beside(then: Record, one: TargetScore, other: TargetScore) -> str:
+    protocol = then.protocol
+    episodes = [normalise(protocol.normaliser, then.identity.task, v, protocol.reference) for v in one.returns]
+    around = interval([one.normalised_mean], episodes=episodes)
+    said = "" if around is None else f"; {around.low:.2f} .. {around.high:.2f} in the record's own {around.n} episodes"
+    return (
+        f"target {one.target:g}: {one.normalised_mean:.2f} then, {other.normalised_mean:.2f} now, "
+        f"difference {other.normalised_mean - one.normalised_mean:+.2f}{said}"
+    )
+
+
+def changes(then: Record, now: Record) -> list[str]:
+    """A line for each difference in machine, code and packages."""
+    one, two = then.provenance, now.provenance
+    pairs: dict[str, tuple[object, object]] = {
+        name: (getattr(one, name), getattr(two, name))
+        for name in ("git_commit", "git_dirty", "python", "platform", "device", "dtype", "threads")
+    }
+    pairs |= {name: (getattr(one.hardware, name), getattr(two.hardware, name)) for name in ("cpu", "gpu")}
+    for kind in ("packages", "kernels"):
+        before, after = getattr(one, kind), getattr(two, kind)
+        pairs |= {f"{kind} {name}": (before.get(name), after.get(name)) for name in sorted({*before, *after})}
+    return [f"{name}: {_short(a)} then, {_short(b)} now" for name, (a, b) in pairs.items() if a != b]
