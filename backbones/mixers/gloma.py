@@ -18,11 +18,7 @@ from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN
 from backbench.backbones.mixers.mamba import MambaBlock
 from backbench.errors import require, suggest
 
-CHOICES = {
-    "local": ("overlapping", "blocks"),
-    "window_of": ("branch", "scan"),
-    "fusion": ("sum", "gated", "concat"),
-}
+CHOICES = {"local": ("overlapping", "blocks"), "window_of": ("branch", "scan"), "fusion": ("sum", "gated", "concat")}
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ def reproduce(
 # A command has as many parameters as flags.
 def watch(
     record: Annotated[
-        str,
-        typer.Argument(help="Path of a record, or a unique part of its key.", autocompletion=words.records),
+        str, typer.Argument(help="Path of a record, or a unique part of its key.", autocompletion=words.records)
     ],
     results: Annotated[Path, typer.Option(help="Folder of records and checkpoints.")] = Path("results"),
     episode: Annotated[int, typer.Option(help="Number of the evaluation's episode, from 0.")] = 0,

@@ -31,13 +31,7 @@ class WindowSampler:
     """
 
     def __init__(
-        self,
-        data: Trajectories,
-        context: int,
-        batch_size: int,
-        seed: int,
-        device: torch.device,
-        clipped: bool = False,
+        self, data: Trajectories, context: int, batch_size: int, seed: int, device: torch.device, clipped: bool = False
     ) -> None:
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self.steps = len(data.rewards)

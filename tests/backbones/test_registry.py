@@ -81,13 +81,7 @@ def test_module_and_class_name_find_a_backbone() -> None:
     assert BACKBONES.get(name) is BACKBONES.get("mlp")
 
 
-@pytest.mark.parametrize(
-    "points",
-    [
-        [("mamba", "a.b:C", "plug")],
-        [("x", "a.b:C", "plug"), ("x", "d.e:F", "plugged")],
-    ],
-)
+@pytest.mark.parametrize("points", [[("mamba", "a.b:C", "plug")], [("x", "a.b:C", "plug"), ("x", "d.e:F", "plugged")]])
 def test_collisions_name_both(monkeypatch: pytest.MonkeyPatch, points: list[tuple[str, str, str]]) -> None:
     install(monkeypatch, *points)
     assert BACKBONES.get("identity")  # an innocent name still works

@@ -63,9 +63,4 @@ def doubled(**kwargs: Any) -> gym.Env[Any, Any]:
 
 gym.register("Walk-v0", entry_point=Walk, max_episode_steps=7)
 gym.register("DoubledWalk-v0", entry_point=doubled, max_episode_steps=7)
-gym.register(
-    "SteepWalk-v0",
-    entry_point=Walk,
-    max_episode_steps=7,
-    additional_wrappers=(Doubled.wrapper_spec(),),
-)
+gym.register("SteepWalk-v0", entry_point=Walk, max_episode_steps=7, additional_wrappers=(Doubled.wrapper_spec(),))

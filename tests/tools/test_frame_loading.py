@@ -149,11 +149,7 @@ def test_command_writes_and_prints_the_figures(
     ],
 )
 def test_an_option_out_of_range_is_one_line(
-    words: list[str],
-    named: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", "set by the user")
     out = tmp_path / "loading.json"

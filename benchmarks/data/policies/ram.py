@@ -53,11 +53,7 @@ class RamPolicy:
         return h[:, 0]
 
     def act(
-        self,
-        ram: NDArray[np.uint8],
-        rng: Sequence[np.random.Generator],
-        temperature: float = 1.0,
-        epsilon: float = 0.0,
+        self, ram: NDArray[np.uint8], rng: Sequence[np.random.Generator], temperature: float = 1.0, epsilon: float = 0.0
     ) -> NDArray[np.int64]:
         """Draw actions.
 

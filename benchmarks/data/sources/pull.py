@@ -123,13 +123,7 @@ def bring(
 
 
 def _one(
-    source: str,
-    name: str,
-    location: str,
-    keep: bool,
-    force: bool,
-    report: Callable[[str], None],
-    progress: Progress,
+    source: str, name: str, location: str, keep: bool, force: bool, report: Callable[[str], None], progress: Progress
 ) -> str:
     if store.exists(name) and not force and store.sidecar(name):
         report(f"{name} is in the store already; --force brings it anew")

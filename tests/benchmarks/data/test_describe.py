@@ -182,10 +182,7 @@ def test_an_episode_without_steps(patched: Path) -> None:
             file[f"episode_1/{name}"].resize(0, axis=0)
 
     change(patched, edit)
-    assert found() == [
-        ("error", "episode 1 has no steps"),
-        ("error", "it holds 12 steps where its metadata say 18"),
-    ]
+    assert found() == [("error", "episode 1 has no steps"), ("error", "it holds 12 steps where its metadata say 18")]
 
 
 @pytest.mark.parametrize(

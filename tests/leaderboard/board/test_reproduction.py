@@ -87,8 +87,7 @@ def test_differences_are_ours_minus_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
-    [{"preset": "quick"}, {"source": "minari"}, {"environment": "Hopper-v5"}, {"variant": "train.lr=0.01"}],
+    "other", [{"preset": "quick"}, {"source": "minari"}, {"environment": "Hopper-v5"}, {"variant": "train.lr=0.01"}]
 )
 def test_another_protocol_gives_no_difference(other: dict[str, Any]) -> None:
     ours = section(paper("transformer", "hopper-medium", **other))

@@ -2,14 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backbench.leaderboard.scores.normalise import (
-    CITATIONS,
-    DT_GAMER,
-    atari_bounds,
-    d4rl_bounds,
-    d4rl_score,
-    normalise,
-)
+from backbench.leaderboard.scores.normalise import CITATIONS, DT_GAMER, atari_bounds, d4rl_bounds, d4rl_score, normalise
 
 
 @pytest.mark.parametrize(
