@@ -11,6 +11,7 @@ import typer
 
 from backbench import __version__
 from backbench.benchmarks.cli.data import data_app
+from backbench.benchmarks.data.sources.registry import NAMES as SOURCES
 
 app = typer.Typer(
     help="Which sequence backbone makes the best decision maker, and at what cost?",
@@ -43,9 +44,7 @@ def run(
     preset: Annotated[str, typer.Option(help="smoke (seconds), quick (minutes), paper (as published).")] = "quick",
     task: Annotated[str, typer.Option(help="Only these tasks of the suite, comma-separated.")] = "",
     seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
-    data: Annotated[
-        str, typer.Option(help="Data source instead of the preset's: embedded, d4rl, minari, dqn-replay, local.")
-    ] = "",
+    data: Annotated[str, typer.Option(help=f"Data source instead of the preset's: {', '.join(SOURCES)}.")] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side; 0: one a core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Results = Path("results"),

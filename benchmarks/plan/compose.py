@@ -149,11 +149,9 @@ def _refuse_game_settings(overrides: Sequence[str], task: suites.Task) -> None:
 
 
 def _sized(task: suites.Task, data: DataConfig) -> suites.Task:
-    from backbench.benchmarks.data.sources import embedded
+    from backbench.benchmarks.data.sources import SOURCES
 
-    if data.source != "embedded":
-        return task
-    return dataclasses.replace(task, data_id=embedded.sized(task.data_id, data.steps))
+    return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
 
 
 def check_models(made: Sequence[Cell]) -> None:

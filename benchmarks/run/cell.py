@@ -212,7 +212,7 @@ def _check_spaces(cell: Cell, data: Trajectories) -> None:
             f"{task.env_id} has states {spaces.describe(envs_space)} and {theirs.n or len(theirs.low)} actions; they "
             "must be the same"
         )
-    if cell.data.source in ("local", "minari"):  # others were written with the environment's own spaces
+    if sources.SOURCES.get(cell.data.source).any_id:  # others were written with the environment's own spaces
         observations, actions = store.recorded_spaces(data.name)
         recorded = spaces.Actions.of(actions, data.name)
         if spaces.describe(observations) != spaces.describe(envs_space):

@@ -151,7 +151,7 @@ def _same_data(done: Record | None) -> bool:
 def _within_reach(asked: Invocation) -> None:
     """Say within two seconds, before torch is imported, that data are not here and their source cannot be reached."""
     from backbench.benchmarks.data import store
-    from backbench.benchmarks.data.sources import pull
+    from backbench.benchmarks.data.sources import SOURCES
     from backbench.benchmarks.plan import suites
     from backbench.benchmarks.plan.compose import source_of
 
@@ -161,8 +161,8 @@ def _within_reach(asked: Invocation) -> None:
     rows = suites.table(asked.suite).tasks
     for name in asked.tasks or rows:
         chosen = rows[name].sources.get(source) if name in rows else None  # composing says what is unknown
-        if chosen and source in pull.FETCHED and not store.exists(chosen.data_id):
-            pull.reach(source, chosen.data_id)
+        if chosen and not store.exists(chosen.data_id):
+            SOURCES.get(source).reach(chosen.data_id)
             return
 
 

@@ -10,8 +10,8 @@ import pytest
 import train_atari_policies as trainer
 from ram_policies import made_up
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies.ram import RamPolicy, load
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import GAMES
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from backbench.benchmarks.data import describe, store
 from backbench.benchmarks.data.describe import Finding
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.errors import DataError
 
 HOPPER = "backbench/hopper/medium-2000-v0"
 

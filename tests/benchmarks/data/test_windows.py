@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from backbench.agents.agent import Windows
 from backbench.benchmarks.data import trajectories
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
 
 CPU = torch.device("cpu")

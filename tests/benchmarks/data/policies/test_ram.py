@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ram_policies import made_up
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies.ram import RamPolicy, load
-from backbench.benchmarks.data.trajectories import DataError
 
 
 def memories(count: int, seed: int = 0) -> np.ndarray:

@@ -11,8 +11,8 @@ import pytest
 from d4rl_files import ARRAYS, FILE, NAME, SIZES, Server, episodes, files, pull, write
 
 from backbench.benchmarks.data import download, store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import d4rl
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.plan import suites
 
 pytestmark = pytest.mark.usefixtures("soon")

@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import download, store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import d4rl
-from backbench.benchmarks.data.trajectories import DataError
 
 OFFLINE = (
     "; with no network, copy the file from elsewhere and give its folder: bench data pull d4rl hopper-medium "

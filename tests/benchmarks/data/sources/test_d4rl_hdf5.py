@@ -13,8 +13,9 @@ from d4rl_files import episodes, flat, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import d4rl_hdf5
-from backbench.benchmarks.data.trajectories import DataError, Trajectories
+from backbench.benchmarks.data.trajectories import Trajectories
 
 HOPPER = (11, 3)
 FAST = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,11 +15,12 @@ import pytest
 from replay_logs import KINDS, Buffer, agent, expected_visits, name_of, packed, row_of, step_of, write
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
 from backbench.benchmarks.data.sources import dqn_replay, dqn_select
 from backbench.benchmarks.data.sources.dqn_select import Choice
 from backbench.benchmarks.data.store import framestore
-from backbench.benchmarks.data.trajectories import DataError, Trajectories
+from backbench.benchmarks.data.trajectories import Trajectories
 
 CHOICE = Choice(60, 5, trajectories_per_buffer=2, buffers=3)
 NAME = CHOICE.data_id("breakout")

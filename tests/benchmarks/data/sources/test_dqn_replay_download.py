@@ -13,9 +13,9 @@ import pytest
 from replay_logs import Server, agent, name_of, serving, write
 
 from backbench.benchmarks.data import download, store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import dqn_replay
 from backbench.benchmarks.data.sources.dqn_select import Choice
-from backbench.benchmarks.data.trajectories import DataError
 
 CHOICE = Choice(60, trajectories_per_buffer=2, buffers=2)
 NAME = CHOICE.data_id("breakout")

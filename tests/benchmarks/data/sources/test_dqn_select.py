@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_logs import Buffer, agent, expected_visits
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources.dqn_select import Choice, Log, Span, Visit, select
-from backbench.benchmarks.data.trajectories import DataError
 
 
 def log(terminals: str, buffer: int = 49, actions: Any = None, rewards: Any = None) -> Log:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies import gaussian
 from backbench.benchmarks.data.policies.gaussian import GaussianPolicy
 from backbench.benchmarks.data.sources import embedded
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.environments.atari.protocol import GAMES
 from backbench.benchmarks.plan import suites
 

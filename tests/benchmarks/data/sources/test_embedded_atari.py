@@ -16,10 +16,10 @@ from ale_py.vector_env import AtariVectorEnv
 from ram_policies import made_up
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies import gaussian
 from backbench.benchmarks.data.sources import embedded, embedded_atari
 from backbench.benchmarks.data.sources.embedded_atari import MIXTURE, Part
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import GAMES, AtariProtocol
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
 from backbench.benchmarks.data.sources import minari_atari
-from backbench.benchmarks.data.trajectories import DataError
 
 pytest.importorskip("ale_py")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Minari misses an author, and more

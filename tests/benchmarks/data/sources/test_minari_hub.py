@@ -26,8 +26,8 @@ from gymnasium.spaces import Box, Dict
 from hub_server import Hub, bucket, buffers, make, publish, serving, wait_until
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import minari_hub
-from backbench.benchmarks.data.trajectories import DataError
 
 SMALL, GOAL, BIG, PICTURES = "toy/walk/medium-v0", "toy/maze/goal-v1", "toy/walk/big-v0", "toy/film/short-v0"
 STATE, ACTION = Box(-np.inf, np.inf, (5,), np.float64), Box(-1, 1, (2,))

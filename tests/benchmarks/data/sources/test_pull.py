@@ -11,9 +11,9 @@ import pytest
 from replay_logs import agent, serving, write
 
 from backbench.benchmarks.data import sources, store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import d4rl, dqn_replay, minari_atari, minari_hub, pull
 from backbench.benchmarks.data.sources.dqn_select import Choice
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.plan import suites
 
 Bench = Callable[..., Any]

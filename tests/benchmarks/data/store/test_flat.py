@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.store import flat
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
 
 NAME = "backbench/hopper/handmade-v0"
 ARRAYS = ("states", "actions", "rewards", "terminated", "offsets")

@@ -16,8 +16,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.store import flat
-from backbench.benchmarks.data.trajectories import DataError, Episode
+from backbench.benchmarks.data.trajectories import Episode
 from backbench.errors import UserError
 
 NAME = "backbench/hopper/handmade-v0"
