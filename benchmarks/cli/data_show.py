@@ -12,7 +12,7 @@ from rich.table import Table
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.describe import inspect
-from backbench.benchmarks.data.findings import Finding
+from backbench.benchmarks.data.episode_checks import Finding
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan import suites
 from backbench.errors import UserError

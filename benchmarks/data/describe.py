@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.episode_checks import EpisodeChecks
+from backbench.benchmarks.data.episode_checks import EpisodeChecks, Finding, Findings
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.findings import Finding, Findings
 from backbench.errors import one_line
 
 ROUNDING = 1e-6  # relative error of a recorded figure

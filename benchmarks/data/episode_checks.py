@@ -1,22 +1,54 @@
-"""Checks of a data set of vectors, episode by episode."""
+"""Checks of a data set of vectors, episode by episode, and the findings that they give."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.data.findings import Findings
 from backbench.benchmarks.environments import spaces
 from backbench.errors import one_line
 
+Level = Literal["error", "warning"]
+LINES = 5  # shown of each kind of finding; the others are counted
 ROUNDING = 1e-6  # how far an action may exceed a bound, relative to the bound
 FLAGS = ("terminations", "truncations")
 Leaf = tuple[str, Any, NDArray[Any]]  # name, space, array
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line about a data set. An error makes it unusable. A warning is for the user to judge."""
+
+    level: Level
+    message: str
+
+
+class Findings:
+    """Messages by kind, so that one fault in every episode does not hide the others."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[Level, str], list[str]] = {}
+
+    def error(self, kind: str, message: str) -> None:
+        """Add an error."""
+        self._kinds.setdefault(("error", kind), []).append(message)
+
+    def warning(self, kind: str, message: str) -> None:
+        """Add a warning."""
+        self._kinds.setdefault(("warning", kind), []).append(message)
+
+    def lines(self) -> list[Finding]:
+        """All findings, errors first."""
+        found = []
+        for (level, kind), messages in sorted(self._kinds.items(), key=lambda item: item[0][0]):
+            more = [f"and {len(messages) - LINES} more: {kind}"] if len(messages) > LINES else []
+            found += [Finding(level, message) for message in messages[:LINES] + more]
+        return found
 
 
 @dataclass

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,14 @@ from backbench.errors import UserError
 STACK = 4  # frames in a state, the newest last
 
 FrameArray = NDArray[np.uint8]
+
+
+def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type of a NumPy file, which is then at its first entry. ValueError if it is none."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(file)
+    return header
 
 
 class Frames:
@@ -35,9 +44,7 @@ class Frames:
         self._file: int | None = None
         try:
             with path.open("rb") as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(file)
+                shape, fortran, dtype = read_header(file)
                 self._start = file.tell()
             size = path.stat().st_size
         except (OSError, ValueError) as error:

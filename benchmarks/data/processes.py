@@ -1,4 +1,4 @@
-"""Processes: one thread for linear algebra, and a clean exit on SIGTERM."""
+"""Processes: environment variables, one thread for linear algebra, and a clean exit on SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables in this block."""
+    before = {name: os.environ[name] for name in variables if name in os.environ}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
     """Processes started in this block compute with one thread.
 
     Small matrices are as fast, and results have the same bits on every machine.
     """
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return environment(**dict.fromkeys(ONE_THREAD, "1"))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

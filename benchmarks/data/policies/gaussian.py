@@ -64,9 +64,14 @@ def manifest(folder: Path = PACK) -> dict[str, Any]:
 
 def load(environment: str, snapshot: str, folder: Path = PACK) -> GaussianPolicy:
     """The snapshot of that name, e.g. ``load("hopper", "expert")``. KeyError if there is none."""
-    with np.load(folder / f"{environment}.npz", allow_pickle=False) as pack:
-        prefix = f"{snapshot}/"
-        arrays = {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}
+    arrays = read_snapshot(folder / f"{environment}.npz", snapshot)
     if not arrays:
         raise KeyError(f"no snapshot {snapshot!r} in {environment}.npz")
     return GaussianPolicy.from_arrays(arrays)
+
+
+def read_snapshot(path: Path, snapshot: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a snapshot by name. Empty if the file does not have it."""
+    with np.load(path, allow_pickle=False) as pack:
+        prefix = f"{snapshot}/"
+        return {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.policies.gaussian import PACK
+from backbench.benchmarks.data.policies.gaussian import PACK, read_snapshot
 
 Array = NDArray[np.float32]
 
@@ -87,9 +87,7 @@ def load(game: str, snapshot: str, folder: Path = PACK) -> RamPolicy:
     path = folder / f"{game}.npz"
     if not path.is_file():
         raise DataError(f"no behaviour policies of {game!r} in {folder}; reinstall the package")
-    with np.load(path, allow_pickle=False) as pack:
-        prefix = f"{snapshot}/"
-        arrays = {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}
+    arrays = read_snapshot(path, snapshot)
     if set(arrays) != set(SHAPES):
         raise DataError(f"no snapshot {snapshot!r} in {path}; reinstall the package")
     return RamPolicy.from_arrays(arrays)

@@ -59,7 +59,7 @@ class D4rl(Source):
             raise DataError(f"no network ({problem}): {_advice(data_id)}")
 
     def fetch(self, data_id: str, how: Pull) -> None:
-        """See ``Source.fetch``. ``how.location`` comes before ``BACKBENCH_D4RL``, and that before the public address."""
+        """See ``Source.fetch``. ``how.location`` overrides ``BACKBENCH_D4RL``, which overrides the public address."""
         file = file_name(data_id)
         environment, observation, action = ENVIRONMENTS[data_id.split("/")[1]]
         with _files(data_id, how) as files:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +54,7 @@ class FlatEpisodes(Sequence[Episode]):
     def __len__(self) -> int:
         return len(self.terminated)
 
-    @overload
-    def __getitem__(self, index: int) -> Episode: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Episode]: ...
-
-    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
+    def __getitem__(self, index: Any) -> Any:  # one episode; slices are not needed
         number = range(len(self))[index]
         steps = slice(self.bounds[number], self.bounds[number + 1])
         return Episode(

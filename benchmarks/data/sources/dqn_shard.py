@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.frames import read_header
 from backbench.errors import first_line
 
 BLOCK = 1 << 20
@@ -44,9 +45,7 @@ class Shard:
             warnings.simplefilter("ignore")  # headers that Python 2 wrote
             self._file = gzip.GzipFile(path, "rb")
             try:
-                version = np.lib.format.read_magic(self._file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, found = read(self._file)
+                shape, fortran, found = read_header(self._file)
             except BaseException:
                 self._file.close()
                 raise

@@ -8,7 +8,6 @@ The next reading writes it again.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray, Frames, writing
 from backbench.benchmarks.data.store.paths import path_of, remedy
 from backbench.benchmarks.data.store.sidecar import write_sidecar
-from backbench.benchmarks.data.store.writing import ends, staged
+from backbench.benchmarks.data.store.writing import create, ends, staged
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.errors import UserError, first_line
 from backbench.files import write_whole
@@ -80,25 +79,15 @@ def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[s
         DataError: inconsistent episodes, or a store that cannot be written. Nothing is left behind.
     """
     import h5py
-    import minari
     from gymnasium.spaces import Box, Discrete
 
     kept: list[Episode] = []  # without their frames
     hasher = _Hash()
     with staged(name) as staging:
         folder = staging / name
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # optional fields (author, reference scores) that do not apply
-            dataset = minari.create_dataset_from_buffers(
-                name,
-                [],
-                observation_space=Box(0, 255, (84, 84), np.uint8),
-                action_space=Discrete(n_actions),
-                algorithm_name=origin.get("algorithm"),
-                author="Backbench",
-                description=origin.get("description"),
-                jpeg_encoding=False,
-            )
+        dataset = create(
+            name, [], origin, observation_space=Box(0, 255, (84, 84), np.uint8), action_space=Discrete(n_actions)
+        )
         with writing(folder / FRAMES) as out, h5py.File(folder / HDF5, "a", track_order=True) as file:
             for number, e in enumerate(episodes):
                 _checked(name, number, e, n_actions, len(e.observations))
@@ -176,17 +165,16 @@ def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
                 episodes.append(e)
             if not (folder / FRAMES).is_file():
                 _unpack(groups, folder)
-        result = _joined(episodes, folder / FRAMES, name, "", origin)
-        assert isinstance(result.states, Frames)
-        for block in result.states.blocks():
+        for block in Frames(folder / FRAMES).blocks():
             hasher.frames.update(block.data)
+        result = _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
     except (DataError, UserError) as error:
         raise DataError(f"{error} (in {folder}); {remedy(name)}") from error
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{problem} cannot be read ({first_line(error)}); {remedy(name)}") from error
     if hasher.digest != recorded.get("digest"):
         raise DataError(f"{problem} is not what was written: its hash has changed; {remedy(name)}")
-    return _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
+    return result
 
 
 def _unpack(groups: list[Any], folder: Path) -> None:

@@ -42,13 +42,13 @@ def load(name: str, root: Path | None = None) -> Trajectories:
     """
     check_there(name, root)
     folder, recorded = path_of(name, root), sidecar(name, root)
-    with _reading(name, folder):
+    with reading(name, folder):
         dataset = _dataset(folder)
         steps = int(dataset.total_steps)
     where = f"data set {name!r} in {folder}"
     spaces.check_observations(dataset.observation_space, where)
     actions = spaces.Actions.of(dataset.action_space, where)
-    with _reading(name, folder):
+    with reading(name, folder):
         trajectories = Trajectories.from_episodes(_episodes(dataset), name, actions)
         if len(trajectories.rewards) != steps:
             raise DataError(f"data set {name!r} has {len(trajectories.rewards)} steps where its metadata say {steps}")
@@ -60,7 +60,7 @@ def load(name: str, root: Path | None = None) -> Trajectories:
 def recorded_spaces(name: str) -> tuple[Any, Any]:
     """The observation space and the action space that a data set of vectors was recorded with."""
     folder = path_of(name)
-    with _reading(name, folder):
+    with reading(name, folder):
         dataset = _dataset(folder)
         return dataset.observation_space, dataset.action_space
 
@@ -74,7 +74,8 @@ def _dataset(folder: Path) -> Any:
 
 
 @contextmanager
-def _reading(name: str, folder: Path) -> Iterator[None]:
+def reading(name: str, folder: Path) -> Iterator[None]:
+    """Turn every exception of this block into a ``DataError`` that names the data set and a remedy."""
     try:
         yield
     except UserError as error:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.processes import environment
 from backbench.benchmarks.data.store import flat
 from backbench.benchmarks.data.store.paths import path_of, root
 from backbench.benchmarks.data.store.sidecar import write_sidecar
@@ -39,7 +40,6 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
         DataError: inconsistent episodes, or a store that cannot be written. Nothing is left behind.
     """
     import gymnasium
-    import minari
 
     quiet_mujoco()
     with warnings.catch_warnings():
@@ -47,19 +47,27 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
         with gymnasium.make(env_id) as env:
             actions = spaces.Actions.of(env.action_space, f"data set {name!r}: {env_id}")
     trajectories = Trajectories.from_episodes(episodes, name, actions)
-    with staged(name) as staging, warnings.catch_warnings():
+    with staged(name) as staging:
+        create(name, _buffers(episodes), origin, env=env_id)
+        write_sidecar(staging / name, trajectories, origin)
+    return trajectories
+
+
+def create(name: str, buffers: Iterable[Any], origin: dict[str, Any], **of: Any) -> Any:
+    """Let Minari write a data set. ``of`` is its environment or its spaces. Returns Minari's data set."""
+    import minari
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # optional fields (author, reference scores) that do not apply
-        minari.create_dataset_from_buffers(
+        return minari.create_dataset_from_buffers(
             name,
-            _buffers(episodes),
-            env=env_id,
+            buffers,
             algorithm_name=origin.get("algorithm"),
             author="Backbench",
             description=origin.get("description"),
             jpeg_encoding=False,
+            **of,
         )
-        write_sidecar(staging / name, trajectories, origin)
-    return trajectories
 
 
 def ends(steps: int, terminated: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -101,27 +109,13 @@ def staged(name: str) -> Iterator[Path]:
             f"cannot write to the data store {root()}: {error.strerror}; set MINARI_DATASETS_PATH"
         ) from error
     try:
-        with _store_at(staging):
+        with environment(MINARI_DATASETS_PATH=str(staging)):  # the only way to tell Minari
             yield staging
         _swap(staging / name, final, staging / "replaced")
     except OSError as error:
         raise DataError(f"cannot write data set {name!r} to {root()}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _store_at(folder: Path) -> Iterator[None]:
-    """Minari reads the path of its store from the environment only."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before
 
 
 def _swap(new: Path, final: Path, aside: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import describe, store
-from backbench.benchmarks.data.describe import Finding
+from backbench.benchmarks.data.episode_checks import Finding
 from backbench.benchmarks.data.errors import DataError
 
 HOPPER = "backbench/hopper/medium-2000-v0"
@@ -113,7 +113,7 @@ def test_no_such_set(new_store: Path) -> None:
 
 def test_no_sidecar(patched: Path) -> None:
     (patched / store.SIDECAR).unlink()
-    assert found() == [("warning", "its hash was never noted: no backbench.json lies beside it")]
+    assert found() == [("warning", "its hash was never recorded: no backbench.json lies beside it")]
 
 
 def test_a_garbled_sidecar(patched: Path) -> None:
@@ -164,7 +164,7 @@ def test_another_id(patched: Path) -> None:
 
 def test_an_own_note_that_is_wrong(patched: Path) -> None:
     change(patched, lambda file: file["episode_2"].attrs.__setitem__("total_steps", 30))
-    assert found() == [("error", "episode 2 has 3 steps where its own note says 30")]
+    assert found() == [("error", "episode 2 has 3 steps where its attribute says 30")]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -243,8 +243,8 @@ def test_the_noted_figures(patched: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("flag", "place", "value", "said"),
     [
-        ("terminations", 2, True, "episode 1 is terminated at step 2 but goes on to 5"),
-        ("truncations", 0, True, "episode 1 is truncated at step 0 but goes on to 5"),
+        ("terminations", 2, True, "episode 1 is terminated at step 2 but continues to 5"),
+        ("truncations", 0, True, "episode 1 is truncated at step 0 but continues to 5"),
         ("truncations", 5, False, "episode 1 is neither terminated nor truncated at its end"),
         ("terminations", 5, True, "episode 1 is both terminated and truncated at its end"),
     ],
@@ -319,7 +319,7 @@ def test_at_most_five_of_a_kind(sound: Path, new_store: Path) -> None:
     assert found() == [
         *(("error", f"episode {n}, step 1: NaN or infinite rewards") for n in range(5)),
         ("error", "and 3 more: NaN"),
-        ("warning", "its hash was never noted: no backbench.json lies beside it"),
+        ("warning", "its hash was never recorded: no backbench.json lies beside it"),
     ]
     assert Finding("error", "and 3 more: NaN") in describe.examine(new_store / NAME, None)
 

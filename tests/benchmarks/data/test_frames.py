@@ -201,7 +201,7 @@ def test_frames_cut_short_are_named() -> None:
     write([5])
     path = store.path_of(NAME) / "frames.npy"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(DataError, match=r"frames\.npy.*cut short.*bench data make"):
+    with pytest.raises(DataError, match=r"frames\.npy.*truncated.*bench data make"):
         store.read(NAME)
 
 

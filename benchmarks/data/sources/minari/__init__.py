@@ -22,6 +22,11 @@ class Minari(Source):
     def command(self, data_id: str) -> str:
         return f"bench data pull minari {_game(data_id) or data_id}"
 
+    def remedy(self, data_id: str) -> str:
+        if data_id.startswith("atari/"):  # of pixels, which Backbench leaves to Minari
+            return f"get it again: minari delete {data_id}, then minari download {data_id}"
+        return super().remedy(data_id)
+
     def check_pull(self, names: Sequence[str], how: Pull) -> None:
         super().check_pull(names, how)
         if how.location or how.keep:

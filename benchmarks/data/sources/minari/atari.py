@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray
 from backbench.benchmarks.data.reporting import Report
 from backbench.benchmarks.data.store import framestore
+from backbench.benchmarks.data.store.reading import reading
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.environments.atari.screen import area_resize, grey_from_rgb
-from backbench.errors import first_line
 
 SCREEN = (210, 160, 3)
 BLOCK = 64  # screens that are converted at a time
@@ -70,26 +69,12 @@ def convert(game: str, report: Report = print) -> Trajectories:
     return framestore.write(data_id(game), _episodes(name, dataset, numbers, report), n_actions, origin)
 
 
-def _remedy(name: str) -> str:
-    return f"get it again: minari delete {name}, then minari download {name}"
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # h5py, Pillow and Minari raise many kinds for a broken file
-        raise DataError(
-            f"data set {name!r} in {store.path_of(name)} cannot be read ({first_line(error)}); {_remedy(name)}"
-        ) from error
-
-
 def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
     """The original, its number of actions, and the arguments of its environment."""
     import minari
     from gymnasium.spaces import Discrete
 
-    with _reading(name):
+    with reading(name, store.path_of(name)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = minari.load_dataset(name)
@@ -121,7 +106,7 @@ def _game_actions(name: str, game: str, count: int) -> tuple[NDArray[np.int64], 
 def _episodes(name: str, dataset: Any, numbers: NDArray[np.int64], report: Report) -> Iterator[Episode]:
     total = int(dataset.total_episodes)
     for number in range(total):
-        with _reading(name):
+        with reading(name, store.path_of(name)):
             e = next(iter(dataset.storage.get_episodes([number])))
             screens, actions = e["observations"], np.asarray(e["actions"])
             rewards = np.asarray(e["rewards"], dtype=np.float64)
@@ -136,7 +121,7 @@ def _episodes(name: str, dataset: Any, numbers: NDArray[np.int64], report: Repor
 def _renumbered(name: str, episode: int, actions: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     where = f"data set {name!r}: episode {episode}"
     if not np.issubdtype(actions.dtype, np.integer) or ((actions < 0) | (actions >= len(numbers))).any():
-        raise DataError(f"{where} has actions outside 0 to {len(numbers) - 1}; {_remedy(name)}")
+        raise DataError(f"{where} has actions outside 0 to {len(numbers) - 1}; {store.remedy(name)}")
     ours: NDArray[np.int64] = numbers[actions]
     if (ours < 0).any():
         step = int(np.argmax(ours < 0))

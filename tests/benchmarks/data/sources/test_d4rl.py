@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("soon")
 
 
 def test_ids_and_files() -> None:
-    assert len(d4rl.names()) == len(set(d4rl.names())) == 24
+    assert len(d4rl.SOURCE.ids()) == len(set(d4rl.SOURCE.ids())) == 24
     assert d4rl.file_name("d4rl/walker2d/medium-v2") == "walker2d_medium-v2.hdf5"
     assert d4rl.file_name("d4rl/hopper/medium-replay-v2") == "hopper_medium_replay-v2.hdf5"
     assert d4rl.file_name("d4rl/halfcheetah/medium-expert-v2") == "halfcheetah_medium_expert-v2.hdf5"
@@ -27,7 +27,7 @@ def test_ids_and_files() -> None:
     assert d4rl.PUBLIC == "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
     assert d4rl.VARIABLE == "BACKBENCH_D4RL"
     for name in ("halfcheetah-medium", "hopper-medium-replay", "walker2d-medium-expert"):
-        assert suites.resolve("d4rl", name, "d4rl").data_id in d4rl.names()
+        assert suites.resolve("d4rl", name, "d4rl").data_id in d4rl.SOURCE.ids()
 
 
 @pytest.mark.parametrize("name", ["d4rl/hoper/medium-v2", "d4rl/hopper/medium-v0", "hopper-medium", "../../etc", ""])
@@ -41,7 +41,7 @@ def test_from_a_folder(new_store: Path, folder: Path, digest: str) -> None:
     lines: list[str] = []
     made = pull(folder, report=lines.append)
     assert made.digest == digest == store.read(NAME).digest
-    assert lines == [f"{FILE}: the last 4 steps are of an episode that was cut off; they are left out"]
+    assert lines == [f"{FILE}: skipped the last 4 steps, an incomplete episode"]
     content = (folder / FILE).read_bytes()
     origin = store.sidecar(NAME)["origin"]
     assert origin == {

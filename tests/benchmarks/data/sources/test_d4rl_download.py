@@ -214,7 +214,7 @@ def test_a_page_in_its_place(new_store: Path, server: Server, folder: Path, dige
         (500, "the server answered 500, 4 times in a row", 4),
         (429, "the server answered 429, 4 times in a row", 4),
         (("hang", 0.4), "no answer within 0.1 seconds, 4 times in a row", 4),
-        (("stall", 0.4), "no answer within 0.1 seconds, 4 times in a row; what came so far is kept", 4),
+        (("stall", 0.4), "no answer within 0.1 seconds, 4 times in a row; the part so far is kept", 4),
     ],
 )
 def test_what_the_server_refuses(
@@ -330,7 +330,7 @@ def test_a_network_that_goes_for_good(new_store: Path, server: Server, monkeypat
     with pytest.raises(DataError) as caught:
         pull(server.url)
     assert str(caught.value).endswith(
-        "(Network is unreachable), 4 times in a row; what came so far is kept: run the command again" + OFFLINE
+        "(Network is unreachable), 4 times in a row; the part so far is kept: run the command again" + OFFLINE
     )
     assert len(calls) == 4
 
@@ -386,7 +386,7 @@ def test_a_pull_that_fails_keeps_the_old_set(new_store: Path, folder: Path, dige
 
 
 def process(url: str) -> subprocess.Popen[str]:
-    code = f"from backbench.benchmarks.data import d4rl; print(d4rl.pull({NAME!r}, {url!r}, report=id).digest)"
+    code = f"from d4rl_files import pull; print(pull({url!r}).digest)"
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
@@ -397,7 +397,7 @@ def test_two_processes_at_once(new_store: Path, server: Server, digest: str) -> 
     first = process(server.url)
     try:
         assert going.wait(30)
-        with pytest.raises(DataError, match=r"hopper_medium-v2 is in use by another process; wait for that one"):
+        with pytest.raises(DataError, match=r"hopper_medium-v2 is in use by another process; wait until it is done"):
             pull(server.url)
         write(server.folder / "hopper_random-v2.hdf5", ARRAYS)
         assert pull(server.url, "d4rl/hopper/random-v2").digest == digest

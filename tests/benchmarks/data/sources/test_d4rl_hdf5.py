@@ -60,7 +60,7 @@ def test_split_as_a_plain_loop_does(tmp_path: Path, ends: list[tuple[bool, bool]
     if not recorded:
         del arrays["next_observations"]
     if not any(map(any, ends)):
-        with pytest.raises(DataError, match="no whole episode"):
+        with pytest.raises(DataError, match="no complete episode"):
             read(tmp_path, arrays)
         return
     found = read(tmp_path, arrays)

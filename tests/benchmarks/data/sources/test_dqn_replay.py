@@ -17,7 +17,7 @@ from replay_logs import KINDS, Buffer, agent, expected_visits, name_of, packed, 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
-from backbench.benchmarks.data.sources import dqn_replay, dqn_select
+from backbench.benchmarks.data.sources import Pull, dqn_replay, dqn_select, dqn_shard
 from backbench.benchmarks.data.sources.dqn_select import Choice
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Trajectories
@@ -43,7 +43,9 @@ def folder(tmp_path: Path, buffers: list[Buffer]) -> Path:
 
 
 def pull(folder: Path, choice: Choice = CHOICE, game: str = "breakout") -> Trajectories:
-    return dqn_replay.pull(game, choice, str(folder), report=quiet)
+    name = choice.data_id(game)
+    dqn_replay.SOURCE.fetch(name, Pull(str(folder), choice=choice, report=quiet))
+    return store.read(name)
 
 
 def frames_of(data: Trajectories, episode: int) -> Any:
@@ -207,7 +209,7 @@ def test_cut_short(new_store: Path, alone: Alone, kind: str, at: float) -> None:
     if kind == "observation" and isinstance(at, int) and at < 0:
         assert len(pull(folder, choice).rewards) >= 60, "it has all the frames that are wanted"
         return
-    with pytest.raises(DataError, match=r"is cut short|cannot be read") as caught:
+    with pytest.raises(DataError, match=r"is truncated|cannot be read") as caught:
         pull(folder, choice)
     message = str(caught.value)
     assert str(path) in message
@@ -300,7 +302,7 @@ def test_what_was_there_stays(new_store: Path, alone: Alone) -> None:
     digest = pull(folder, choice).digest
     path = folder / name_of("observation", 49)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="truncated"):
         pull(folder, choice)
     assert store.read(choice.data_id("breakout")).digest == digest
     assert [p.name for p in new_store.iterdir()] == ["dqn-replay"]
@@ -325,20 +327,20 @@ def test_the_games_and_their_actions() -> None:
         ale.loadROM(roms.get_rom_path(game))
         assert len(ale.getMinimalActionSet()) == count, game
     with pytest.raises(DataError, match="no game 'Pong'; did you mean 'pong'"):
-        dqn_replay.pull("Pong", CHOICE, report=quiet)
+        dqn_replay.SOURCE.resolve("Pong", Pull(), [])
 
 
 def test_one_buffer_is_read_once(new_store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it was visited: a gzip stream can only be read from its begin."""
     read: list[str] = []
-    real = dqn_replay.Shard.skip
+    real = dqn_shard.Shard.skip
 
     def skip(shard: Any, count: int) -> None:
         assert count >= 0
         read.append(shard.path.name)
         real(shard, count)
 
-    monkeypatch.setattr(dqn_replay.Shard, "skip", skip)
+    monkeypatch.setattr(dqn_shard.Shard, "skip", skip)
     choice = Choice(60, 5, trajectories_per_buffer=1, buffers=3)
     visits = dqn_select.select(choice, lambda n: agent(LENGTHS, 80, 47)[n - 47].log())[0]
     assert len(visits) > len({v.buffer for v in visits})

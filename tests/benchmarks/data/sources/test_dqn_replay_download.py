@@ -14,7 +14,7 @@ from replay_logs import Server, agent, name_of, serving, write
 
 from backbench.benchmarks.data import download, store
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.sources import dqn_replay
+from backbench.benchmarks.data.sources import Pull, dqn_replay
 from backbench.benchmarks.data.sources.dqn_select import Choice
 
 CHOICE = Choice(60, trajectories_per_buffer=2, buffers=2)
@@ -54,7 +54,12 @@ def digest(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def pull(location: str, keep: bool = False) -> Any:
-    return dqn_replay.pull("breakout", CHOICE, location, keep, report=lambda line: None)
+    return pull_reporting(location, lambda line: None, keep)
+
+
+def pull_reporting(location: str, report: Any, keep: bool = False) -> Any:
+    dqn_replay.SOURCE.fetch(NAME, Pull(location, keep, choice=CHOICE, report=report))
+    return store.read(NAME)
 
 
 def cache(root: Path) -> Path:
@@ -70,7 +75,7 @@ SMALL = sorted(name_of(kind, n) for kind in ("action", "reward", "terminal") for
 
 def test_the_same_set(new_store: Path, server: Server, digest: str) -> None:
     lines: list[str] = []
-    made = dqn_replay.pull("breakout", CHOICE, server.url + "/", report=lines.append)
+    made = pull_reporting(server.url + "/", lines.append)
     assert made.digest == digest == store.read(NAME).digest
     assert store.sidecar(NAME)["origin"]["location"] == f"{server.url}/Breakout/1/replay_logs"
     assert sorted(name for name, _ in server.asked) == sorted([*SMALL, FRAMES, name_of("observation", 48)])
@@ -167,7 +172,7 @@ def test_more_is_announced_than_comes(new_store: Path, server: Server, digest: s
 def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest: str) -> None:
     """Nothing tells it from a whole file but its content."""
     server.faults = [("shorter", 10)]
-    with pytest.raises(DataError, match="is cut short; get the file again"):
+    with pytest.raises(DataError, match="is truncated; get the file again"):
         pull(server.url)
     assert files(cache(new_store)) == []
     assert pull(server.url).digest == digest
@@ -235,7 +240,7 @@ def test_pauses_grow(new_store: Path, server: Server, monkeypatch: pytest.Monkey
     assert download.TIMEOUT == 30
 
 
-@pytest.mark.parametrize(("name", "said"), [(ACTIONS, "cut short"), (FRAMES, "cut short")])
+@pytest.mark.parametrize(("name", "said"), [(ACTIONS, "truncated"), (FRAMES, "truncated")])
 def test_what_is_broken_is_fetched_anew(
     new_store: Path, server: Server, digest: str, logs: Path, name: str, said: str
 ) -> None:

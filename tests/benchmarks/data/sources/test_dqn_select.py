@@ -66,7 +66,7 @@ def test_enough_is_enough() -> None:
     logs = [log("x" + ".x" * 50)]
     for transitions, visits in ((1, 1), (20, 1), (21, 2), (100, 5)):
         assert len(chosen(Choice(transitions, buffers=1), logs)) == visits
-    with pytest.raises(DataError, match=r"give 100 transitions .* 101 were asked for; give fewer --transitions"):
+    with pytest.raises(DataError, match=r"give 100 transitions .* 101 were requested; give fewer --transitions"):
         chosen(Choice(101, buffers=1), logs)
 
 

@@ -171,7 +171,7 @@ def test_every_started_episode_is_finished() -> None:
 
 MAKE = """
 import sys
-from backbench.benchmarks.data import {module}
+from backbench.benchmarks.data.sources import {module}
 {call}
 assert "torch" not in sys.modules, "making data needs no torch"
 """

@@ -27,7 +27,8 @@ from hub_server import Hub, bucket, buffers, make, publish, serving, wait_until
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.sources import minari_hub
+from backbench.benchmarks.data.sources.minari import client
+from backbench.benchmarks.data.sources.minari import hub as minari_hub
 
 SMALL, GOAL, BIG, PICTURES = "toy/walk/medium-v0", "toy/maze/goal-v1", "toy/walk/big-v0", "toy/film/short-v0"
 STATE, ACTION = Box(-np.inf, np.inf, (5,), np.float64), Box(-1, 1, (2,))
@@ -87,7 +88,7 @@ def change(
 def pull(name: str, force: bool = False) -> list[str]:
     """The lines of a report."""
     lines: list[str] = []
-    assert minari_hub.pull(name, lines.append, force) == name
+    minari_hub.pull(name, lines.append, force)
     return lines
 
 
@@ -134,7 +135,7 @@ def test_a_set_comes_whole(hub: Hub, new_store: Path, capfd: pytest.CaptureFixtu
     origin = {"source": "minari", "remote": "hf://farama-minari", "original": name}
     assert noted["origin"] == origin | (TOLD if name == SMALL else {})
     hub.asked.clear()
-    assert pull(name) == [f"{name} is in the store already; --force brings it anew"]
+    assert pull(name) == [f"{name} is in the store already; --force replaces it"]
     assert hub.asked == []
 
 
@@ -176,7 +177,7 @@ def test_a_server_that_falls_silent(
 ) -> None:
     """In the middle of the file; the next call goes on from there."""
     hub.faults = [("GET /datasets/farama-minari/toy/resolve/main/walk/big-v0/data/main", ("stall", 600_000))]
-    assert "nothing has arrived for 0.2 seconds; what came so far is kept: run the command again" in refused(BIG)
+    assert "no data have arrived for 0.2 seconds; the part so far is kept: run the command again" in refused(BIG)
     assert store.names() == []
     assert len(hidden(new_store)) == 1
     monkeypatch.setattr(minari_hub, "STALL", 60.0)
@@ -191,11 +192,11 @@ def test_a_server_that_falls_silent(
 def test_a_server_that_never_answers(hub: Hub, impatient: None) -> None:
     """Where the hub's client would wait for ever."""
     hub.faults = [("GET /api/datasets/farama-minari/toy", ("stall", 0))]
-    assert "nothing has arrived for 0.2 seconds" in refused(SMALL)
+    assert "no data have arrived for 0.2 seconds" in refused(SMALL)
 
 
 def test_killed_and_called_again(hub: Hub, originals: Path, new_store: Path) -> None:
-    code = f"from backbench.benchmarks.data import minari_hub; minari_hub.pull({BIG!r})"
+    code = f"from backbench.benchmarks.data.sources.minari import hub; hub.pull({BIG!r})"
     hub.faults = [("GET /datasets/farama-minari/toy/resolve/main/walk/big-v0/data/main", ("stall", 500_000))]
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as victim:
         assert hub.stalled.wait(30)
@@ -256,7 +257,7 @@ def test_what_the_server_refuses(hub: Hub, where: str, fault: Any, said: str) ->
 
 def test_a_server_that_fails_once(hub: Hub) -> None:
     hub.faults = [("GET /datasets/farama-minari/toy/resolve", 503)]
-    assert refused(SMALL).endswith("the server answered 503; what came so far is kept: run the command again")
+    assert refused(SMALL).endswith("the server answered 503; the part so far is kept: run the command again")
     pull(SMALL)
     assert store.read(SMALL).digest == expected_digest(SMALL)
 
@@ -367,7 +368,7 @@ def test_force_replaces_and_failing_keeps(change: Callable[..., Hub]) -> None:
 def test_a_set_that_minari_brought(originals: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # it is not asked
     shutil.copytree(originals / SMALL, new_store / SMALL)
-    assert pull(SMALL) == [f"{SMALL} is in the store already; it is sound, and its hash is noted now"]
+    assert pull(SMALL) == [f"{SMALL} is in the store already; it is sound, and its hash is recorded now"]
     assert store.sidecar(SMALL)["digest"] == expected_digest(SMALL)
     assert "remote" not in store.sidecar(SMALL)["origin"]
     assert hidden(new_store) == []
@@ -445,7 +446,7 @@ def test_a_bucket(hub: Hub, originals: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PYTHONPATH", str(bucket(tmp_path / "client")))
     monkeypatch.setenv("BUCKET", str(originals))
     monkeypatch.setenv("DIE", "1")
-    assert refused(SMALL) == f"{SMALL}: the download ended with status 9{minari_hub.KEPT}"
+    assert refused(SMALL) == f"{SMALL}: the download ended with status 9{client.KEPT}"
     assert store.names() == []
     monkeypatch.delenv("DIE")
     pull(SMALL)
@@ -455,7 +456,7 @@ def test_a_bucket(hub: Hub, originals: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_two_at_once(hub: Hub, new_store: Path) -> None:
     with minari_hub._staging("hf://farama-minari", SMALL):
-        assert refused(SMALL) == f"{SMALL} is being pulled by another process; wait for that one"
+        assert refused(SMALL) == f"{SMALL} is being pulled by another process; wait until it is done"
     assert hub.asked == [("HEAD /", None)]
     pull(SMALL)
 
@@ -463,8 +464,8 @@ def test_two_at_once(hub: Hub, new_store: Path) -> None:
 def test_a_full_disk_is_named() -> None:
     problem = RuntimeError("Please check your connection\nand so on")
     problem.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert minari_hub._in_words(problem) == "the disk is full (No space left on device)" + minari_hub.KEPT
-    assert minari_hub._in_words(ValueError("one\ntwo")) == "one two" + minari_hub.KEPT
+    assert client.in_words(problem) == "the disk is full (No space left on device)" + client.KEPT
+    assert client.in_words(ValueError("one\ntwo")) == "one two" + client.KEPT
 
 
 def test_no_folder_can_be_made(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
