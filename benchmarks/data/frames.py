@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.errors import UserError
-
-STACK = 4  # frames in a state, the newest last
 
 FrameArray = NDArray[np.uint8]
 

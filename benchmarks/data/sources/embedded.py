@@ -37,11 +37,6 @@ SEEDS = {"halfcheetah": 1, "hopper": 2, "walker2d": 3}
 KINDS = {env: tuple(MIXTURES) for env in SEEDS} | dict.fromkeys(GAMES, ("replay",))
 
 
-def names() -> list[str]:
-    """The ids that ``make`` can make in the default size."""
-    return [f"{NAMESPACE}/{env}/{mixture}-v{VERSION}" for env, kinds in KINDS.items() for mixture in kinds]
-
-
 def play(
     env_id: str, policy: gaussian.GaussianPolicy, noise: float, steps: int, limit: int, seed: int
 ) -> list[Episode]:
@@ -54,37 +49,29 @@ def play(
     envs = [make_environment(env_id) for _ in range(SLOTS)]
     done: dict[int, Episode] = {}
     started = taken = 0
-    slots: list[tuple[int, int, list[Any], list[Any], list[float]]] = []
     free = list(range(SLOTS))
+    running: dict[int, tuple[int, list[Any], list[Any], list[float]]] = {}  # by slot, in the order of their starts
     while True:
         while free and taken < steps:
             slot, number = free.pop(0), started
             obs, _ = envs[slot].reset(seed=_episode_seed(seed, number))
-            slots.append((slot, number, [obs], [], []))
+            running[slot] = (number, [obs], [], [])
             started += 1
-        if not slots:
+        if not running:
             break
-        actions = policy.act(np.stack([s[2][-1] for s in slots]), rng, noise)
-        going = []
-        for running, action in zip(slots, actions, strict=True):
-            slot, number, observations, taken_actions, rewards = running
+        chosen = policy.act(np.stack([observations[-1] for _, observations, _, _ in running.values()]), rng, noise)
+        for (slot, (number, observations, actions, rewards)), action in zip(list(running.items()), chosen, strict=True):
             obs, reward, terminated, _, _ = envs[slot].step(action)
             observations.append(obs)
-            taken_actions.append(action)
+            actions.append(action)
             rewards.append(float(reward))
             taken += 1
             if terminated or len(rewards) == limit:
-                done[number] = Episode(
-                    np.stack(observations),
-                    np.stack(taken_actions),
-                    np.array(rewards),
-                    bool(terminated),
-                    _episode_seed(seed, number),
-                )
+                seen, returned = np.stack(observations), np.array(rewards)
+                episode_seed = _episode_seed(seed, number)
+                done[number] = Episode(seen, np.stack(actions), returned, bool(terminated), episode_seed)
                 free.append(slot)
-            else:
-                going.append(running)
-        slots = going
+                del running[slot]
     for env in envs:
         env.close()
     return [done[number] for number in sorted(done)]
@@ -92,11 +79,6 @@ def play(
 
 def _episode_seed(seed: int, number: int) -> int:
     return seed * 1_000_000 + number
-
-
-def sized(name: str, steps: int) -> str:
-    """The id of the set of ``steps`` steps: ``backbench/hopper/medium-2000-v0``."""
-    return name if steps == _default_steps(name.split("/")[1]) else name.replace(f"-v{VERSION}", f"-{steps}-v{VERSION}")
 
 
 def _default_steps(environment: str) -> int:
@@ -117,7 +99,7 @@ def parse(name: str) -> Name:
     """The parts of an id. DataError if the set cannot be made."""
     found = PATTERN.fullmatch(name)
     if not found or found["mixture"] not in KINDS.get(found["env"], ()):
-        raise DataError(f"data set '{name}' cannot be made{suggest(name, names())}")
+        raise DataError(f"data set '{name}' cannot be made{suggest(name, SOURCE.ids())}")
     return Name(name, found["env"], found["mixture"], int(found["steps"] or _default_steps(found["env"])))
 
 
@@ -158,13 +140,14 @@ class Embedded(Source):
     namespaces = (NAMESPACE,)
 
     def ids(self) -> list[str]:
-        return names()
+        return [f"{NAMESPACE}/{env}/{mixture}-v{VERSION}" for env, kinds in KINDS.items() for mixture in kinds]
 
     def command(self, data_id: str) -> str:
         return f"bench data make {data_id}"
 
     def sized(self, data_id: str, steps: int) -> str:
-        return sized(data_id, steps)
+        usual = steps == _default_steps(data_id.split("/")[1])
+        return data_id if usual else data_id.replace(f"-v{VERSION}", f"-{steps}-v{VERSION}")
 
     def check(self, data_id: str) -> None:
         parse(data_id)

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray, Frames, writing
-from backbench.benchmarks.data.store.paths import path_of, remedy
+from backbench.benchmarks.data.store.paths import path_of, reading
 from backbench.benchmarks.data.store.sidecar import write_sidecar
 from backbench.benchmarks.data.store.writing import create, ends, staged
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
-from backbench.errors import UserError, first_line
 from backbench.files import write_whole
 
 FRAMES = "frames.npy"
@@ -152,9 +151,8 @@ def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
     import h5py
 
     folder, origin = path_of(name), recorded["origin"]
-    problem = f"data set {name!r} in {folder}"
     hasher, episodes = _Hash(), []
-    try:
+    with reading(name, folder):
         with h5py.File(folder / HDF5, "r") as file:
             groups = [file[f"episode_{number}"] for number in range(len(file))]
             for number, group in enumerate(groups):
@@ -167,14 +165,9 @@ def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
                 _unpack(groups, folder)
         for block in Frames(folder / FRAMES).blocks():
             hasher.frames.update(block.data)
-        result = _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
-    except (DataError, UserError) as error:
-        raise DataError(f"{error} (in {folder}); {remedy(name)}") from error
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{problem} cannot be read ({first_line(error)}); {remedy(name)}") from error
-    if hasher.digest != recorded.get("digest"):
-        raise DataError(f"{problem} is not what was written: its hash has changed; {remedy(name)}")
-    return result
+        if hasher.digest != recorded.get("digest"):
+            raise DataError(f"data set {name!r} is not what was written: its hash has changed")
+        return _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
 
 
 def _unpack(groups: list[Any], folder: Path) -> None:

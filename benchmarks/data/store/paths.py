@@ -10,10 +10,12 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from backbench.benchmarks.data.errors import DataError
+from backbench.errors import UserError, first_line
 
 ID = re.compile(r"[-\w]+(/[-\w]+)*")
 
@@ -63,6 +65,19 @@ def check_there(name: str, folder: Path | None = None) -> None:
     """Raise ``DataError`` if a data set is not in the store."""
     if not exists(name, folder):
         raise DataError(f"data set {name!r} is not in the store {folder or root()}; {remedy(name)}")
+
+
+@contextmanager
+def reading(name: str, folder: Path) -> Iterator[None]:
+    """Turn every exception of this block into a ``DataError`` that names the data set and a remedy."""
+    try:
+        yield
+    except UserError as error:
+        raise DataError(f"{error} (in {folder}); {remedy(name)}") from error
+    except Exception as error:  # h5py and Minari raise many kinds for a broken file
+        raise DataError(
+            f"data set {name!r} in {folder} cannot be read ({first_line(error)}); {remedy(name)}"
+        ) from error
 
 
 def remove(name: str) -> None:

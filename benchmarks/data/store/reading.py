@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ import numpy as np
 
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.store import flat, framestore
-from backbench.benchmarks.data.store.paths import check_there, path_of, remedy
+from backbench.benchmarks.data.store.paths import check_there, path_of, reading
 from backbench.benchmarks.data.store.sidecar import sidecar
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments import spaces
-from backbench.errors import UserError, first_line
 
 
 def read(name: str) -> Trajectories:
@@ -71,19 +69,6 @@ def _dataset(folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return minari.MinariDataset(folder / "data")
-
-
-@contextmanager
-def reading(name: str, folder: Path) -> Iterator[None]:
-    """Turn every exception of this block into a ``DataError`` that names the data set and a remedy."""
-    try:
-        yield
-    except UserError as error:
-        raise DataError(f"{error} (in {folder}); {remedy(name)}") from error
-    except Exception as error:  # h5py and Minari raise many kinds for a broken file
-        raise DataError(
-            f"data set {name!r} in {folder} cannot be read ({first_line(error)}); {remedy(name)}"
-        ) from error
 
 
 def _episodes(dataset: Any) -> Iterator[Episode]:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.data.frames import STACK
 from backbench.benchmarks.environments.atari.emulator import action_names, quiet
-from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+from backbench.benchmarks.environments.atari.protocol import STACK, AtariProtocol
 
 SEEDS = 2**31 - 1  # the emulator ignores seeds below 1 and has none above this
 

@@ -9,6 +9,7 @@ import numpy as np
 from backbench.errors import UserError, require, suggest
 
 GAMES = ("breakout", "qbert", "pong", "seaquest")
+STACK = 4  # frames in a state, the newest one last
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.frames import STACK, Frames, writing
+from backbench.benchmarks.data.frames import Frames, writing
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.errors import UserError
 
 NAME = "backbench/pong/test-v0"

@@ -19,7 +19,7 @@ from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray
 from backbench.benchmarks.data.reporting import Report
 from backbench.benchmarks.data.store import framestore
-from backbench.benchmarks.data.store.reading import reading
+from backbench.benchmarks.data.store.paths import reading
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.environments.atari.screen import area_resize, grey_from_rgb

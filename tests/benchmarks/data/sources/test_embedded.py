@@ -136,16 +136,16 @@ def test_names_that_cannot_be_made(name: str) -> None:
 
 
 def test_names() -> None:
-    assert len(embedded.names()) == 13
-    for name in embedded.names():
+    assert len(embedded.SOURCE.ids()) == 13
+    for name in embedded.SOURCE.ids():
         assert embedded.parse(name).id == name
         assert embedded.parse(name).steps == (100_000 if "replay-v" in name and "medium" not in name else 50_000)
-        assert embedded.sized(name, embedded.parse(name).steps) == name
-        small = embedded.sized(name, 2000)
+        assert embedded.SOURCE.sized(name, embedded.parse(name).steps) == name
+        small = embedded.SOURCE.sized(name, 2000)
         parsed = embedded.parse(small)
         assert (parsed.steps, parsed.mixture) == (2000, embedded.parse(name).mixture)
     made = [id_ for suite in suites.built_in() for id_ in suites.data_ids(suite, "embedded")]
-    assert sorted(made) == sorted(embedded.names())
+    assert sorted(made) == sorted(embedded.SOURCE.ids())
 
 
 def test_small_set(hopper_store: Path) -> None:
