@@ -18,7 +18,7 @@ from backbench.benchmarks.plan import suites
 pytestmark = pytest.mark.usefixtures("soon")
 
 
-def test_ids_and_files() -> None:
+def test_each_id_has_its_published_file() -> None:
     assert len(d4rl.SOURCE.ids()) == len(set(d4rl.SOURCE.ids())) == 24
     assert d4rl.file_name("d4rl/walker2d/medium-v2") == "walker2d_medium-v2.hdf5"
     assert d4rl.file_name("d4rl/hopper/medium-replay-v2") == "hopper_medium_replay-v2.hdf5"
@@ -31,13 +31,13 @@ def test_ids_and_files() -> None:
 
 
 @pytest.mark.parametrize("name", ["d4rl/hoper/medium-v2", "d4rl/hopper/medium-v0", "hopper-medium", "../../etc", ""])
-def test_ids_that_there_are_not(new_store: Path, name: str) -> None:
+def test_unknown_ids_are_refused(new_store: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"d4rl: no data set '.*'.* known: .*d4rl/hopper/medium-v2"):
         pull("nowhere", name)
     assert not new_store.exists()
 
 
-def test_from_a_folder(new_store: Path, folder: Path, digest: str) -> None:
+def test_a_set_is_imported_from_a_folder(new_store: Path, folder: Path, digest: str) -> None:
     lines: list[str] = []
     made = pull(folder, report=lines.append)
     assert made.digest == digest == store.read(NAME).digest
@@ -62,7 +62,7 @@ def test_from_a_folder(new_store: Path, folder: Path, digest: str) -> None:
         assert str(folder) not in path.read_text()
 
 
-def test_what_is_read_back(new_store: Path, folder: Path) -> None:
+def test_the_store_returns_the_files_arrays(new_store: Path, folder: Path) -> None:
     pull(folder)
     data = store.read(NAME)
     assert data.lengths.tolist() == [30, 1, 20]
@@ -73,7 +73,7 @@ def test_what_is_read_back(new_store: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", SIZES)
-def test_minari_opens_it(new_store: Path, tmp_path: Path, environment: str) -> None:
+def test_minari_opens_the_set(new_store: Path, tmp_path: Path, environment: str) -> None:
     """With the environment's own spaces; termination and truncation are kept apart."""
     import gymnasium
     import minari
@@ -117,7 +117,7 @@ def test_both_ends_at_one_step_are_a_termination(new_store: Path, tmp_path: Path
     assert ends == [(True, False), (False, True)]
 
 
-def test_without_next_observations(new_store: Path, tmp_path: Path) -> None:
+def test_without_next_observations_the_last_one_is_repeated(new_store: Path, tmp_path: Path) -> None:
     import minari
 
     arrays = {name: array for name, array in ARRAYS.items() if name != "next_observations"}
@@ -142,7 +142,7 @@ def test_medium_expert_is_its_own_file(new_store: Path, tmp_path: Path) -> None:
         pull(tmp_path, "d4rl/hopper/medium-expert-v2")
 
 
-def test_what_is_odd_is_said_and_noted(new_store: Path, tmp_path: Path) -> None:
+def test_oddities_are_reported_and_recorded(new_store: Path, tmp_path: Path) -> None:
     arrays = episodes([1001, 5], [False, True])
     arrays["next_observations"][1003, 0] += 1
     write(tmp_path / FILE, arrays)
@@ -166,7 +166,9 @@ def test_a_broken_file_of_the_users_stays(new_store: Path, folder: Path) -> None
     assert files(new_store) == []
 
 
-def test_the_variable(new_store: Path, folder: Path, digest: str, server: Server, monkeypatch: Any) -> None:
+def test_the_variable_replaces_the_public_address(
+    new_store: Path, folder: Path, digest: str, server: Server, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("BACKBENCH_D4RL", str(folder))
     assert pull("").digest == digest
     monkeypatch.setenv("BACKBENCH_D4RL", f"{server.url}/")

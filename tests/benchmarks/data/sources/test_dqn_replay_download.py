@@ -73,7 +73,7 @@ def files(folder: Path) -> list[str]:
 SMALL = sorted(name_of(kind, n) for kind in ("action", "reward", "terminal") for n in (48, 49))
 
 
-def test_the_same_set(new_store: Path, server: Server, digest: str) -> None:
+def test_a_download_gives_the_same_set_as_a_folder(new_store: Path, server: Server, digest: str) -> None:
     lines: list[str] = []
     made = pull_reporting(server.url + "/", lines.append)
     assert made.digest == digest == store.read(NAME).digest
@@ -107,7 +107,7 @@ def test_frames_can_be_kept(new_store: Path, server: Server, digest: str) -> Non
         [("cut", 600), ("elsewhere", 9)],
     ],
 )
-def test_what_was_cut_is_continued(new_store: Path, server: Server, digest: str, faults: list[Any]) -> None:
+def test_interrupted_downloads_resume(new_store: Path, server: Server, digest: str, faults: list[Any]) -> None:
     server.faults = [None] * len(SMALL) + faults
     assert pull(server.url).digest == digest
     ranges = [wanted for name, wanted in server.asked if name == server.asked[len(SMALL)][0]]
@@ -121,7 +121,7 @@ def test_what_was_cut_is_continued(new_store: Path, server: Server, digest: str,
     assert files(cache(new_store)) == SMALL
 
 
-def test_it_gives_up_and_goes_on_later(new_store: Path, server: Server, digest: str) -> None:
+def test_a_download_gives_up_and_the_next_call_resumes(new_store: Path, server: Server, digest: str) -> None:
     server.faults = [("cut", 20)] * 4
     with pytest.raises(DataError, match=r"ended after 80 of [\d,]+ bytes, 4 times in a row; .* run the command again"):
         pull(server.url)
@@ -134,7 +134,7 @@ def test_it_gives_up_and_goes_on_later(new_store: Path, server: Server, digest: 
     assert files(cache(new_store)) == SMALL
 
 
-def test_frames_that_do_not_come(new_store: Path, server: Server, digest: str) -> None:
+def test_missing_frames_leave_the_small_files(new_store: Path, server: Server, digest: str) -> None:
     """The small files are there, the set is begun: it goes, what was fetched stays."""
     server.faults = [None] * 6 + [("cut", 300)] * 4
     with pytest.raises(DataError, match="ended after 1,200 of"):
@@ -145,7 +145,7 @@ def test_frames_that_do_not_come(new_store: Path, server: Server, digest: str) -
     assert pull(server.url).digest == digest
 
 
-def test_a_part_that_is_all_of_it(new_store: Path, server: Server, digest: str, logs: Path) -> None:
+def test_a_complete_part_is_used(new_store: Path, server: Server, digest: str, logs: Path) -> None:
     """Killed between the last byte and the new name."""
     cache(new_store).mkdir(parents=True)
     content = (logs / "dqn/Breakout/1/replay_logs" / FRAMES).read_bytes()
@@ -154,13 +154,13 @@ def test_a_part_that_is_all_of_it(new_store: Path, server: Server, digest: str, 
     assert [(name, wanted) for name, wanted in server.asked if name == FRAMES] == [(FRAMES, f"bytes={len(content)}-")]
 
 
-def test_a_part_that_is_too_long(new_store: Path, server: Server, digest: str) -> None:
+def test_a_part_that_is_too_long_is_replaced(new_store: Path, server: Server, digest: str) -> None:
     cache(new_store).mkdir(parents=True)
     (cache(new_store) / f"{FRAMES}.part").write_bytes(b"x" * 10**6)
     assert pull(server.url).digest == digest
 
 
-def test_more_is_announced_than_comes(new_store: Path, server: Server, digest: str) -> None:
+def test_a_server_that_announces_too_much_is_asked_again(new_store: Path, server: Server, digest: str) -> None:
     """Asked for the rest, the server says that there is none."""
     server.faults = [("longer", 10)]
     assert pull(server.url).digest == digest
@@ -169,7 +169,9 @@ def test_more_is_announced_than_comes(new_store: Path, server: Server, digest: s
     assert rest == f"bytes={(cache(new_store) / name).stat().st_size}-"
 
 
-def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest: str) -> None:
+def test_a_server_that_announces_too_little_gives_a_truncated_file(
+    new_store: Path, server: Server, digest: str
+) -> None:
     """Nothing tells it from a whole file but its content."""
     server.faults = [("shorter", 10)]
     with pytest.raises(DataError, match="is truncated; get the file again"):
@@ -189,7 +191,7 @@ def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest
         (("hang", 0.5), "no answer within 0.1 seconds, 4 times in a row", 4),
     ],
 )
-def test_what_the_server_refuses(
+def test_a_refusal_is_one_line(
     new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch, fault: Any, said: str, tries: int
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.1)
@@ -203,7 +205,7 @@ def test_what_the_server_refuses(
     assert files(new_store) == []
 
 
-def test_nobody_is_there(new_store: Path) -> None:
+def test_a_host_that_refuses_connections_is_named(new_store: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -241,7 +243,7 @@ def test_pauses_grow(new_store: Path, server: Server, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("name", "said"), [(ACTIONS, "truncated"), (FRAMES, "truncated")])
-def test_what_is_broken_is_fetched_anew(
+def test_a_broken_file_is_downloaded_again(
     new_store: Path, server: Server, digest: str, logs: Path, name: str, said: str
 ) -> None:
     cache(new_store).mkdir(parents=True)
@@ -253,7 +255,7 @@ def test_what_is_broken_is_fetched_anew(
     assert pull(server.url).digest == digest
 
 
-def test_one_process_at_a_time(new_store: Path, server: Server) -> None:
+def test_a_second_process_is_refused(new_store: Path, server: Server) -> None:
     cache(new_store).mkdir(parents=True)
     handle = os.open(cache(new_store), os.O_RDONLY)
     try:
@@ -265,7 +267,9 @@ def test_one_process_at_a_time(new_store: Path, server: Server) -> None:
     assert server.asked == []
 
 
-def test_no_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file" / "store"))
     with pytest.raises(DataError, match=r"cannot write to .*Not a directory"):
@@ -273,7 +277,7 @@ def test_no_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_the_disk_is_full(new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named(new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -286,7 +290,7 @@ def test_the_disk_is_full(new_store: Path, server: Server, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "location", ["http://name:word@host/x", "http://host/x?key=1", "https://host/x#y", "http:///x"]
 )
-def test_addresses_that_are_refused(new_store: Path, location: str) -> None:
+def test_addresses_with_credentials_are_refused(new_store: Path, location: str) -> None:
     with pytest.raises(DataError, match="without name, password"):
         pull(location)
     assert not new_store.exists()

@@ -1,4 +1,4 @@
-"""Data made on the spot: the policies are all there, and the same call makes the same bytes anywhere."""
+"""Generated data: the policies are complete, and the same call makes the same bytes anywhere."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_policies_play_as_the_manifest_says(environment: str, monkeypatch: pytes
         assert abs(mean - noted["return_mean"]) < 4 * noted["return_std"] + 0.1 * abs(noted["return_mean"])
 
 
-def test_a_snapshot_that_is_not_there() -> None:
+def test_a_missing_snapshot_is_named() -> None:
     with pytest.raises(KeyError, match="'replay9'"):
         gaussian.load("hopper", "replay9")
 
@@ -77,7 +77,7 @@ HIDDEN = {
 }
 
 
-def test_squashed_form() -> None:
+def test_a_squashed_policy_equals_its_formula() -> None:
     """SAC: ReLU, spread from the state, tanh of the draw."""
     arrays = HIDDEN | {"std_w": np.array([[0.0], [0.0], [-1.0]]), "std_b": np.array([0.5])}
     policy = GaussianPolicy.from_arrays(arrays)
@@ -91,7 +91,7 @@ def test_squashed_form() -> None:
     assert drawn.dtype == np.float32
 
 
-def test_clipped_form() -> None:
+def test_a_clipped_policy_equals_its_formula() -> None:
     """PPO: tanh units, one spread for all states, clipped to the range."""
     policy = GaussianPolicy.from_arrays(HIDDEN | {"log_std": np.array([np.log(3.0)])})
     assert not policy.squash
@@ -129,13 +129,13 @@ def test_observations_are_clipped_and_spread_is_bounded() -> None:
         "",
     ],
 )
-def test_names_that_cannot_be_made(name: str) -> None:
+def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(DataError, match="cannot be made") as caught:
         embedded.parse(name)
     assert "backbench/hopper/medium-v0" in str(caught.value)
 
 
-def test_names() -> None:
+def test_every_id_can_be_made_in_every_size() -> None:
     assert len(embedded.SOURCE.ids()) == 13
     for name in embedded.SOURCE.ids():
         assert embedded.parse(name).id == name
@@ -148,7 +148,7 @@ def test_names() -> None:
     assert sorted(made) == sorted(embedded.SOURCE.ids())
 
 
-def test_small_set(hopper_store: Path) -> None:
+def test_a_small_set_has_complete_episodes(hopper_store: Path) -> None:
     """Whole episodes of the environment, at least as many steps as asked for, actions in range."""
     data = store.read("backbench/hopper/medium-2000-v0")
     assert 2000 <= len(data.rewards) < 2000 + embedded.SLOTS * 1000

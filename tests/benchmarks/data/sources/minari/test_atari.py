@@ -109,7 +109,7 @@ def grey(screens: Any) -> Any:
 
 
 @pytest.mark.parametrize("jpeg", [False, True])
-def test_the_same_play(played: list[Any], jpeg: bool) -> None:
+def test_the_converted_set_is_the_same_play(played: list[Any], jpeg: bool) -> None:
     import minari
 
     record(played, jpeg=jpeg, spec={"frameskip": 4, "repeat_action_probability": 0, "full_action_space": False})
@@ -135,13 +135,13 @@ def test_the_same_play(played: list[Any], jpeg: bool) -> None:
     assert origin["environment"].items() >= {"frameskip": 4, "full_action_space": False}.items()
 
 
-def test_twice_is_the_same(played: list[Any]) -> None:
+def test_converting_twice_gives_the_same_hash(played: list[Any]) -> None:
     record(played)
     digest = minari_atari.convert("breakout", quiet).digest
     assert minari_atari.convert("breakout", quiet).digest == digest == store.read(NAME).digest
 
 
-def test_it_is_the_emulator_s_frame_without_the_maximum(played: list[Any]) -> None:
+def test_frames_equal_the_emulators_without_the_maximum(played: list[Any]) -> None:
     """Against the emulator itself, told not to take the maximum."""
     from backbench.benchmarks.environments.atari.emulator import Emulator
     from backbench.benchmarks.environments.atari.protocol import AtariProtocol
@@ -156,7 +156,7 @@ def test_it_is_the_emulator_s_frame_without_the_maximum(played: list[Any]) -> No
         assert np.array_equal(frame, emulator.frame())
 
 
-def test_all_actions_of_the_console(played: list[Any]) -> None:
+def test_actions_of_the_console_become_the_games(played: list[Any]) -> None:
     """NOOP, FIRE, RIGHT and LEFT are 0, 1, 3 and 4 of 18, and Breakout's own 0 to 3."""
     screens, _, rewards = played[1]
     record([(screens, [0, 1, 3, 4, 1], rewards)], n_actions=18)
@@ -164,7 +164,7 @@ def test_all_actions_of_the_console(played: list[Any]) -> None:
     assert store.sidecar(NAME)["origin"]["n_actions"] == 4
 
 
-def test_an_action_without_a_counterpart(played: list[Any]) -> None:
+def test_an_action_without_a_counterpart_is_refused(played: list[Any]) -> None:
     screens, _, rewards = played[1]
     record([(screens, [0, 1, 3, 5, 1], rewards)], n_actions=18)
     with pytest.raises(DataError, match=r"episode 0, step 3: action 5 of the console's 18 has no counterpart"):
@@ -179,21 +179,21 @@ def test_an_action_without_a_counterpart(played: list[Any]) -> None:
         ({"spec": {"frameskip": 1}}, "recorded with frameskip=1; the protocol has 4"),
     ],
 )
-def test_what_was_recorded_otherwise(played: list[Any], changes: dict[str, Any], said: str) -> None:
+def test_other_recordings_are_refused(played: list[Any], changes: dict[str, Any], said: str) -> None:
     record(played[1:2], **changes)
     with pytest.raises(DataError, match=said):
         minari_atari.convert("breakout", quiet)
     assert store.names() == [ORIGINAL]
 
 
-def test_screens_of_another_shape(played: list[Any]) -> None:
+def test_screens_of_another_shape_are_refused(played: list[Any]) -> None:
     screens, actions, rewards = played[1]
     record([(screens[:, :84, :84], actions, rewards)])
     with pytest.raises(DataError, match=r"expected screens uint8 \(210, 160, 3\)"):
         minari_atari.convert("breakout", quiet)
 
 
-def test_absent(new_store: Path) -> None:
+def test_an_absent_original_names_the_command(new_store: Path) -> None:
     with pytest.raises(DataError, match="minari download atari/seaquest/expert-v0") as caught:
         minari_atari.convert("seaquest", quiet)
     assert str(new_store) in str(caught.value)
@@ -246,7 +246,7 @@ def test_what_is_broken_is_named(played: list[Any], new_store: Path, fault: str)
     assert [p.name for p in new_store.iterdir() if p.name.startswith(".")] == []
 
 
-def test_the_command(played: list[Any], bench: Callable[..., Any]) -> None:
+def test_the_command_converts_and_prints_the_set(played: list[Any], bench: Callable[..., Any]) -> None:
     record(played)
     ran = bench("data", "pull", "minari", "breakout")
     assert ran.code == 0, ran.err
