@@ -51,5 +51,5 @@ def _one(source: Source, data_id: str, how: Pull) -> str:
 
 def summary(data_id: str) -> str:
     """A line about a data set that was pulled."""
-    noted = store.sidecar(data_id)
-    return f"{data_id}: {noted['episodes']:,} episodes, {noted['steps']:,} steps, sha256 {noted['digest']}"
+    recorded = store.sidecar(data_id)
+    return f"{data_id}: {recorded['episodes']:,} episodes, {recorded['steps']:,} steps, sha256 {recorded['digest']}"

@@ -111,14 +111,14 @@ def _episodes(name: str, dataset: Any, numbers: NDArray[np.int64], report: Repor
             screens, actions = e["observations"], np.asarray(e["actions"])
             rewards = np.asarray(e["rewards"], dtype=np.float64)
             terminated = bool(np.any(e["terminations"]))
-        ours = _renumbered(name, number, actions, numbers)
+        ours = _in_game_set(name, number, actions, numbers)
         frames = to_frames(screens)
         del e, screens
         yield Episode(frames, ours, rewards, terminated)
         report(f"{name}: episode {number + 1} of {total}, {len(rewards):,} steps")
 
 
-def _renumbered(name: str, episode: int, actions: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def _in_game_set(name: str, episode: int, actions: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     where = f"data set {name!r}: episode {episode}"
     if not np.issubdtype(actions.dtype, np.integer) or ((actions < 0) | (actions >= len(numbers))).any():
         raise DataError(f"{where} has actions outside 0 to {len(numbers) - 1}; {store.remedy(name)}")

@@ -390,7 +390,10 @@ def test_a_pull_that_fails_keeps_the_old_set(new_store: Path, folder: Path, dige
 
 
 def process(url: str) -> subprocess.Popen[str]:
-    code = f"from d4rl_files import pull; print(pull({url!r}).digest)"
+    code = (
+        "from backbench.benchmarks.data import store; from backbench.benchmarks.data.sources import Pull, d4rl; "
+        f"d4rl.SOURCE.fetch({NAME!r}, Pull({url!r}, report=id)); print(store.load({NAME!r}).digest)"
+    )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 

@@ -205,7 +205,10 @@ FORMS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "rewards in words": (change("rewards", lambda array: array.astype("S8")), r"of type \|S8, not floating"),
     "counted terminals": (change("terminals", lambda array: array.astype(np.float32)), "float32, not booleans"),
     "no steps": (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "has no steps"),
-    "no end": (lambda a: a | {"terminals": a["terminals"] & False, "timeouts": a["timeouts"] & False}, "no whole epis"),
+    "no end": (
+        lambda a: a | {"terminals": a["terminals"] & False, "timeouts": a["timeouts"] & False},
+        "no complete epis",
+    ),
 }
 
 

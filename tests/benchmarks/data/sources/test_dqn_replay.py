@@ -167,11 +167,12 @@ def test_a_shard_is_never_in_memory(new_store: Path, tmp_path: Path) -> None:
     pull(folder, Choice(10, trajectories_per_buffer=1, buffers=1))  # imports
     tracemalloc.start()
     try:
-        data = pull(folder, choice)
+        name = choice.data_id("breakout")
+        dqn_replay.SOURCE.fetch(name, Pull(str(folder), choice=choice, report=quiet))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(data.rewards) == 3600
+    assert len(store.read(name).rewards) == 3600
     assert peak < 4e6, f"{peak / 1e6:.1f} MB"
 
 

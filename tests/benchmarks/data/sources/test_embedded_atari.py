@@ -157,7 +157,7 @@ def test_games_without_policies_are_refused(pack: Path, new_store: Path) -> None
     with pytest.raises(DataError, match="no behaviour policies of 'qbert'"):
         embedded_atari.make("backbench/qbert/replay-10-v0", "qbert", 10, folder=pack)
     os.rename(pack / "breakout.npz", pack / "pong.npz")
-    with pytest.raises(DataError, match="know 4 actions, the game has 6"):
+    with pytest.raises(DataError, match="have 4 actions, the game has 6"):
         embedded_atari.make("backbench/pong/replay-10-v0", "pong", 10, folder=pack)
     assert files(new_store) == {}
 

@@ -447,7 +447,7 @@ def test_a_set_arrives_from_a_bucket(
     """Google's client is no part of the installation; a stand-in shows that Minari's way through it works too."""
     monkeypatch.setenv("MINARI_REMOTE", "gcp://bucket")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", hub.url)
-    monkeypatch.setenv("PYTHONPATH", str(bucket(tmp_path / "client")))
+    monkeypatch.setenv("PYTHONPATH", str(bucket(tmp_path / "client")), prepend=os.pathsep)
     monkeypatch.setenv("BUCKET", str(originals))
     monkeypatch.setenv("DIE", "1")
     assert refused(SMALL) == f"{SMALL}: the download ended with status 9{client.KEPT}"
