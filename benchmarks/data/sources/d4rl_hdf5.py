@@ -54,7 +54,10 @@ class FlatEpisodes(Sequence[Episode]):
     def __len__(self) -> int:
         return len(self.terminated)
 
-    def __getitem__(self, index: Any) -> Any:  # one episode; slices are not needed
+    def __getitem__(self, index: Any) -> Any:
+        """One episode, or a list of episodes for a slice."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
         steps = slice(self.bounds[number], self.bounds[number + 1])
         return Episode(
