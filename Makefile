@@ -1,14 +1,18 @@
-# Two commands do everything on a fresh machine:
-#   make bench     sets up .venv, then: bench run --backbone gloma --suite d4rl
-#   make test      sets up .venv, then: the whole test suite
-# And for the leaderboard:
-#   make leaderboard         writes leaderboard/published/pages from leaderboard/published/records and checks both; needs no torch
-#   make leaderboard-check   checks alone
-#   make nightly             what runs every night: the tests, a smoke grid, the check, and a site in build/site
-# Options: ARGS="--backbone mamba --suite d4rl"   what is passed to `bench run`
+# Two commands work on a fresh machine:
+#   make bench     sets up .venv, then runs: bench run --backbone gloma --suite d4rl
+#   make test      sets up .venv, then runs the test suite
+# For changes:
+#   make lint                checks style and types
+# For the leaderboard, without torch:
+#   make leaderboard         renders leaderboard/published/pages from the records, and checks both
+#   make leaderboard-check   checks only
+# For CI:
+#   make nightly             runs the tests, a smoke grid and the check, and writes a site to build/site
+# Options: ARGS="--backbone mamba --suite d4rl"   arguments of `bench run`
 #          PYTHON=python3.12                      the interpreter, 3.11 to 3.13
-#          SINCE=origin/main                      with leaderboard-check: records may only have been added since then
-#          TORCH_INDEX=<address>                  a further package index for torch, e.g. PyTorch's for CPU builds
+#          SINCE=origin/main                      with leaderboard-check: fails if a record changed since this revision
+#          TORCH_INDEX=<address>                  an additional package index for torch, such as PyTorch's CPU builds
+#          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
 .PHONY: bench test lint setup clean leaderboard leaderboard-check nightly
@@ -22,7 +26,7 @@ TESTS ?=
 BACKBONES := transformer,mamba,gloma,mlp,identity
 NIGHTLY := build/nightly
 SITE := build/site
-# The leaderboard's own environment holds no torch; where there is the whole one already, that serves too.
+# The leaderboard has a small environment without torch. If .venv exists, make uses that one instead.
 PAGES := .venv-pages
 ifneq ($(wildcard $(BIN)/bench),)
 PAGES_READY :=

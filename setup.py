@@ -1,4 +1,4 @@
-"""Builds the compiled CPU kernels where there is a C++ compiler; without one the package installs all the same.
+"""Build the compiled CPU kernels if there is a C++ compiler. Without one the package installs too.
 
 Everything else about the package is in pyproject.toml.
 """
@@ -15,14 +15,14 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("src/backbench/backbones/kernels/native")
 FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-g0"]
-# One object for each instruction set, of which the library picks one; what a compiler does not know is left out.
+# One object per instruction set. The library picks one at run time. Sets unknown to the compiler are skipped.
 SETS = {"generic": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mfma"]}
 
 
 class BuildKernels(build_ext):
-    """A plain shared library, loaded with ctypes: it needs the headers of neither Python nor PyTorch."""
+    """Build a plain shared library for ctypes. It needs no headers of Python or PyTorch."""
 
     def get_ext_filename(self, fullname):
         return str(Path(*fullname.split(".")).with_suffix(".so"))
@@ -36,13 +36,13 @@ class BuildKernels(build_ext):
             target = Path(self.get_ext_fullpath(ext.name))
             objects = self.compile_all()
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)  # a process may have the old one loaded: never write into it
+            target.unlink(missing_ok=True)  # a process may have loaded the old one, so never overwrite it
             self.compiler.link_shared_object(objects, str(target), extra_postargs=["-pthread"], target_lang="c++")
-        except Exception as error:  # whatever a compiler or its absence brings: the package works without
+        except Exception as error:  # whatever fails, the package works without
             self.warn(f"the compiled CPU kernels were not built ({error}); everything works, but more slowly")
 
     def find_compiler(self):
-        """CXX if it is set, else the compiler that Python was built with, else any that is here."""
+        """Use CXX if it is set, else the compiler that Python was built with, else any that is installed."""
         commands = (self.compiler.compiler_so_cxx, self.compiler.compiler_cxx, self.compiler.linker_so_cxx)
         if "CXX" not in os.environ and shutil.which(commands[0][0]) is None:
             found = next(filter(shutil.which, ("g++", "c++", "clang++")), commands[0][0])
@@ -50,7 +50,7 @@ class BuildKernels(build_ext):
                 command[0] = found
 
     def compile_all(self):
-        """Objects of all instruction sets that the compiler knows, compiled side by side."""
+        """Objects of all instruction sets that the compiler supports, compiled in parallel."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             futures = {
                 name: pool.submit(self.compile, "kernels.cpp", [("BACKBENCH_SET", name)], flags, name)
@@ -85,7 +85,7 @@ class BuildKernels(build_ext):
 
 
 class Wheel(bdist_wheel):
-    """The library depends on the platform, but on no version of Python."""
+    """The wheel depends on the platform, but not on the version of Python."""
 
     def get_tag(self):
         return "py3", "none", super().get_tag()[2]
@@ -97,7 +97,7 @@ setup(
             "backbench.backbones.kernels.native._native", [str(NATIVE / "kernels.cpp"), str(NATIVE / "library.cpp")]
         )
     ],
-    # What an older build left in the source folder is not part of this one.
+    # An older build may have left a library in the source folder.
     exclude_package_data={"": ["*.so"]},
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

@@ -1,1 +1,1 @@
-"""What all backbones share: trajectory tokenizer, encoders, action heads, the agent and its acting contexts."""
+"""What all backbones share: trajectory tokenizer, encoders, action heads, the agent, and how it acts."""

@@ -1,7 +1,7 @@
 """State encoders: an observation to one vector of the model's width.
 
-An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``. It runs once a step, never
-once a token. The tokenizer initialises its linear layers as its own, but for ``PixelEncoder``'s.
+An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``. It runs once per step. The
+tokenizer initialises its linear layers, except for those of ``PixelEncoder``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 
 class VectorEncoder(nn.Module):
-    """Standardise a state vector by the data set's statistics, then project it.
+    """Standardise a state vector by ``mean`` and ``std`` (observation,) of the training states, then project it.
 
-    The statistics are buffers: they travel with the weights, so that a loaded agent sees states as it did in training.
-
-    Args:
-        mean, std: (observation,) statistics of the training states; ``std`` must be positive.
-        d_model: width of the output.
+    The statistics are buffers, saved with the weights, so a loaded agent sees states as in training. Raises ValueError
+    if ``std`` is not positive.
     """
 
     mean: Tensor
@@ -32,12 +29,11 @@ class VectorEncoder(nn.Module):
         self.project = nn.Linear(mean.numel(), d_model)
 
     def forward(self, states: Tensor) -> Tensor:  # (..., observation) -> (..., d_model)
-        projected: Tensor = self.project((states - self.mean) / self.std)
-        return projected
+        return self.project((states - self.mean) / self.std)  # type: ignore[no-any-return]
 
 
 def vector_encoder(observation: int, d_model: int) -> VectorEncoder:
-    """An encoder with neutral statistics: for timing, for tests and to load weights into."""
+    """An encoder with neutral statistics."""
     return VectorEncoder(torch.zeros(observation), torch.ones(observation), d_model)
 
 
@@ -46,16 +42,13 @@ CONVOLUTIONS = {
     "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),  # Mnih et al. 2015; the Decision Transformer's on Atari
     "light": ((16, 4, 2), (32, 4, 2)),  # Mnih et al. 2013 (arXiv:1312.5602) at half the resolution
 }
-HALVED = ("light",)  # kinds that see the maximum of each 2x2 pixels: a ball of one pixel stays as bright
+HALVED = ("light",)  # kinds that see the maximum of each 2x2 pixels, so a ball of one pixel stays as bright
 
 
 class PixelEncoder(nn.Module):
     """Stacked frames to a vector: convolutions with ReLU, then one linear layer, with PyTorch's initialisation.
 
-    Args:
-        kind: a key of ``CONVOLUTIONS``.
-        state_shape: (stack, height, width) of a state, uint8.
-        d_model: width of the output.
+    ``kind`` is a key of ``CONVOLUTIONS``. ``state_shape`` is the (stack, height, width) of a uint8 state.
     """
 
     def __init__(self, kind: str, state_shape: tuple[int, ...], d_model: int) -> None:
@@ -74,10 +67,10 @@ class PixelEncoder(nn.Module):
     def forward(self, states: Tensor) -> Tensor:  # (..., stack, height, width) uint8 -> (..., d_model)
         lead = states.shape[:-3]
         pixels = states.reshape(-1, *states.shape[-3:])  # one batch of images, whatever the leading axes
-        if self.halved:  # while they are bytes
+        if self.halved:  # while they are still bytes
             pixels = torch.maximum(pixels[..., ::2, :], pixels[..., 1::2, :])
             pixels = torch.maximum(pixels[..., ::2], pixels[..., 1::2])
-        # With the channels last, convolutions keep a third less for the backward.
+        # With channels last, convolutions save a third less for the backward pass.
         pixels = pixels.to(torch.float32, copy=True, memory_format=torch.channels_last).div_(255)
         features: Tensor = self.project(self.convolutions(pixels).flatten(1))
         return features.view(*lead, -1)

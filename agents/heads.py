@@ -1,97 +1,115 @@
-"""Action heads: from the backbone's output on the state positions to a loss and to an action."""
+"""Action heads: from the backbone's output at the state tokens to a loss and to actions."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backbench.agents.spaces import ActionSpace
+from backbench.registry import Registry
+
 
 class ActionHead(nn.Module, ABC):
-    """What every head offers; ``forward`` gives the parameters of its actions, ``(…, d_model) -> (…, out)``."""
+    """What every head offers. ``forward`` gives the parameters of the actions, ``(…, d_model) -> (…, out)``."""
 
+    name: ClassVar[str]  # in `HEADS`
+    discrete: ClassVar[bool]  # which action spaces it serves
     draws: bool = False  # whether ``act`` needs random numbers
+
+    def __init__(self, d_model: int, actions: ActionSpace, bias: bool = True) -> None:
+        super().__init__()
+        self.project = nn.Linear(d_model, actions.size, bias)
+        nn.init.normal_(self.project.weight, std=0.02)
+        if bias:
+            nn.init.zeros_(self.project.bias)
 
     @staticmethod
     @abstractmethod
     def sampling_at(temperature: float) -> str:
-        """How ``act`` chooses, as the record names it."""
+        """How ``act`` samples, as the record names it."""
 
     @abstractmethod
     def loss(self, output: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-        """Mean loss over the steps where ``mask`` (batch, K) is true; padded steps weigh nothing."""
+        """Mean loss over the steps where ``mask`` (batch, K) is true."""
 
     @abstractmethod
     def act(self, output: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Actions for ``output`` (batch, out); a head that ``draws`` needs a number in [0, 1) for each, (batch,).
+        """Actions for ``output`` (batch, out). If the head ``draws``, ``uniforms`` are (batch,) numbers in [0, 1).
 
-        A head of numbered actions raises ``FloatingPointError`` for NaN or infinite ``output``.
+        A discrete head raises ``FloatingPointError`` if ``output`` is not finite.
         """
 
 
 class TanhHead(ActionHead):
     """Deterministic continuous actions in (-1, 1), trained by mean squared error (Decision Transformer, Gym)."""
 
-    def __init__(self, d_model: int, action_dim: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(d_model, action_dim)
-        nn.init.normal_(self.project.weight, std=0.02)
-        nn.init.zeros_(self.project.bias)
+    name = "tanh"
+    discrete = False
+
+    @staticmethod
+    def sampling_at(temperature: float) -> str:
+        return "deterministic"
 
     def forward(self, hidden: Tensor) -> Tensor:  # (…, d_model) -> (…, action_dim)
         return torch.tanh(self.project(hidden))
 
     def loss(self, output: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-        """Mean over valid steps and action dimensions; ``output`` and ``actions`` (batch, K, action_dim)."""
+        """Mean over real steps and action dimensions; ``output`` and ``actions`` (batch, K, action_dim)."""
         weight = mask.unsqueeze(-1).to(output.dtype)
         total = ((output - actions) ** 2 * weight).sum()
         return total / (weight.sum() * actions.shape[-1])
-
-    @staticmethod
-    def sampling_at(temperature: float) -> str:
-        return "deterministic"
 
     def act(self, output: Tensor, uniforms: Tensor | None = None) -> Tensor:
         return output
 
 
 class CategoricalHead(ActionHead):
-    """One of ``n_actions`` numbered actions, trained by cross-entropy (Decision Transformer, Atari).
+    """Discrete actions, trained by cross-entropy (Decision Transformer, Atari)."""
 
-    Args:
-        temperature: logits are divided by it and an action is drawn; 0 takes the likeliest one.
-    """
+    name = "categorical"
+    discrete = True
 
-    def __init__(self, d_model: int, n_actions: int, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.draws = temperature > 0
-        self.project = nn.Linear(d_model, n_actions, bias=False)
-        nn.init.normal_(self.project.weight, std=0.02)
+    def __init__(self, d_model: int, actions: ActionSpace) -> None:
+        super().__init__(d_model, actions, bias=False)
+        self.temperature = actions.temperature
+        self.draws = actions.temperature > 0
 
     @staticmethod
     def sampling_at(temperature: float) -> str:
         return f"sampled at T={temperature:g}" if temperature > 0 else "greedy"
 
     def forward(self, hidden: Tensor) -> Tensor:  # (…, d_model) -> (…, n_actions)
-        logits: Tensor = self.project(hidden)
-        return logits
+        return self.project(hidden)  # type: ignore[no-any-return]
 
     def loss(self, output: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-        """Mean over valid steps; ``output`` (batch, K, n_actions), ``actions`` (batch, K) integer."""
+        """Mean over real steps; ``output`` (batch, K, n_actions), ``actions`` (batch, K) integer."""
         each = F.cross_entropy(output.flatten(0, 1), actions.flatten(), reduction="none")
         weight = mask.flatten().to(each.dtype)
         return (each * weight).sum() / weight.sum()
 
     def act(self, output: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        if not bool(output.isfinite().all()):  # any number would pass for an action
+        if not bool(output.isfinite().all()):  # otherwise any integer would look like an action
             raise FloatingPointError("the agent's actions are not finite")
         if not self.draws:
             return output.argmax(-1)
-        assert uniforms is not None, "an action is drawn: act needs random numbers"
-        # By the cumulative distribution: one number an action, whoever drew it and wherever the rest of the batch is.
+        assert uniforms is not None, "this head samples: act needs random numbers"
+        # By the cumulative distribution: an action depends on its own number only, not on the rest of the batch.
         cumulative = torch.softmax(output.double() / self.temperature, -1).cumsum(-1)
         drawn = (uniforms.double().to(output.device).unsqueeze(-1) >= cumulative).sum(-1)
         return drawn.clamp(max=output.shape[-1] - 1)
+
+
+HEADS: Registry[type[ActionHead]] = Registry(
+    kind="action head",
+    builtin={"tanh": "backbench.agents.heads:TanhHead", "categorical": "backbench.agents.heads:CategoricalHead"},
+    bases=(ActionHead,),
+)
+
+
+def head_for(discrete: bool) -> type[ActionHead]:
+    """The head for discrete or for continuous action spaces."""
+    return next(head for head in HEADS.all().values() if head.discrete == discrete)

@@ -1,4 +1,4 @@
-"""Trajectories to tokens: (R, s, a) triples in the order of Decision Transformer (arXiv:2106.01345, section 3)."""
+"""Trajectories to tokens: triples (R, s, a), as in the Decision Transformer (arXiv:2106.01345, section 3)."""
 
 from __future__ import annotations
 
@@ -8,35 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from backbench.agents.encoders import PixelEncoder
+from backbench.agents.spaces import ActionSpace
 from backbench.backbones.dropout import Dropout
 
 TOKENS_PER_STEP = 3
-RETURN, STATE, ACTION = range(TOKENS_PER_STEP)  # a token's place within its step
-TIMESTEPS = ("step", "window")
-EMBEDDINGS = ("norm", "tanh")
+RETURN, STATE, ACTION = range(TOKENS_PER_STEP)  # a token's index within its step
+TIMESTEPS, EMBEDDINGS = ("step", "window"), ("norm", "tanh")
 
 
 @dataclass(frozen=True)
 class TokenConfig:
-    """How tokens are made; the defaults are the Decision Transformer's on Gym.
+    """How tokens are made. The defaults are the Decision Transformer's on Gym."""
 
-    Attributes:
-        max_timesteps: rows of the timestep table; later timesteps share its last row.
-        return_scale: returns-to-go are divided by it.
-        dropout: probability, at the end.
-        timestep: ``step`` adds the embedding of each step's own timestep. ``window`` adds that of the window's first
-            step to all its tokens, and to each token one of its place (Decision Transformer's code for Atari).
-        embedding: ``norm`` is a layer norm over each token, ``tanh`` a tanh of what is embedded, before time is added
-            (Decision Transformer's code for Gym and for Atari).
-        context: K, of the table of places.
-    """
-
-    max_timesteps: int
-    return_scale: float
-    dropout: float = 0.0
+    max_timesteps: int  # rows of the timestep table; later timesteps share its last row
+    return_scale: float  # returns-to-go are divided by it
+    dropout: float = 0.0  # probability of dropout on the tokens
+    # step: add the embedding of each step's timestep. window: add that of the window's first step to all its tokens,
+    # and to each token the embedding of its position in the window (Decision Transformer's code for Atari).
     timestep: str = "step"
+    # norm: a layer norm over each token (Gym). tanh: a tanh of each embedding, before time is added (Atari).
     embedding: str = "norm"
-    context: int = 1
+    context: int = 1  # K, for the table of positions
 
 
 class TrajectoryTokenizer(nn.Module):
@@ -44,23 +36,20 @@ class TrajectoryTokenizer(nn.Module):
 
     Args:
         encoder: states (..., *observation) to (..., d_model).
-        actions: size of a continuous action, or the number of numbered ones.
+        actions: size and kind of actions. Discrete ones are integers from 0 to ``size - 1``.
         d_model: width of a token.
         config: the rest.
-        numbered: whether actions are numbers from 0 to ``actions - 1``.
     """
 
-    def __init__(
-        self, encoder: nn.Module, actions: int, d_model: int, config: TokenConfig, numbered: bool = False
-    ) -> None:
+    def __init__(self, encoder: nn.Module, actions: ActionSpace, d_model: int, config: TokenConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
         self.embed_return = nn.Linear(1, d_model)
-        self.embed_action = nn.Embedding(actions, d_model) if numbered else nn.Linear(actions, d_model)
+        self.embed_action = (nn.Embedding if actions.discrete else nn.Linear)(actions.size, d_model)
         self.embed_timestep = nn.Embedding(config.max_timesteps, d_model)
         own = [self.embed_return, self.embed_action, self.embed_timestep]
-        # A place more than there are tokens: the original has it, and its number of parameters is a published one.
+        # One row more than there are tokens, as in the original, whose number of parameters was published.
         self.embed_place: nn.Embedding | None = None
         if config.timestep == "window":
             self.embed_place = nn.Embedding(TOKENS_PER_STEP * config.context + 1, d_model)
@@ -68,7 +57,7 @@ class TrajectoryTokenizer(nn.Module):
         self.norm = nn.LayerNorm(d_model) if config.embedding == "norm" else nn.Identity()
         self.squash = nn.Tanh() if config.embedding == "tanh" else nn.Identity()
         self.dropout = Dropout(config.dropout)
-        # Decision Transformer's code for Gym starts all alike; that for Atari leaves the encoder as PyTorch does.
+        # Decision Transformer's code for Gym initialises all alike. Its code for Atari leaves the encoder to PyTorch.
         others = () if isinstance(encoder, PixelEncoder) else encoder.modules()
         for module in (*others, *own):
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -78,75 +67,55 @@ class TrajectoryTokenizer(nn.Module):
 
     @property
     def slides(self) -> bool:
-        """Whether a token stays the same when the window moves on by a step."""
+        """Whether a token stays the same when the window moves by one step."""
         return self.config.timestep == "step"
 
     def _time(self, timesteps: Tensor) -> Tensor:
-        rows: Tensor = self.embed_timestep(timesteps.clamp(max=self.embed_timestep.num_embeddings - 1))
-        return rows
+        last = self.embed_timestep.num_embeddings - 1
+        return self.embed_timestep(timesteps.clamp(max=last))  # type: ignore[no-any-return]
 
     def _finish(self, tokens: Tensor) -> Tensor:
-        out: Tensor = self.dropout(self.norm(tokens))
-        return out
+        return self.dropout(self.norm(tokens))  # type: ignore[no-any-return]
 
-    def _return(self, returns_to_go: Tensor) -> Tensor:
-        embedded: Tensor = self.squash(self.embed_return(returns_to_go.unsqueeze(-1) / self.config.return_scale))
-        return embedded
-
-    def _state(self, states: Tensor) -> Tensor:
-        embedded: Tensor = self.squash(self.encoder(states))
-        return embedded
-
-    def _action(self, actions: Tensor) -> Tensor:
-        embedded: Tensor = self.squash(self.embed_action(actions))
-        return embedded
+    def _return_and_state(self, returns_to_go: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = returns_to_go.unsqueeze(-1) / self.config.return_scale
+        return self.squash(self.embed_return(scaled)), self.squash(self.encoder(states))
 
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
-        """Tokens of whole windows.
+        """Tokens of complete windows, (batch, 3K, d_model), ordered R_1, s_1, a_1, R_2, …
 
-        Args:
-            returns_to_go: (batch, K) unscaled.
-            states: (batch, K, *observation).
-            actions: (batch, K, action_dim), or (batch, K) integer where they are numbered.
-            timesteps: (batch, K) integer, counted from the episode's start.
-
-        Returns:
-            (batch, 3K, d_model), ordered R_1, s_1, a_1, R_2, …
+        The arguments have the shapes of `Windows`. Timesteps count from the episode's start.
         """
-        parts = (self._return(returns_to_go), self._state(states), self._action(actions))
+        parts = (*self._return_and_state(returns_to_go, states), self.squash(self.embed_action(actions)))
         if not self.slides:
-            return self.place(torch.stack(parts, dim=2).flatten(1, 2), timesteps[:, :1])
+            return self.add_positions(torch.stack(parts, dim=2).flatten(1, 2), timesteps[:, :1])
         time = self._time(timesteps)  # (batch, K, d_model)
         return self._finish(torch.stack([part + time for part in parts], dim=2).flatten(1, 2))
 
-    def place(self, contents: Tensor, first: Tensor) -> Tensor:
-        """Tokens of a window from their contents, where tokens do not slide.
+    def add_positions(self, contents: Tensor, first: Tensor) -> Tensor:
+        """Tokens of a window that starts with a return-to-go, if tokens do not slide.
 
-        Args:
-            contents: (batch, length, d_model) from ``next_contents``, of a window that begins with a return-to-go.
-            first: (batch, 1) integer timestep of the window's first step.
+        ``contents`` (batch, length, d_model) come from ``next_contents``. ``first`` (batch, 1) is the integer timestep
+        of the window's first step.
         """
         assert self.embed_place is not None
         return self._finish(contents + self._time(first) + self.embed_place.weight[: contents.shape[1]])
 
     def next_contents(self, actions: Tensor | None, returns_to_go: Tensor, states: Tensor) -> list[Tensor]:
-        """What came in since the last decision, when acting, without time: a_{t-1}, R_t, s_t, (batch, d_model) each.
+        """What arrived since the last decision, without time: a_{t-1}, R_t, s_t, (batch, d_model) each.
 
-        Args:
-            actions: (batch, action_dim), or (batch,) integer, of the step before; None on the first step, which has no
-                action before it.
-            returns_to_go: (batch,) unscaled.
-            states: (batch, *observation).
+        ``actions`` (batch, action_dim), or (batch,) integer, are those of the previous step, None on the first step.
+        ``returns_to_go`` (batch,) are unscaled; ``states`` (batch, *observation).
         """
-        before = [] if actions is None else [self._action(actions)]
-        return [*before, self._return(returns_to_go), self._state(states)]
+        before = [] if actions is None else [self.squash(self.embed_action(actions))]
+        return [*before, *self._return_and_state(returns_to_go, states)]
 
     def next_tokens(self, actions: Tensor | None, returns_to_go: Tensor, states: Tensor, time: int) -> Tensor:
-        """``next_contents`` with the embedding of each one's step, where tokens slide.
+        """``next_contents`` with time added, if tokens slide: (batch, 3, d_model), or 2 tokens on the first step.
 
-        ``time`` is the step's, counted from the episode's start. (batch, 3, d_model), or 2 tokens on the first step.
+        ``time`` is the step's index in its episode.
         """
-        assert self.slides, "these tokens depend on where the window begins"
+        assert self.slides, "these tokens depend on where the window starts"
         table = self.embed_timestep.weight
         now, before = (table[min(t, len(table) - 1)] for t in (time, max(0, time - 1)))
         *action, ret, state = self.next_contents(actions, returns_to_go, states)

@@ -1,7 +1,7 @@
 """What is compared: sequence backbones behind one contract.
 
-Importing this package imports neither PyTorch nor any backbone, so names can be listed in no time. What needs PyTorch
-is in the modules: :mod:`.contract` (Backbone, Mixer, Spec), :mod:`.build` (build), :mod:`.check` (check).
+Importing this package imports neither PyTorch nor any backbone, so names are listed quickly. These modules need
+PyTorch: :mod:`.contract` (Backbone, Mixer, Spec), :mod:`.build` (build), :mod:`.check` (check).
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from backbench.errors import UserError
 
 
 def build(backbone: str | type[Causal], options: Mapping[str, Any] | object | None, spec: Spec) -> Backbone:
-    """Build a backbone; a mixer comes in the shared residual stack.
+    """Build a backbone. A mixer is put into the shared residual stack.
 
     Args:
         backbone: a registered name, ``package.module:Class``, or the class itself.
-        options: the options to change, as a mapping or as the backbone's options dataclass; None for the defaults.
+        options: the options to change, as a mapping or as the backbone's options dataclass. None for the defaults.
         spec: width, depth, dropout and longest context.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost little on a CPU."""
+"""Dropout with cheap random numbers on a CPU."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LOW = -(2**15)  # of 16 bits
-
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """``x`` with each entry zero with probability ``p``, and else divided by 1 - p; shape and type stay.
+    """``x`` with each entry zero with probability ``p``, and else divided by 1 - p. Shape and type stay.
 
-    On a CPU PyTorch draws one 32-bit number an entry, which costs more than a layer norm and its gradient. Here one
-    64-bit number makes four entries, so p is a multiple of 1/65536; the expectation stays exact, as the factor is that
-    of the p that is used. Numbers come from PyTorch's default generator.
+    On a CPU, PyTorch generates one 32-bit number per entry, which costs more than a layer norm and its gradient. Here
+    one 64-bit number serves four entries, so p is rounded to a multiple of 1/65536. The factor uses the rounded p, so
+    the expectation is exact. Numbers come from PyTorch's default generator.
     """
     if p == 0:
         return x
@@ -22,7 +20,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return F.dropout(x, p)
     dropped = round(p * 2**16)
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= LOW + dropped
+    keep = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
     return x * (keep * (2**16 / (2**16 - dropped))).to(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Options from a mapping: every key known, every value of the declared type, every mistake one line."""
+"""Options from a mapping. Every key must be known and every value of the declared type. Every error is one line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def make_options(cls: type, values: Mapping[str, Any] | object | None = None) ->
 
     Args:
         cls: the backbone, or the options dataclass itself.
-        values: field to value; an instance of the dataclass is returned as it is; None means the defaults.
+        values: field to value. An instance of the dataclass is returned unchanged. None means the defaults.
 
     Raises:
-        UserError: an unknown key, a value of another type, or what the dataclass itself refuses.
+        UserError: an unknown or missing key, a value of another type, or a value that the dataclass itself refuses.
     """
     options_type: type = getattr(cls, "Options", cls)
     owner = cls.__name__
@@ -32,26 +32,21 @@ def make_options(cls: type, values: Mapping[str, Any] | object | None = None) ->
     if not dataclasses.is_dataclass(options_type):
         raise UserError(f"{owner}: Options is {options_type.__name__}, not a dataclass; make it a frozen one")
     hints = typing.get_type_hints(options_type)
-    fields = [field.name for field in dataclasses.fields(options_type)]
+    fields = {field.name: field for field in dataclasses.fields(options_type)}
     checked = {}
     for key, value in values.items():
         if key not in fields:
             raise UserError(f"unknown option '{key}' of {owner}{suggest(str(key), fields)}")
         checked[key] = _checked(value, hints[key], f"option '{key}' of {owner}")
-    missing = [
-        field.name
-        for field in dataclasses.fields(options_type)
-        if field.name not in checked
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
+    required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in checked]
     if missing:
         raise UserError(f"options of {owner}: no value for {', '.join(missing)}; give one")
     return options_type(**checked)
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    """``value`` if it fits the type ``hint`` (whole numbers become floats where floats are asked for)."""
+    """``value`` if it fits the type ``hint``. Integers become floats if ``hint`` is float."""
     origin = typing.get_origin(hint)
     if origin is Literal:
         choices = typing.get_args(hint)
@@ -69,6 +64,6 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     elif origin is tuple and isinstance(value, list | tuple):
         return tuple(value)
     elif not isinstance(hint, type) or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
-        return value  # a hint this function cannot judge is left to the dataclass
+        return value  # the dataclass itself checks hints that this function does not know
     name = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
     raise UserError(f"{where} is {value!r}; give a value of type {name}")

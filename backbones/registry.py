@@ -21,3 +21,8 @@ BACKBONES: Registry[type[Causal]] = Registry(
     bases=("backbench.backbones.contract:Backbone", "backbench.backbones.contract:Mixer"),
     group="backbench.backbones",
 )
+
+
+def summary_of(backbone: type[Causal]) -> str:
+    """One line that describes a backbone: its ``summary``, else the first line of its docstring."""
+    return backbone.summary or (backbone.__doc__ or "").strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The shared residual stack: what surrounds every mixer, so that a difference in a score is the mixer's."""
+"""The shared residual stack. It surrounds every mixer, so a difference in scores is due to the mixer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backbench.backbones.contract import ALL, LAST, Backbone, Mixer, Spec, State
 from backbench.backbones.dropout import Dropout
 from backbench.errors import UserError, suggest
 
-# "gelu_tanh" is the approximation that transformers calls "gelu_new"; its "gelu" is exact, as here.
+# "gelu_tanh" is the approximation that transformers calls "gelu_new". "gelu" is exact, in both.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
@@ -38,40 +38,39 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """``x = x + dropout(mixer(norm1(x)))``, then ``x = x + ffn(norm2(x))`` unless the mixer wants no such network."""
+    """``x = x + dropout(mixer(norm1(x)))``, then ``x = x + ffn(norm2(x))`` if the mixer has an ``ffn_activation``."""
 
     def __init__(self, mixer: Mixer, spec: Spec) -> None:
         super().__init__()
         self.mixer = mixer
         self.norm1 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
         self.drop = Dropout(spec.dropout)
-        self.norm2: nn.LayerNorm | None = None
-        self.ffn: FeedForward | None = None
-        if mixer.ffn_activation is not None:
-            self.norm2 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
-            self.ffn = FeedForward(spec.d_model, mixer.ffn_activation, spec.dropout)
+        active, d = mixer.ffn_activation, spec.d_model
+        self.norm2 = None if active is None else nn.LayerNorm(d, eps=NORM_EPS)
+        self.ffn = None if active is None else FeedForward(d, active, spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._feed_forward(x + self.drop(self.mixer(self.norm1(x))))
+        return self._add(x, self.mixer(self.norm1(x)))
 
     def forward_at(self, x: Tensor, keep: slice) -> Tensor:
-        """The positions ``keep`` of `forward`: what follows the mixer is computed for no others."""
-        return self._feed_forward(x[:, keep] + self.drop(self.mixer.forward_at(self.norm1(x), keep)))
+        """The positions ``keep`` of `forward`. Nothing after the mixer is computed for the others."""
+        return self._add(x[:, keep], self.mixer.forward_at(self.norm1(x), keep))
 
     def mix(self, x: Tensor, projected: State, keep: slice) -> Tensor:
-        """`forward_at`, given what the mixer projects of ``norm1(x)``."""
-        return self._feed_forward(x[:, keep] + self.drop(self.mixer.mix(projected, keep)))
+        """`forward_at`, given what the mixer projects from ``norm1(x)``."""
+        return self._add(x[:, keep], self.mixer.mix(projected, keep))
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
         y_t, state = self.mixer.step(self.norm1(x_t), state)
-        return self._feed_forward(x_t + self.drop(y_t)), state
+        return self._add(x_t, y_t), state
 
     def extend(self, x: Tensor, state: State, keep: slice) -> tuple[Tensor, State]:
-        """As :meth:`backbench.backbones.contract.Causal.extend`."""
         y, state = self.mixer.extend(self.norm1(x), state, keep)
-        return self._feed_forward(x[:, keep] + self.drop(y)), state
+        return self._add(x[:, keep], y), state
 
-    def _feed_forward(self, x: Tensor) -> Tensor:
+    def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Both residual branches, given the output of the mixer."""
+        x = x + self.drop(mixed)
         if self.ffn is None or self.norm2 is None:
             return x
         return x + self.ffn(self.norm2(x))  # type: ignore[no-any-return]
@@ -80,8 +79,8 @@ class Layer(nn.Module):
 class ResidualStack(Backbone):
     """``spec.n_layers`` layers around mixers of one class, then a final layer norm.
 
-    Initialised as GPT-2: weights N(0, 0.02), biases zero, and the projections that write to the residual stream scaled
-    by 1/sqrt(number of residual branches); a mixer may initialise its own parameters differently.
+    Initialised as GPT-2: weights N(0, 0.02) and biases zero. Projections that write to the residual stream are scaled
+    by 1/sqrt(number of residual branches). A mixer may initialise its own parameters differently.
     """
 
     def __init__(self, mixer: type[Mixer], options: Any, spec: Spec) -> None:
@@ -104,7 +103,7 @@ class ResidualStack(Backbone):
         return self.norm(last.forward_at(x, keep))  # type: ignore[no-any-return]
 
     def prepare(self, x: Tensor) -> State:
-        """The tokens, and what the first mixer projects of each."""
+        """The tokens, and what the first mixer projects from each."""
         first = self._layers()[0]
         return x, first.mixer.project(first.norm1(x))
 
@@ -118,16 +117,16 @@ class ResidualStack(Backbone):
         return self.norm(x[:, 0])  # type: ignore[no-any-return]
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
-        """The mixers' states, one a layer."""
-        like = self.norm.weight  # a mixer without parameters could not tell where the stack is
+        """The mixers' states, one per layer."""
+        like = self.norm.weight  # a mixer without parameters does not know the stack's device
         device, dtype = device or like.device, dtype or like.dtype
         return tuple(layer.mixer.initial_state(batch, device, dtype) for layer in self._layers())
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
         """One token through the mixers' own steps.
 
-        Beyond ``max_length`` tokens, a layer whose mixer keeps a window sees that many outputs of the layer below,
-        which themselves saw earlier tokens: the memory of a stack of windows is longer than one window.
+        Beyond ``max_length`` tokens, a mixer that keeps a window sees that many outputs of the layer below. Those
+        outputs depend on earlier tokens, so the memory of a stack of windows is longer than one window.
         """
         after = []
         for layer, before in zip(self._layers(), state, strict=True):
@@ -136,7 +135,7 @@ class ResidualStack(Backbone):
         return self.norm(x_t), tuple(after)
 
     def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
-        """Several tokens through the mixers' own `extend`; the last layer computes the positions ``keep`` only."""
+        """Several tokens through the mixers' own `extend`. The last layer computes the positions ``keep`` only."""
         after, layers = [], self._layers()
         for layer, before in zip(layers, state, strict=True):
             x, changed = layer.extend(x, before, keep if layer is layers[-1] else ALL)
@@ -146,11 +145,11 @@ class ResidualStack(Backbone):
     def reset(self, state: State, done: Tensor) -> State:
         return tuple(layer.mixer.reset(part, done) for layer, part in zip(self._layers(), state, strict=True))
 
-    def flops_per_token(self, length: int) -> float:
-        """The mixers' FLOPs and those of the feed-forward networks. Norms and activations are left out, as is usual."""
+    def flops(self, length: int) -> float:
+        """The FLOPs of mixers and feed-forward networks, without norms and activations, as is usual."""
         total = 0.0
         for layer in self._layers():
-            total += layer.mixer.flops_per_token(length)
+            total += layer.mixer.flops(length)
             if layer.ffn is not None:
                 total += 2 * (layer.ffn.up.weight.numel() + layer.ffn.down.weight.numel())
         return total

@@ -1,36 +1,250 @@
-"""The pages list every option with its default, and every implementation."""
+"""The pages are true: links resolve, examples run, generated parts are fresh, figures are the records'."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import io
+import re
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
 
 import pytest
+from paths import ROOT
 
 from backbench.backbones import BACKBONES
+from backbench.backbones.check import check
 from backbench.backbones.kernels import OPERATIONS, chosen
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGE = (DOCS / "backbones.md").read_text()
+DOCS = ROOT / "docs"
+BACKBONES_PAGE = (DOCS / "reference" / "backbones.md").read_text()
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob(".github/**/*.md"))
+    if path.is_file()
+)
+BUILT_IN = [name for name in BACKBONES.names() if BACKBONES.origin(name) == "built-in"]
+FORBIDDEN = (
+    "is gone on with", "stands apart", "stand apart", "who holds", "says of itself", "made on the spot",
+    "numbered actions", "cut short", "comes to", "at hand",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES.names() if BACKBONES.origin(name) == "built-in"])
+def script(name: str) -> ModuleType:
+    """A script of ``tools`` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def without_code(text: str) -> str:
+    """``text`` without fenced and indented blocks and without code in a line."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^ {4,}.*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"`[^`]*`", "", text)
+
+
+@cache
+def anchors(path: Path) -> frozenset[str]:
+    """What headings of a page are called in links, as GitHub does it."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} (.*)$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        kept = "".join(c for c in plain if c in " -_" or unicodedata.category(c)[0] in "LN")
+        slug, number = kept.strip().replace(" ", "-"), 0
+        while (name := f"{slug}-{number}" if number else slug) in found:
+            number += 1
+        found.add(name)
+    return frozenset(found)
+
+
+def broken_links(path: Path) -> Iterator[str]:
+    """Links of a page to a file or a heading that is not there."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = unquote(link).partition("#")
+        target = (path.parent / file).resolve() if file else path
+        if not target.exists():
+            yield f"{path.name}: {link}: no such file"
+        elif anchor and anchor not in anchors(target):
+            yield f"{path.name}: {link}: no such heading; there are {', '.join(sorted(anchors(target)))}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_and_anchors_resolve(path: Path) -> None:
+    assert list(broken_links(path)) == []
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One `two`\n\n[a](#one-two) [b](#three) [c](gone.md) [d](https://example.org)\n")
+    assert [line.split(": ")[1] for line in broken_links(page)] == ["#three", "gone.md"]
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    for path in DOCS.rglob("*.md"):
+        name = path.relative_to(DOCS).as_posix()
+        assert name == "README.md" or f"({name})" in index, name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_are_plain_english(path: Path) -> None:
+    prose = " ".join(without_code(path.read_text()).split()).lower()
+    assert [words for words in FORBIDDEN if re.search(rf"\b{words}\b", prose)] == []
+
+
+def test_pages_that_configuration_and_code_name_exist() -> None:
+    missing = []
+    for folder in ("backbones", "agents", "benchmarks", "leaderboard", "configs", "tools", "tests", "examples"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix not in (".py", ".yaml", ".yml") or "published" in path.parts:
+                continue
+            for page in re.findall(r"\bdocs/[\w/-]+\.(?:md|py|png|svg)", path.read_text()):
+                if not (ROOT / page).exists():
+                    missing.append(f"{path.relative_to(ROOT)}: {page}")
+    assert missing == []
+
+
+def paths_of_a_cell() -> Iterator[tuple[str, bool]]:
+    """Each file or folder on the way of a cell, and whether it exists; short names are beside the one before."""
+    way = (DOCS / "architecture.md").read_text().partition("## The way of a cell")[2].partition("\n## ")[0]
+    last = ROOT
+    for name in re.findall(r"`([\w/]+(?:\.py|/))`", way):
+        found = next(
+            (path for path in (ROOT / name, last.parent / name, last.parents[1] / name) if path.exists()), None
+        )
+        last = found or last
+        yield name, found is not None
+
+
+@pytest.mark.xfail(reason="describes the tree after the rebuild", strict=False)
+def test_the_way_of_a_cell_names_files_that_exist() -> None:
+    assert [name for name, exists in paths_of_a_cell() if not exists] == []
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_option_is_listed_with_its_default(name: str) -> None:
-    assert f"`{name}`" in PAGE
-    section = PAGE.partition(f"### `{name}`\n")[2].partition("\n###")[0]
+    assert f"`{name}`" in BACKBONES_PAGE
+    section = BACKBONES_PAGE.partition(f"### `{name}`\n")[2].partition("\n###")[0]
     for field in dataclasses.fields(BACKBONES.get(name).Options):
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         assert f"| `{field.name}` | {default} |" in section
 
 
-def test_every_open_point_of_gloma_is_an_option_with_a_reason() -> None:
-    page = (DOCS / "gloma.md").read_text()
+def test_every_option_of_gloma_has_a_reason() -> None:
+    page = (DOCS / "reference" / "gloma.md").read_text()
     for field in dataclasses.fields(BACKBONES.get("gloma").Options):
         assert f"`{field.name}`" in page
 
 
-def test_every_implementation_is_listed() -> None:
+def test_every_kernel_is_listed() -> None:
     for operation in OPERATIONS.values():
-        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{operation.name}`"))
+        row = next(line for line in BACKBONES_PAGE.splitlines() if line.startswith(f"| `{operation.name}`"))
         assert all(f"`{name}`" in row for name in operation.table)
         assert row.endswith(f"| `{chosen(operation.name)}` |")
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    from backbench.benchmarks.plan.settings import DataConfig, EvalConfig, ModelConfig, TrainConfig
+
+    page = (DOCS / "reference" / "configuration.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*) \|", page, re.MULTILINE))
+    for group, kind in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig), ("eval", EvalConfig)):
+        for field in dataclasses.fields(kind):
+            said = rows[f"{group}.{field.name}"].replace(",", "") if field.name != "betas" else "0.9 0.95"
+            default = field.default
+            if isinstance(default, bool) or default == ():
+                assert said == {False: "false", True: "true", (): "empty"}[default]  # type: ignore[index]
+            elif isinstance(default, int | float):
+                assert float(said) == default, field.name
+            elif isinstance(default, str):
+                assert said == default, field.name
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    written = (DOCS / "reference" / "commands.md").read_text()
+    assert written == script("make_commands").page(), "run: PYTHONPATH=src python tools/make_commands.py"
+
+
+def test_the_pictures_are_what_the_records_give() -> None:
+    images = script("make_images").images()
+    assert sorted(images) == ["board-dark.svg", "board-light.svg"]
+    for name, text in images.items():
+        written = (DOCS / "images" / name).read_text()
+        assert written == text, "run: PYTHONPATH=src python tools/make_images.py"
+
+
+def test_the_pictures_need_no_torch() -> None:
+    code = "import runpy, sys; runpy.run_path(sys.argv[1]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(ROOT / "tools" / "make_images.py")], check=True, cwd=ROOT)
+
+
+def python_block(page: Path, containing: str) -> str:
+    """The one block of Python on a page with these words."""
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    (block,) = [block for block in blocks if containing in block]
+    return str(block)
+
+
+@pytest.mark.parametrize(("page", "name"), [("README.md", "EMA"), ("docs/tutorial.md", "Average")])
+def test_the_mixer_on_the_page_keeps_the_contract(
+    page: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = python_block(ROOT / page, f"class {name}(Mixer)")
+    module = f"mixer_of_{name.lower()}"
+    (tmp_path / f"{module}.py").write_text(block)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    results = check(f"{module}:{name}")
+    assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
+    assert f"bench check my_mixer:{name}" in (ROOT / page).read_text()
+
+
+def test_the_excerpt_in_the_readme_is_what_make_bench_prints() -> None:
+    """The committed records of ``gloma`` with seed 0 are the cells of ``make bench``."""
+    from rich.console import Console
+
+    from backbench.leaderboard.board.board import build_board
+    from backbench.leaderboard.record.files import load_records
+    from backbench.leaderboard.views.text import to_rich
+
+    records, errors = load_records(ROOT / "leaderboard" / "published" / "records")
+    assert errors == []
+    cells = [record for record in records if record.identity.backbone == "gloma" and record.identity.seed == 0]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(to_rich(build_board(cells), 100))
+    printed = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    block = re.search(r"^```\n(1\. d4rl.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert block
+    assert [line for line in block[1].splitlines() if line not in printed] == []
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def test_the_table_of_the_reading_is_what_the_records_make() -> None:
+    board = (ROOT / "leaderboard" / "published" / "pages" / "board.md").read_text().splitlines()
+    columns = cells_of(next(line for line in board if line.startswith("| task |")))
+    table = [
+        line for line in (DOCS / "board.md").read_text().splitlines() if line.startswith("|") and "---" not in line
+    ]
+    header, *reading = map(cells_of, table)
+    assert len(reading) == 4
+    for name, *values in reading:
+        (ours,) = [cells_of(line) for line in board if line.startswith(f"| {name} |")]
+        assert values == [ours[columns.index(column)] for column in header[1:]], name

@@ -1,4 +1,4 @@
-"""The worked example of the documentation is real: the same code, and it keeps the contract."""
+"""The example in the documentation is the code in examples/, and it keeps the contract."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backbench.backbones.contract import Causal, Spec
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "backbench-ema"
-PAGE = ROOT / "docs" / "adding-a-backbone.md"
+PAGE = ROOT / "docs" / "how-to" / "add-a-backbone.md"
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def name(monkeypatch: pytest.MonkeyPatch) -> str:
     return "backbench_ema:EMA"
 
 
-def test_the_page_shows_the_files() -> None:
+def test_documentation_page_shows_the_same_files() -> None:
     blocks = re.findall(r"```(python|toml)\n(.*?)```", PAGE.read_text(), re.DOTALL)
     files = {"python": "backbench_ema.py", "toml": "pyproject.toml"}
     assert sorted(language for language, _ in blocks) == sorted(files)
@@ -44,8 +44,8 @@ def test_the_example_keeps_the_contract(name: str) -> None:
     assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
 
 
-def test_the_step_may_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the page says: without its own step the mixer gives the same by recomputing."""
+def test_example_without_its_own_step_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default step recomputes and gives the same outputs."""
     ema = BACKBONES.get(name)
     start = ema.initial_state
 
@@ -64,7 +64,7 @@ def test_the_step_may_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
 
 
-def test_its_options_are_checked(name: str) -> None:
+def test_wrong_options_of_the_example_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"horizon=0\.5"):
         build(name, {"horizon": 0.5}, Spec(8))
     with pytest.raises(UserError, match="did you mean 'horizon'"):

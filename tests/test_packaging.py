@@ -17,7 +17,7 @@ import pytest
 from backbench.backbones.kernels.native import loader
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY = "backbench/backbones/kernels/_native.so"
+LIBRARY = "backbench/backbones/kernels/native/_native.so"
 COMPILER = next(filter(None, map(shutil.which, ("g++", "c++", "clang++"))), None)
 
 
@@ -76,12 +76,12 @@ def compiler(folder: Path, name: str, refuses: str = "no-such-flag") -> Path:
 
 
 def instruction_sets(library: Path) -> list[str]:
-    code = "from backbench.backbones.kernels import native; print(*loader.instruction_sets())"
+    code = "from backbench.backbones.kernels.native import loader; print(*loader.instruction_sets())"
     return python("-c", code, folder=library.parent, BACKBENCH_NATIVE=str(library)).stdout.split()
 
 
 @needs_setuptools
-def test_without_a_compiler(tree: Path) -> None:
+def test_without_a_compiler_the_wheel_has_no_library(tree: Path) -> None:
     """One warning, and a wheel without the library, even where an older build left one."""
     (tree / "src" / LIBRARY).write_text("of another build")
     nowhere = str(tree / "no-such-compiler")
@@ -90,32 +90,31 @@ def test_without_a_compiler(tree: Path) -> None:
     assert "no CPU kernels for" not in said
     names = zipfile.ZipFile(wheel).namelist()
     assert LIBRARY not in names
-    assert "backbench/backbones/kernels/native.py" in names
+    assert "backbench/backbones/kernels/native/loader.py" in names
 
 
 @needs_setuptools
 def test_neither_library_nor_board_in_the_source_distribution(tree: Path) -> None:
     (tree / "src" / LIBRARY).write_text("of this machine")
     board = tree / "src" / "backbench" / "leaderboard"
-    assert (board / "records" / "SHA256SUMS").exists()
+    assert (board / "published" / "records" / "SHA256SUMS").exists()
     with tarfile.open(build("sdist", tree)[0]) as archive:
         names = archive.getnames()
     assert not any(name.endswith(".so") for name in names)
-    assert not any(f"/leaderboard/{folder}/" in name for name in names for folder in ("records", "pages"))
-    assert any(name.endswith("/leaderboard/published_scores.csv") for name in names)
+    assert not any("/leaderboard/published" in name for name in names)
+    assert any(name.endswith("/leaderboard/scores/reported_scores.csv") for name in names)
 
 
 @needs_setuptools
 @needs_compiler
-def test_wheel_from_the_source_distribution(tree: Path, tmp_path: Path) -> None:
+def test_the_source_distribution_builds_a_wheel_with_the_library(tree: Path, tmp_path: Path) -> None:
     """With the compiler that CXX names. The wheel is for a platform, and for every version of Python."""
     sdist, _ = build("sdist", tree)
     with tarfile.open(sdist) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
         archive.extractall(tmp_path / "unpacked", filter="data")
-    sources = {path.name for path in (loader.FOLDER / "native").iterdir()}
+    sources = {path.name for path in loader.FOLDER.iterdir() if path.suffix in (".h", ".cpp", ".py")}
     assert {Path(name).name for name in names if "/kernels/native/" in name} == sources
-    assert {path.suffix for path in (loader.FOLDER / "native").iterdir()} == {".h", ".cpp"}
 
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     wheel, _ = build("wheel", unpacked, CXX=str(compiler(tmp_path / "compiler", "our-c++")))
@@ -131,7 +130,7 @@ def test_wheel_from_the_source_distribution(tree: Path, tmp_path: Path) -> None:
 
 @needs_setuptools
 @needs_compiler
-def test_an_old_compiler_under_another_name(tree: Path, tmp_path: Path) -> None:
+def test_an_old_compiler_builds_the_sets_that_it_knows(tree: Path, tmp_path: Path) -> None:
     """Found as c++ where there is no g++; an instruction set that it does not know is left out."""
     compiler(tmp_path / "bin", "c++", refuses="-mavx512f")
     done = python("setup.py", "-q", "build_ext", folder=tree, PATH=str(tmp_path / "bin"))

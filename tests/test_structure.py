@@ -24,8 +24,9 @@ STREETS = (
     ("leaderboard.record", "leaderboard.scores", "leaderboard.board", "leaderboard.views", "leaderboard.trust",
      "leaderboard.__main__"),
     ("configs",),
-    ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.contract",
-     "backbones.stack", "backbones.mixers", "backbones.check"),
+    ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.state",
+     "backbones.fast", "backbones.contract", "backbones.stack", "backbones.mixers", "backbones.rules",
+     "backbones.check"),
 )  # fmt: skip
 READS_THE_BOARD = "benchmarks."  # rooms below it may import any room of the leaderboard
 APART = {("benchmarks.speed", "benchmarks.replay")}  # neighbours, which know nothing of each other

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from backbench.agents.agent import Windows, discrete_agent
+from backbench.agents.agent import Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import PixelEncoder
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
 from backbench.backbones.build import build
 from backbench.backbones.contract import Spec
@@ -194,7 +196,7 @@ def memory(name: str, batch: int, context: int) -> dict[str, dict[str, float]]:
     spec = Spec(width, n_layers=1, dropout=0.1, tokens_per_step=TOKENS_PER_STEP, max_length=TOKENS_PER_STEP * context)
     encoder = PixelEncoder("light", data.state_shape, width)
     tokens = TokenConfig(int(data.lengths.max()), 1.0, context=context)
-    agent = discrete_agent(build("transformer", None, spec), encoder, ACTIONS, width, tokens)
+    agent = assemble(build("transformer", None, spec), encoder, ActionSpace(ACTIONS, discrete=True), tokens)
     optimizer = make_optimizer(agent, config, CPU)
     for number in range(UPDATES):
         update(agent, agent.loss, sampler.batch(number), optimizer, config)

@@ -1,18 +1,22 @@
-"""The operations that cost most, each with a reference that anybody can read and implementations that equal it."""
+"""The operations that cost most. Each has a readable reference (``naive.py``) and faster implementations that equal it.
+
+A folder holds one operation. :mod:`.dispatch` chooses among its implementations.
+"""
 
 from __future__ import annotations
 
 import torch
 
 from backbench.backbones.kernels.attention.attention import ATTENTION, attention
-from backbench.backbones.kernels.conv.conv import CAUSAL_CONV1D, causal_conv1d
-from backbench.backbones.kernels.dispatch import Operation
-from backbench.backbones.kernels.scan.scan import (
+from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
+from backbench.backbones.kernels.dispatch import Implementation, Operation
+from backbench.backbones.kernels.scan.inputs import ScanInputs
+from backbench.backbones.kernels.scan.naive import selective_scan_step
+from backbench.backbones.kernels.scan.selective_scan import (
     SELECTIVE_SCAN,
     SlowKernels,
     selective_scan,
     selective_scan_extend,
-    selective_scan_step,
     slow_note,
 )
 from backbench.errors import UserError, suggest
@@ -22,30 +26,16 @@ OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
 }
 
 __all__ = [
-    "OPERATIONS",
-    "SlowKernels",
-    "attention",
-    "causal_conv1d",
-    "chosen",
-    "forget_ran",
-    "implementations",
-    "ran",
-    "selective_scan",
-    "selective_scan_extend",
-    "selective_scan_step",
-    "slow_note",
-]
-
-
-def implementations(op: str) -> dict[str, str]:
-    """Every implementation of the operation ``op`` that can run here, and the first line of what it says of itself."""
-    operation = _operation(op)
-    return {name: operation.table[name].summary for name in operation.here()}
+    "OPERATIONS", "Implementation", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen", "forget_ran",
+    "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
+]  # fmt: skip
 
 
 def chosen(op: str, implementation: str = "auto", device: str = "cpu", dtype: torch.dtype = torch.float32) -> str:
-    """The name of the implementation of ``op`` that runs when ``implementation`` is asked for on such inputs."""
-    return _operation(op).chosen(implementation, device, dtype).name
+    """The name of the implementation of ``op`` that runs on such inputs if the user asks for ``implementation``."""
+    if op not in OPERATIONS:
+        raise UserError(f"unknown operation '{op}'{suggest(op, OPERATIONS)}")
+    return OPERATIONS[op].chosen(implementation, device, dtype).name
 
 
 def ran() -> dict[str, str]:
@@ -54,12 +44,6 @@ def ran() -> dict[str, str]:
 
 
 def forget_ran() -> None:
-    """Start the account of ``ran`` anew."""
+    """Clear what ``ran`` reports."""
     for op in OPERATIONS.values():
         op.ran.clear()
-
-
-def _operation(op: str) -> Operation:  # type: ignore[type-arg]
-    if op not in OPERATIONS:
-        raise UserError(f"unknown operation '{op}'{suggest(op, OPERATIONS)}")
-    return OPERATIONS[op]

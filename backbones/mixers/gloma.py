@@ -1,12 +1,11 @@
-"""GLoMa, Global-local Fusion Mamba: a re-implementation from the description in arXiv:2406.02013; no code is public.
+"""GLoMa, Global-local Fusion Mamba, implemented from the description in arXiv:2406.02013. Its code is not public.
 
 y = fuse(global(x), local(x)), where global is a Mamba block and local a Mamba block whose memory ends after a window.
-What the paper leaves open is an option here; docs/gloma.md gives each one's reason.
+What the paper leaves open is an option here. docs/reference/gloma.md gives the reason for each default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt2, map_state
-from backbench.backbones.kernels.scan.scan import SELECTIVE_SCAN
+from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN
 from backbench.backbones.mixers.mamba import MambaBlock
 from backbench.errors import require, suggest
 
@@ -28,17 +27,17 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class GLoMaOptions:
-    """Options of GLoMa: every point that the paper leaves open."""
+    """Options of GLoMa: each point that the paper leaves open."""
 
-    # Tokens that the local branch sees, itself included; whole environment steps, so a multiple of tokens_per_step.
+    # Tokens that the local branch sees, the current one included; a multiple of tokens_per_step.
     window: int = 6
-    # Windows that end at each token (overlapping), or that tile the context (blocks: their first tokens see little).
+    # Windows that end at each token (overlapping), or that tile the context (blocks).
     local: str = "overlapping"
-    # What the overlapping window bounds: all that a token sees (branch), or the scan alone (scan: d_conv - 1 more).
+    # What the overlapping window limits: the branch, or only the scan (a token then sees d_conv - 1 tokens more).
     window_of: str = "branch"
-    # How the branches join: their sum, a learned gate between them, or a linear layer over both (concat).
+    # How the branches join: sum, gated (a learned gate between them), or concat (a linear layer over both).
     fusion: str = "sum"
-    # Whether both branches are one Mamba block with one set of weights.
+    # Whether both branches share one Mamba block.
     share_weights: bool = False
     # States of each channel's recurrence in the global branch.
     d_state: int = 16
@@ -46,17 +45,17 @@ class GLoMaOptions:
     local_d_state: int = 16
     # Taps of the causal convolution in the global branch.
     d_conv: int = 4
-    # Taps of the causal convolution in the local branch; 1 leaves the whole window to the scan.
+    # Taps of the causal convolution in the local branch; with 1, the scan gets the complete window.
     local_d_conv: int = 4
-    # Channels of the recurrences, in multiples of d_model.
+    # Channels of the recurrences, as a multiple of d_model.
     expand: int = 2
-    # Rank of the projection that makes the time step; 0 means d_model / 16, rounded up.
+    # Rank of the projection to the time step; 0 means d_model / 16, rounded up.
     dt_rank: int = 0
     # Whether a feed-forward network follows each mixer.
     mlp: bool = True
     # Activation of the feed-forward network: gelu, gelu_tanh or relu.
     activation: str = "gelu"
-    # Implementation of the scan: auto takes the fastest there is.
+    # Implementation of the scan; auto chooses the fastest.
     kernels: str = "auto"
 
     def __post_init__(self) -> None:
@@ -77,7 +76,7 @@ class GLoMaOptions:
 
     @property
     def scan_window(self) -> int | None:
-        """The window of the local branch's scan, in tokens; None for blocks, where the scan starts afresh instead."""
+        """The window of the local branch's scan, in tokens. None for blocks: there the scan restarts in each block."""
         if self.local == "blocks":
             return None
         return self.window if self.window_of == "scan" else self.window - self.local_d_conv + 1
@@ -87,23 +86,20 @@ class GLoMa(Mixer):
     """The fused mixer. Its step is recurrent: O(1) for the global branch, O(window) for the local one."""
 
     Options: ClassVar[type] = GLoMaOptions
+    summary: ClassVar[str] = "Global-local fusion: a Mamba block plus one whose memory ends after a window"
+    paper: ClassVar[str] = "arXiv:2406.02013 (GLoMa)"
 
     def __init__(self, options: GLoMaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         o, d = options, spec.d_model
-        whole = o.window % spec.tokens_per_step == 0
+        self.ffn_activation = o.activation if o.mlp else None
         sizes = f"window={o.window} is not a multiple of tokens_per_step={spec.tokens_per_step}"
-        require(whole, f"gloma: {sizes}; a window is whole environment steps")
+        require(o.window % spec.tokens_per_step == 0, f"gloma: {sizes}; give complete environment steps")
         self.global_branch = MambaBlock(d, o.d_state, o.d_conv, o.expand, o.dt_rank, o.kernels)
-        self.local_branch: MambaBlock | None = None
-        if not o.share_weights:
-            self.local_branch = MambaBlock(d, o.local_d_state, o.local_d_conv, o.expand, o.dt_rank, o.kernels)
+        local = (d, o.local_d_state, o.local_d_conv, o.expand, o.dt_rank, o.kernels)
+        self.local_branch = None if o.share_weights else MambaBlock(*local)
         inputs = {"sum": 0, "gated": d, "concat": 2 * d}[o.fusion]
         self.fusion = nn.Linear(inputs, d) if inputs else None
-
-    @property
-    def ffn_activation(self) -> str | None:
-        return self.options.activation if self.options.mlp else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_at(x, ALL)
@@ -123,20 +119,18 @@ class GLoMa(Mixer):
         return y[:, :length][:, keep]  # type: ignore[no-any-return]
 
     def project(self, x: Tensor) -> State:
-        """The input itself, and what both branches project of it; blocks are projected where they are cut."""
+        """The input, and what both branches project from it. Blocks are projected later, in `local`."""
         near = self._local_block().project(x) if self.options.local == "overlapping" else None
         return x, self.global_branch.project(x), near
 
     def mix(self, projected: State, keep: slice = ALL) -> Tensor:
         x, far, near = projected
-        if near is None:
-            y_near = self.local(x, keep)
-        else:
-            y_near = self._local_block().mix(near, self.options.scan_window, keep, keep)
+        window = self.options.scan_window
+        y_near = self.local(x, keep) if near is None else self._local_block().mix(near, window, keep, keep)
         return self._fuse(x[:, keep], self.global_branch.mix(far, None, keep, keep), y_near)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
-        """The states of both branches, and for blocks each row's place in its block."""
+        """The states of both branches, and for blocks each row's position in its block."""
         far = self.global_branch.initial_state(batch, device, dtype)
         near = self._local_block().initial_state(batch, device, dtype, self.options.scan_window)
         return far, near, torch.zeros(batch, dtype=torch.long, device=near[0].device)
@@ -148,37 +142,31 @@ class GLoMa(Mixer):
     def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
         if self.options.local == "blocks" and x.shape[1] > 1:  # a block may end between two of these tokens
             return super().extend(x, state, keep)
-        far, near, place = state
+        far, near, position = state
         y_far, far = self.global_branch.extend(x, far, None, keep)
         y_near, near = self._local_block().extend(x, near, self.options.scan_window, keep)
         if self.options.local == "blocks":
-            place = (place + 1) % self.options.window
-            ended = place == 0
+            position = (position + 1) % self.options.window
+            ended = position == 0
             near = map_state(lambda leaf: leaf.masked_fill(ended.view(-1, *[1] * (leaf.dim() - 1)), 0), near)
-        return self._fuse(x[:, keep], y_far, y_near), (far, near, place)
-
-    def residual_outputs(self) -> Iterable[nn.Linear]:
-        if self.options.fusion == "concat" and self.fusion is not None:
-            return (self.fusion,)
-        local = () if self.local_branch is None else (self.local_branch.out_proj,)
-        return (self.global_branch.out_proj, *local)
+        return self._fuse(x[:, keep], y_far, y_near), (far, near, position)
 
     def initialise(self, residual_scale: float) -> None:
-        """Each branch as a Mamba; what writes to the residual stream is scaled, which with concat is the fusion."""
-        concat = self.options.fusion == "concat"
-        self.global_branch.initialise(1.0 if concat else residual_scale)
+        """Each branch as a Mamba. The residual scale applies to the branches, or with concat to the fusion."""
+        of_branch, of_fusion = (1.0, residual_scale) if self.options.fusion == "concat" else (residual_scale, 1.0)
+        self.global_branch.initialise(of_branch)
         if self.local_branch is not None:
-            self.local_branch.initialise(1.0 if concat else residual_scale)
+            self.local_branch.initialise(of_branch)
         if self.fusion is not None:
             initialise_gpt2(self.fusion)
             with torch.no_grad():
-                self.fusion.weight.mul_(residual_scale if concat else 1.0)
+                self.fusion.weight.mul_(of_fusion)
 
-    def flops_per_token(self, length: int) -> float:
+    def flops(self, length: int) -> float:
         """Both branches, and the fusion's linear layer."""
         fusion = 0 if self.fusion is None else 2 * self.fusion.weight.numel()
-        local = self._local_block().flops_per_token(self.options.scan_window)
-        return self.global_branch.flops_per_token() + local + fusion
+        local = self._local_block().flops(self.options.scan_window)
+        return self.global_branch.flops() + local + fusion
 
     def _local_block(self) -> MambaBlock:
         return self.global_branch if self.local_branch is None else self.local_branch

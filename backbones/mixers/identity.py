@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from backbench.backbones.contract import Mixer, State
 
 
 class Identity(Mixer):
-    """No mixing: the mixer hands on its input, and what learns is the stack's feed-forward networks, a token at a time.
+    """No mixing: the output is the input. Only the stack's feed-forward networks learn, on each token alone.
 
-    An action that is read from the state's token then knows that state, and neither the return asked for nor the past.
+    The agent predicts an action from the state's token, so it knows neither the requested return nor the past.
     """
+
+    summary: ClassVar[str] = "Control without memory: each token alone"
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
     def initial_state(self, batch: int, device: object = None, dtype: object = None) -> State:
-        """Nothing is carried."""
+        """Empty."""
         return ()
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:

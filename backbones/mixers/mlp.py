@@ -1,8 +1,8 @@
-"""The control that sees the present only: tokens mix within their own environment step.
+"""The control that sees only the present: tokens mix within their own environment step.
 
-A window of one token would be `identity` again, as a feed-forward network already treats each token alone. What memory
-is worth shows against a control that sees all of the present: the return asked for and the state (and, at the action's
-token, the action), as an ordinary policy network does. So the window here is one environment step.
+The window is one environment step: the requested return and the state, and at the action's token also the action. An
+ordinary policy network sees the same, so this control shows what memory is worth. A window of one token would equal
+`identity`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from backbench.backbones.contract import Mixer, NoOptions, Spec, State
 class StepMLP(Mixer):
     """y_t = W [x_t, x_{t-1}, ...] + b over the tokens of the current step up to t, zeros for those of earlier steps.
 
-    A step has ``spec.tokens_per_step`` tokens, and a context starts with the first token of one.
+    A step has ``spec.tokens_per_step`` tokens, and a context starts with the first token of a step.
     """
 
-    Options: ClassVar[type] = NoOptions
+    summary: ClassVar[str] = "Control that sees only the present: a linear layer over the current step's tokens"
 
     def __init__(self, options: NoOptions, spec: Spec) -> None:
         super().__init__(options, spec)
@@ -34,10 +34,10 @@ class StepMLP(Mixer):
         batch, length, d = x.shape
         steps = -(-length // self.tokens)
         x = F.pad(x, (0, 0, 0, steps * self.tokens - length)).view(batch * steps, self.tokens, d)
-        # Entry k of the last axis but one is the token k places before, or zero when that lies before the step.
+        # Index k of the second-last axis is the token k positions earlier, or zero if that is before the step.
         back = F.pad(x, (0, 0, self.tokens - 1, 0)).unfold(1, self.tokens, 1).transpose(2, 3).flip(2)
-        y: Tensor = self.out_proj(back.flatten(2))
-        return y.view(batch, steps * self.tokens, d)[:, :length]
+        y = self.out_proj(back.flatten(2)).view(batch, steps * self.tokens, d)
+        return y[:, :length]  # type: ignore[no-any-return]
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The tokens of the step so far, the latest first, (batch, tokens_per_step - 1, d_model), and their number."""

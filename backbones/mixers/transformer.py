@@ -1,6 +1,6 @@
 """The mixer of the Decision Transformer (Chen et al., arXiv:2106.01345): GPT-2's causal self-attention.
 
-There is no positional embedding here: the agent's tokenizer adds an embedding of the environment's timestep.
+It has no positional embedding: the agent's tokenizer adds an embedding of the environment's timestep.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from backbench.backbones.contract import ALL, Mixer, Spec, State
 from backbench.backbones.kernels.attention.attention import ATTENTION, attention
 from backbench.errors import require
 
-EMPTY = -(2**40)  # the number of a token that never was: too old to be attended to
+EMPTY = -(2**40)  # token number of an empty slot: too old to be attended to
 
 
 @dataclass(frozen=True)
 class TransformerOptions:
-    """Options of the attention mixer; the defaults are the Decision Transformer's on Gym."""
+    """Options of the attention mixer. The defaults are the Decision Transformer's on Gym."""
 
     # Number of attention heads; d_model must be a multiple.
     n_heads: int = 1
     # Activation of the feed-forward network: gelu, gelu_tanh or relu.
     activation: str = "relu"
-    # Implementation of attention: auto takes the fastest there is.
+    # Implementation of attention; auto chooses the fastest.
     kernels: str = "auto"
 
     def __post_init__(self) -> None:
@@ -40,26 +40,24 @@ class Transformer(Mixer):
     """Causal self-attention with biases on every projection and dropout on the attention weights."""
 
     Options: ClassVar[type] = TransformerOptions
+    summary: ClassVar[str] = "Causal self-attention, as in GPT-2"
+    paper: ClassVar[str] = "arXiv:2106.01345 (Decision Transformer)"
 
     def __init__(self, options: TransformerOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         d, heads = spec.d_model, options.n_heads
         require(d % heads == 0, f"transformer: d_model={d} is not a multiple of n_heads={heads}; change one of them")
+        self.ffn_activation = options.activation
         self.n_heads = heads
         self.kernels = options.kernels
         self.qkv_proj = nn.Linear(d, 3 * d)
         self.out_proj = nn.Linear(d, d)
 
-    @property
-    def ffn_activation(self) -> str | None:
-        activation: str = self.options.activation
-        return activation
-
     def forward(self, x: Tensor) -> Tensor:
         return self.mix(self.project(x))
 
     def forward_at(self, x: Tensor, keep: slice) -> Tensor:
-        """Keys and values of all positions, queries of those that are kept."""
+        """Keys and values of all positions, queries at the positions ``keep``."""
         if keep == ALL or not ATTENTION.chosen(self.kernels, x.device.type, x.dtype).fused:
             return self(x)[:, keep]  # type: ignore[no-any-return]
         d = x.shape[-1]
@@ -79,16 +77,16 @@ class Transformer(Mixer):
         return self._attend(q, k, v, ALL)[:, keep]
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
-        """Keys and values of the last tokens, (batch, places, 2, heads, d), the place's token number, and the count.
+        """A cache of keys and values, (batch, slots, 2, heads, d), each slot's token number, and the token count.
 
-        There are places for a whole environment step more than the window, whose tokens may come in together. The order
-        of places does not matter to attention, so a new token takes the oldest one's.
+        The cache has slots for tokens_per_step - 1 tokens more than the window, as a step's tokens may arrive together.
+        The order of slots does not matter to attention, so a new token replaces the oldest one.
         """
         like = self.qkv_proj.weight
-        places = self.spec.max_length + self.spec.tokens_per_step - 1
-        shape = (batch, places, 2, self.n_heads, self.spec.d_model // self.n_heads)
+        slots = self.spec.max_length + self.spec.tokens_per_step - 1
+        shape = (batch, slots, 2, self.n_heads, self.spec.d_model // self.n_heads)
         cache = torch.zeros(shape, device=device or like.device, dtype=dtype or like.dtype)
-        numbers = torch.full((batch, places), EMPTY, dtype=torch.long, device=cache.device)
+        numbers = torch.full((batch, slots), EMPTY, dtype=torch.long, device=cache.device)
         return cache, numbers, torch.zeros(batch, dtype=torch.long, device=cache.device)
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
@@ -96,7 +94,7 @@ class Transformer(Mixer):
         return y[:, 0], state
 
     def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
-        """Tokens attend to the last max_length ones, themselves included, whose keys and values are kept."""
+        """Tokens attend to the last max_length tokens, themselves included."""
         batch, count, d = x.shape
         if count > self.spec.tokens_per_step:
             return super().extend(x, state, keep)
@@ -106,7 +104,7 @@ class Transformer(Mixer):
         rows = torch.arange(batch, device=x.device).unsqueeze(1)
         cache[rows, now % cache.shape[1]] = kv.view(batch, count, *cache.shape[2:])
         numbers[rows, now % cache.shape[1]] = now
-        age = now[:, keep].unsqueeze(2) - numbers.unsqueeze(1)  # (batch, kept, places)
+        age = now[:, keep].unsqueeze(2) - numbers.unsqueeze(1)  # (batch, kept, slots)
         mask = ((age >= 0) & (age < self.spec.max_length)).unsqueeze(1)
         k, v = cache.permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(self._heads(q[:, keep]), k, v, mask)
@@ -116,9 +114,9 @@ class Transformer(Mixer):
     def residual_outputs(self) -> Iterable[nn.Linear]:
         return (self.out_proj,)
 
-    def flops_per_token(self, length: int) -> float:
-        """The projections, and scores and values over the (length + 1) / 2 tokens that causality leaves on average."""
-        return super().flops_per_token(length) + 4 * self.spec.d_model * (length + 1) / 2
+    def flops(self, length: int) -> float:
+        """The projections, and scores and values over the (length + 1) / 2 tokens that a token sees on average."""
+        return super().flops(length) + 4 * self.spec.d_model * (length + 1) / 2
 
     def _heads(self, x: Tensor) -> Tensor:
         """(batch, length, d_model) -> (batch, heads, length, d)."""

@@ -1,13 +1,13 @@
 """Gymnasium's spaces: any observation as one vector, and actions between the environment's scale and the agent's.
 
-Observations are flattened leaf by leaf, a Dict's in the alphabetical order of its keys (achieved_goal, desired_goal,
-observation) whatever order the space has, numbered ones as one-hot vectors; else as ``gymnasium.spaces.flatten`` does.
-Actions of an agent lie in [-1, 1], or are numbered from 0.
+Observations are flattened leaf by leaf, as ``gymnasium.spaces.flatten`` does, but the keys of a Dict always come in
+alphabetical order (achieved_goal, desired_goal, observation). Discrete observations become one-hot vectors.
+An agent's actions lie in [-1, 1], or are discrete, from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 from backbench.errors import UserError
 
-ABSURD = 1e10  # bounds past this bound nothing
+ABSURD = 1e10  # larger bounds count as none
 
 
 def leaves(space: Any, value: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(name, space, value) of every space that holds no other, in the order that they are flattened in."""
+    """(name, space, value) of every space that contains no other, in the order of the vector."""
     from gymnasium.spaces import Dict, Tuple
 
     if isinstance(space, Dict):
         for key in sorted(space.spaces):
             yield from leaves(space.spaces[key], None if value is None else value[key], f"{path}{key}.")
     elif isinstance(space, Tuple):
-        for number, inner in enumerate(space.spaces):
-            yield from leaves(inner, None if value is None else value[number], f"{path}{number}.")
+        for i, inner in enumerate(space.spaces):
+            yield from leaves(inner, None if value is None else value[i], f"{path}{i}.")
     else:
         yield path.rstrip("."), space, value
 
@@ -49,28 +49,28 @@ def _vectors(space: Any, value: Any) -> NDArray[Any]:
 
 
 def is_vector(space: Any) -> bool:
-    """Whether observations are plain vectors of floating-point numbers, which nothing is done to."""
+    """Whether observations are plain vectors of floating-point numbers, which stay as they are."""
     from gymnasium.spaces import Box
 
     return isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
 
 
 def check_observations(space: Any, where: str) -> None:
-    """Raise ``UserError``, which ``where`` begins, for what is no vector: pictures, text, graphs, sequences."""
+    """Raise ``UserError``, which ``where`` begins, for pictures, text, graphs and sequences: they are not vectors."""
     from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
     for name, leaf, _ in leaves(space, None):
         called = f"observations {name!r}" if name else "observations"
         if isinstance(leaf, Box) and leaf.dtype == np.uint8 and len(leaf.shape) > 1:
-            raise UserError(f"{where} has {called} of pixels {leaf.shape}; vectors only (suite atari has pixels)")
+            raise UserError(f"{where} has {called} of pixels {leaf.shape}; vectors only, except in Atari suites")
         if not isinstance(leaf, Box | Discrete | MultiDiscrete | MultiBinary):
-            raise UserError(f"{where} has {called} of {type(leaf).__name__}, which are no vectors")
+            raise UserError(f"{where} has {called} of {type(leaf).__name__}, which are not vectors")
 
 
 def flatten(space: Any, observations: Any) -> NDArray[Any]:
     """(n, size) from n observations of ``space``: an array, or (nested) mappings or sequences of arrays.
 
-    A plain vector comes back as it is, with its type.
+    A plain vector is returned unchanged, with its type.
     """
     if is_vector(space):
         return np.asarray(observations)
@@ -79,18 +79,10 @@ def flatten(space: Any, observations: Any) -> NDArray[Any]:
 
 
 def size(space: Any) -> int:
-    """Length of the vector that an observation of ``space`` becomes."""
-    from gymnasium.spaces import Discrete, MultiDiscrete
+    """Length of the vector for an observation of ``space``."""
+    from gymnasium.spaces import flatdim
 
-    total = 0
-    for _, leaf, _ in leaves(space, None):
-        if isinstance(leaf, Discrete):
-            total += int(leaf.n)
-        elif isinstance(leaf, MultiDiscrete):
-            total += int(leaf.nvec.sum())
-        else:
-            total += int(np.prod(leaf.shape, dtype=int))
-    return total
+    return sum(int(flatdim(leaf)) for _, leaf, _ in leaves(space, None))
 
 
 def describe(space: Any) -> str:
@@ -101,37 +93,26 @@ def describe(space: Any) -> str:
 
 @dataclass(frozen=True)
 class Actions:
-    """The actions of an environment.
+    """The actions of an environment."""
 
-    Attributes:
-        n: how many numbered actions there are; None for vectors.
-        start: number of the first one.
-        low, high: bounds of a vector, flat, float64; (a,) each.
-        shape: of the environment's vector.
-        unit: whether the bounds are -1 and 1, so that there is nothing to rescale.
-        dtype: of the environment's vector.
-    """
-
-    n: int | None
-    start: int
-    low: NDArray[np.float64]
+    n: int | None  # number of discrete actions; None for vectors
+    start: int  # the environment's first discrete action
+    low: NDArray[np.float64]  # bounds of a vector, flat: (a,)
     high: NDArray[np.float64]
-    shape: tuple[int, ...]
-    unit: bool
-    dtype: Any = np.float32
+    shape: tuple[int, ...]  # of the environment's vector
+    unit: bool  # the bounds are -1 and 1, so nothing is rescaled
+    dtype: Any = np.float32  # of the environment's vector
 
     @classmethod
     def of(cls, space: Any, where: str) -> Actions:
-        """Those of ``space``; ``UserError``, which ``where`` begins, for unbounded ones and kinds without a head."""
+        """The actions of ``space``; ``UserError``, which ``where`` begins, if unbounded or of a kind without a head."""
         from gymnasium.spaces import Box, Discrete
 
         nothing = np.zeros(0)
         if isinstance(space, Discrete):
             return cls(int(space.n), int(space.start), nothing, nothing, (), False)
         if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
-            raise UserError(
-                f"{where} has actions {space}; vectors within bounds (Box) or numbered ones (Discrete) only"
-            )
+            raise UserError(f"{where} has actions {space}; bounded vectors (Box) or discrete ones (Discrete) only")
         low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
         if not (np.abs([low, high]) < ABSURD).all():
             raise UserError(
@@ -156,7 +137,7 @@ class Actions:
             return int(action) + self.start
         if self.unit:
             return action if action.shape == self.shape else action.reshape(self.shape)
-        # Not past the bounds by a rounding error: some environments refuse that.
+        # A rounding error must not exceed the bounds: some environments refuse that.
         value = self.low + (action.astype(np.float64) + 1.0) / 2.0 * (self.high - self.low)
         value = np.clip(value, self.low, self.high)
         return value.astype(self.dtype).reshape(self.shape)
@@ -166,13 +147,6 @@ def flatten_one(space: Any, observation: Any) -> NDArray[Any]:
     """(size,) from one observation of ``space``."""
     if is_vector(space):
         return np.asarray(observation)
-    vector: NDArray[Any] = flatten(space, _batch_of_one(observation))[0]
+    parts = [_vectors(leaf, np.asarray(value)[None]) for _, leaf, value in leaves(space, observation)]
+    vector: NDArray[Any] = np.concatenate(parts, axis=1)[0]
     return vector
-
-
-def _batch_of_one(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _batch_of_one(inner) for key, inner in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_batch_of_one(inner) for inner in value)
-    return np.asarray(value)[None]

@@ -1,4 +1,4 @@
-"""Environments for evaluation and for making data."""
+"""Gymnasium environments with vector observations, for evaluation and for generating data."""
 
 from __future__ import annotations
 
@@ -10,52 +10,31 @@ import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, suppress
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.environments import spaces
-from backbench.benchmarks.environments.atari.protocol import AtariProtocol, game_of
-from backbench.errors import UserError
+from backbench.benchmarks.environments.kind import (
+    Camera,
+    EnvironmentKind,
+    Environments,
+    EnvironmentSpec,
+    Recorded,
+    Sizes,
+)
+from backbench.errors import UserError, require
 
 ROBOTICS = "gymnasium_robotics"
 
 
-class Environments(Protocol):
-    """Environments that started together, each an episode; those that have ended are not stepped on."""
-
-    def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
-        """Start all of them; states (count, *observation)."""
-
-    def step(
-        self, numbers: Sequence[int], actions: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_]]:
-        """Step environments ``numbers`` (m,): states (m, *observation), raw rewards (m,), whether each ended (m,)."""
-
-    def close(self) -> None:
-        """Give everything back."""
-
-
-def make_environments(
-    env_id: str, count: int, atari: AtariProtocol | None, kwargs: Mapping[str, Any] | None = None
-) -> Environments:
-    """``count`` environments of one kind; ``atari`` is the protocol of those with pixels, None for the others.
-
-    ``kwargs`` are what an environment without pixels is made with.
-    """
-    if atari is not None:
-        from backbench.benchmarks.environments.atari.batch import AtariBatch
-
-        return AtariBatch(game_of(env_id), count, atari)
-    return GymBatch(env_id, count, kwargs)
-
-
 class GymBatch:
-    """Gymnasium environments, one after another in this process: for MuJoCo that is faster than workers.
+    """``count`` environments, stepped one after another in this process: for MuJoCo that is faster than workers.
 
-    Observations become vectors and actions come in [-1, 1] or numbered from 0, see ``spaces``.
+    Observations become vectors. Actions are expected in [-1, 1] or discrete from 0, see ``spaces``.
     """
 
     def __init__(self, env_id: str, count: int, kwargs: Mapping[str, Any] | None = None) -> None:
@@ -63,6 +42,7 @@ class GymBatch:
         self.space = self.envs[0].observation_space
         spaces.check_observations(self.space, f"environment {env_id}")
         self.actions = spaces.Actions.of(self.envs[0].action_space, f"environment {env_id}")
+        self.sizes = Sizes((spaces.size(self.space),), self.actions.n, len(self.actions.low))
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
         return self._vectors([env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)])
@@ -70,7 +50,7 @@ class GymBatch:
     def step(
         self, numbers: Sequence[int], actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_]]:
-        if not np.isfinite(actions).all():  # a simulator would take them, and start over
+        if not np.isfinite(actions).all():  # a simulator would accept them, and reset
             raise FloatingPointError("the agent's actions are not finite")
         answers = [
             self.envs[number].step(self.actions.to_environment(action))
@@ -89,11 +69,10 @@ class GymBatch:
 
 
 def make_environment(env_id: str, kwargs: Mapping[str, Any] | None = None) -> Any:
-    """A Gymnasium environment as it was registered, with its own wrappers, but no checker and no time limit.
+    """A Gymnasium environment as registered, with its own wrappers, but without checkers and time limit.
 
-    ``module:Id`` imports the module first. The callers keep the time limit themselves. The checks of the wrappers that
-    are left out cost as much per step as the physics. MuJoCo's warnings, which it would write into a file in the
-    working folder, are dropped.
+    ``module:Id`` imports the module first. Callers limit the steps themselves. The checkers cost as much per step as
+    the physics. MuJoCo's warnings are dropped: it would write them to a file in the working folder.
     """
     import gymnasium as gym
     from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
@@ -103,53 +82,40 @@ def make_environment(env_id: str, kwargs: Mapping[str, Any] | None = None) -> An
         with redirect_stderr(io.StringIO()), suppress(ImportError):  # it prints a notice in every process
             importlib.import_module(ROBOTICS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is a newer version; which one it is belongs to the task
-        # -1: no time limit, not even below wrappers that it was registered with.
+        warnings.simplefilter("ignore")  # of a newer version: the task fixes the version
+        # -1: no time limit, not even below the environment's own wrappers.
         env = gym.make(env_id, max_episode_steps=-1, disable_env_checker=True, **dict(kwargs or {}))
     while isinstance(env, OrderEnforcing | PassiveEnvChecker | TimeLimit):
         env = env.env
     return env
 
 
-def probe(env_id: str, kwargs: Mapping[str, Any] | None = None, requires: str = "", known: str = "") -> None:
-    """See whether an environment can be made and played here: a reset and a step.
-
-    ``requires`` names the extra of Backbench that brings it; ``known`` is what helps where it cannot be made.
-
-    Raises:
-        UserError: it cannot; says why, and what to do.
-    """
+def probe(env_id: str, kwargs: Mapping[str, Any] | None = None, requires: str = "", remedy: str = "") -> None:
+    """Try a reset and a step, see ``EnvironmentKind.probe``."""
     module = env_id.partition(":")[0] if ":" in env_id else ""
+    done = "made"
     try:
         envs = GymBatch(env_id, 1, kwargs)
+        done = "played"
+        envs.reset([0])
+        envs.step([0], np.zeros(1, np.int64) if envs.actions.n else np.zeros((1, len(envs.actions.low)), np.float32))
+        envs.close()
     except UserError:
         raise
     except ImportError as error:
-        remedy = f"install what brings {module or error.name}, or say PYTHONPATH=. for a module in this folder"
+        install = f"install the package of {module or error.name}, or set PYTHONPATH=. for a module in this folder"
         if requires:
-            remedy = f"pip install 'backbench[{requires}]'"
+            install = f"pip install 'backbench[{requires}]'"
+        needed = error.name or module
+        raise UserError(f"environment {env_id} needs {needed}, which is not installed: {install}") from error
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}, `{at.line}`"
+        reason = " ".join(str(error).split())[:200] or where
+        versions = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
         raise UserError(
-            f"environment {env_id} needs {error.name or module}, which is not installed: {remedy}"
+            f"environment {env_id} cannot be {done} here, with {versions}: {reason}{'; ' if remedy else ''}{remedy}"
         ) from error
-    except Exception as error:
-        raise UserError(_cannot(env_id, "be made", error, known)) from error
-    try:
-        envs.reset([0])
-        envs.step([0], np.zeros(1, np.int64) if envs.actions.n else np.zeros((1, len(envs.actions.low)), np.float32))
-    except Exception as error:
-        raise UserError(_cannot(env_id, "be played", error, known)) from error
-    finally:
-        envs.close()
-
-
-def _cannot(env_id: str, what: str, error: Exception, known: str) -> str:
-    from importlib.metadata import version
-
-    at = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}"
-    reason = " ".join(str(error).split())[:200] or f"{place}, `{at.line}`"
-    versions = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
-    return f"environment {env_id} cannot {what} here, with {versions}: {reason}{'; ' if known else ''}{known}"
 
 
 def quiet_mujoco() -> None:
@@ -161,4 +127,64 @@ def quiet_mujoco() -> None:
 
 
 def _ignore(message: str) -> None:
-    """MuJoCo calls this with a warning's text."""
+    """MuJoCo calls this with the text of a warning."""
+
+
+class VectorKind(EnvironmentKind):
+    """Gym's robots, and any Gymnasium environment of the user's whose observations are or become vectors."""
+
+    def make(self, spec: EnvironmentSpec, count: int) -> GymBatch:
+        return GymBatch(spec.env_id, count, spec.kwargs)
+
+    def probe(self, spec: EnvironmentSpec, requires: str = "", remedy: str = "") -> None:
+        probe(spec.env_id, spec.kwargs, requires, remedy)
+
+    def sizes(self, spec: EnvironmentSpec) -> Sizes:
+        batch = self.make(spec, 1)
+        batch.close()
+        return batch.sizes
+
+    def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
+        batch = self.make(spec, 1)
+        batch.close()
+        here, observations = batch.sizes, spaces.describe(batch.space)
+        if data != here:
+            raise UserError(
+                f"data set {name!r} has states {data.state_shape} and {_count(data)}, environment {spec.env_id} has "
+                f"states {observations} and {_count(here)}; they must be the same"
+            )
+        if recorded is None:
+            return
+        its_space, its_actions = recorded()
+        bounds = spaces.Actions.of(its_actions, name)
+        if spaces.describe(its_space) != observations:
+            raise UserError(
+                f"data set {name!r} has observations {spaces.describe(its_space)}, environment {spec.env_id} has "
+                f"{observations}; they must be the same"
+            )
+        if not (np.allclose(bounds.low, batch.actions.low) and np.allclose(bounds.high, batch.actions.high)):
+            raise UserError(
+                f"data set {name!r} was recorded with actions {its_actions}, environment {spec.env_id} takes others; "
+                "give the environment the data's bounds: gymnasium.wrappers.RescaleAction, in its registration"
+            )
+
+    def state_shape(self, weights: Mapping[str, Any]) -> tuple[int, ...]:
+        return (len(weights["tokenizer.encoder.mean"]),)
+
+    def camera(self, spec: EnvironmentSpec, environments: Environments) -> Camera:
+        from gymnasium.envs.mujoco import MujocoEnv
+
+        assert isinstance(environments, GymBatch)
+        robot = environments.envs[0]
+        require(
+            isinstance(robot, MujocoEnv),
+            f"environment {robot!r}: bench watch shows Atari games and Gymnasium's own MuJoCo robots only",
+        )
+        return Camera(float(robot.dt), lambda _: robot.data.qpos.copy())
+
+
+def _count(sizes: Sizes) -> str:
+    return f"{sizes.action_dim} actions" if sizes.n_actions is None else f"{sizes.n_actions} discrete actions"
+
+
+VECTOR = VectorKind()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbench.backbones import BACKBONES
 from backbench.backbones.options import make_options
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import match, suites
+from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
 from backbench.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from backbench.benchmarks.plan.suite_file import Suite
 
 GROUPS: dict[str, type] = {
     "model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "atari": AtariProtocol
@@ -29,9 +34,10 @@ def presets() -> list[str]:
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def _preset_file(preset: str, suite: str) -> str:
-    """A suite may have settings of its own for a preset, in a folder of its name."""
-    return f"{suite}/{preset}" if (PRESETS / suite / f"{preset}.yaml").is_file() else preset
+def _preset_file(preset: str, table: Suite) -> str:
+    """A suite, or its kind of environments, may have settings of its own for a preset, in a folder of its name."""
+    folders = (table.name, *table.kind.presets)
+    return next((f"{name}/{preset}" for name in folders if (PRESETS / name / f"{preset}.yaml").is_file()), preset)
 
 
 @cache
@@ -51,7 +57,7 @@ def source_of(suite: str, preset: str, source: str | None = None, overrides: Seq
     table = suites.table(suite)
     if preset not in presets():
         raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
-    of_preset = yaml.safe_load((PRESETS / f"{_preset_file(preset, table.name)}.yaml").read_text())["data"]["source"]
+    of_preset = yaml.safe_load((PRESETS / f"{_preset_file(preset, table)}.yaml").read_text())["data"]["source"]
     return source or (given[-1] if given else table.source or of_preset)
 
 
@@ -110,7 +116,7 @@ def _grid(
     if not any(text.startswith("data.source=") for text in overrides):
         source = source or table.source
     made = []
-    file = _preset_file(preset, table.name)
+    file = _preset_file(preset, table)
     special = _special(file)
     for backbone in backbones:
         cls = BACKBONES.get(backbone)
@@ -126,9 +132,8 @@ def _grid(
             options = jsonable(dataclasses.asdict(make_options(cls, content["backbone"])))
             task = suites.resolve(suite, name, parts["data"].source, parts["data"].rewards.replace("auto", ""))
             task = _sized(task, parts["data"])
-            if not task.pixels:
-                _refuse_game_settings(variant, task)
-                parts["atari"] = None
+            _refuse_unused(variant, task)
+            parts["atari"] = task.kind.protocol(parts["atari"])
             made += [
                 Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts)
                 for seed in seeds
@@ -138,20 +143,46 @@ def _grid(
     return made
 
 
-def _refuse_game_settings(overrides: Sequence[str], task: suites.Task) -> None:
+def _refuse_unused(overrides: Sequence[str], task: suites.Task) -> None:
     """A row would be named after a setting that changes nothing."""
     for text in overrides:
-        key = text.split("=", 1)[0]
-        # Whether the actions of a suite of the user's own are numbered, the cell will see.
-        drawn = key == "eval.temperature" and not task.suite_tasks
-        if key.startswith("atari.") or key == "model.encoder" or drawn:
-            raise UserError(f"override '{text}': suite '{task.suite}' has no games; leave it out")
+        # For user suites we only know later, in the cell, whether actions are discrete.
+        unknown = text.startswith("eval.temperature=") and task.suite_tasks
+        if text.startswith(task.kind.unused_settings) and not unknown:
+            raise UserError(f"override '{text}': suite '{task.suite}' has no Atari games; remove it")
 
 
 def _sized(task: suites.Task, data: DataConfig) -> suites.Task:
     from backbench.benchmarks.data.sources import SOURCES
 
     return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
+
+
+def plan(request: Request) -> list[Cell]:
+    """The cells of a request, in the order in which they should run."""
+    return cells(
+        request.backbones,
+        request.suite,
+        request.preset,
+        request.seeds,
+        request.tasks,
+        request.source,
+        request.overrides,
+    )
+
+
+def reach(request: Request) -> None:
+    """Say within two seconds, before torch is imported, that a data set is absent and its source cannot be reached."""
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.data.sources import SOURCES
+
+    source = source_of(request.suite, request.preset, request.source, request.overrides)
+    rows = suites.table(request.suite).tasks
+    for name in request.tasks or rows:
+        chosen = rows[name].sources.get(source) if name in rows else None  # ``plan`` reports unknown names
+        if chosen and not store.exists(chosen.data_id):
+            SOURCES.get(source).reach(chosen.data_id)
+            return
 
 
 def check_models(made: Sequence[Cell]) -> None:
@@ -224,8 +255,7 @@ def _compose(
         for text in overrides:
             key = text.split("=", 1)[0].lstrip("+~")
             if key not in known:
-                shown = [k for k in known if k.split(".")[0] == key.split(".")[0]] or known
-                raise UserError(f"unknown override key '{key}' for backbone '{backbone}'{suggest(key, shown)}")
+                raise UserError(f"unknown override key '{key}' for backbone '{backbone}'{_meant(key, known)}")
             if "=" not in text or text[0] in "+~":
                 raise UserError(f"override '{text}': write {key}=value")
         try:
@@ -256,6 +286,17 @@ def _leaves(content: Any, prefix: str = "") -> list[str]:
             continue
         keys += _leaves(value, f"{path}.") if isinstance(value, dict) else [path]
     return keys
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    """What a key that is unknown may mean: ``lr`` is ``train.lr``."""
+    group, dot, name = key.rpartition(".")
+    last = {k.rpartition(".")[2]: k for k in reversed(known)}
+    close = difflib.get_close_matches(name, last, n=1, cutoff=0.8)
+    if not dot and close:
+        same = [k for k in known if k.rpartition(".")[2] == close[0]]
+        return "; did you mean " + " or ".join(f"'{k}'" for k in same) + "?"
+    return suggest(key, [k for k in known if k.split(".")[0] == group] or known)
 
 
 def _first_line(error: BaseException) -> str:

@@ -161,7 +161,7 @@ def _around(counts: Callable[[int], dict[str, int] | None], goal: int, step: int
 
 def _environment(cell: Cell) -> str:
     """What the sizes of states and actions, and of a game's table of timesteps, depend on."""
-    return repr((cell.task.env_id, cell.task.env_kwargs, cell.atari, cell.task.data_id if cell.task.pixels else ""))
+    return repr((cell.environment, cell.task.data_id if cell.kind.timesteps_from_data else ""))
 
 
 def _shapes(cell: Cell) -> Any:
@@ -170,10 +170,8 @@ def _shapes(cell: Cell) -> Any:
 
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.data.trajectories import Trajectories
-    from backbench.benchmarks.environments.spaces import size
-    from backbench.benchmarks.environments.vector import GymBatch, probe
 
-    if cell.task.pixels:
+    if cell.kind.timesteps_from_data:
         if not store.exists(cell.task.data_id):
             sources.plan([(cell.data.source, cell.task)])  # says how to get what cannot be made here
             raise UserError(
@@ -181,19 +179,15 @@ def _shapes(cell: Cell) -> Any:
                 f"not in the store {store.root()}; make it first: bench data make {cell.task.data_id}"
             )
         return sources.load(cell.task)
-    probe(cell.task.env_id, cell.task.env_kwargs)
-    envs = GymBatch(cell.task.env_id, 1, cell.task.env_kwargs)
-    try:
-        states, numbered, actions = size(envs.space), envs.actions.n, len(envs.actions.low)
-    finally:
-        envs.close()
+    cell.kind.probe(cell.environment)
+    state_shape, n_actions, actions = cell.kind.sizes(cell.environment)
     return Trajectories(
-        states=np.zeros((1, states), dtype=np.float32),
-        actions=np.zeros((1, actions), dtype=np.float32) if numbered is None else np.zeros(1, dtype=np.int64),
+        states=np.zeros((1, *state_shape), dtype=np.float32),
+        actions=np.zeros((1, actions), dtype=np.float32) if n_actions is None else np.zeros(1, dtype=np.int64),
         rewards=np.zeros(1),
         terminated=np.zeros(1, dtype=bool),
         offsets=np.array([0, 1]),
-        n_actions=numbered,
+        n_actions=n_actions,
     )
 
 
@@ -201,8 +195,8 @@ def _parameters(cell: Cell, shapes: Any) -> int:
     """Trainable parameters of the cell's agent, which is built without memory where its code allows that."""
     import torch
 
+    from backbench.agents.build import count_parameters
     from backbench.benchmarks.plan.assemble import make_agent
-    from backbench.benchmarks.run.cost import count_parameters
 
     for device in ("meta", "cpu"):
         try:

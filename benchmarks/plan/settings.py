@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+from backbench.benchmarks.environments.kind import EnvironmentKind, EnvironmentSpec
 from backbench.benchmarks.plan.suites import Task
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import cell_key
@@ -87,7 +88,7 @@ class TrainConfig:
     clip: float = 1.0
     # Autocast to bfloat16.
     bf16: bool = False
-    # torch.compile. On a CPU it was slower than what it compiled, and took 10 to 40 seconds (docs/speed.md).
+    # torch.compile. On a CPU it was slower, after 10 to 40 seconds of compiling (docs/explanation/speed.md).
     compile: bool = False
     # Evaluations, evenly spaced, the last one at the end; the best one is kept apart.
     evaluations: int = 1
@@ -173,9 +174,17 @@ class Cell:
     @property
     def max_steps(self) -> int:
         """Longest evaluated episode."""
-        if self.atari is None:
-            return self.eval.max_steps or self.task.max_steps
-        return min(self.atari.max_steps, self.eval.max_steps or self.atari.max_steps)
+        return self.kind.max_steps(self.environment, self.task.max_steps, self.eval.max_steps)
+
+    @property
+    def kind(self) -> EnvironmentKind:
+        """The kind of its environment."""
+        return self.task.kind
+
+    @property
+    def environment(self) -> EnvironmentSpec:
+        """The environment that it is evaluated in."""
+        return EnvironmentSpec(self.task.env_id, self.task.env_kwargs, self.atari)
 
     def resolved(self) -> dict[str, Any]:
         """The whole cell as plain JSON values."""

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from backbench.benchmarks.data.sources.registry import NAMES, SOURCES
+from backbench.benchmarks.environments.kind import EnvironmentKind
+from backbench.benchmarks.environments.registry import kind_of
 from backbench.errors import UserError, suggest
 from backbench.leaderboard.scores.normalise import CITATIONS, bounds
 
@@ -30,7 +32,7 @@ class Source(_Part):
     env_id: Annotated[str, Field(pattern=r"^\S+$")]
     # Of the data set in the Minari store.
     data_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+-v\d+$")]
-    # Target returns, the first one is the headline; "data": from the data, by the rule in docs/data.md.
+    # Target returns, the first one is the headline; "data": from the data, by the rule in docs/reference/data.md.
     targets: Targets | dict[Scale, Targets] = "data"
     # Returns-to-go are divided by it; the task's or the suite's where it is not given.
     return_scale: Positive | dict[Scale, Positive] | None = None
@@ -64,7 +66,7 @@ class Suite(_Part):
     requires: str = ""
     # What to do where the environments are installed and cannot be made.
     remedy: str = ""
-    # Stacked frames of games.
+    # Atari games from pixels: every env_id is ALE/<Game>-v5.
     pixels: bool = False
     # The scale of returns-to-go.
     rewards: Scale = "raw"
@@ -72,6 +74,11 @@ class Suite(_Part):
     max_steps: Steps = 1000
     normaliser: str = "none"
     tasks: Annotated[dict[Name, Row], Field(min_length=1)]
+
+    @property
+    def kind(self) -> EnvironmentKind:
+        """The kind of its environments."""
+        return kind_of(self.pixels)
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
@@ -139,20 +146,23 @@ def read(path: Path, own: bool = True) -> Suite:
     except OSError as error:
         raise UserError(f"suite {path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict) or "name" in content:
-        raise UserError(f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/suites.md")
+        raise UserError(
+            f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/reference/suites.md"
+        )
     try:
         suite = Suite(name=path.stem, **{str(key): value for key, value in content.items()})
     except ValidationError as error:
         raise UserError(f"suite {path}: {_line(error)}") from None
-    if own and suite.pixels:
-        raise UserError(f"suite {path}: pixels: only the suite atari has them; see docs/suites.md")
     for name, row in suite.tasks.items() if own else ():
-        for source in row.sources:
+        for source, of in row.sources.items():
+            limited = any("max_steps" in part.model_fields_set for part in (suite, row, of))
+            if problem := suite.kind.suite_problem(of.env_id, of.env_kwargs, limited):
+                raise UserError(f"suite {path}: tasks.{name}.sources.{source}.{problem}; see docs/reference/suites.md")
             if not SOURCES.get(source).any_id:
                 usable = sorted(other for other, found in SOURCES.all().items() if found.any_id)
                 raise UserError(
                     f"suite {path}: tasks.{name}.sources.{source}: a suite of your own has {' and '.join(usable)}; "
-                    "see docs/suites.md"
+                    "see docs/reference/suites.md"
                 )
     return suite
 
@@ -164,6 +174,6 @@ def _line(error: ValidationError) -> str:
     where = ".".join(str(part) for part in one["loc"])
     if one["type"] == "extra_forbidden":
         fields = {*Suite.model_fields, *Row.model_fields, *Source.model_fields} - {"name"}
-        return f"unknown key {where}{suggest(str(one['loc'][-1]), sorted(fields))}; see docs/suites.md"
+        return f"unknown key {where}{suggest(str(one['loc'][-1]), sorted(fields))}; see docs/reference/suites.md"
     message = one["msg"].removeprefix("Value error, ")
-    return f"{where + ': ' if where else ''}{message[:1].lower() + message[1:]}; see docs/suites.md"
+    return f"{where + ': ' if where else ''}{message[:1].lower() + message[1:]}; see docs/reference/suites.md"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from backbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
+    from backbench.benchmarks.environments.kind import EnvironmentKind
     from backbench.benchmarks.plan.suite_file import Suite
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "suite"
@@ -60,6 +61,13 @@ class Task:
     pixels: bool = False
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     suite_tasks: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> EnvironmentKind:
+        """The kind of its environment."""
+        from backbench.benchmarks.environments.registry import kind_of  # imports NumPy
+
+        return kind_of(self.pixels)
 
 
 def built_in() -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from backbench.agents.agent import Agent
+from backbench.agents.heads import HEADS
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
@@ -21,7 +22,6 @@ from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
 
-SIDE = 84  # pixels of a game's frame: a weight does not say how large the picture was
 OTHER_VERSION = "another version of Backbench wrote them; run the cell again"
 
 
@@ -96,11 +96,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def load_agent(cell: Cell, path: Path) -> Agent:
+def load_agent(cell: Cell, path: Path, head: str | None = None) -> Agent:
     """The cell's agent with the weights in ``path``, on the CPU, in evaluation mode.
 
     What else depends on the data (size of states and actions, their statistics, longest episode) the weights hold too.
-    The global generator is seeded by the cell, as it is for a fresh agent.
+    The global generator is seeded by the cell, as it is for a fresh agent. ``head`` is the name of the record's action
+    head; None for records that do not name it.
 
     Raises:
         UserError: no such file, a broken one, or weights of another cell.
@@ -118,7 +119,7 @@ def load_agent(cell: Cell, path: Path) -> Agent:
         ) from error
     require(owner == cell.key, f"weights {path} are of cell {owner}, not of {cell.key}; bring the right ones")
     try:
-        agent = make_agent(cell, _shapes(cell, weights))
+        agent = make_agent(cell, _shapes(cell, weights, head))
         agent.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise UserError(
@@ -132,21 +133,17 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _shapes(cell: Cell, weights: Mapping[str, Tensor]) -> Trajectories:
+def _shapes(cell: Cell, weights: Mapping[str, Tensor], head: str | None) -> Trajectories:
     """One episode of nothing, with the shapes that the weights were trained on."""
     actions = weights["tokenizer.embed_action.weight"]
     rows = len(weights["tokenizer.embed_timestep.weight"])
-    numbered = "head.project.bias" not in weights  # the head of numbered actions has none
-    if cell.task.pixels:
-        stack = weights["tokenizer.encoder.convolutions.0.weight"].shape[1]
-        states = np.zeros((1, stack, SIDE, SIDE), dtype=np.float32)
-    else:
-        states = np.zeros((1, len(weights["tokenizer.encoder.mean"])), dtype=np.float32)
+    # Older records do not name their head. Of the two heads of that time, only the categorical one has no bias.
+    discrete = HEADS.get(head).discrete if head else "head.project.bias" not in weights
     return Trajectories(
-        states=states,
-        actions=np.zeros(1, dtype=np.int64) if numbered else np.zeros((1, actions.shape[1]), dtype=np.float32),
+        states=np.zeros((1, *cell.kind.state_shape(weights)), dtype=np.float32),
+        actions=np.zeros(1, dtype=np.int64) if discrete else np.zeros((1, actions.shape[1]), dtype=np.float32),
         rewards=np.zeros(1),
         terminated=np.zeros(1, dtype=bool),
         offsets=np.array([0, rows]),
-        n_actions=len(actions) if numbered else None,
+        n_actions=len(actions) if discrete else None,
     )

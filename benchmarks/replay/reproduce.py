@@ -82,7 +82,6 @@ def reproduce(path: Path, out: Path = Path("reproduced"), to: Path | None = None
 def _cell(record: Record, path: Path) -> Cell:
     """The record's cell, all of whose parts are here."""
     from backbench.backbones import BACKBONES
-    from backbench.benchmarks.environments import vector
     from backbench.benchmarks.plan.compose import check_models
     from backbench.benchmarks.replay.load import cell_of
     from backbench.benchmarks.run.cell import choose_device
@@ -106,8 +105,7 @@ def _cell(record: Record, path: Path) -> Cell:
         )
     choose_device(record.provenance.device)
     check_models([cell])
-    if not cell.task.pixels:
-        vector.probe(cell.task.env_id, cell.task.env_kwargs)
+    cell.kind.probe(cell.environment)
     return cell
 
 
@@ -141,7 +139,7 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
 
     from backbench.backbones.kernels import SlowKernels
     from backbench.benchmarks.data.sources import leaving_on_sigterm
-    from backbench.benchmarks.run.cell import run
+    from backbench.benchmarks.run.cell import run_cell
 
     origin = then.provenance
     torch.set_num_threads(origin.threads)
@@ -155,7 +153,7 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
 
     with warnings.catch_warnings(), leaving_on_sigterm():
         warnings.simplefilter("ignore", SlowKernels)  # which kernels ran is compared
-        return run(cell, out, origin.device, report, command=["bench", "reproduce", f"{cell.key}.json"])
+        return run_cell(cell, out, origin.device, report, command=["bench", "reproduce", f"{cell.key}.json"])
 
 
 def compare(then: Record, now: Record) -> Comparison:

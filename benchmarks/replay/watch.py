@@ -7,8 +7,8 @@ when the record says that it ended. Only this one is played.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from backbench.agents.agent import Agent
-from backbench.benchmarks.environments.atari.protocol import AtariProtocol, game_of
-from backbench.benchmarks.environments.vector import Environments, GymBatch, make_environments
+from backbench.benchmarks.environments.kind import Camera, Environments
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay import drawing
 from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
 from backbench.benchmarks.run.checkpoint import weights_digest
-from backbench.benchmarks.run.evaluate import TargetResult, evaluate
+from backbench.benchmarks.run.evaluate import Play, TargetResult, evaluate
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.schema import Record, TargetScore
 
 MOST_PICTURES = 300  # of a video
 SLOWEST, FASTEST = 0.1, 0.03  # seconds that a picture of a video is shown
-SCREENS_A_SECOND = 60  # of a game
 
 
 @dataclass
@@ -54,17 +52,13 @@ class Alone:
         episode: what has been seen so far.
     """
 
-    def __init__(
-        self, inner: Environments, number: int, lengths: Sequence[int], protocol: AtariProtocol | None
-    ) -> None:
-        self.inner, self.number, self.lengths = inner, number, lengths
+    def __init__(self, inner: Environments, number: int, lengths: Sequence[int], camera: Camera) -> None:
+        self.inner, self.number, self.lengths, self.camera = inner, number, lengths, camera
         self.time = 0
-        seconds = protocol.frame_skip / SCREENS_A_SECOND if protocol is not None else float(_first(inner).dt)
-        self.episode = Episode(seconds=seconds)
+        self.episode = Episode(seconds=camera.seconds)
 
     def _see(self, state: NDArray[Any]) -> None:
-        view = _first(self.inner).data.qpos if isinstance(self.inner, GymBatch) else state[0, -1]
-        self.episode.views.append(view.copy())
+        self.episode.views.append(self.camera.view(state))
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
         state = self.inner.reset([seeds[self.number]])
@@ -88,17 +82,6 @@ class Alone:
         self.inner.close()
 
 
-def _first(envs: Environments) -> Any:
-    """The simulator of the one robot."""
-    from gymnasium.envs.mujoco import MujocoEnv
-
-    assert isinstance(envs, GymBatch)
-    env = envs.envs[0]
-    if not isinstance(env, MujocoEnv):
-        raise UserError(f"environment {env!r}: bench watch shows games and Gymnasium's own MuJoCo robots only")
-    return env
-
-
 def replay(
     cell: Cell, agent: Agent, scores: Sequence[TargetScore], place: int, episode: int, device: torch.device, steps: int
 ) -> tuple[Episode, TargetResult]:
@@ -119,17 +102,14 @@ def replay(
     episodes, lengths = cell.eval.episodes, [length for score in scores for length in score.lengths]
     made: list[Alone] = []
 
-    def alone(env_id: str, count: int, protocol: AtariProtocol | None, kwargs: Mapping[str, Any] | None) -> Alone:
-        made.append(
-            Alone(make_environments(env_id, 1, protocol, kwargs), place * episodes + episode, lengths, protocol)
-        )
+    def alone(count: int) -> Alone:
+        inner = cell.kind.make(cell.environment, 1)
+        camera = cell.kind.camera(cell.environment, inner)
+        made.append(Alone(inner, place * episodes + episode, lengths, camera))
         return made[0]
 
-    results = evaluate(
-        agent, cell.task.env_id, [score.target for score in scores], episodes, cell.eval.acting, cell.model.context,
-        steps, cell.eval.seed, device, atari=cell.atari, clip_rewards=cell.task.rewards == "clipped",
-        env_kwargs=cell.task.env_kwargs, make=alone,
-    )  # fmt: skip
+    play = replace(Play.of(cell, tuple(score.target for score in scores)), make=alone, max_steps=steps)
+    results = evaluate(agent, play, device)
     result = results[place]
     one = TargetResult(result.target, (result.returns[episode],), (result.lengths[episode],))
     return made[0].episode, one
@@ -235,7 +215,7 @@ def _pictures(
     moving = sorted({*range(0, last, stride), last}) if with_video else []
     needed = sorted({*shown, *moving})
     views = [seen.views[step] for step in needed]
-    if cell.atari is None:
+    if not cell.kind.frames:
         pictures, how = drawing.robot_pictures(cell.task.env_id, np.stack(views))
     else:
         pictures, how = [drawing.game_picture(view) for view in views], "the newest of the frames that the agent sees"
@@ -253,11 +233,7 @@ def _pictures(
 
 
 def _captions(cell: Cell, seen: Episode, target: float, steps: Sequence[int]) -> list[str]:
-    names: list[str] = []
-    if cell.atari is not None:
-        from backbench.benchmarks.environments.atari.emulator import action_names
-
-        names = action_names(game_of(cell.task.env_id), cell.atari)
+    names = cell.kind.action_names(cell.environment)
     so_far, counted = seen.earned(False), seen.earned(cell.task.rewards == "clipped")
 
     def action(step: int) -> str:

@@ -1,67 +1,53 @@
-"""Checkpoints that are exact and whole: a run that was killed anywhere goes on to the same bits.
+"""Checkpoints that are exact and complete: a run that was killed anywhere ends with the bits of one that was not.
 
-Tensors and plain values only, read with ``weights_only``: nothing is ever unpickled.
+They contain only tensors and plain values and are read with ``weights_only``, so nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backbench.errors import UserError
+from backbench.errors import UserError, first_line
+from backbench.files import clear_leftovers, locked, write_whole
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be read or written; says which and what to do. It is never deleted."""
 
 
-def atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, and move it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """``write_whole`` with a ``CheckpointError`` if the file cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except Exception as error:  # a full disk is OSError, torch's RuntimeError or safetensors' own
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        write_whole(path, write)
+    except Exception as error:  # for a full disk torch raises RuntimeError, safetensors its own class
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise CheckpointError(f"cannot write {path}: {reason}; free some space or choose another --out") from error
-    finally:
-        with suppress(OSError):  # what went wrong has been said
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold a cell's folder for this process, and clear what a killed one left half-written.
+    """Hold a cell's folder for this process, and remove what a killed process left half-written.
 
     Raises:
-        CheckpointError: another process holds it.
+        CheckpointError: another process holds it, or it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)  # the folder itself is locked: no file is left lying about
-    except OSError as error:
-        raise CheckpointError(f"cannot write {folder}: {error.strerror}; choose another --out") from error
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder, wait=False))  # the folder itself: no lock file is left behind
+        except BlockingIOError as error:
             raise CheckpointError(f"another process is at work in {folder}; let it finish, or end it") from error
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {folder}: {error.strerror}; choose another --out") from error
+        clear_leftovers(folder)
         yield
-    finally:
-        os.close(handle)
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -70,22 +56,22 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """The state at ``path``; None when there is no such file.
+    """The state at ``path``; None if there is no such file.
 
     Raises:
-        CheckpointError: the file is truncated or holds anything but tensors and plain values.
+        CheckpointError: the file is truncated, or contains anything but tensors and plain values.
     """
     if not path.exists():
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises EOFError, RuntimeError, UnpicklingError, … for a broken file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error, 120)
         raise CheckpointError(
-            f"checkpoint {path} cannot be read ({reason[:120]}); move it away to train the cell from the start"
+            f"checkpoint {path} cannot be read ({reason}); move it away to train the cell from the start"
         ) from error
     if not isinstance(state, dict):
-        raise CheckpointError(f"checkpoint {path} does not hold a training state; move it away to start anew")
+        raise CheckpointError(f"checkpoint {path} does not hold a training state; move it away to start over")
     return state
 
 

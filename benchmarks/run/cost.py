@@ -1,33 +1,40 @@
-"""What an agent costs: parameters, time of a decision, memory."""
+"""What a cell costs: time, parameters, time of a decision, memory."""
 
 from __future__ import annotations
 
 import resource
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
-from torch import nn
 
 from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.leaderboard.record.schema import Latency
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+class Stopwatch:
+    """Times a cell from its start."""
+
+    def __init__(self) -> None:
+        self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        """``cpu_seconds`` and ``wall_seconds`` since the start."""
+        return {"cpu_seconds": time.process_time() - self._cpu, "wall_seconds": time.perf_counter() - self._wall}
 
 
 def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor, decisions: int = 100) -> Latency:
-    """Wall time of a decision for a batch of environments, with the window full and warm.
+    """Wall time of a decision for a batch of environments, with a full window.
 
     Args:
         agent: on the device of ``states``.
-        acting: protocol.
-        context: K.
-        states: (batch, *observation), any plausible ones.
-        decisions: that are timed, after ``context`` untimed ones.
+        acting: protocol, ``window`` or ``recurrent``.
+        context: K, steps of a window.
+        states: (batch, *observation); their values are irrelevant.
+        decisions: number of timed decisions, after ``context`` untimed ones.
     """
     was_training = agent.training
     agent.eval()
@@ -49,7 +56,7 @@ def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tens
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Peak of the device's memory on CUDA, else of this process's resident memory, in 10^6 bytes."""
+    """Peak memory of the device on CUDA, else resident memory of this process, in 10^6 bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts KiB

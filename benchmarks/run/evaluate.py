@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
-from backbench.benchmarks.environments.atari.protocol import AtariProtocol
-from backbench.benchmarks.environments.vector import Environments, make_environments
+from backbench.benchmarks.environments.kind import Environments
+from backbench.benchmarks.plan.settings import Cell
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; what was reached is in the checkpoint."""
+    """The run was asked to stop. Its checkpoint contains what it had reached."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """How to play the episodes of an evaluation."""
+
+    make: Callable[[int], Environments]  # a batch of that many environments
+    targets: tuple[float, ...]  # target returns; of clipped rewards if clip_rewards
+    episodes: int  # for each target
+    acting: str  # protocol, window or recurrent
+    context: int  # K, steps of a window
+    max_steps: int  # longest episode
+    seed: int  # of the environments and of sampled actions
+    clip_rewards: bool = False  # rewards clipped to [-1, 1] reduce the return-to-go; results are raw in any case
+
+    @classmethod
+    def of(cls, cell: Cell, targets: tuple[float, ...]) -> Play:
+        """How ``cell`` is evaluated."""
+        return cls(
+            make=partial(cell.kind.make, cell.environment),
+            targets=targets,
+            episodes=cell.eval.episodes,
+            acting=cell.eval.acting,
+            context=cell.model.context,
+            max_steps=cell.max_steps,
+            seed=cell.eval.seed,
+            clip_rewards=cell.task.rewards == "clipped",
+        )
 
 
 @dataclass(frozen=True)
 class TargetResult:
-    """Episodes played towards one target return: raw returns and lengths in steps, (episodes,) each."""
+    """Episodes played for one target return: raw returns and lengths in steps, (episodes,) each."""
 
     target: float
     returns: tuple[float, ...]
@@ -34,79 +63,66 @@ class TargetResult:
 
 
 def evaluate(
-    agent: Agent,
-    env_id: str,
-    targets: Sequence[float],
-    episodes: int,
-    acting: str,
-    context: int,
-    max_steps: int,
-    seed: int,
-    device: torch.device,
-    should_stop: Callable[[], bool] = lambda: False,
-    atari: AtariProtocol | None = None,
-    clip_rewards: bool = False,
-    env_kwargs: Mapping[str, Any] | None = None,
-    make: Callable[[str, int, AtariProtocol | None, Mapping[str, Any] | None], Environments] | None = None,
+    agent: Agent, play: Play, device: torch.device, should_stop: Callable[[], bool] = lambda: False
 ) -> list[TargetResult]:
-    """Play ``episodes`` episodes for each target.
+    """Play ``play.episodes`` episodes for each target.
 
-    Episode i starts from the same seed whatever its target, so that targets are compared on equal starts. Environments
-    that are finished are not stepped on, and their rows leave the batch. Deterministic from ``seed``; torch's global
-    generator is left alone. Where actions are drawn, episode i has random numbers of its own, which do not depend on
-    when the others end.
+    Episode i has the same seed for every target, so that targets are compared on equal starts. Results depend on
+    ``play.seed`` alone. Torch's global generator is unused.
 
-    Args:
-        agent: put into evaluation mode and back.
-        env_id, atari, env_kwargs: the environment; its protocol where it shows pixels; what else it is made with.
-        targets: target returns; with ``clip_rewards``, on the scale of rewards that are clipped to [-1, 1].
-        episodes, acting, context, max_steps, seed: of the protocol.
-        device: of the agent.
-        should_stop: asked before every step.
-        clip_rewards: clipped rewards come off the return-to-go. Returns are raw in any case.
-        make: makes the environments, when not ``make_environments``.
+    ``agent`` is on ``device``; it is put into evaluation mode and back. ``should_stop`` is asked before every step.
 
     Raises:
-        Interrupted: ``should_stop`` answered true.
+        Interrupted: ``should_stop`` returned true.
         FloatingPointError: an action was NaN or infinite.
     """
     was_training = agent.training
     agent.eval()
-    starts = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
-    goals = [t for t in targets for _ in range(episodes)]
-    draws = [np.random.default_rng([seed, number % episodes]) for number in range(len(goals))]
-    returns, lengths = np.zeros(len(goals)), np.zeros(len(goals), dtype=int)
-    envs = (make or make_environments)(env_id, len(goals), atari, env_kwargs)
+    envs = play.make(len(play.targets) * play.episodes)
     try:
-        states = envs.reset([starts[number % episodes] for number in range(len(goals))])
-        actor = make_actor(agent, acting, torch.tensor(goals, device=device), context)
-        running = list(range(len(goals)))
-        for _ in range(max_steps):
-            if should_stop():
-                raise Interrupted
-            batch = torch.as_tensor(states, dtype=torch.uint8 if states.dtype == np.uint8 else torch.float32)
-            uniforms = torch.tensor([draws[n].random() for n in running]) if agent.head.draws else None
-            chosen = actor.act(batch.to(device), uniforms)
-            actions = (chosen.float() if chosen.is_floating_point() else chosen).cpu().numpy()
-            states, rewards, ended = envs.step(running, actions)
-            returns[running] += rewards
-            lengths[running] += 1
-            earned = np.clip(rewards, -1.0, 1.0) if clip_rewards else rewards
-            actor.update(torch.tensor(earned, dtype=torch.float32, device=device))
-            if ended.all():
-                break
-            if ended.any():
-                going = np.flatnonzero(~ended)
-                actor.keep(torch.tensor(going, device=device))
-                states, running = states[going], [running[row] for row in going]
+        returns, lengths = _episodes(agent, envs, play, device, should_stop)
     finally:
         envs.close()
         agent.train(was_training)
+    rows = [slice(i * play.episodes, (i + 1) * play.episodes) for i in range(len(play.targets))]
     return [
-        TargetResult(
-            float(target),
-            tuple(float(r) for r in returns[i * episodes : (i + 1) * episodes]),
-            tuple(int(n) for n in lengths[i * episodes : (i + 1) * episodes]),
-        )
-        for i, target in enumerate(targets)
+        TargetResult(float(target), tuple(float(r) for r in returns[row]), tuple(int(n) for n in lengths[row]))
+        for target, row in zip(play.targets, rows, strict=True)
     ]
+
+
+def _episodes(
+    agent: Agent, envs: Environments, play: Play, device: torch.device, should_stop: Callable[[], bool]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Play all episodes; returns and lengths, (targets * episodes,) each.
+
+    Environments that have ended are not stepped, and their rows leave the batch. Episode i has its own random numbers
+    for sampled actions, which do not depend on when the others end.
+    """
+    goals = [target for target in play.targets for _ in range(play.episodes)]
+    numbers = [i % play.episodes for i in range(len(goals))]
+    starts = [int(s) for s in np.random.SeedSequence(play.seed).generate_state(play.episodes)]
+    generators = [np.random.default_rng([play.seed, number]) for number in numbers]
+    returns, lengths = np.zeros(len(goals)), np.zeros(len(goals), dtype=np.int64)
+    states = envs.reset([starts[number] for number in numbers])
+    actor = make_actor(agent, play.acting, torch.tensor(goals, device=device), play.context)
+    running = list(range(len(goals)))
+    for _ in range(play.max_steps):
+        if should_stop():
+            raise Interrupted
+        batch = torch.as_tensor(states, dtype=torch.uint8 if states.dtype == np.uint8 else torch.float32)
+        uniforms = torch.tensor([generators[n].random() for n in running]) if agent.head.draws else None
+        chosen = actor.act(batch.to(device), uniforms)
+        actions = (chosen.float() if chosen.is_floating_point() else chosen).cpu().numpy()
+        states, rewards, ended = envs.step(running, actions)
+        returns[running] += rewards
+        lengths[running] += 1
+        earned = np.clip(rewards, -1.0, 1.0) if play.clip_rewards else rewards
+        actor.update(torch.tensor(earned, dtype=torch.float32, device=device))
+        if ended.all():
+            break
+        if ended.any():
+            going = np.flatnonzero(~ended)
+            actor.keep(torch.tensor(going, device=device))
+            states, running = states[going], [running[row] for row in going]
+    return returns, lengths

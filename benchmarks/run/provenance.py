@@ -5,32 +5,29 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from backbench.leaderboard.record.schema import Hardware
 
-# What scores or costs depend on; accelerators count when they are installed.
+# Packages that scores or costs depend on. Accelerators count if they are installed.
 PACKAGES = (
     "backbench", "torch", "numpy", "gymnasium", "gymnasium-robotics", "mujoco", "ale-py", "minari", "h5py",
     "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "xformers",
 )  # fmt: skip
+# Folders of generated files: records, verifications, pages. Files beside the folders are written by hand.
+GENERATED = "leaderboard/published/*/**"
 
 
 def packages() -> dict[str, str]:
-    """Distribution to version, of those that are installed."""
+    """Distribution to version, for those that are installed."""
     found = {}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
-
-
-# What a run or a submission adds; it is no code, and the next run from the same commit is as clean.
-RESULTS = ("leaderboard/published/records", "leaderboard/published/verifications", "leaderboard/published/pages")
 
 
 @cache
@@ -40,11 +37,12 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def state_of(folder: Path) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout in ``folder``, ``RESULTS`` left out; (None, None) where it is none."""
+    """(commit, dirty) of the checkout in ``folder``, ignoring ``GENERATED``; (None, None) if it is no checkout."""
     if not (folder / "pyproject.toml").is_file():
         return None, None
     ask = ["git", "-C", str(folder)]
-    status = [*ask, "status", "--porcelain", "--", ".", *(f":(exclude){name}" for name in RESULTS)]
+    # Every untracked file by itself: git would name a new folder even if all its files are excluded.
+    status = [*ask, "status", "--porcelain", "--untracked-files=all", "--", ".", f":(exclude,glob){GENERATED}"]
     try:
         commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
         dirty = subprocess.run(status, capture_output=True, text=True, check=True, timeout=20)
@@ -56,13 +54,9 @@ def state_of(folder: Path) -> tuple[str | None, bool | None]:
 def hardware(gpu: str | None) -> Hardware:
     """The machine as the process sees it."""
     model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
     return Hardware(cpu=model, cores=cores(), memory_mb=round(memory), gpu=gpu)
 

@@ -1,4 +1,4 @@
-"""Training: one loop for every backbone, CPU and CUDA, to be read from top to bottom."""
+"""Training: one loop for every backbone, on CPU and CUDA. Read ``train`` first."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
 from backbench.benchmarks.run import checkpoint
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
+from backbench.errors import first_line
 
-WARM_UP = 3  # updates whose time does not count for throughput: allocator, caches, lazy initialisation
+Evaluate = Callable[[], TargetResult]
+WARM_UP = 3  # updates excluded from throughput: allocator, caches, lazy initialisation
 
 
 class Diverged(Exception):
@@ -32,26 +34,26 @@ class Diverged(Exception):
 
 @dataclass
 class Progress:
-    """What accumulates over a training run, resumes included; plain values, so that a checkpoint can hold it."""
+    """What a training run accumulates, across resumes. Plain values, so that a checkpoint can contain them."""
 
     step: int = 0
     seconds: float = 0.0  # updates only: no evaluation, no checkpoint
     timed_seconds: float = 0.0  # of these, without the first few after each start
     timed_steps: int = 0
-    losses: list[tuple[int, float]] = field(default_factory=list)  # (step, mean loss since the one before)
-    evaluations: list[tuple[int, float]] = field(default_factory=list)  # (step, mean raw return, headline target)
-    best: dict[str, Any] | None = None  # step, and the TargetResult's fields, of the best intermediate evaluation
+    losses: list[tuple[int, float]] = field(default_factory=list)  # (step, mean loss since the last entry)
+    evaluations: list[tuple[int, float]] = field(default_factory=list)  # (step, mean raw return of the first target)
+    best: dict[str, Any] | None = None  # step and TargetResult's fields of the best intermediate evaluation
     eval_seconds: float = 0.0
 
     def tokens_per_second(self, cell: Cell) -> float:
-        """Training throughput over the timed updates; over all of them when there were too few."""
+        """Training throughput over the timed updates, or over all if there were too few."""
         steps, seconds = (self.timed_steps, self.timed_seconds) if self.timed_steps else (self.step, self.seconds)
         tokens = steps * cell.train.batch_size * cell.model.context * TOKENS_PER_STEP
         return tokens / seconds if seconds > 0 else 0.0
 
 
 class Clock:
-    """Times updates between two waits for the device."""
+    """Times updates between two waits for the device, and adds to ``progress``."""
 
     def __init__(self, progress: Progress, device: torch.device) -> None:
         self.progress, self.device = progress, device
@@ -64,9 +66,13 @@ class Clock:
         return time.perf_counter()
 
     def start(self) -> None:
-        self.begun = (self.progress.step, self._now())
+        """Start, or start over after the warm-up; ignored while it runs."""
+        if self.begun is None or self.progress.step == self.warm:
+            self.stop()
+            self.begun = (self.progress.step, self._now())
 
     def stop(self) -> None:
+        """Wait for the device and count the updates since the start."""
         if self.begun is not None:
             (step, begun), self.begun = self.begun, None
             elapsed = self._now() - begun
@@ -77,7 +83,7 @@ class Clock:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rate of update number ``step`` (from 0): linear warm-up, then constant, or cosine down to a tenth."""
+    """Learning rate of update ``step`` (from 0): linear warm-up, then constant, or cosine down to a tenth."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
@@ -87,7 +93,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms, embeddings and what is marked (Mamba's A and D) do not."""
+    """Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do not."""
     exempt = {
         id(p)
         for module in model.modules()
@@ -103,7 +109,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW: one kernel for all parameters on CUDA; on a CPU that gains nothing, and foreach is as good."""
+    """AdamW, fused on CUDA. On a CPU fusing gains nothing."""
     groups = parameter_groups(model, config.weight_decay)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=device.type == "cuda")
 
@@ -115,7 +121,7 @@ def update(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
 ) -> Tensor:
-    """One update of ``model``; the loss before it, on the device. Nothing in it waits for the device."""
+    """One update of ``model``. Returns the loss before it, on the device, without waiting for the device."""
     with torch.autocast(batch.states.device.type, torch.bfloat16, enabled=config.bf16):
         loss = loss_of(batch)
     optimizer.zero_grad(set_to_none=True)
@@ -126,113 +132,128 @@ def update(
     return loss.detach()
 
 
+@dataclass(frozen=True)
+class Caller:
+    """Who started the run: ``report`` gets a dictionary for every event, ``should_stop`` is asked often."""
+
+    report: Callable[[dict[str, Any]], None]
+    should_stop: Callable[[], bool]
+
+
+class State:
+    """All that changes during training. ``save`` and ``resume`` keep every bit."""
+
+    def __init__(self, cell: Cell, agent: Agent, device: torch.device, folder: Path) -> None:
+        self.cell, self.agent, self.device, self.folder = cell, agent, device, folder
+        self.path = folder / "state.pt"
+        self.optimizer = make_optimizer(agent, cell.train, device)
+        self.progress = Progress()
+        self.pending: list[Tensor] = []  # losses since the last line of progress, still on the device
+
+    def resume(self) -> None:
+        """Continue from the checkpoint, if there is one; ``CheckpointError`` if it cannot be read."""
+        state = checkpoint.load(self.path)
+        if state is None:
+            return
+        try:
+            self.agent.load_state_dict(state["agent"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+            self.pending = list(state["pending"].to(self.device))
+            self.progress = Progress(**state["progress"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise checkpoint.CheckpointError(
+                f"checkpoint {self.path} is not of this cell ({first_line(error, 120)}); move it away to start over"
+            ) from error
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        content = {
+            "progress": vars(self.progress),
+            "pending": torch.stack(self.pending) if self.pending else torch.zeros(0),
+            "agent": self.agent.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        checkpoint.save(self.path, content)
+
+    def save_weights(self, name: str) -> None:
+        """Write the agent's weights to ``name``.safetensors."""
+        weights = self.agent.state_dict()
+        checkpoint.save_weights(self.folder / f"{name}.safetensors", weights, {"cell": self.cell.key})
+
+    def mean_loss(self) -> float:
+        """Mean of the pending losses. Raises ``Diverged``, with the step, if one is not finite."""
+        losses = torch.stack(self.pending).float().cpu()
+        for step, value in enumerate(losses.tolist(), start=self.progress.step - len(losses)):
+            if not math.isfinite(value):
+                raise Diverged(step + 1, learning_rate(step, self.cell.train))
+        return float(losses.mean())
+
+
 def train(
-    cell: Cell,
-    agent: Agent,
-    sampler: WindowSampler,
-    device: torch.device,
-    folder: Path,
-    evaluate: Callable[[], TargetResult],
-    report: Callable[[dict[str, Any]], None],
-    should_stop: Callable[[], bool],
+    cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, evaluate: Evaluate, caller: Caller
 ) -> Progress:
     """Train ``agent`` in place, from the checkpoint in ``folder`` if there is one.
 
-    Leaves ``last.safetensors`` in ``folder`` and, where there are evaluations before the last one, the best of them
-    in ``best.safetensors``.
-
-    Args:
-        cell: its settings.
-        agent: on ``device``, with the weights of the cell's seed.
-        sampler: batches by number.
-        folder: of the cell's checkpoints.
-        evaluate: scores the agent as it is on the headline target.
-        report: gets a dictionary at every line of progress.
-        should_stop: asked after every update.
+    The agent is on the sampler's device. ``evaluate`` scores it as it is, on the headline target. Writes
+    ``last.safetensors`` to ``folder`` and, if there are intermediate evaluations, ``best.safetensors``.
 
     Raises:
         Diverged: a loss was not finite.
-        Interrupted: ``should_stop`` answered true; a checkpoint was written.
+        Interrupted: ``caller.should_stop`` returned true; a checkpoint was written.
         CheckpointError: a checkpoint cannot be read or written.
     """
-    config = cell.train
-    state_path = folder / "state.pt"
-    cuda = device.type == "cuda"
-    optimizer = make_optimizer(agent, config, device)
+    config, state = cell.train, State(cell, agent, sampler.device, folder)
     loss_of = torch.compile(agent.loss) if config.compile else agent.loss
-    progress = Progress()
-    pending: list[Tensor] = []  # losses since the last line of progress, still on the device
-    state = checkpoint.load(state_path)
-    if state is not None:
-        try:
-            agent.load_state_dict(state["agent"])
-            optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["rng"])
-            if cuda:
-                torch.cuda.set_rng_state(state["cuda_rng"], device)
-            pending = list(state["pending"].to(device))
-            progress = Progress(**state["progress"])
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise checkpoint.CheckpointError(
-                f"checkpoint {state_path} is not of this cell ({reason[:120]}); move it away to start anew"
-            ) from error
-
-    # Evaluations before the last one, which is scored by the caller.
+    state.resume()
+    progress = state.progress
+    # Steps of intermediate evaluations. The last checkpoint is scored elsewhere.
     due = {round(config.steps * i / config.evaluations) for i in range(1, config.evaluations)}
-    clock = Clock(progress, device)
+    clock = Clock(progress, sampler.device)
     agent.train()
     while progress.step < config.steps:
         step = progress.step
-        if clock.begun is None or step == clock.warm:
-            clock.stop()
-            clock.start()
+        clock.start()
         lr = learning_rate(step, config)
-        for group in optimizer.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = lr
-        pending.append(update(agent, loss_of, sampler.batch(step), optimizer, config))
+        state.pending.append(update(agent, loss_of, sampler.batch(step), state.optimizer, config))
         progress.step = step + 1
 
-        stopping, last = should_stop(), progress.step == config.steps
+        stopping, last = caller.should_stop(), progress.step == config.steps
         line = last or progress.step % config.log_every == 0
         keep = last or stopping or progress.step % config.checkpoint_every == 0
         if not (line or keep or progress.step in due):
             continue
-
-        # Only from here on is the device waited for; a loss that is not finite is found here, with its step.
         clock.stop()
-        losses = torch.stack(pending).float().cpu()
-        for place, value in enumerate(losses.tolist(), start=progress.step - len(losses)):
-            if not math.isfinite(value):
-                raise Diverged(place + 1, learning_rate(place, config))
+        loss = state.mean_loss()
         if line:
-            progress.losses.append((progress.step, float(losses.mean())))
-            pending = []
-            report({"kind": "train", "step": progress.step, "loss": progress.losses[-1][1], "lr": lr,
-                    "tokens_per_s": progress.tokens_per_second(cell)})  # fmt: skip
+            progress.losses.append((progress.step, loss))
+            state.pending = []
+            speed = progress.tokens_per_second(cell)
+            caller.report({"kind": "train", "step": progress.step, "loss": loss, "lr": lr, "tokens_per_s": speed})
         if progress.step in due:
-            began = time.perf_counter()
-            result = evaluate()
-            progress.eval_seconds += time.perf_counter() - began
-            progress.evaluations.append((progress.step, result.mean))
-            report({"kind": "eval", "step": progress.step, "return": result.mean})
-            if progress.best is None or result.mean > max(v for _, v in progress.evaluations[:-1]):
-                progress.best = {"step": progress.step, **asdict(result)}
-                weights = agent.state_dict()
-                checkpoint.save_weights(folder / "best.safetensors", weights, {"cell": cell.key})
+            _evaluate(state, evaluate, caller)
         if keep:
-            checkpoint.save(
-                state_path,
-                {
-                    "progress": vars(progress),
-                    "pending": torch.stack(pending) if pending else torch.zeros(0),
-                    "agent": agent.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "rng": torch.get_rng_state(),
-                    "cuda_rng": torch.cuda.get_rng_state(device) if cuda else None,
-                },
-            )
+            state.save()
         if stopping and not last:
             raise Interrupted
-    checkpoint.save_weights(folder / "last.safetensors", agent.state_dict(), {"cell": cell.key})
+    state.save_weights("last")
     return progress
+
+
+def _evaluate(state: State, evaluate: Evaluate, caller: Caller) -> None:
+    """An intermediate evaluation; keeps the weights of the best one."""
+    progress, began = state.progress, time.perf_counter()
+    result = evaluate()
+    progress.eval_seconds += time.perf_counter() - began
+    best_before = max((value for _, value in progress.evaluations), default=-math.inf)
+    progress.evaluations.append((progress.step, result.mean))
+    caller.report({"kind": "eval", "step": progress.step, "return": result.mean})
+    if progress.best is None or result.mean > best_before:
+        progress.best = {"step": progress.step, **asdict(result)}
+        state.save_weights("best")

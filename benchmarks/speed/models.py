@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from backbench.agents.acting import Actor, make_actor
-from backbench.agents.agent import Agent, Windows, continuous_agent
+from backbench.agents.agent import Agent, Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -67,11 +69,10 @@ def agent(backbone: str | type[Causal], options: dict[str, object], config: Spee
     model = config.model
     spec = Spec(model.d_model, model.n_layers, model.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * context)
     torch.manual_seed(0)
-    return continuous_agent(
+    return assemble(
         build(backbone, options, spec),
         vector_encoder(OBSERVATION, model.d_model),
-        ACTION,
-        model.d_model,
+        ActionSpace(ACTION),
         TokenConfig(EPISODE, RETURN_SCALE, model.dropout),
     )
 
@@ -104,15 +105,15 @@ def windows(batch: int, context: int, device: torch.device) -> Windows:
     return Windows(**{name: value.to(device) for name, value in vars(parts).items()})
 
 
-class WholeWindowActor:
+class WholeWindowActor(Actor):
     """Recomputes the whole model on the window at every decision, as the original evaluation loops do.
 
     The token of the action that is not yet known is there, and zero; causality keeps it from mattering.
     """
 
     def __init__(self, policy: Agent | Policy, targets: Tensor, context: int) -> None:
+        super().__init__(targets)
         self.policy, self.context = policy, context
-        self.target, self.time = targets.clone(), 0
         self.returns: list[Tensor] = []
         self.states: list[Tensor] = []
         self.actions: list[Tensor] = []

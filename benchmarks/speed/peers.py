@@ -26,16 +26,16 @@ class _MambaPeer(Mixer):
     Options: ClassVar[type] = MambaOptions
     block: Any
 
-    @property
-    def ffn_activation(self) -> str | None:
-        return self.options.activation if self.options.mlp else None
+    def __init__(self, options: MambaOptions, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.ffn_activation = options.activation if options.mlp else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)  # type: ignore[no-any-return]
 
-    def flops_per_token(self, length: int) -> float:
+    def flops(self, length: int) -> float:
         with torch.device("meta"):
-            return Mamba(self.options, self.spec).flops_per_token(length)
+            return Mamba(self.options, self.spec).flops(length)
 
 
 class MambapyMixer(_MambaPeer):

@@ -16,10 +16,10 @@ import torch
 from rich.console import Console
 
 from backbench.agents.agent import Agent
+from backbench.agents.build import count_parameters
 from backbench.benchmarks.plan.settings import jsonable
 from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.cell import choose_device
-from backbench.benchmarks.run.cost import count_parameters
 from backbench.benchmarks.speed import picture
 from backbench.benchmarks.speed import report as report_file
 from backbench.benchmarks.speed.config import SpeedConfig
@@ -157,7 +157,7 @@ def _examined(one: Subject, examiner: Examiner) -> SubjectEntry:
         policy = one.make(config, config.model.context)
         parameters = count_parameters(policy)
         if isinstance(policy, Agent):
-            flops = policy.backbone.flops_per_token(policy.backbone.spec.max_length)
+            flops = policy.backbone.flops(policy.backbone.spec.max_length)
         kernels, checks = examiner.subject(one)
     except Unequal as error:
         refused = str(error)

@@ -1,4 +1,4 @@
-"""A gated exponential moving average: about the simplest mixer with a memory."""
+"""A gated exponential moving average: one of the simplest mixers with a memory."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from backbench.errors import UserError
 class EMAOptions:
     """Options of the moving average."""
 
-    # The longest time scale at the start, in tokens; the channels' time scales are spread from 1 to it.
+    # The longest initial time scale, in tokens. The channels' time scales range from 1 to it.
     horizon: float = 30.0
 
     def __post_init__(self):
@@ -24,7 +24,7 @@ class EMAOptions:
 
 
 class EMA(Mixer):
-    """h_t = a h_{t-1} + (1 - a) v_t, with a learned decay a for each channel; y_t = W (h_t * silu(gate_t))."""
+    """h_t = a h_{t-1} + (1 - a) v_t, with a learned decay a per channel, and y_t = W (h_t * silu(gate_t))."""
 
     Options = EMAOptions
 

@@ -136,6 +136,8 @@ class Protocol(Part):
     """Episodes per target."""
     acting: Literal["window", "recurrent"]
     """``window`` recomputes over the last K steps, ``recurrent`` carries a state."""
+    head: str | None = None
+    """Name of the action head: ``tanh`` or ``categorical``; None where a record does not say."""
     sampling: Name
     """How an action is taken from the head: ``deterministic``, ``greedy``, ``sampled at T=1``."""
     max_steps: Positive

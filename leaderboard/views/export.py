@@ -21,6 +21,7 @@ from backbench.leaderboard.trust.submit import read
 from backbench.leaderboard.trust.verify import verified_cells
 
 MEND = "make leaderboard"
+REPOSITORY = "../../.."  # from the committed pages to the repository's root
 FORMATS = ("terminal", "markdown", "csv", "json", "html")
 _OURS = re.compile(r"board\.(md|csv|json)|index\.html|rows/[^/]+\.html")
 _SAFE = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -30,10 +31,12 @@ def pages_of(
     records: Sequence[Record],
     verifications: Sequence[Record] = (),
     folder: str | None = "leaderboard/published/records",
+    repository: str | None = REPOSITORY,
 ) -> dict[str, str]:
     """Path below the folder of pages -> text, of all pages; a pure function of the records.
 
-    ``folder``: where the records are committed, below the root of a repository; None: nowhere.
+    ``folder``: where the records are committed, below the root of a repository; None: nowhere. ``repository``: path
+    from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere.
     """
     from backbench.leaderboard.views.page.build import build
     from backbench.leaderboard.views.tables import to_csv, to_json, to_view
@@ -42,7 +45,7 @@ def pages_of(
     board = build_board(records, verified=verified_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
-    return {**texts, **build(view, folder)}
+    return {**texts, **build(view, folder, repository)}
 
 
 def export(
@@ -62,7 +65,7 @@ def export(
     if format_ == "html":
         if out is None:
             raise RecordError("--format html", "writes a folder", "name it with --out")
-        write_pages(pages_of(records, verifications, folder=None), out)
+        write_pages(pages_of(records, verifications, folder=None, repository=None), out)
         return
     board = build_board(records, verified=verified_cells(records, verifications))
     if format_ == "terminal":
@@ -97,7 +100,9 @@ def render(records: Path, verifications: Path, pages: Path) -> list[str]:
     found, errors = load_records(records)
     if errors:
         raise errors[0]
-    texts = pages_of(found, read_verifications(verifications))
+    others = read_verifications(verifications)
+    committed = pages.resolve() == records.resolve().parent / "pages"  # elsewhere, links to the documents would break
+    texts = pages_of(found, others) if committed else pages_of(found, others, repository=None)
     write_pages(texts, pages)
     return sorted(texts)
 

@@ -1,4 +1,4 @@
-"""Acting step by step gives what the model gives on the history at once, with episodes that end on the way."""
+"""Acting step by step equals the model on the complete history. Some episodes end earlier than others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from backbench.agents.acting import make_actor
-from backbench.agents.agent import Agent, continuous_agent
+from backbench.agents.agent import Agent
+from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -23,7 +25,7 @@ KEEP = {2: [0, 2, 3, 4], 5: [1, 3], 8: [1]}  # after these steps, of the rows th
 def agent(request: pytest.FixtureRequest) -> Agent:
     torch.manual_seed(5)
     backbone = build(request.param, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
-    made = continuous_agent(backbone, vector_encoder(5, 16), 2, 16, TokenConfig(8, 100.0, 0.1)).eval()
+    made = assemble(backbone, vector_encoder(5, 16), ActionSpace(2), TokenConfig(8, 100.0, 0.1)).eval()
     with torch.no_grad():
         for p in made.parameters():
             p.mul_(2)  # outputs that differ visibly
@@ -42,7 +44,7 @@ def play(agent: Agent, acting: str, steps: int, window: int) -> None:
         now = torch.randn(len(states), 5, generator=draw)
         action = actor.act(now)
 
-        # What is to be earned is the target less the raw rewards so far.
+        # The return still to be earned is the target minus the raw rewards so far.
         returns = torch.cat([returns, (targets - rewards.sum(1))[:, None]], 1)
         states = torch.cat([states, now[:, None]], 1)
         unknown = torch.full((len(states), 1, 2), 77.0)
@@ -68,17 +70,17 @@ def play(agent: Agent, acting: str, steps: int, window: int) -> None:
     assert len(states) < len(TARGETS)
 
 
-def test_window(agent: Agent) -> None:
+def test_window_acting_equals_the_model_on_the_last_steps(agent: Agent) -> None:
     """Also past K steps and past the timestep table."""
     play(agent, "window", 3 * K, K)
 
 
-def test_recurrent(agent: Agent) -> None:
-    """As long as the history fits the context that the backbone was built for."""
+def test_recurrent_acting_equals_the_model_on_the_history(agent: Agent) -> None:
+    """While the history fits the backbone's longest context."""
     play(agent, "recurrent", K, K)
 
 
-def test_a_context_of_one_step(agent: Agent) -> None:
+def test_context_of_one_step_equals_the_model(agent: Agent) -> None:
     actor = make_actor(agent, "window", torch.tensor([10.0, 20.0]), 1)
     for step in range(3):
         states = torch.randn(2, 5)
@@ -93,7 +95,7 @@ def test_a_context_of_one_step(agent: Agent) -> None:
         actor.update(torch.tensor([4.0, 4.0]))
 
 
-def test_recurrent_goes_on_past_the_context(agent: Agent) -> None:
+def test_recurrent_acting_continues_past_the_context(agent: Agent) -> None:
     """Rows do not mix, and actions stay finite and bounded, for as long as an episode lasts."""
     pair, alone = (make_actor(agent, "recurrent", torch.full((n,), 500.0), K) for n in (2, 1))
     draw = torch.Generator().manual_seed(2)
@@ -107,7 +109,7 @@ def test_recurrent_goes_on_past_the_context(agent: Agent) -> None:
         alone.update(torch.ones(1))
 
 
-def test_actions_are_bounded(agent: Agent) -> None:
+def test_actions_stay_within_their_bounds(agent: Agent) -> None:
     with torch.no_grad():
         for p in agent.head.parameters():
             p.fill_(1e6)
@@ -116,6 +118,6 @@ def test_actions_are_bounded(agent: Agent) -> None:
         assert action.abs().max() <= 1
 
 
-def test_unknown_protocol(agent: Agent) -> None:
+def test_unknown_protocol_is_refused(agent: Agent) -> None:
     with pytest.raises(ValueError, match="window, recurrent"):
         make_actor(agent, "windows", torch.tensor([1.0]), K)

@@ -1,4 +1,4 @@
-"""Through the whole agent, for every backbone: what may reach a prediction, and what may not."""
+"""For every backbone: what an agent's predictions depend on, and what they must not depend on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbench.agents.agent import Agent, Windows, continuous_agent
+from backbench.agents.agent import Agent, Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -26,7 +28,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def agent(name: str) -> Agent:
     torch.manual_seed(3)
     backbone = build(name, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
-    return continuous_agent(backbone, vector_encoder(5, 16), 2, 16, TokenConfig(100, 10.0, 0.1)).eval()
+    return assemble(backbone, vector_encoder(5, 16), ActionSpace(2), TokenConfig(100, 10.0, 0.1)).eval()
 
 
 def inputs(batch: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -40,7 +42,7 @@ def inputs(batch: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_no_leak(agent: Agent) -> None:
+def test_predictions_do_not_depend_on_their_action_or_the_future(agent: Agent) -> None:
     """Neither the action to be predicted nor anything later changes a prediction."""
     returns, states, actions, times = inputs()
     before = agent(returns, states, actions, times)
@@ -57,8 +59,8 @@ def test_no_leak(agent: Agent) -> None:
 
 
 @torch.no_grad()
-def test_what_is_known_counts(agent: Agent, name: str) -> None:
-    """The state counts for all; the return asked for unless tokens do not mix; the past unless there is no memory."""
+def test_predictions_depend_on_what_the_backbone_can_see(agent: Agent, name: str) -> None:
+    """On the state always, on the requested return if tokens mix, on the past if there is memory."""
     agent = agent.double()  # fresh weights are small, and so are effects
     *values, times = inputs()
     returns, states, actions = (t.double() for t in values)

@@ -1,27 +1,16 @@
-"""Parameter counts of whole agents, as published code has them."""
+"""Parameter counts of complete agents equal those of published code."""
 
 from __future__ import annotations
 
 import pytest
 
-from backbench.agents.agent import Agent, continuous_agent, discrete_agent
-from backbench.agents.encoders import PixelEncoder, vector_encoder
-from backbench.agents.tokenizer import TokenConfig
-from backbench.backbones.build import build
-from backbench.backbones.contract import Spec
-from backbench.benchmarks.run.cost import count_parameters
+from backbench.agents.agent import Agent
+from backbench.agents.build import ModelSettings, build_agent, count_parameters
+from backbench.agents.encoders import PixelEncoder
+from backbench.agents.spaces import ActionSpace, Spaces
 
-HOPPER = {"observation": 11, "action_dim": 3}
-
-
-def agent_of(backbone: str, d_model: int = 128) -> int:
-    spec = Spec(d_model=d_model, n_layers=3, max_length=60)
-    encoder = vector_encoder(HOPPER["observation"], d_model)
-    return count_parameters(
-        continuous_agent(
-            build(backbone, None, spec), encoder, HOPPER["action_dim"], d_model, TokenConfig(1000, 1000.0, 0.1)
-        )
-    )
+HOPPER = Spaces((11,), ActionSpace(3), max_timesteps=1000, return_scale=1000.0)
+BREAKOUT = Spaces((4, 84, 84), ActionSpace(4, discrete=True), max_timesteps=2719, return_scale=1.0)
 
 
 @pytest.mark.parametrize(
@@ -33,15 +22,13 @@ def agent_of(backbone: str, d_model: int = 128) -> int:
         ("transformer", 877_315 - 3 * (248_704 - 198_272)),
     ],
 )
-def test_hopper_agent(backbone: str, count: int) -> None:
-    assert agent_of(backbone) == count
+def test_hopper_agents_are_as_large_as_published(backbone: str, count: int) -> None:
+    model = ModelSettings(d_model=128, n_layers=3, dropout=0.1, context=20)
+    assert count_parameters(build_agent(backbone, None, model, HOPPER)) == count
 
 
 def breakout_agent(backbone: str, options: dict[str, object]) -> Agent:
-    spec = Spec(d_model=128, n_layers=6, max_length=90)
-    tokens = TokenConfig(max_timesteps=2719, return_scale=1.0, timestep="window", embedding="tanh", context=30)
-    encoder = PixelEncoder("nature", (4, 84, 84), 128)
-    return discrete_agent(build(backbone, options, spec), encoder, 4, 128, tokens)
+    return build_agent(backbone, options, ModelSettings(128, 6, 0.1, 30, "window", "tanh", "nature"), BREAKOUT)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +40,15 @@ def breakout_agent(backbone: str, options: dict[str, object]) -> Agent:
         ("mamba", {}, 1_984_928),
     ],
 )
-def test_breakout_agent_without_the_table_of_timesteps(backbone: str, options: dict[str, object], count: int) -> None:
+def test_breakout_agents_without_the_timestep_table_are_as_large_as_published(
+    backbone: str, options: dict[str, object], count: int
+) -> None:
     agent = breakout_agent(backbone, options)
     assert count_parameters(agent) - count_parameters(agent.tokenizer.embed_timestep) == count
 
 
-def test_encoders_parameters() -> None:
-    """The convolutions of Decision Transformer's Atari model; the light one counted by hand."""
+def test_pixel_encoders_are_as_large_as_published() -> None:
+    """The convolutions of Decision Transformer's Atari model; the light one is counted by hand."""
     nature = (4 * 64 * 32 + 32) + (32 * 16 * 64 + 64) + (64 * 9 * 64 + 64) + (64 * 49 * 128 + 128)
     assert count_parameters(PixelEncoder("nature", (4, 84, 84), 128)) == nature == 479_520
     light = (4 * 16 * 16 + 16) + (16 * 16 * 32 + 32) + (32 * 81 * 64 + 64)

@@ -1,4 +1,4 @@
-"""Agents of games: pixels, numbered actions, and tokens that know their place in the window."""
+"""Atari agents: pixels, discrete actions, and tokens that know their position in the window."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from backbench.agents.acting import make_actor
-from backbench.agents.agent import Agent, Windows, discrete_agent
+from backbench.agents.agent import Agent, Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import CONVOLUTIONS, PixelEncoder
-from backbench.agents.heads import CategoricalHead
+from backbench.agents.heads import HEADS, CategoricalHead, head_for
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -21,11 +23,15 @@ TARGETS = (30.0, 20.0, 10.0, -5.0)
 KEEP = {2: [0, 2, 3], 5: [1, 2], 7: [1]}
 
 
+def space(temperature: float = 1.0) -> ActionSpace:
+    return ActionSpace(ACTIONS, True, temperature)
+
+
 def made(backbone: str, timestep: str = "step", embedding: str = "norm", temperature: float = 1.0) -> Agent:
     torch.manual_seed(5)
     stack = build(backbone, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
     tokens = TokenConfig(8, 10.0, 0.1, timestep, embedding, K)
-    agent = discrete_agent(stack, PixelEncoder("light", PIXELS, 16), ACTIONS, 16, tokens, temperature).eval()
+    agent = assemble(stack, PixelEncoder("light", PIXELS, 16), space(temperature), tokens).eval()
     with torch.no_grad():
         for p in agent.parameters():
             p.mul_(2)  # outputs that differ visibly
@@ -46,8 +52,10 @@ def frames(generator: torch.Generator, *lead: int) -> Tensor:
         ("recurrent", "step", "tanh"),
     ],
 )
-def test_acting_is_the_model_on_the_history(backbone: str, acting: str, timestep: str, embedding: str) -> None:
-    """Greedy, so that the action is the argmax of what the whole window gives; games end on the way."""
+def test_greedy_acting_equals_the_model_on_the_history(
+    backbone: str, acting: str, timestep: str, embedding: str
+) -> None:
+    """Greedy actions are the argmax over the complete window. Some episodes end earlier than others."""
     agent = made(backbone, timestep, embedding, temperature=0.0)
     draw = torch.Generator().manual_seed(1)
     actor = make_actor(agent, acting, torch.tensor(TARGETS), K)
@@ -76,8 +84,8 @@ def test_acting_is_the_model_on_the_history(backbone: str, acting: str, timestep
             returns, states, actions, rewards, targets = (t[rows] for t in (returns, states, actions, rewards, targets))
 
 
-def test_places_and_the_windows_first_timestep_are_what_is_added() -> None:
-    """By hand: tanh of the content + row of the window's first timestep + row of the place, and no norm."""
+def test_window_timesteps_add_position_and_first_timestep() -> None:
+    """By hand: tanh of the content + row of the window's first timestep + row of the position, and no norm."""
     agent = made("identity", "window", "tanh")
     tokenizer = agent.tokenizer
     assert tokenizer.embed_place is not None
@@ -97,8 +105,8 @@ def test_places_and_the_windows_first_timestep_are_what_is_added() -> None:
             torch.testing.assert_close(out[place], expected, rtol=0, atol=1e-6)
 
 
-def test_the_encoder_runs_once_a_step() -> None:
-    """Never once a token: in training on batch * K states, when acting on one a decision."""
+def test_encoder_runs_once_per_step() -> None:
+    """In training on batch * K states, when acting on one state per decision."""
     agent = made("mlp")
     seen: list[int] = []
     agent.tokenizer.encoder.convolutions[0].register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
@@ -129,7 +137,7 @@ def test_encoder_is_a_function_of_each_state_alone(kind: str) -> None:
 
 
 def test_loss_is_cross_entropy_over_real_steps() -> None:
-    head = CategoricalHead(3, ACTIONS)
+    head = CategoricalHead(3, space())
     logits = torch.randn(2, 3, ACTIONS)
     actions = torch.tensor([[0, 4, 2], [1, 0, 0]])
     mask = torch.tensor([[True, True, True], [True, False, False]])
@@ -141,31 +149,38 @@ def test_loss_is_cross_entropy_over_real_steps() -> None:
     assert head.loss(logits, actions, mask).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_draws_follow_the_softmax_at_its_temperature() -> None:
+def test_samples_follow_the_softmax_at_its_temperature() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, 0.5]])
     uniforms = (torch.arange(20_000) + 0.5) / 20_000  # every quantile once
     for temperature in (0.5, 1.0, 3.0):
-        head = CategoricalHead(3, ACTIONS, temperature)
+        head = CategoricalHead(3, space(temperature))
         drawn = head.act(logits.expand(len(uniforms), -1), uniforms)
         shares = torch.bincount(drawn, minlength=ACTIONS) / len(uniforms)
         torch.testing.assert_close(shares, torch.softmax(logits[0] / temperature, -1), rtol=0, atol=1e-4)
-    assert CategoricalHead(3, ACTIONS, 0.0).act(logits).item() == 3
-    edge = CategoricalHead(3, ACTIONS).act(logits.expand(2, -1), torch.tensor([0.0, 1.0 - 1e-9], dtype=torch.float64))
+    assert CategoricalHead(3, space(0.0)).act(logits).item() == 3
+    edge = CategoricalHead(3, space()).act(logits.expand(2, -1), torch.tensor([0.0, 1.0 - 1e-9], dtype=torch.float64))
     assert edge.tolist() == [0, ACTIONS - 1]
+
+
+def test_every_action_space_has_a_head_that_names_itself_and_its_sampling() -> None:
+    assert {name: head.name for name, head in HEADS.all().items()} == {name: name for name in HEADS.names()}
+    assert head_for(discrete=True) is CategoricalHead
+    assert head_for(discrete=False).name == "tanh"
+    assert head_for(discrete=False).sampling_at(0.5) == "deterministic"
     assert CategoricalHead.sampling_at(0.5) == "sampled at T=0.5"
     assert CategoricalHead.sampling_at(0.0) == "greedy"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_logits_that_are_no_numbers_are_an_error(temperature: float, wrong: float) -> None:
+def test_logits_that_are_not_finite_raise(temperature: float, wrong: float) -> None:
     logits = torch.zeros(2, ACTIONS)
     logits[1, 3] = wrong
     with pytest.raises(FloatingPointError, match="not finite"):
-        CategoricalHead(3, ACTIONS, temperature).act(logits, torch.zeros(2))
+        CategoricalHead(3, space(temperature)).act(logits, torch.zeros(2))
 
 
-def test_training_lowers_the_loss() -> None:
+def test_training_lowers_the_loss_on_pixels() -> None:
     agent = made("gloma").train()
     draw = torch.Generator().manual_seed(3)
     batch = Windows(

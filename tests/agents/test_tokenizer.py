@@ -1,8 +1,8 @@
-"""Tokens, outputs and loss of a trajectory of three steps whose numbers were worked out by hand.
+"""Tokens, outputs and loss of a trajectory of three steps, computed by hand.
 
 Rewards 1, 2, 3, so returns-to-go 6, 5, 3; states 3, 5, 7, standardised by mean 1 and spread 2 to 1, 2, 3;
-actions 0.5, -0.5, 0.25; return scale 10. Each embedding writes to a feature of its own: return, state, action, time.
-The backbone adds up the tokens so far.
+actions 0.5, -0.5, 0.25; return scale 10. Each embedding writes to its own feature: return, state, action, time.
+The backbone sums the tokens so far.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backbench.agents.agent import Agent, Windows, continuous_agent
+from backbench.agents.agent import Agent, Windows
+from backbench.agents.build import assemble
 from backbench.agents.encoders import VectorEncoder
 from backbench.agents.heads import TanhHead
+from backbench.agents.spaces import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones.contract import Backbone, NoOptions, Spec
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
@@ -52,9 +54,8 @@ class RunningSum(Backbone):
 @pytest.fixture
 def agent() -> Agent:
     encoder = VectorEncoder(torch.tensor([1.0]), torch.tensor([2.0]), 4)
-    made = continuous_agent(
-        RunningSum(NoOptions(), Spec(4)), encoder, 1, 4, TokenConfig(max_timesteps=5, return_scale=10.0)
-    )
+    tokens = TokenConfig(max_timesteps=5, return_scale=10.0)
+    made = assemble(RunningSum(NoOptions(), Spec(4)), encoder, ActionSpace(1), tokens)
     tokenizer, head = made.tokenizer, made.head
     assert isinstance(head, TanhHead)
     with torch.no_grad():
@@ -78,13 +79,13 @@ def windows(**changes: Any) -> Windows:
     return Windows(**(fields | changes))
 
 
-def test_tokens(agent: Agent) -> None:
+def test_tokens_equal_hand_computed_ones(agent: Agent) -> None:
     tokens = agent.tokenizer(RETURNS, STATES, ACTIONS, TIMES)
     torch.testing.assert_close(tokens, torch.tensor([TOKENS]))
 
 
-def test_tokens_of_a_decision(agent: Agent) -> None:
-    """What comes in between two decisions: the action of the step before, then this step's return-to-go and state."""
+def test_tokens_between_two_decisions_equal_those_of_the_window(agent: Agent) -> None:
+    """The previous step's action, then this step's return-to-go and state."""
     for step in range(3):
         before = ACTIONS[:, step - 1] if step else None
         ours = agent.tokenizer.next_tokens(before, RETURNS[:, step], STATES[:, step], int(TIMES[0, step]))
@@ -98,14 +99,14 @@ def test_tokens_are_normalised(agent: Agent) -> None:
     torch.testing.assert_close(token, expected, atol=1e-4, rtol=0)
 
 
-def test_outputs_and_loss(agent: Agent) -> None:
+def test_outputs_and_loss_equal_hand_computed_ones(agent: Agent) -> None:
     torch.testing.assert_close(
         agent(RETURNS, STATES, ACTIONS, TIMES).flatten(), torch.tensor(BEFORE_TANH).tanh(), atol=1e-6, rtol=0
     )
     assert agent.loss(windows()).item() == pytest.approx(LOSS, abs=2e-6)
 
 
-def test_masked_loss(agent: Agent) -> None:
+def test_masked_steps_do_not_change_the_loss(agent: Agent) -> None:
     mask = torch.tensor([[True, True, False]])
     assert agent.loss(windows(mask=mask)).item() == pytest.approx(LOSS_OF_TWO, abs=2e-6)
     wild = ACTIONS.clone()
@@ -113,7 +114,7 @@ def test_masked_loss(agent: Agent) -> None:
     assert agent.loss(windows(actions=wild, mask=mask)).item() == pytest.approx(LOSS_OF_TWO, abs=2e-6)
 
 
-def test_a_sampled_window_of_it_is_the_same(agent: Agent) -> None:
+def test_sampled_window_gives_the_same_loss(agent: Agent) -> None:
     """From an episode of the environment, padded from three steps to five, beside another episode."""
     episode = Episode(
         np.array([[3.0], [5.0], [7.0], [9.0]]), np.array([[0.5], [-0.5], [0.25]]), np.array([1.0, 2.0, 3.0]), True
@@ -128,9 +129,9 @@ def test_a_sampled_window_of_it_is_the_same(agent: Agent) -> None:
     assert agent.loss(batch).item() == pytest.approx(LOSS, abs=2e-6)
 
 
-def test_mean_over_steps_not_over_windows() -> None:
+def test_loss_is_a_mean_over_steps_not_windows() -> None:
     """A window of one step weighs a third of one of three, and action dimensions are averaged."""
-    head = TanhHead(4, 2)
+    head = TanhHead(4, ActionSpace(2))
     output = torch.zeros(2, 3, 2)
     actions = torch.zeros(2, 3, 2)
     actions[0, :, 0] = 1.0  # squares: 1 in one of two dimensions, three steps
@@ -144,7 +145,7 @@ def test_late_timesteps_share_the_last_row(agent: Agent) -> None:
     assert late[..., 3].unique().tolist() == [4.0]
 
 
-def test_statistics_travel_with_the_weights() -> None:
+def test_statistics_are_saved_with_the_weights() -> None:
     encoder = VectorEncoder(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]), 3)
     other = VectorEncoder(torch.zeros(2), torch.ones(2), 3)
     other.load_state_dict(encoder.state_dict())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from backbench.backbones import BACKBONES, UserError
+from backbench.backbones.registry import summary_of
 
 
 class FakeDistribution(importlib.metadata.Distribution):
@@ -44,17 +45,17 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
-def test_nothing_is_imported_before_it_is_asked_for() -> None:
+def test_names_are_listed_without_importing_torch_or_backbones() -> None:
     code = (
         "import sys; from backbench.backbones import BACKBONES; BACKBONES.names(); BACKBONES.origin('mamba');"
         "print([m for m in sys.modules if m == 'torch' or m.startswith('backbench.backbones.')])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = eval(out)
-    assert set(loaded) == {f"backbench.backbones.{name}" for name in ("errors", "options", "registry")}
+    assert set(loaded) == {f"backbench.backbones.{name}" for name in ("options", "registry")}
 
 
-def test_built_in_names() -> None:
+def test_built_in_backbones_are_found_by_name() -> None:
     assert {"gloma", "identity", "mamba", "mlp", "transformer"} <= set(BACKBONES.names())
     assert BACKBONES.get("mamba").__name__ == "Mamba"
     assert BACKBONES.origin("mamba") == "built-in"
@@ -67,14 +68,14 @@ def test_a_typo_gets_a_suggestion() -> None:
         BACKBONES.get("mamab")
 
 
-def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_point_of_another_package_is_found_with_its_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, ("other", "backbench.backbones.mixers.mamba:Mamba", "backbench-other"))
     assert "other" in BACKBONES.names()
     assert BACKBONES.origin("other") == "entry point of backbench-other"
     assert BACKBONES.get("other") is BACKBONES.get("mamba")
 
 
-def test_command_line() -> None:
+def test_module_and_class_name_find_a_backbone() -> None:
     name = "backbench.backbones.mixers.mlp:StepMLP"
     assert BACKBONES.origin(name) == "command line"
     assert BACKBONES.get(name) is BACKBONES.get("mlp")
@@ -96,7 +97,7 @@ def test_collisions_name_both(monkeypatch: pytest.MonkeyPatch, points: list[tupl
     assert "mamba:Mamba" in str(caught.value) or len(points) == 2
 
 
-def test_wrong_base_class() -> None:
+def test_other_classes_and_objects_are_refused() -> None:
     with pytest.raises(UserError, match=r"is not a class derived from .*Backbone or .*Mixer"):
         BACKBONES.get("torch.nn:Linear")
     with pytest.raises(UserError, match="is not a class derived from"):
@@ -133,6 +134,20 @@ def test_a_missing_module_of_ours_is_not_a_package_to_install() -> None:
 
 
 @pytest.mark.parametrize("name", ["a:", ":b", ":"])
-def test_half_a_path_is_an_unknown_name(name: str) -> None:
+def test_incomplete_path_is_an_unknown_name(name: str) -> None:
     with pytest.raises(UserError, match="unknown backbone"):
         BACKBONES.get(name)
+
+
+def test_summary_is_the_class_attribute_or_the_first_line_of_the_docstring() -> None:
+    from backbench.backbones.contract import Mixer
+
+    class Undescribed(Mixer):
+        """The first line.
+
+        More.
+        """
+
+    for name in ("gloma", "identity", "mamba", "mlp", "transformer"):
+        assert summary_of(BACKBONES.get(name)) == BACKBONES.get(name).summary != ""
+    assert summary_of(Undescribed) == "The first line."

@@ -28,18 +28,18 @@ def size(module: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(("d_model", "expected"), [(128, 116_480), (256, 437_760)])
-def test_parameters_of_a_mamba_block(d_model: int, expected: int) -> None:
+def test_mamba_block_has_the_published_number_of_parameters(d_model: int, expected: int) -> None:
     assert size(MambaBlock(d_model, 16, 4, 2, 0, "auto")) == expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("mamba", 248_704), ("transformer", 198_272)])
-def test_parameters_of_a_layer(name: str, expected: int) -> None:
+def test_layers_have_the_published_number_of_parameters(name: str, expected: int) -> None:
     model = stack(name)
     assert [size(layer) for layer in model.layers] == [expected] * 3
     assert size(model) == 3 * expected + 2 * 128
 
 
-def test_parameters_of_the_variants() -> None:
+def test_variants_add_the_expected_parameters() -> None:
     block, layer = 116_480, 248_704
     assert size(stack("mamba", {"mlp": False}).layers[0]) == block + 2 * 128
     assert size(stack("gloma").layers[0]) == layer + block
@@ -83,7 +83,7 @@ def test_with_concat_the_fusion_writes_to_the_residual_stream() -> None:
 
 
 @pytest.mark.parametrize("name", ["mamba", "gloma"])
-def test_mamba_keeps_its_own_start(name: str) -> None:
+def test_mamba_keeps_its_own_initialisation(name: str) -> None:
     blocks = [module for module in stack(name).modules() if isinstance(module, MambaBlock)]
     assert len(blocks) == (3 if name == "mamba" else 6)
     for block in blocks:
@@ -101,20 +101,20 @@ def test_mamba_keeps_its_own_start(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mamba", "gloma"])
-def test_what_gets_no_weight_decay_is_marked(name: str) -> None:
+def test_only_A_and_D_are_marked_to_get_no_weight_decay(name: str) -> None:
     marked = {path for path, p in stack(name).named_parameters() if getattr(p, "_no_weight_decay", False)}
     assert marked == {path for path, _ in stack(name).named_parameters() if path.endswith((".A_log", ".D"))}
     assert marked
 
 
-def test_flops() -> None:
+def test_flops_are_counted_per_token() -> None:
     d = 128
     ffn = 2 * 8 * d * d
-    assert stack("identity").flops_per_token(60) == 3 * ffn
-    assert stack("mlp").flops_per_token(60) == 3 * (ffn + 2 * 3 * d * d)
-    assert stack("transformer").flops_per_token(59) == 3 * (ffn + 2 * 4 * d * d + 4 * d * 30)
+    assert stack("identity").flops(60) == 3 * ffn
+    assert stack("mlp").flops(60) == 3 * (ffn + 2 * 3 * d * d)
+    assert stack("transformer").flops(59) == 3 * (ffn + 2 * 4 * d * d + 4 * d * 30)
     linear = 2 * (d * 512 + 256 * 40 + 8 * 256 + 256 * d)
     mamba = linear + 2 * 4 * 256 + 9 * 256 * 16
-    assert stack("mamba").flops_per_token(60) == 3 * (ffn + mamba)
-    assert stack("mamba", {"mlp": False}).flops_per_token(1) == 3 * mamba
-    assert stack("gloma").flops_per_token(60) == 3 * (ffn + 2 * mamba + 4 * 256 * 16)
+    assert stack("mamba").flops(60) == 3 * (ffn + mamba)
+    assert stack("mamba", {"mlp": False}).flops(1) == 3 * mamba
+    assert stack("gloma").flops(60) == 3 * (ffn + 2 * mamba + 4 * 256 * 16)

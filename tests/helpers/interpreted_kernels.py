@@ -1,4 +1,4 @@
-"""Triton's kernels against the reference, in Triton's interpreter: run by test_triton.py in a process of its own."""
+"""Triton's kernels against the reference, in Triton's interpreter. test_triton.py runs this in its own process."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbench.backbones.kernels.conv.conv import reference as conv_reference
+from backbench.backbones.kernels.conv.naive import causal_conv1d as conv_reference
 from backbench.backbones.kernels.conv.triton_conv import causal_conv1d
-from backbench.backbones.kernels.scan.scan import reference as scan_reference
+from backbench.backbones.kernels.scan import naive as naive_scan
+from backbench.backbones.kernels.scan.inputs import ScanInputs
 from backbench.backbones.kernels.scan.triton_scan import selective_scan
 
 WINDOWS = [None, 1, 2, 3, 6, 24, 25, 99]
 
 
 def scanned(inputs: list[Tensor], window: int | None) -> list[Tensor]:
-    return values_and_gradients(lambda *a: selective_scan(*a, window=window), inputs)
+    return values_and_gradients(lambda *a: selective_scan(ScanInputs(*a, window)), inputs)
 
 
 def expected(inputs: list[Tensor], window: int | None) -> list[Tensor]:
-    return values_and_gradients(lambda *a: scan_reference(*a, window=window), inputs)
+    return values_and_gradients(lambda *a: naive_scan.selective_scan(ScanInputs(*a, window)), inputs)
 
 
 # The second has three blocks of channels, the last of them not full; the others pad states or channels.
@@ -40,14 +41,14 @@ def test_scan_equals_the_reference(shape: tuple[int, ...], window: int | None) -
     window=st.none() | st.integers(1, 14),
     seed=st.integers(0, 99),
 )
-def test_scan_at_odd_shapes(shape: tuple[int, ...], window: int | None, seed: int) -> None:
+def test_scan_at_odd_shapes_equals_the_reference(shape: tuple[int, ...], window: int | None, seed: int) -> None:
     inputs = scan_inputs(*shape, dtype=torch.float32, seed=seed)
     assert_equal(scanned(inputs, window), expected(inputs, window), 1e-5)
 
 
 @pytest.mark.parametrize("state", [33, 129, 256])
 @pytest.mark.parametrize("window", [None, 3])
-def test_scan_with_many_states(state: int, window: int | None) -> None:
+def test_scan_with_many_states_equals_the_reference(state: int, window: int | None) -> None:
     inputs = scan_inputs(2, 7, 3, state, torch.float32)
     assert_equal(scanned(inputs, window), expected(inputs, window), 1e-5)
 
@@ -61,11 +62,11 @@ def test_scan_gives_the_same_bits_twice_and_for_any_strides(window: int | None) 
     assert not strided[0].is_contiguous()
     assert all(torch.equal(a, b) for a, b in zip(first, scanned(strided, window), strict=True))
     with torch.no_grad():  # no states are kept
-        assert torch.equal(selective_scan(*inputs, window=window), first[0])
+        assert torch.equal(selective_scan(ScanInputs(*inputs, window)), first[0])
 
 
 def test_windowed_scan_stays_exact_with_slow_decays() -> None:
-    """What the window has lost is subtracted: slow decays let rounding errors live long."""
+    """The kernel subtracts tokens that left the window. With slow decays, rounding errors last long."""
     x, dt, A, B, C, D = (t.detach() for t in scan_inputs(1, 300, 2, 4, torch.float32))
     slow = [t.requires_grad_() for t in (x, dt * 1e-2, A * 1e-2, B, C, D)]
     double = [t.detach().double().requires_grad_() for t in slow]
@@ -92,7 +93,7 @@ def test_convolution_equals_the_reference(shape: tuple[int, int, int], width: in
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
-def test_convolution_in_half_precision(dtype: torch.dtype, tolerance: float) -> None:
+def test_convolution_in_half_precision_equals_the_reference(dtype: torch.dtype, tolerance: float) -> None:
     inputs = conv_inputs(2, 40, 5, 4, dtype)
     single = [t.detach().float().requires_grad_() for t in inputs]
     assert_equal(values_and_gradients(causal_conv1d, inputs), values_and_gradients(conv_reference, single), tolerance)

@@ -1,8 +1,8 @@
-"""Runs a cell in processes that are killed, again and again until it is done. Started by ``test_kill_and_resume``.
+"""Runs a cell in processes that are killed, again and again until it is done. Started by ``test_checkpoint``.
 
-Arguments: the folder of results, and the way of dying, ``anywhere`` (SIGKILL to
-the process group at random moments) or ``writing`` (SIGKILL by its own hand before or after the n-th flush or rename).
-Prints JSON: how many attempts died, and how many of the attempts found a checkpoint.
+Arguments: the folder of results, and how the processes die: ``anywhere`` (SIGKILL to the process group at random
+moments) or ``writing`` (each sends SIGKILL to itself before or after the n-th flush or rename).
+Prints JSON: how many attempts died, and how many found a checkpoint.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from backbench import files
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig
-from backbench.benchmarks.run import checkpoint
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 
 
 def the_cell() -> Cell:
@@ -48,7 +48,7 @@ def attempt(results: Path, prepare: Callable[[], None], kill_after: float | None
         os.setsid()
         try:
             prepare()
-            run(the_cell(), results, "cpu", command=["test"])
+            run_cell(the_cell(), results, "cpu", command=["test"])
         except BaseException:
             traceback.print_exc()
             os._exit(70)
@@ -80,7 +80,7 @@ def die_at(number: int, before: bool) -> Callable[[], None]:
 
     def prepare() -> None:
         os.fsync, os.replace = around(os.fsync), around(os.replace)
-        assert checkpoint.os is os
+        assert files.os is os
 
     return prepare
 
@@ -90,19 +90,20 @@ def main() -> None:
     state = the_cell().checkpoint_folder(results) / "state.pt"
     draw = random.Random(4)
     died = resumed = 0
-    # The first one here and undisturbed: whatever is imported on the way need not be imported by every attempt.
-    run(the_cell(), results.with_name("first"), "cpu")
+    # The first run is undisturbed and in this process, so that no attempt needs to import anything.
+    run_cell(the_cell(), results.with_name("first"), "cpu")
     begun = time.monotonic()
     assert attempt(results.with_name("second"), lambda: None, None) == 0
     whole = time.monotonic() - begun
     for number in range(40):
         resumed += state.exists()
         if way == "anywhere":
-            # Some early, some late, later and later; at last nobody kills it.
+            # Some early, some late, later and later. The last ones are not killed.
             after = draw.uniform(0.15, 0.45) * whole * (1 + number / 10) if number < 12 else None
             status = attempt(results, lambda: None, after)
         else:
-            status = attempt(results, die_at(2 + number % 5, before=number % 2 == 0), None)
+            # A finished training makes 6 calls: weights and record. So the two largest numbers let the run end.
+            status = attempt(results, die_at(2 + number % 7, before=number % 2 == 0), None)
         if status == 0:
             break
         assert os.WIFSIGNALED(status), f"attempt {number} ended with {status}"

@@ -1,4 +1,4 @@
-"""Environments that nobody here has heard of, for suites of a user's own; importing this module registers them."""
+"""A user's own environments, for tests of a user's own suites. Importing this module registers them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 
 class Walk(gym.Env[Any, Any]):
-    """A point on a line that goes to its goal; a goal observation, actions in [-3, 5] of which 1 stands still."""
+    """A point on a line that walks to its goal. Goal observations; actions in [-3, 5], of which 1 stands still."""
 
     observation_space = spaces.Dict(
         {
@@ -57,7 +57,7 @@ class Doubled(gym.RewardWrapper[Any, Any], gym.utils.RecordConstructorArgs):
 
 
 def doubled(**kwargs: Any) -> gym.Env[Any, Any]:
-    """An entry point that hands out a wrapped environment."""
+    """An entry point that returns a wrapped environment."""
     return Doubled(Walk(**kwargs))
 
 

@@ -61,7 +61,7 @@ class WrongShape(Sound):
 
 
 class NegativeCost(Sound):
-    def flops_per_token(self, length: int) -> float:
+    def flops(self, length: int) -> float:
         return -1e12
 
 

@@ -5,7 +5,6 @@ Layout: q, k, v (batch, heads, length, d).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,24 +12,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbench.backbones.dropout import dropout as drop
-from backbench.backbones.kernels import accelerators
-from backbench.backbones.kernels.dispatch import Operation
+from backbench.backbones.kernels.attention import naive
+from backbench.backbones.kernels.dispatch import Implementation, Operation
+from backbench.backbones.kernels.packages import missing
 
-Attention: TypeAlias = Callable[..., Tensor]  # (q, k, v, dropout), and the mask where it is fused
-ATTENTION: Operation[Attention] = Operation("attention")
 ALL = slice(None)
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, *, keep: slice = ALL, dropout: float = 0.0, implementation: str = "auto"
 ) -> Tensor:
-    """(batch, heads, kept, d); ``dropout`` is that of the attention weights.
+    """(batch, heads, kept, d).
 
     Args:
-        q: of the positions ``keep`` only, (batch, heads, kept, d). Only implementations that are `fused` take part of
-            the positions.
+        q: at the positions ``keep`` only, (batch, heads, kept, d). Only `fused` implementations accept some positions.
         k, v: (batch, heads, length, d).
+        dropout: probability that an attention weight is dropped.
 
     Raises:
         UserError: no such implementation.
@@ -38,38 +35,48 @@ def attention(
     entry = ATTENTION.pick(implementation, q)
     if keep == ALL:
         return entry.function(q, k, v, dropout)
-    return entry.function(q, k, v, dropout, causal_mask(k.shape[2], q.device)[keep])
+    return entry.function(q, k, v, dropout, naive.causal_mask(k.shape[2], q.device)[keep])
 
 
-@functools.lru_cache(maxsize=16)
-def causal_mask(length: int, device: torch.device) -> Tensor:
-    """(length, length) bool, true where a token may look."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
-
-
-@ATTENTION.add("reference", fused=True)
-def reference(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
-    """The definition."""
-    mask = causal_mask(k.shape[2], q.device) if mask is None else mask
-    scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
-    return drop(weights, dropout) @ v
-
-
-@ATTENTION.add("sdpa", fused=True)
 def sdpa(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
     """PyTorch's fused attention."""
     if dropout > 0 and q.device.type == "cpu":
-        # With dropout, PyTorch has no fused kernel for a CPU, and draws its random numbers slowly.
-        return reference(q, k, v, dropout, mask)
+        # With dropout, PyTorch has no fused kernel for CPUs and generates random numbers slowly.
+        return naive.attention(q, k, v, dropout, mask)
     return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None)
 
 
-# PyTorch's own attention has the kernels of both; they are for comparison.
+def flash_attn(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """FlashAttention 2 from its own package, in its deterministic mode; half precision only."""
+    from flash_attn import flash_attn_func
+
+    q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    y: Tensor = flash_attn_func(q, k, v, dropout_p=dropout, causal=True, deterministic=True)
+    return y.transpose(1, 2)
+
+
+def xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """The memory-efficient attention of xformers; it promises no determinism."""
+    from xformers.ops import LowerTriangularMask, memory_efficient_attention
+
+    q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    y: Tensor = memory_efficient_attention(q, k, v, attn_bias=LowerTriangularMask(), p=dropout)
+    return y.transpose(1, 2)
+
+
+Attention: TypeAlias = Callable[..., Tensor]  # (q, k, v, dropout), and the mask (kept, length) if it is fused
 _HALF = (torch.float16, torch.bfloat16)
-ATTENTION.add(
-    "xformers", devices=("cuda",), auto=False, missing=accelerators.xformers_missing, dtypes=(torch.float32, *_HALF)
-)(accelerators.xformers_attention)
-ATTENTION.add("flash_attn", devices=("cuda",), auto=False, missing=accelerators.flash_attn_missing, dtypes=_HALF)(
-    accelerators.flash_attention
-)
+_CUDA = ("cuda",)
+ATTENTION: Operation[Attention] = Operation(
+    "attention",
+    Implementation("reference", naive.attention, fused=True),
+    Implementation("sdpa", sdpa, fused=True),
+    # For comparison: PyTorch's own attention contains the kernels of both.
+    Implementation(
+        "xformers", xformers, _CUDA, (torch.float32, *_HALF), False, missing=missing("xformers", "pip install xformers")
+    ),
+    Implementation(
+        "flash_attn", flash_attn, _CUDA, _HALF, False,
+        missing=missing("flash_attn", "pip install flash-attn --no-build-isolation"),
+    ),
+)  # fmt: skip

@@ -13,7 +13,7 @@ from backbench.backbones.kernels.native import loader
 
 
 def arguments(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> loader.ConvArguments:
-    """The inputs as the library wants them, ``weight`` (channels, K); they must outlive the call."""
+    """The library's view of the inputs, which must outlive the call."""
     batch, length, channels = x.shape
     if weight.shape[:1] != (channels,) or bias.shape != (channels,):
         shapes = f"x {tuple(x.shape)}, taps {tuple(weight.shape)}, bias {tuple(bias.shape)}"
@@ -25,14 +25,14 @@ def arguments(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> loader.Con
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
-    """y; ``x`` is :func:`loader.innermost`, ``weight`` and ``bias`` are contiguous. No gradients."""
+    """y, without gradients; ``x`` is :func:`loader.innermost`, ``weight`` and ``bias`` are contiguous."""
     y = torch.empty(x.shape)
     loader.run("conv_forward", ctypes.byref(arguments(x, weight, bias, silu)), y.data_ptr())
     return y
 
 
 class CausalConv1dCpp(torch.autograd.Function):
-    """y; what comes before the activation is computed again in the backward pass, not kept."""
+    """y. The backward pass recomputes the values before the activation."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
@@ -48,11 +48,8 @@ class CausalConv1dCpp(torch.autograd.Function):
         x, weight, bias = ctx.saved_tensors
         dy = loader.innermost(dy)
         groups = loader.library().backbench_groups(len(x))
-        dx, dweight, dbias = (
-            torch.empty(x.shape),
-            torch.zeros(groups, *weight.t().shape),
-            torch.zeros(groups, len(bias)),
-        )
+        dx = torch.empty(x.shape)
+        dweight, dbias = torch.zeros(groups, *weight.t().shape), torch.zeros(groups, len(bias))
         inputs = arguments(x, weight, bias, ctx.silu)
         backward = loader.ConvBackward(inputs, loader.rows(dy), *(t.data_ptr() for t in (dx, dweight, dbias)))
         loader.run("conv_backward", ctypes.byref(backward))

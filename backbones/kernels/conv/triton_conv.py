@@ -1,8 +1,8 @@
-"""The causal depthwise convolution in Triton, for CUDA: channels innermost as they come, and no atomic operations.
+"""The causal depthwise convolution in Triton, for CUDA: channels innermost, and no atomic operations.
 
-A program takes one batch row, a block of time and a block of channels. It adds up in float32, whatever the inputs are.
-The gradients of taps and bias are sums over batch and time: each program writes its own, and they are summed afterwards
-in a fixed order, so that the bits are the same from run to run.
+A program handles one batch row, a block of time and a block of channels. It sums in float32, whatever the inputs are.
+The gradients of taps and bias are sums over batch and time. Each program writes its own part, and the parts are summed
+afterwards in a fixed order, so the bits are the same from run to run.
 """
 
 from __future__ import annotations
@@ -99,6 +99,5 @@ class TritonConv(torch.autograd.Function):
 
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(batch, length, channels) -> the same; shapes as in :mod:`backbench.backbones.kernels.conv.conv`."""
-    y: Tensor = TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())
-    return y
+    """(batch, length, channels) -> the same; shapes as in :mod:`backbench.backbones.kernels.conv.causal_conv1d`."""
+    return TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())  # type: ignore[no-any-return]

@@ -6,9 +6,9 @@
 
 namespace {
 
-constexpr int kMostTaps = 4;  // that are unrolled: Mamba's convolution has as many
+constexpr int kMostTaps = 4;  // most taps that are unrolled, as many as Mamba's convolution has
 
-// One vector of channels, with what every token needs of it. kTaps = 0 stands for any number.
+// One vector of channels: taps and bias, which every token needs. kTaps = 0 means any number of taps.
 template <int kTaps>
 struct Filter {
   const ConvArguments& a;
@@ -44,8 +44,8 @@ void convolve_rows(const ConvArguments& a, float* y, int64_t group) {
     }
 }
 
-// Tokens come in falling order. A token's input meets the gradients ds of the K tokens from it on: those are kept in a
-// ring, `later`. The sums over tokens stay in registers where the number of taps is known.
+// Tokens come in falling order. A token's input affects the K tokens from it on. The ring `later` holds their gradients
+// ds. If the number of taps is known, the sums over tokens stay in registers.
 template <int kTaps>
 void convolve_rows_back(const ConvBackward& b, int64_t group, float* memory) {
   const ConvArguments& a = b.in;

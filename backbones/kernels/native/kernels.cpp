@@ -1,4 +1,4 @@
-// The kernels for one instruction set; compiled once for each, with BACKBENCH_SET naming it.
+// The kernels for the instruction set BACKBENCH_SET. This file is compiled once for each set.
 #include "conv.h"
 #include "scan_backward.h"
 #include "scan_forward.h"

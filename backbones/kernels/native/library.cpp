@@ -1,5 +1,5 @@
-// The C interface of the library: picks the widest instruction set that this processor has, and shares rows out to
-// threads. Which thread does a group of rows changes no number.
+// The C interface of the library. It picks the widest instruction set of this processor and distributes groups of rows
+// to threads. Results do not depend on which thread computes a group.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -19,7 +19,7 @@ extern const Kernels backbench_avx512;
 
 namespace {
 
-// From the narrowest to the widest; null-terminated.
+// From the narrowest to the widest, null-terminated.
 const Kernels* const kSets[] = {
     &backbench_generic,
 #ifdef BACKBENCH_HAS_AVX2
@@ -71,8 +71,8 @@ std::vector<float> taps_first(const ConvArguments& a) {
   return out;
 }
 
-// While it lives, numbers below 1e-38 are zero: a state that fades away would otherwise be slow on many processors.
-// Every thread sets it, as the caller's own setting would hold for the caller's thread alone.
+// While it exists, numbers below 1e-38 are zero. Many processors are slow with such numbers, which vanishing states
+// have. Every thread sets it, because the setting holds for one thread only.
 class NoSubnormals {
 #if defined(__x86_64__)
   const unsigned before = __builtin_ia32_stmxcsr();
@@ -82,14 +82,14 @@ class NoSubnormals {
   ~NoSubnormals() { __builtin_ia32_ldmxcsr(before); }
 #else
  public:
-  NoSubnormals() {}  // not trivial, so that a variable of it is used
+  NoSubnormals() {}  // not trivial, so compilers do not warn about an unused variable
 #endif
 };
 
-constexpr int64_t kWorthAThread = 1 << 18;  // numbers: about a tenth of a millisecond, a few times what a thread costs
+constexpr int64_t kWorthAThread = 1 << 18;  // in numbers: about 0.1 ms of work, a few times the cost of a thread
 
-// Calls work(group, scratch) for every group of rows; `size` says how many numbers are computed in all. False if there
-// is no memory for the scratch.
+// Calls work(group, scratch) for every group of rows. `size` is how many numbers are computed in total. Returns false
+// if there is no memory for the scratch.
 template <typename Work>
 bool share(int64_t batch, int64_t size, int64_t threads, int64_t scratch, Work work) {
   const int64_t count = groups(batch);
@@ -114,7 +114,7 @@ bool share(int64_t batch, int64_t size, int64_t threads, int64_t scratch, Work w
       try {
         others.emplace_back(run, memory[static_cast<size_t>(i)]);
       } catch (const std::exception&) {
-        break;  // no more threads to be had: those there are do the work
+        break;  // no more threads available: the existing ones do the work
       }
     }
     run(memory[0]);
@@ -126,7 +126,7 @@ bool share(int64_t batch, int64_t size, int64_t threads, int64_t scratch, Work w
 
 }  // namespace
 
-// Numbers, not bytes.
+// In numbers, not bytes.
 int64_t forward_scratch(const ScanArguments& a) {
   const int64_t states = padded_states(a.state), width = padded(a.channels), size = part_size(a), vec = 16;
   const int64_t chunk = 3 * (size + a.window) * vec, kept = (size + 1) * kBlock * vec;
@@ -144,20 +144,20 @@ int64_t backward_scratch(const ScanArguments& a) {
 
 extern "C" {
 
-// The version of this interface; the caller refuses a library of another.
+// The version of this interface. The caller refuses a library of another version.
 int64_t backbench_interface() { return 1; }
 
 const char* backbench_instruction_set() { return kernels().name; }
 
-// The instruction sets that are compiled in and run on this processor, from the narrowest to the widest: number i, or
-// null past the last.
+// Name of the i-th instruction set that the library has and this processor supports, from the narrowest to the widest.
+// Null past the last.
 const char* backbench_instruction_set_at(int64_t i) {
   for (int k = 0; kSets[k]; ++k)
     if (runs_here(*kSets[k]) && i-- == 0) return kSets[k]->name;
   return nullptr;
 }
 
-// For tests: insist on an instruction set. False if it is not there.
+// For tests: use this instruction set. False if it is missing.
 int64_t backbench_use(const char* name) {
   for (int i = 0; kSets[i]; ++i)
     if (std::strcmp(kSets[i]->name, name) == 0 && runs_here(*kSets[i])) {

@@ -1,6 +1,7 @@
-"""The compiled CPU kernels: a small C library, loaded with ctypes, that the package builds where there is a compiler.
+"""The compiled CPU kernels: a small C library, loaded with ctypes. The installation builds it if there is a compiler.
 
-It knows nothing of Python or PyTorch, so one build serves every version of either.
+The library uses neither Python nor PyTorch, so one build serves every version of either. The classes below mirror the
+structures of scan.h.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import ctypes
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-INTERFACE = 1  # of the library: changes with its structures
+from backbench.errors import one_line
+
+INTERFACE = 1  # version of the library's structures; change both together
 FOLDER = Path(__file__).parent
 REMEDY = "install a C++ compiler (Debian, Ubuntu: apt install g++), then: pip install --force-reinstall --no-deps"
 
@@ -21,55 +25,39 @@ _int, _pointer = ctypes.c_int64, ctypes.c_void_p
 
 
 class Rows(ctypes.Structure):
-    """A (batch, length, d) array and its strides, see native/scan.h."""
+    """A (batch, length, d) array and its strides."""
 
     _fields_ = (("data", _pointer), ("row", _int), ("time", _int))
 
 
-class ScanArguments(ctypes.Structure):
-    """See native/scan.h."""
+def _fields(integers: str = "", rows: str = "", pointers: str = "") -> Any:
+    """Fields of a structure, by type, from their names."""
+    types = (integers, _int), (rows, Rows), (pointers, _pointer)
+    return [(name, kind) for names, kind in types for name in names.split()]
 
-    _fields_ = (
-        *((name, _int) for name in ("batch", "length", "channels", "state", "window", "softplus")),
-        *((name, Rows) for name in ("x", "dt", "B", "C", "gate")),
-        *((name, _pointer) for name in ("A", "D", "decays")),
-    )
+
+class ScanArguments(ctypes.Structure):
+    _fields_ = _fields("batch length channels state window softplus", "x dt B C gate", "A D decays")
 
 
 class ScanForward(ctypes.Structure):
-    """See native/scan.h."""
-
-    _fields_ = (("inputs", ScanArguments), *((n, _pointer) for n in ("y", "ungated", "saved", "carried")))
+    _fields_ = (("inputs", ScanArguments), *_fields(pointers="y ungated saved carried"))
 
 
 class ScanBackward(ctypes.Structure):
-    """See native/scan.h."""
-
-    _fields_ = (
-        ("inputs", ScanArguments),
-        ("dy", Rows),
-        *((n, _pointer) for n in ("ungated", "saved", "dx", "ddt", "dB", "dC", "dgate", "dA", "dD")),
-    )
+    _fields_ = (("inputs", ScanArguments), *_fields("", "dy", "ungated saved dx ddt dB dC dgate dA dD"))
 
 
 class ConvArguments(ctypes.Structure):
-    """See native/scan.h."""
-
-    _fields_ = (
-        *((name, _int) for name in ("batch", "length", "channels", "taps", "silu")),
-        ("x", Rows),
-        *((name, _pointer) for name in ("weight", "bias", "taps_first")),
-    )
+    _fields_ = _fields("batch length channels taps silu", "x", "weight bias taps_first")
 
 
 class ConvBackward(ctypes.Structure):
-    """See native/scan.h."""
-
-    _fields_ = (("inputs", ConvArguments), ("dy", Rows), *((n, _pointer) for n in ("dx", "dweight", "dbias")))
+    _fields_ = (("inputs", ConvArguments), *_fields("", "dy", "dx dweight dbias"))
 
 
 class OutOfMemory(MemoryError):
-    """The kernels found no memory for their scratch."""
+    """The kernels could not allocate their scratch memory."""
 
 
 @functools.cache
@@ -93,12 +81,12 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             getattr(library, f"backbench_{name}").argtypes = [_pointer, _int]
         library.backbench_conv_forward.argtypes = [_pointer, _pointer, _int]
     except (OSError, AttributeError) as error:
-        return None, f"{found[-1]} cannot be loaded ({' '.join(str(error).split())}); reinstall backbench"
+        return None, f"{found[-1]} cannot be loaded ({one_line(error)}); reinstall backbench"
     return library, ""
 
 
 def missing() -> str | None:
-    """None when the compiled kernels are there; otherwise why not, and the remedy."""
+    """None if the compiled kernels are loaded, else the reason and the remedy."""
     return _load()[1] or None
 
 
@@ -106,7 +94,7 @@ def library() -> ctypes.CDLL:
     """The loaded library.
 
     Raises:
-        RuntimeError: it is not there; ask :func:`missing` first.
+        RuntimeError: it is missing. Call :func:`missing` first.
     """
     found, reason = _load()
     if found is None:
@@ -115,7 +103,7 @@ def library() -> ctypes.CDLL:
 
 
 def instruction_sets() -> list[str]:
-    """Instruction sets that were compiled in and that this processor has, the narrowest first; the last one is used."""
+    """Instruction sets that the library has and this processor supports, the narrowest first; the last one is used."""
     sets: list[str] = []
     while (name := library().backbench_instruction_set_at(len(sets))) is not None:
         sets.append(name.decode())
@@ -123,7 +111,7 @@ def instruction_sets() -> list[str]:
 
 
 def use(instruction_set: str) -> None:
-    """Insist on one of :func:`instruction_sets`, for tests and measurements."""
+    """Use one of :func:`instruction_sets`, for tests and measurements."""
     if not library().backbench_use(instruction_set.encode()):
         raise ValueError(f"no instruction set {instruction_set!r} here; known: {', '.join(instruction_sets())}")
 
@@ -140,7 +128,7 @@ def innermost(tensor: Tensor) -> Tensor:
 
 
 def rows(tensor: Tensor | None) -> Rows:
-    """How the library sees a (batch, length, d) tensor that :func:`innermost` returned."""
+    """The library's view of a (batch, length, d) tensor that :func:`innermost` returned."""
     if tensor is None:
         return Rows(None, 0, 0)
     return Rows(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))

@@ -1,9 +1,9 @@
-// What the selective scan takes; the same for every instruction set. All numbers are single precision.
+// Arguments of the kernels, the same for every instruction set. All numbers are single precision.
 #pragma once
 
 #include <cstdint>
 
-// A (batch, length, d) array whose last dimension is contiguous; strides in numbers, not bytes.
+// A (batch, length, d) array whose last dimension is contiguous. Strides count numbers, not bytes.
 struct Rows {
   const float* data;
   int64_t row, time;
@@ -30,7 +30,7 @@ struct ScanBackward {
   ScanArguments in;
   Rows dy;
   const float *ungated, *saved;
-  float *dx, *ddt, *dB, *dC, *dgate;  // contiguous, shaped as what they are the gradients of; dgate may be null
+  float *dx, *ddt, *dB, *dC, *dgate;  // contiguous, with the shapes of x, dt, B, C and gate; dgate may be null
   float *dA, *dD;  // zeros; one partial sum for each group of rows: (groups, padded state, padded), (groups, padded)
 };
 
@@ -48,38 +48,38 @@ struct ConvBackward {
   float *dweight, *dbias;  // one partial sum for each group of rows: (groups, taps, channels), (groups, channels)
 };
 
-// States that are scanned side by side: their recurrences hide each other's latency.
+// States that are scanned together: their recurrences hide each other's latency.
 constexpr int kBlock = 4;
-// Tokens whose states are kept at a time in the backward pass: with their decays they stay in the first-level cache.
+// Tokens whose states the backward pass holds at a time. With their decays they fit the first-level cache.
 constexpr int64_t kChunk = 32;
-// Rows are summed in at most this many groups, one after the other within each, whatever the number of threads: so
-// sums over the batch have one order.
+// Rows are summed in at most this many groups, in order within each. The groups do not depend on the number of threads,
+// so sums over the batch have one order.
 constexpr int64_t kGroups = 16;
 
 inline int64_t chunks(int64_t length) { return length > 0 ? (length + kChunk - 1) / kChunk : 1; }
 inline int64_t chunk_size(int64_t length) { return length > 0 ? (length - 1) / chunks(length) + 1 : 1; }
-constexpr int64_t kLongestDirect = 6;  // windows up to here are scanned by scan_window.h, longer ones by scan_long.h
+constexpr int64_t kLongestDirect = 6;  // scan_window.h scans windows up to this length, scan_long.h longer ones
 // Tokens that are scanned at a time.
 inline int64_t part_size(const ScanArguments& a) {
   return a.window == 1 || a.window > kLongestDirect ? a.window : chunk_size(a.length);
 }
-constexpr int64_t kWidest = 16;  // numbers of the widest vector
+constexpr int64_t kWidest = 16;  // numbers in the widest vector
 inline int64_t padded(int64_t channels) { return (channels + kWidest - 1) / kWidest * kWidest; }
 inline int64_t groups(int64_t batch) { return batch < kGroups ? batch : kGroups; }
 // Rows of group g: from first_row(g) up to first_row(g + 1).
 inline int64_t first_row(int64_t batch, int64_t g) { return batch * g / groups(batch); }
 inline int64_t padded_states(int64_t state) { return (state + kBlock - 1) / kBlock * kBlock; }
-// Numbers of A * log2(e) as (padded state, padded channels), so that exp(dt A) is 2^(dt of it); zero where padded,
-// which decays nothing.
+// Size of A * log2(e) as (padded state, padded channels), which makes exp(dt A) a power of 2. The padding is zero, so
+// it does not decay.
 inline int64_t decays_size(const ScanArguments& a) { return padded_states(a.state) * padded(a.channels); }
-// A window as long as the sequence is none.
+// A window as long as the sequence means no window.
 inline int64_t window_of(const ScanArguments& a) { return a.window < a.length ? a.window : 0; }
-// Numbers that `saved` holds: (batch, chunks - 1, padded state, padded channels); none with a window.
+// Size of `saved`: (batch, chunks - 1, padded state, padded channels). Zero with a window.
 inline int64_t saved_size(const ScanArguments& a) {
   return window_of(a) ? 0 : a.batch * (chunks(a.length) - 1) * padded_states(a.state) * padded(a.channels);
 }
 
-// The kernels of one instruction set. Each does the rows of one group; scratch is what *_scratch asks for, in numbers.
+// The kernels of one instruction set. Each computes the rows of one group. `*_scratch` gives the size of its scratch.
 struct Kernels {
   const char* name;
   void (*scan_forward)(const ScanForward&, int64_t group, float* scratch);

@@ -1,8 +1,9 @@
-// The gradients of the scan. States are computed again, a chunk at a time from the state saved at its start, and kept
-// with their decays in the first-level cache; then the chunk is gone through from its end.
+// The gradients of the scan, one chunk of tokens at a time, from the last. The states of a chunk are recomputed from
+// the state saved at its start and stay with their decays in the first-level cache. Then the chunk is processed
+// backwards.
 //
 // With g_t the gradient of h_t: g_t = C_t dy_t + exp(dt_{t+1} A) g_{t+1}. The exponent dt_t A gets a_t g_t h_{t-1}, and
-// a_t g_t is what h_{t-1} receives anyway. Windows: see scan_window.h and scan_long.h.
+// a_t g_t is also the gradient that h_{t-1} receives. Windows: see scan_window.h and scan_long.h.
 #pragma once
 
 #include "scan_long.h"
@@ -84,7 +85,7 @@ void backward_rows(const ScanBackward& b, int64_t group, float* memory) {
   Chunk chunk;
   chunk.take(scratch, size, w);
   Kept kept{};
-  float *later_du = nullptr, *later_ddt = nullptr;  // what the chunk after sends to this one's tokens
+  float *later_du = nullptr, *later_ddt = nullptr;  // gradients of this chunk's tokens from the next chunk
   if (kLong) {
     kept.take(scratch, size);
     d.du_before = scratch.take(size * kWidth);
@@ -145,7 +146,7 @@ void backward_rows(const ScanBackward& b, int64_t group, float* memory) {
         for (int64_t n = 0; n < states; n += kBlock) {
           const float* B_now = B + before * states + n;
           Vec decay[kBlock], h[kBlock], g[kCarried * kBlock];
-          Vec dA[kBlock] = {};  // of this chunk alone: sums of sums lose less
+          Vec dA[kBlock] = {};  // of this chunk alone: sums of sums round less
           for (int j = 0; j < kBlock; ++j) {
             const int64_t place = (n + j) * width + c;
             decay[j] = load(A + place);
@@ -187,7 +188,7 @@ void backward_rows(const ScanBackward& b, int64_t group, float* memory) {
           store_some(b.dx + place, du * load(dt + i * kWidth) + D * load(dy + i * kWidth), lanes);
           store_some(b.ddt + place, ddt * load(chunk.slope_now(w) + i * kWidth), lanes);
         }
-        for (int64_t i = 0; kLong && i < size; ++i) {  // the chunk before is a whole one
+        for (int64_t i = 0; kLong && i < size; ++i) {  // the previous chunk is complete
           store(later_du + i * width + c, load(d.du_before + i * kWidth));
           store(later_ddt + i * width + c, load(d.ddt_before + i * kWidth));
         }

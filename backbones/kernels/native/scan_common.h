@@ -1,4 +1,4 @@
-// What both directions of the scan share: inputs of one chunk of tokens, one vector of channels wide, side by side.
+// Shared by both directions of the scan: the inputs of one chunk of tokens, for one vector of channels, contiguous.
 #pragma once
 
 #include "scan.h"
@@ -6,7 +6,7 @@
 
 namespace {
 
-// Hands out parts of a scratch buffer, each aligned to a cache line.
+// Allocates parts of a scratch buffer, each aligned to a cache line.
 struct Scratch {
   float* next;
   float* take(int64_t count) {
@@ -20,7 +20,7 @@ INLINE void clear(float* numbers, int64_t count) {
   std::memset(numbers, 0, static_cast<size_t>(count) * sizeof(float));
 }
 
-// (count, state) of a row from token t on, side by side and zero where padded. Tokens before the first are zero.
+// Copies (count, state) of a row from token t on, padded with zeros. Tokens before the first are zero.
 INLINE void pack_states(const Rows& source, const ScanArguments& a, int64_t row, int64_t t, int64_t count, float* out) {
   const int64_t states = padded_states(a.state);
   clear(out, count * states);
@@ -28,8 +28,8 @@ INLINE void pack_states(const Rows& source, const ScanArguments& a, int64_t row,
     std::memcpy(out + i * states, source.at(row, t + i), static_cast<size_t>(a.state) * sizeof(float));
 }
 
-// One vector of channels over a chunk of tokens. Index i is token first + i; the arrays with history begin `window`
-// tokens earlier.
+// One vector of channels over a chunk of tokens. Index i is token first + i. Arrays with history start `window` tokens
+// earlier.
 struct Chunk {
   float *dt, *u;  // with history: the time step, and dt * x
   float *slope;  // derivative of softplus at dt's input; 1 without softplus
@@ -58,17 +58,17 @@ struct Chunk {
     }
   }
 
-  // From here on without history: tokens of the chunk itself.
+  // Without history: only the chunk's own tokens.
   const float* dt_now(int64_t window) const { return dt + window * kWidth; }
   const float* u_now(int64_t window) const { return u + window * kWidth; }
   const float* slope_now(int64_t window) const { return slope + window * kWidth; }
 };
 
-// What the backward pass accumulates for one vector of channels and one chunk.
+// Sums of the backward pass for one vector of channels and one chunk.
 struct Gradients {
   float *du, *ddt;  // (size) of dt * x, and of dt through the decays, the latter in units of log2(e)
   float *dB, *dC;  // (size, states / kBlock): sums over this vector's lanes, grouped as `gather4` leaves them
-  float *du_before, *ddt_before, *dB_before;  // the same of the chunk before, where a longer window reaches into it
+  float *du_before, *ddt_before, *dB_before;  // the same for the previous chunk, if a long window reaches into it
 };
 
 INLINE void add_states(float* sums, const Vec part[kBlock]) {

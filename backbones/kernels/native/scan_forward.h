@@ -1,5 +1,5 @@
 // h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t, y_t = C_t h_t + D x_t.
-// With a window the state is that of the last tokens alone: see scan_window.h for short ones, scan_long.h for others.
+// With a window the state depends on the last tokens alone: see scan_window.h (short windows) and scan_long.h (others).
 #pragma once
 
 #include "scan_long.h"
@@ -7,7 +7,7 @@
 
 namespace {
 
-// Advances kBlock states over the chunk, adding their part of y.
+// Advances kBlock states over the chunk and adds their part of y.
 INLINE void advance(int64_t size, int64_t states, const float* dt, const float* u, const float* B, const float* C,
                     const Vec* A, Vec* h, float* y) {
   for (int64_t i = 0; i < size; ++i) {
@@ -41,7 +41,7 @@ void forward_rows(const ScanForward& f, int64_t group, float* memory) {
 
   for (int64_t row = first_row(a.batch, group); row < first_row(a.batch, group + 1); ++row) {
     float* carried = f.carried ? f.carried + row * a.state * a.channels : nullptr;
-    // A carried state that needs no padding is worked on where it is.
+    // A carried state that needs no padding is updated in place.
     const bool in_place = carried && states == a.state && width == a.channels;
     float* state = in_place ? carried : own_state;
     if (!in_place) clear(state, states * width);

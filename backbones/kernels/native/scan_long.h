@@ -1,17 +1,17 @@
-// The scan over longer windows, without a subtraction. Tokens are taken in blocks as long as the window, w. A token's
-// window then begins in the block before, and
+// The scan over longer windows, without a subtraction. Blocks of tokens are as long as the window, w. So a token's
+// window starts in the previous block, and
 //   h_t = p_t + P_t q_{t-w+1},
-// where p_t is what a scan from the block's start gives, P_t the product of the decays from there to t, and q_i what a
-// scan from token i to the end of the block before gives. That costs two exponentials a token, whatever w is; and as
-// nothing large is subtracted from anything large, slow decays lose no accuracy, in values or gradients.
+// where p_t is the result of a scan from the block's start, P_t the product of the decays from there to t, and q_i the
+// result of a scan from token i to the end of the previous block. The cost is two exponentials per token, whatever w
+// is. No large numbers are subtracted, so slow decays lose no accuracy, in values or gradients.
 #pragma once
 
 #include "scan_common.h"
 
 namespace {
 
-// q, for one block of states. `dt`, `u` and `B` begin at the present block; slot k of q is token k - w, and slot w is
-// zero. `kept`, if not null, becomes the product of the decays from the token after that one to the end of its block.
+// q, for one group of states. `dt`, `u` and `B` start at the current block. Slot k of q is token k - w, and slot w is
+// zero. `kept`, if not null, gets the product of the decays from the token after k - w to the end of its block.
 INLINE void suffixes(int64_t window, int64_t states, const float* dt, const float* u, const float* B, const Vec* A,
                      float* q, float* kept) {
   Vec sum[kBlock] = {}, product[kBlock];
@@ -47,7 +47,7 @@ INLINE void advance_long(int64_t size, int64_t states, const float* dt, const fl
   }
 }
 
-// What one block keeps of its tokens on the way there: decays, p and P; and of the block before, see `suffixes`.
+// What the forward sweep over one block keeps: decays, p and P of its tokens, and q of the previous block (`suffixes`).
 struct Kept {
   float *a, *p, *product, *q, *product_before;
 
@@ -61,7 +61,7 @@ struct Kept {
   }
 };
 
-// Gradients through p and P, which are of the block's own tokens.
+// Gradients through p and P, which depend on the block's own tokens.
 INLINE void retreat_long(int64_t size, int64_t states, const float* dt, const float* u, const float* dy, const float* B,
                          const float* C, const Vec* A, const Kept& kept, Vec* dA, const Gradients& d) {
   Vec p[kBlock] = {}, product[kBlock];
@@ -106,11 +106,11 @@ INLINE void retreat_long(int64_t size, int64_t states, const float* dt, const fl
   }
 }
 
-// Gradients through q, which are of the tokens of the block before: slot k is token k - w.
+// Gradients through q, which depends on the tokens of the previous block. Slot k is token k - w.
 INLINE void retreat_before(int64_t size, int64_t window, int64_t states, const float* dt, const float* u,
                            const float* dy, const float* B, const float* C, const Vec* A, const Kept& kept, Vec* dA,
                            const Gradients& d) {
-  Vec received[kBlock] = {}, exponent[kBlock] = {};  // by all q up to here; by the decays of this token
+  Vec received[kBlock] = {}, exponent[kBlock] = {};  // from all q up to here; of this token's exponent
   for (int64_t k = 1; k < window; ++k) {
     const Vec step = load(dt + (k - window) * kWidth), input = load(u + (k - window) * kWidth);
     const Vec out = k <= size ? load(dy + (k - 1) * kWidth) : Vec{};

@@ -1,6 +1,6 @@
-// The scan over short windows, without a subtraction. For a window of w tokens, w partial states are carried: p_k of
-// token t is what a scan of tokens t-k .. t from zero gives, so p_0 = b_t, p_k = a_t p_{k-1} + b_t, and p_{w-1} is the
-// state. That costs w - 1 multiply-adds a token and no further exponential, and nothing cancels, as it would in the
+// The scan over short windows, without a subtraction. For a window of w tokens, it carries w partial states. p_k of
+// token t is the result of a scan of tokens t-k .. t from zero, so p_0 = b_t, p_k = a_t p_{k-1} + b_t, and p_{w-1} is
+// the state. The cost is w - 1 multiply-adds per token and no further exponential. Nothing cancels, as it would in the
 // difference of two scans.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace {
 
-// Advances the partial states by one token; returns the window's state.
+// Advances the partial states by one token and returns the window's state.
 template <int kWindow>
 INLINE Vec roll(Vec a, Vec b, Vec p[kWindow - 1]) {
   const Vec state = a * p[kWindow - 2] + b;
@@ -33,11 +33,11 @@ INLINE void advance_window(int64_t size, int64_t states, const float* dt, const 
   }
 }
 
-// What is kept of a token for the way back: decay, state and the partial states p_1 .. p_{w-2}.
+// Saved per token for the backward sweep: decay, state and the partial states p_1 .. p_{w-2}.
 template <int kWindow>
 constexpr int kKept = kWindow;
 
-// `g` holds (kWindow - 1, kBlock): the gradients that the next w - 1 tokens' outputs send to this token's state, each
+// `g` holds (kWindow - 1, kBlock): the gradients of this token's state from the outputs of the next w - 1 tokens, each
 // already decayed. In the chunk's arrays, index -1 is the token before it.
 template <int kWindow>
 INLINE void retreat_window(int64_t size, int64_t states, const float* dt, const float* u, const float* dy,
@@ -65,7 +65,7 @@ INLINE void retreat_window(int64_t size, int64_t states, const float* dt, const 
     for (int j = 0; j < kBlock; ++j) {
       const float* place = kept + (i + 1) * kToken + j * kKept<kWindow> * kWidth;
       const float* before = place - kToken;
-      Vec e[kWindow];  // e_k: what the output k tokens on sends here
+      Vec e[kWindow];  // e_k: the gradient from the output k tokens later
       e[0] = out * C[i * states + j];
       Vec total = e[0];
       for (int k = 1; k < kWindow; ++k) {

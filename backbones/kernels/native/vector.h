@@ -1,8 +1,8 @@
-// Vectors of single-precision numbers, as wide as the instruction set that this file is compiled for, and the few
-// functions of them that the kernels need. GCC's and Clang's vector extensions; no header of an instruction set but
-// AVX-512's, whose rounding and scaling instructions have no other name.
+// Vectors of single-precision numbers, as wide as the instruction set that this file is compiled for, and the functions
+// that the kernels need. They use GCC's and Clang's vector extensions. Only AVX-512 needs its own header, for rounding
+// and scaling instructions.
 //
-// Everything here is static: the same names are compiled several times, for several instruction sets, into one library.
+// Everything here is static, because one library contains the same names compiled for several instruction sets.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,7 @@ INLINE Vec load(const float* p) {
 
 INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
-// The first `count` of a vector's numbers, the rest zero.
+// The first `count` numbers of a vector, the rest zero.
 INLINE Vec load_some(const float* p, int64_t count) {
   if (count >= kWidth) return load(p);
   Vec v = {};
@@ -59,10 +59,10 @@ INLINE void store_some(float* p, Vec v, int64_t count) {
 INLINE Vec vmax(Vec a, Vec b) { return a > b ? a : b; }
 INLINE Vec vmin(Vec a, Vec b) { return a < b ? a : b; }
 
-// 2^z for z <= 127, within 2e-7 of its value; below 2^-126 it is zero or as small. A NaN stays one.
+// 2^z for z <= 127, with a relative error of at most 2e-7. Below 2^-126 it is zero or as small. NaN stays NaN.
 #ifdef __AVX512F__
 
-// 2^(j/32), j = 0 .. 31: two registers, looked up by one instruction.
+// 2^(j/32), j = 0 .. 31: two registers that one instruction looks up.
 alignas(64) constexpr float kRoots[32] = {
     1.0f,          1.0218971487f, 1.0442737824f, 1.0671404007f, 1.0905077327f, 1.1143867426f, 1.1387886348f,
     1.1637248588f, 1.1892071150f, 1.2152473600f, 1.2418578121f, 1.2690509572f, 1.2968395547f, 1.3252366432f,
@@ -71,14 +71,14 @@ alignas(64) constexpr float kRoots[32] = {
     1.8340080864f, 1.8741676341f, 1.9152065614f, 1.9571441242f};
 
 INLINE Vec exp2_of_product(Vec a, Vec b) {
-  const float magic = 1.5f * (1 << 18);  // adding it rounds to a multiple of 1/32, whose number is in the low bits
+  const float magic = 1.5f * (1 << 18);  // adding it rounds to a multiple of 1/32 and puts its index into the low bits
   const Vec shifted = a * b + magic;
   const Vec rounded = shifted - magic;
   const Vec f = a * b - rounded;  // |f| <= 1/64
-  // Near 2^0 the difference from 1 is what matters: a slow decay's error is multiplied by all that it remembers.
+  // Near 2^0 the difference from 1 matters: the error of a slow decay grows with every token that it remembers.
   const Vec slope = (f * 0.0555041087f + 0.2402265070f) * f + 0.6931471806f;
   const Vec root = (Vec)_mm512_permutex2var_ps((__m512)load(kRoots), (__m512i)shifted, (__m512)load(kRoots + 16));
-  // By 2^floor(rounded); where that is minus infinity the product is zero, although f is no number.
+  // Multiply by 2^floor(rounded). If that is minus infinity the product is zero, although f is NaN.
   return (Vec)_mm512_scalef_ps((__m512)(root * f * slope + root), (__m512)rounded);
 }
 
@@ -87,7 +87,7 @@ INLINE Vec exp2_of_product(Vec a, Vec b) {
 INLINE Vec exp2_of_product(Vec a, Vec b) {
   Vec z = a * b;
   z = z < -126.0f ? splat(-126.0f) : z;
-  const Vec magic = z + 12582912.0f;  // 1.5 * 2^23: the whole part is now in the low bits
+  const Vec magic = z + 12582912.0f;  // 1.5 * 2^23: puts the integer part into the low bits
   const Vec f = z - (magic - 12582912.0f);
   // Minimax for relative error over [-1/2, 1/2], with 2^0 = 1 exactly.
   Vec p = splat(0.00015353361959569156f);
@@ -102,7 +102,7 @@ INLINE Vec exp2_of_product(Vec a, Vec b) {
 
 #endif
 
-// exp(z) for z <= 88, minus infinity included; zero or as small far below.
+// exp(z) for z <= 88, minus infinity included. Zero or as small for very negative z.
 INLINE Vec exp(Vec z) { return exp2_of_product(z < -150.0f ? splat(-150.0f) : z, splat(kLog2E)); }
 
 // 1 / (1 + exp(-v)).
@@ -111,7 +111,7 @@ INLINE Vec sigmoid(Vec v) { return 1.0f / (1.0f + exp(vmin(-v, splat(87.0f)))); 
 // The derivative of v * sigmoid(v), given s = sigmoid(v).
 INLINE Vec silu_slope(Vec v, Vec s) { return s * (1.0f + v * (1.0f - s)); }
 
-// log(1 + exp(v)), with full relative accuracy where it is small; `slope` becomes its derivative, sigmoid(v).
+// log(1 + exp(v)), with full relative accuracy if it is small. `slope` gets its derivative, sigmoid(v).
 INLINE Vec softplus(Vec v, Vec* slope) {
   const Vec size = v < 0.0f ? v : -v;
   const Vec e = exp(size);

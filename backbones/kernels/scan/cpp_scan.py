@@ -10,20 +10,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from backbench.backbones.kernels.native import loader
+from backbench.backbones.kernels.scan.inputs import ScanInputs
 
 
-def arguments(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    gate: Tensor | None,
-    window: int | None,
-    softplus: bool,
-) -> loader.ScanArguments:
-    """The inputs as the library wants them; they must outlive the call. Shapes are checked here, and only here."""
+def prepared(inputs: ScanInputs) -> ScanInputs:
+    """The inputs in a layout that the library accepts; copies only what has another one."""
+    x, dt, B, C = (loader.innermost(tensor) for tensor in (inputs.x, inputs.dt, inputs.B, inputs.C))
+    gate = None if inputs.gate is None else loader.innermost(inputs.gate)
+    return inputs._replace(x=x, dt=dt, A=inputs.A.contiguous(), B=B, C=C, D=inputs.D.contiguous(), gate=gate)
+
+
+def arguments(inputs: ScanInputs) -> loader.ScanArguments:
+    """The library's view of `prepared` inputs, which must outlive the call. Shapes are checked here, and only here."""
+    x, dt, A, B, C, D, window, gate, softplus = inputs
     batch, length, channels = x.shape
     state = A.shape[1]
     expected = ((x, (channels,)), (dt, (channels,)), (B, (state,)), (C, (state,)))
@@ -39,37 +38,25 @@ def arguments(
 
 
 class SelectiveScanCpp(torch.autograd.Function):
-    """y, gated if there is a gate. Between chunks of tokens the states are saved, all others computed again.
+    """The fields of `ScanInputs`, ``save`` -> y. Saves the states between chunks of tokens and recomputes all others.
 
-    ``save`` says whether gradients will be asked for: under ``no_grad``, ``ctx.needs_input_grad`` does not.
+    ``save`` tells whether gradients will be needed: under ``no_grad``, ``ctx.needs_input_grad`` does not.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        dt: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor,
-        gate: Tensor | None,
-        window: int | None,
-        softplus: bool,
-        save: bool,
-    ) -> Tensor:
-        x, dt, B, C = (loader.innermost(tensor) for tensor in (x, dt, B, C))
-        gate = None if gate is None else loader.innermost(gate)
-        A, D = A.contiguous(), D.contiguous()
-        inputs = arguments(x, dt, A, B, C, D, gate, window, softplus)
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        *fields, save = args
+        inputs = prepared(ScanInputs(*fields))
+        x, gate = inputs.x, inputs.gate
+        passed = arguments(inputs)
         y = torch.empty(x.shape)
         ungated = saved = None
         if save:
-            saved = torch.empty(loader.library().backbench_saved_size(ctypes.byref(inputs)))
+            saved = torch.empty(loader.library().backbench_saved_size(ctypes.byref(passed)))
             ungated = None if gate is None else torch.empty(x.shape)
-            ctx.save_for_backward(x, dt, A, B, C, D, gate, ungated, saved)
-            ctx.window, ctx.softplus = window, softplus
-        forward = loader.ScanForward(inputs, *(loader.pointer(t) for t in (y, ungated, saved, None)))
+            ctx.save_for_backward(*inputs[:6], gate, ungated, saved)
+            ctx.window, ctx.softplus = inputs.window, inputs.softplus
+        forward = loader.ScanForward(passed, *(loader.pointer(t) for t in (y, ungated, saved, None)))
         loader.run("scan_forward", ctypes.byref(forward))
         return y
 
@@ -78,7 +65,7 @@ class SelectiveScanCpp(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, dt, A, B, C, D, gate, ungated, saved = ctx.saved_tensors
         dy = loader.innermost(dy)
-        inputs = arguments(x, dt, A, B, C, D, gate, ctx.window, ctx.softplus)
+        inputs = arguments(ScanInputs(x, dt, A, B, C, D, ctx.window, gate, ctx.softplus))
         dx, ddt, dB, dC = (torch.empty(t.shape) for t in (x, dt, B, C))
         dgate = None if gate is None else torch.empty(x.shape)
         channels, state = A.shape
@@ -88,27 +75,13 @@ class SelectiveScanCpp(torch.autograd.Function):
             inputs, loader.rows(dy), *(loader.pointer(t) for t in (ungated, saved, dx, ddt, dB, dC, dgate, dA, dD))
         )
         loader.run("scan_backward", ctypes.byref(backward))
-        return dx, ddt, dA.sum(0)[:state, :channels].t(), dB, dC, dD.sum(0)[:channels], dgate, None, None, None
+        return dx, ddt, dA.sum(0)[:state, :channels].t(), dB, dC, dD.sum(0)[:channels], None, dgate, None, None
 
 
-def scan_on(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    state: Tensor,
-    gate: Tensor | None,
-    softplus: bool,
-) -> tuple[Tensor, Tensor]:
-    """Further tokens after ``state`` (batch, state, channels), which is written over: y, the next state."""
-    x, dt, B, C = (loader.innermost(tensor) for tensor in (x, dt, B, C))
-    gate = None if gate is None else loader.innermost(gate)
-    A, D = A.contiguous(), D.contiguous()
-    state = state.contiguous()
-    inputs = arguments(x, dt, A, B, C, D, gate, None, softplus)
-    y = torch.empty(x.shape)
-    forward = loader.ScanForward(inputs, y.data_ptr(), None, None, state.data_ptr())
+def scan_on(inputs: ScanInputs, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Further tokens after ``state`` (batch, state, channels), which is overwritten: y, the next state."""
+    inputs, state = prepared(inputs)._replace(window=None), state.contiguous()
+    y = torch.empty(inputs.x.shape)
+    forward = loader.ScanForward(arguments(inputs), y.data_ptr(), None, None, state.data_ptr())
     loader.run("scan_forward", ctypes.byref(forward))
     return y, state

@@ -1,10 +1,10 @@
-"""The selective scan as an autograd function: what plain PyTorch can do, on one CPU thread above all.
+"""The selective scan as an autograd function in plain PyTorch, written for one CPU thread.
 
-What makes it fast: buffers are time-major, so a time step is contiguous; batch rows are scanned in blocks whose state
-fits the cache; every operation writes into a buffer that exists; channels lie innermost, so that sums over states are
-matrix products or run over whole vectors; the decays exp(dt A) are computed again in the backward pass, not stored.
+It is fast because buffers are time-major, so a time step is contiguous. Batch rows are scanned in blocks whose state
+fits the cache. Operations write into existing buffers. Channels lie innermost, so sums over states are matrix products
+or run over complete vectors. The backward pass recomputes the decays exp(dt A) instead of storing them.
 
-Nothing here depends on the order of threads, so the bits are the same from run to run.
+Nothing depends on the order of threads, so the bits are the same from run to run.
 """
 
 from __future__ import annotations
@@ -15,21 +15,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Elements of one block's state. With its operands it stays within the second-level cache.
+# Elements of one block's state. With its operands it fits the second-level cache.
 BLOCK = 1 << 17
 
 
 def windowed_sum(dt: Tensor, window: int) -> Tensor:
-    """(length, ...): the sum over each token and the window-1 before it, added up directly so that nothing cancels."""
+    """(length, ...): the sum over each token and the window-1 before it, summed directly so that nothing cancels."""
     total = dt.clone()
     for shift in range(1, min(window, len(dt))):
         total[shift:] += dt[:-shift]
     return total
-
-
-def windowed_sum_transposed(grad: Tensor, window: int) -> Tensor:
-    """The transpose of :func:`windowed_sum`: the sum over each token and the window-1 after it."""
-    return windowed_sum(grad.flip(0), window).flip(0)
 
 
 def time_major(*tensors: Tensor) -> list[Tensor]:
@@ -40,8 +35,8 @@ def time_major(*tensors: Tensor) -> list[Tensor]:
 class SelectiveScan(torch.autograd.Function):
     """y_t = sum_n C_t h_t: the scan without its skip D x_t. States are laid out (batch, state, channels).
 
-    With a window w, the state that has seen the last w tokens only is h_t - exp(A S_t) h_{t-w}, where S_t is the sum of
-    dt over them. ``save``: whether gradients will be asked for; ``ctx.needs_input_grad`` is true under no_grad, too.
+    With a window w, the state of the last w tokens alone is h_t - exp(A S_t) h_{t-w}, where S_t is the sum of dt over
+    them. ``save`` tells whether gradients will be needed: under ``no_grad``, ``ctx.needs_input_grad`` does not.
     """
 
     @staticmethod
@@ -51,7 +46,7 @@ class SelectiveScan(torch.autograd.Function):
         A = A.t().contiguous()
         x, dt, B, C = time_major(x, dt, B, C)
         y = torch.empty_like(x)
-        # An accelerator is kept busy by one large block.
+        # A GPU needs one large block to be busy.
         rows = max(1, BLOCK // A.numel()) if x.device.type == "cpu" else x.shape[1]
         blocks = [slice(start, start + rows) for start in range(0, x.shape[1], rows)]
         states = [
@@ -61,7 +56,7 @@ class SelectiveScan(torch.autograd.Function):
         if save:
             ctx.save_for_backward(x, dt, A, B, C, *states)
             ctx.window, ctx.blocks = window, blocks
-        return y.transpose(0, 1).contiguous()  # what follows is faster on it
+        return y.transpose(0, 1).contiguous()  # the next operations are faster on it
 
     @staticmethod
     @once_differentiable
@@ -74,15 +69,8 @@ class SelectiveScan(torch.autograd.Function):
             inputs = (x[:, block], dt[:, block], A, B[:, block], C[:, block])
             grads = (dx[:, block], ddt[:, block], dA, dB[:, block], dC[:, block])
             _backward(*inputs, h, ctx.window, dy[:, block], grads)
-        return (
-            dx.transpose(0, 1),
-            ddt.transpose(0, 1),
-            dA.t().contiguous(),
-            dB.transpose(0, 1),
-            dC.transpose(0, 1),
-            None,
-            None,
-        )
+        dx, ddt, dB, dC = (grad.transpose(0, 1) for grad in (dx, ddt, dB, dC))
+        return dx, ddt, dA.t().contiguous(), dB, dC, None, None
 
 
 def _forward(
@@ -92,7 +80,7 @@ def _forward(
     length, batch = x.shape[:2]
     u = dt * x
     sums = windowed_sum(dt, window) if window else dt
-    keep = length if save else min(length, (window or 1) + 1)  # else a ring of what is still needed
+    keep = length if save else min(length, (window or 1) + 1)  # else a ring of the states that are still needed
     states = x.new_empty(keep, batch, *A.shape)
     work = torch.empty_like(states[0])
     for t in range(length):
@@ -109,20 +97,13 @@ def _forward(
 
 
 def _backward(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    states: Tensor,
-    window: int | None,
-    dy: Tensor,
-    grads: tuple[Tensor, ...],
-) -> None:
-    """The gradients of one block of rows, written into ``grads`` = (dx, ddt, dA, dB, dC); dA is added to.
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor,
+    states: Tensor, window: int | None, dy: Tensor, grads: tuple[Tensor, ...],
+) -> None:  # fmt: skip
+    """The gradients of one block of rows, written into ``grads`` = (dx, ddt, dA, dB, dC), and added to dA.
 
-    ``g`` is the gradient of h_t. Through the decay a_t = exp(dt_t A), the exponent's gradient is (a_t g_t) h_{t-1}, and
-    a_t g_t is what h_{t-1} receives anyway.
+    ``g`` is the gradient of h_t. With the decay a_t = exp(dt_t A), the exponent's gradient is (a_t g_t) h_{t-1}, where
+    a_t g_t is also the gradient that h_{t-1} receives.
     """
     dx, ddt, dA, dB, dC = grads
     length = len(x)
@@ -134,7 +115,7 @@ def _backward(
     if window:
         sums = windowed_sum(dt, window)
         dsums = torch.zeros_like(sums)
-        decays = torch.empty_like(states[:window])  # ring: the gradient that y_{t+w} sends back to h_t
+        decays = torch.empty_like(states[:window])  # ring of the gradients that y_{t+w} sends to h_t
         end = torch.empty_like(g)
     for t in range(length - 1, -1, -1):
         h, dy_t = states[t], dy[t].unsqueeze(1)
@@ -160,9 +141,9 @@ def _backward(
             torch.mul(g, states[t - 1], out=work)
             total.addcmul_(work, dt[t].unsqueeze(1))
             torch.sum(work.mul_(A), 1, out=ddt[t])
-    if window != 1:  # a memory of one token never decays: what remains there is rounding
+    if window != 1:  # a memory of one token never decays: the sum is only rounding errors
         dA += total.sum(0)
     if window:
-        ddt -= windowed_sum_transposed(dsums, window)
+        ddt -= windowed_sum(dsums.flip(0), window).flip(0)  # the transpose: sums over later tokens
     ddt.addcmul_(du, x)
     torch.mul(du, dt, out=dx)

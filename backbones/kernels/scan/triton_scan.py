@@ -1,15 +1,15 @@
 """The selective scan in Triton, for CUDA: one kernel forward, one backward, and no atomic operations.
 
-A program takes one batch row and a block of channels, and walks through time with the state in registers. What has to
-be summed over channel blocks (dB, dC) or over the batch (dA, dD) is written to partial buffers and summed afterwards,
-so that the order of the sums, and with it every bit, is the same from run to run.
+A program handles one batch row and a block of channels, and loops over time with the state in registers. It writes
+gradients that are sums over channel blocks (dB, dC) or over the batch (dA, dD) to partial buffers. These are summed
+afterwards in a fixed order, so every bit is the same from run to run.
 
-With a window w the state is that of the last w tokens alone, and so is the gradient that flows back to a token:
+With a window w, state and gradient are those of the last w tokens alone:
 
     h_t = exp(dt_t A) h_{t-1} - exp(S_t A) v_{t-w} + v_t,                   v_t = dt_t x_t B_t
     g_t = exp(dt_{t+1} A) g_{t+1} - exp(S_{t+w} A) C_{t+w} dy_{t+w} + C_t dy_t
 
-with S_t the sum of dt over t-w+1..t. What is forgotten is computed from the inputs, so no history of states is kept.
+with S_t the sum of dt over t-w+1..t. The forgotten part is computed from the inputs, so no states are stored for it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from backbench.backbones.kernels.scan.inputs import ScanInputs
+
 
 @triton.jit
 def _past(
     h, x, dt, B, sums, a, dt_t, token, t, channels, state, window, c, n, WINDOWED: tl.constexpr
 ):  # fmt: skip
-    """What token t still has of the tokens before it: h_{t-1} decayed, less what the window has just lost."""
+    """What token t sees of earlier tokens: h_{t-1} decayed, minus the token that just left the window."""
     past = tl.exp(dt_t[:, None] * a) * h
     if WINDOWED:
-        # One token's memory is that token: the difference below would leave rounding errors where nothing is left.
-        # Masks are bounds: the interpreter of Triton 3.9 gives "vector & scalar" another type than a mask's.
+        # With a window of one token nothing is left, but the difference below would leave rounding errors.
+        # The masks are bounds because in Triton 3.9's interpreter "vector & scalar" does not have a mask's type.
         in_c, in_n = c < tl.where(t >= window, channels, 0), n < tl.where(t >= window, state, 0)
         old = token - window
         total = tl.load(sums + token * channels + c, mask=in_c, other=0.0)
@@ -79,12 +81,12 @@ def _backward(
     length, channels, state, window, chunk, chunks, blocks,
     WINDOWED: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """The gradients, chunk by chunk from the last; the states of a chunk are computed again from its first one.
+    """The gradients, chunk by chunk from the last. The states of a chunk are recomputed from its first one.
 
     The exponents' gradient q_r sums over the pairs of tokens s < r <= t that see each other. Without a window it is the
-    past of h_r times g_r. With one it is carried on: at r the pairs that end at r join, and those that begin there
-    leave. What a token does to itself is in neither, so that fast decays leave little to add up. Its rounding errors
-    stay, which dA, the sum of all dt_r q_r, would add up: dA comes from the derivative of g by A, where they decay.
+    past of h_r times g_r. With one it is updated: at r the pairs that end there are added, those that begin there
+    subtracted. A token's effect on itself is in neither, so fast decays leave little to sum. Rounding errors of q stay,
+    and dA, the sum of all dt_r q_r, would accumulate them. So dA comes from the derivative of g by A, where they decay.
     """
     b = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
@@ -95,7 +97,7 @@ def _backward(
     in_tile = in_c[:, None] & in_n[None, :]
     a = tl.load(A + tile, mask=in_tile, other=0.0)
     skip = tl.load(D + c, mask=in_c, other=0.0)
-    future = tl.zeros((BLOCK_C, BLOCK_N), tl.float32)  # what later tokens send back to this one's state
+    future = tl.zeros((BLOCK_C, BLOCK_N), tl.float32)  # the gradient of this token's state from later tokens
     q = tl.zeros((BLOCK_C, BLOCK_N), tl.float32)
     slope = tl.zeros((BLOCK_C, BLOCK_N), tl.float32)  # the derivative of ``future`` by A, windowed only
     dA_sum = tl.zeros((BLOCK_C, BLOCK_N), tl.float32)
@@ -105,7 +107,7 @@ def _backward(
         first = k * chunk
         steps = tl.minimum(chunk, length - first)
         h = tl.load(starts + (b * chunks + k) * channels * state + tile, mask=in_tile, other=0.0)
-        tl.debug_barrier()  # threads read what others wrote: the chunk before must have been read
+        tl.debug_barrier()  # threads share `pasts`: all must have read the previous chunk
         for i in range(0, steps):
             t = first + i
             token = b * length + t
@@ -115,7 +117,7 @@ def _backward(
             past = _past(h, x, dt, B, sums, a, dt_t, token, t, channels, state, window, c, n, WINDOWED)
             tl.store(pasts + (b * chunk + i) * channels * state + tile, past, mask=in_tile)
             h = past + (dt_t * x_t)[:, None] * B_t[None, :]
-        tl.debug_barrier()  # and this one written
+        tl.debug_barrier()  # and written this one
         for j in range(0, steps):
             i = steps - 1 - j
             t = first + i
@@ -164,7 +166,7 @@ def _backward(
 def _windowed_sum(
     dt, sums, length, channels, window, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
-    """sums[t] = dt[t-w+1] + … + dt[t], added up directly so that nothing cancels."""
+    """sums[t] = dt[t-w+1] + … + dt[t], summed directly so that nothing cancels."""
     b = tl.program_id(0).to(tl.int64)
     t = tl.program_id(1) * BLOCK_T + tl.arange(0, BLOCK_T)
     c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -177,7 +179,7 @@ def _windowed_sum(
 
 
 class TritonScan(torch.autograd.Function):
-    """(x, dt, A, B, C, D) contiguous and in float32, ``window`` or 0, ``save`` -> y; see :func:`selective_scan`."""
+    """(x, dt, A, B, C, D) contiguous float32, ``window`` or 0, ``save`` -> y; see :func:`selective_scan`."""
 
     @staticmethod
     def forward(
@@ -185,7 +187,7 @@ class TritonScan(torch.autograd.Function):
     ) -> Tensor:
         batch, length, channels = x.shape
         state = A.shape[1]
-        # A chunk's states and the first states of all chunks are what the backward pass keeps: least at the root.
+        # The backward pass keeps one chunk's states and the first state of each chunk: fewest at the square root.
         chunk = math.isqrt(length - 1) + 1
         chunks = triton.cdiv(length, chunk)
         y = torch.empty_like(x)
@@ -228,20 +230,18 @@ class TritonScan(torch.autograd.Function):
 
 
 def _blocks(channels: int, state: int) -> tuple[int, int, int]:
-    """Channels and states of a program's tile, powers of two, and its warps: small tiles, so that many fit a GPU."""
+    """Channels and states of a program's tile, powers of two, and its warps. Tiles are small, so many fit a GPU."""
     block_n = triton.next_power_of_2(state)
     block_c = min(triton.next_power_of_2(channels), max(16, 256 // block_n))
     return block_c, block_n, min(8, max(1, block_c * block_n // 512))
 
 
-def selective_scan(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, window: int | None = None
-) -> Tensor:
-    """y, (batch, length, channels), in float32; shapes as in :mod:`backbench.backbones.kernels.scan.scan`."""
-    inputs = [tensor.contiguous() for tensor in (x, dt, A, B, C, D)]
-    if window is not None and window >= x.shape[1]:
-        window = None
-    # Inside the function gradients are off, and what its inputs need says nothing of whether anybody asks.
-    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    y: Tensor = TritonScan.apply(*inputs, window or 0, save)
-    return y
+def selective_scan(inputs: ScanInputs) -> Tensor:
+    """y, (batch, length, channels), in float32. Ignores ``gate`` and ``softplus``."""
+    tensors = [tensor.contiguous() for tensor in inputs[:6]]
+    window = inputs.window or 0
+    if window >= inputs.x.shape[1]:
+        window = 0
+    # Inside the function gradients are off, so only here we know whether a backward pass may follow.
+    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return TritonScan.apply(*tensors, window, save)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Episodes of one game side by side, for evaluation, on the emulator's own vector environment."""
+"""A batch of episodes of one Atari game, for evaluation, with the emulator's own vector environment."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.environments.atari.emulator import action_names, quiet
+from backbench.benchmarks.environments.atari.emulator import action_names
 from backbench.benchmarks.environments.atari.protocol import STACK, AtariProtocol
 
-SEEDS = 2**31 - 1  # the emulator ignores seeds below 1 and has none above this
+SEEDS = 2**31 - 1  # the emulator's largest seed; it ignores seeds below 1
 
 
 def usable_seed(seed: int) -> int:
-    """Any whole number as a seed that the emulator takes, 1 to 2**31 - 1; those in that range stay."""
+    """Any integer as a seed that the emulator accepts, 1 to 2**31 - 1; seeds in that range stay."""
     return (seed - 1) % SEEDS + 1
 
 
 class AtariBatch:
-    """``count`` episodes; each has an environment of its own, so that a finished one is not played on.
+    """``count`` episodes, each in its own environment, so that finished ones can stop.
 
     Attributes:
-        n_actions: size of the set of actions, which are numbered from 0.
+        n_actions: number of discrete actions.
     """
 
     def __init__(self, game: str, count: int, protocol: AtariProtocol | None = None) -> None:
         """Raises ``UserError`` for an unknown game, or without the emulator."""
         p = self.protocol = AtariProtocol() if protocol is None else protocol
-        quiet()
         self.n_actions = len(action_names(game, p))
         from ale_py.vector_env import AtariVectorEnv
 
@@ -55,11 +54,7 @@ class AtariBatch:
         self._steps = [0] * count
 
     def reset(self, seeds: Sequence[int]) -> NDArray[np.uint8]:
-        """Begin all episodes, one for each seed; any whole number is one.
-
-        Returns:
-            States, uint8 (count, 4, 84, 84): four times the first frame.
-        """
+        """Begin all episodes, with any integers as seeds; states uint8 (count, 4, 84, 84), four equal frames each."""
         if len(seeds) != len(self._envs):
             raise ValueError(f"{len(seeds)} seeds for {len(self._envs)} episodes")
         self._first = [
@@ -72,18 +67,12 @@ class AtariBatch:
     def step(
         self, numbers: Sequence[int], actions: NDArray[np.integer[Any]]
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
-        """Play one step of the numbered episodes, none of which may have ended.
+        """Play one step of episodes ``numbers`` (m,) with discrete ``actions`` (m,); see ``Environments``.
 
-        Args:
-            numbers: (m,) episodes, counted from 0.
-            actions: (m,) numbered actions.
-
-        Returns:
-            States uint8 (m, 4, 84, 84), raw rewards float64 (m,), and whether each episode has ended, bool (m,).
-            An episode that is only too long has not ended: the caller counts its steps.
+        The caller counts steps: an episode that is only too long has not ended.
 
         Raises:
-            ValueError: no such action; the emulator would take it for doing nothing.
+            ValueError: an action is out of range. The emulator would do nothing instead.
         """
         actions = np.asarray(actions)
         if actions.shape != (len(numbers),):
@@ -92,7 +81,7 @@ class AtariBatch:
         if outside.any():
             raise ValueError(f"action {actions[outside][0]} is outside the game's set, 0 to {self.n_actions - 1}")
         chosen = [self._envs[number] for number in numbers]
-        for env, action in zip(chosen, actions, strict=True):  # all play at once, each in a thread of its own
+        for env, action in zip(chosen, actions, strict=True):  # all play at once, each in its own thread
             env.send(np.array([action], dtype=np.int64))
         answers = [env.recv() for env in chosen]
         states = np.stack([answer[0][0] for answer in answers])
@@ -107,7 +96,7 @@ class AtariBatch:
         )
 
     def close(self) -> None:
-        """Let the games and their threads go."""
+        """Free the games and their threads."""
         for env in self._envs:
             env.close()
         self._envs = []

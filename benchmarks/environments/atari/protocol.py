@@ -1,4 +1,4 @@
-"""How a game is played: the settings that every score and every data set of a game depends on."""
+"""How an Atari game is played: the settings that every score and every data set depends on."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ STACK = 4  # frames in a state, the newest one last
 
 @dataclass(frozen=True)
 class AtariProtocol:
-    """Frames, starts and ends of a game; conventions and their names follow Machado et al. 2018 (arXiv:1709.06009)."""
+    """Frames, starts and ends of a game. Conventions and names follow Machado et al. 2018 (arXiv:1709.06009)."""
 
     # Frames that an action is repeated for; the agent sees one state a step.
     frame_skip: int = 4
     # A state's frame is the pixelwise maximum of the last two screens, since sprites flicker.
     max_pool: bool = True
-    # An episode begins with 0 to noop_max - 1 frames without action, drawn evenly: the only chance in a game.
+    # An episode begins with 0 to noop_max - 1 frames without action, drawn uniformly: the only randomness of a start.
     noop_max: int = 30
-    # The first of those frames, and there is one then, presses FIRE, which starts some games.
+    # The first of those frames presses FIRE, which starts some games; there is then at least one.
     fire_reset: bool = False
     # Probability that a frame repeats the action of the frame before instead of taking the new one.
     sticky: float = 0.0
     # An episode ends with a life instead of with the game.
     episodic_life: bool = False
-    # All 18 actions of the console instead of those that do something in the game.
+    # All 18 actions of the console instead of those that have an effect in the game.
     full_actions: bool = False
     # Longest episode, in frames.
     max_frames: int = 108_000
@@ -48,9 +48,9 @@ class AtariProtocol:
         return self.max_frames // self.frame_skip
 
     def draw_noops(self, rng: np.random.Generator, unit: int = 1) -> int:
-        """How many frames without action a behaviour policy's episode begins with: some multiple of ``unit``, above 0.
+        """Frames without action at the start of a behaviour policy's episode: a multiple of ``unit``, above 0.
 
-        A memory policy learns far faster where all games are in step with it, that is with a unit of ``frame_skip``.
+        A policy that reads memory learns far faster if all games are in phase, which a unit of ``frame_skip`` ensures.
         """
         return unit * int(rng.integers(1, max(1, (self.noop_max - 1) // unit) + 1))
 
@@ -59,17 +59,17 @@ def game_of(env_id: str) -> str:
     """The game's name in lower case with underscores, such as ``breakout`` for ``ALE/Breakout-v5``.
 
     Raises:
-        UserError: no such game, or no emulator to look it up in.
+        UserError: there is no such game, or no emulator is installed.
     """
     name = env_id.removeprefix("ALE/").rsplit("-v", 1)[0]
     game = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-    known = _known()
-    if game not in known:
-        raise UserError(f"unknown game '{env_id}'{suggest(game, known)}")
+    known = known_games()
+    require(game in known, f"unknown game '{env_id}'{suggest(game, known)}")
     return game
 
 
-def _known() -> list[str]:
+def known_games() -> list[str]:
+    """Names of all games that the emulator has; ``UserError`` if it is not installed."""
     try:
         from ale_py import roms
     except ImportError as error:

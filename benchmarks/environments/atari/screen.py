@@ -1,9 +1,9 @@
-"""Screens to frames in NumPy alone, bit for bit what the emulator's own vector environment makes of them.
+"""Screens to frames in NumPy alone, bit for bit as in the emulator's own vector environment.
 
-There OpenCV shrinks 210 x 160 pixels to 84 x 84 by the area that each new pixel covers. The areas are fractions of
-small whole numbers: 2 new rows cover 5 old ones, 21 new columns 40 old ones. So the means are computed exactly, in
-whole numbers that float32 holds. Only where a mean is exactly halfway between two greys the result hangs on OpenCV's
-rounding errors; these few pixels are computed again, in its order of single-precision sums.
+There OpenCV shrinks 210 x 160 pixels to 84 x 84 by the area that each new pixel covers. The areas are ratios of small
+integers: 2 new rows cover 5 old ones, 21 new columns 40 old ones. So float32 holds the means exactly. If a mean is
+halfway between two greys, the result depends on OpenCV's rounding errors. These few pixels are computed again, in its
+order of single-precision sums.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEIGHT, WIDTH, SIZE = 210, 160, 84
-COVER_ROWS, COVER_COLUMNS = 5, 40  # parts of a new pixel's side, in units in which an old one has 2, or 21
+COVER_ROWS, COVER_COLUMNS = 5, 40  # parts of a new pixel's side; an old one has 2 and 21 of them
 PARTS = COVER_ROWS * COVER_COLUMNS
-BLOCK = 8  # screens that are worked on at once: what comes between stays in the processor's cache
+BLOCK = 8  # screens at once, so that intermediate results stay in the processor's cache
 
 Screens = NDArray[np.uint8]
 
 
 def grey_from_rgb(rgb: Screens) -> Screens:
-    """The emulator's greys of a screen in colour: 0.2989 R + 0.5870 G + 0.1140 B, to the nearest.
+    """The emulator's greys of a screen in colour: 0.2989 R + 0.5870 G + 0.1140 B, rounded.
 
-    Equal to the emulator's grey screen on all colours of its palette; other colours, as a lossy image has them, are
-    weighted in the same way.
+    Equal to the emulator's grey screen on all colours of its palette. Other colours, as in a lossy image, get the same
+    weights.
 
     Args:
         rgb: uint8 (..., 3).
@@ -61,17 +61,17 @@ def _shrink(screens: Screens, out: Screens) -> None:
     five = screens.reshape(count, SIZE // 2, 5, WIDTH)
     middle = five[:, :, 2].astype(np.uint16)
     rows = np.empty((count, SIZE // 2, 2, WIDTH), dtype=np.float32)
-    for place, (one, other) in enumerate(((0, 1), (3, 4))):
+    for row, (one, other) in enumerate(((0, 1), (3, 4))):
         half = np.add(five[:, :, one], five[:, :, other], dtype=np.uint16)
         half += half
         half += middle
-        rows[:, :, place] = half
+        rows[:, :, row] = half
     means = rows.reshape(-1, COVER_COLUMNS) @ _columns()
     nearest = np.rint(means)
     out[...] = nearest.reshape(out.shape)
     means -= nearest
     np.abs(means, out=means)
-    # The step between two means is 1/200, so that a halfway one is told from its neighbours despite rounding.
+    # Means are multiples of 1/200, so rounding cannot hide a halfway one.
     if means.max() > 0.4985:
         ties = np.nonzero(means.reshape(out.shape) > 0.4985)
         out[ties] = _as_opencv(screens, *ties)
@@ -94,7 +94,7 @@ def _overlap(old: int, new: int) -> NDArray[np.int64]:
 def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """First old pixel of each new one and float32 weights of that and the next two: (new,), (new, 3).
 
-    The weights round as OpenCV's do: from double precision, each by itself.
+    Each weight is rounded from double precision, as in OpenCV.
     """
     scale = old / new
     shares = _overlap(old, new).T / new
@@ -106,9 +106,9 @@ def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 def _as_opencv(
-    screens: Screens, number: NDArray[np.int64], y: NDArray[np.int64], x: NDArray[np.int64]
+    screens: Screens, index: NDArray[np.int64], y: NDArray[np.int64], x: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
-    """New pixels (y, x) of the numbered screens, summed in single precision: along each row, then over rows."""
+    """New pixels (y, x) of the screens at ``index``, summed in single precision: along each row, then over rows."""
     (top, row_weights), (left, column_weights) = _taps(HEIGHT, SIZE), _taps(WIDTH, SIZE)
     total = np.zeros(len(y), dtype=np.float32)
     for i in range(3):
@@ -116,6 +116,6 @@ def _as_opencv(
         along = np.zeros(len(y), dtype=np.float32)
         for j in range(3):
             column = np.minimum(left[x] + j, WIDTH - 1)
-            along += screens[number, row, column].astype(np.float32) * column_weights[x, j]
+            along += screens[index, row, column].astype(np.float32) * column_weights[x, j]
         total += along * row_weights[y, i]
     return np.rint(total).astype(np.uint8)

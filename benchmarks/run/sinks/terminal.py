@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a live table on a terminal, plain lines elsewhere."""
+"""The terminal as a sink: a live table on a terminal, and about ten plain lines a cell elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.run.executors import Event
+from backbench.benchmarks.run.runner import Voice
 from backbench.leaderboard.scores.normalise import normalise
 
 SHOWN = {
@@ -23,6 +26,7 @@ SHOWN = {
     "eval": "evaluating", "done": "[green]done[/]", "failed": "[red]failed[/]", "error": "[red]error[/]",
     "stopped": "[yellow]stopped[/]",
 }  # fmt: skip
+TRAIN_LINES = 6  # of training a cell, where there is no terminal
 
 
 @dataclass
@@ -32,6 +36,7 @@ class _Line:
     cell: Cell
     state: str = "waiting"
     step: int = 0
+    printed: int = 0  # sixths of training that a log has a line for
     loss: float | None = None
     rate: float | None = None
     score: float | None = None
@@ -42,9 +47,22 @@ class _Line:
         """Seconds of training left."""
         if self.state != "train" or not self.rate:
             return None
-        # Three tokens a step: agents.tokenizer has the constant, and would bring torch in.
+        # Three tokens a step: agents.tokenizer has the constant, and would import torch.
         tokens = (self.cell.train.steps - self.step) * self.cell.train.batch_size * self.cell.model.context * 3
         return tokens / self.rate
+
+    def add(self, event: Event) -> None:
+        """Take note of an event."""
+        between = event.kind == "eval" and event.step < self.cell.train.steps
+        self.state = "train" if between else event.kind
+        self.step = event.step or self.step
+        self.loss = event.values.get("loss", self.loss)
+        self.rate = event.values.get("tokens_per_s", self.rate)
+        task = self.cell.task
+        if "return" in event.values:
+            self.score = normalise(task.normaliser, task.name, event.values["return"], task.reference)
+        failure = event.record.failure if event.record is not None else None
+        self.note = failure.message if failure is not None else event.message or self.note
 
 
 def label(cell: Cell) -> str:
@@ -53,7 +71,7 @@ def label(cell: Cell) -> str:
 
 
 class RunDisplay:
-    """Receives the events of ``grid.run_cells`` and shows them. A context manager."""
+    """Shows the events of a run. A context manager."""
 
     def __init__(self, cells: Sequence[Cell], console: Console, refresh: float = 2.0) -> None:
         self.console = console
@@ -72,42 +90,38 @@ class RunDisplay:
         if self.console.is_terminal:
             self.live.stop()
 
-    def event(self, cell: Cell, event: dict[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         """Take note of one event and, without a terminal, print it."""
-        line = self.lines[cell.key]
-        kind = event["kind"]
-        line.state = kind if not (kind == "eval" and event["step"] < cell.train.steps) else "train"
-        line.step = event.get("step", line.step)
-        line.loss = event.get("loss", line.loss)
-        line.rate = event.get("tokens_per_s", line.rate)
-        if "return" in event:
-            line.score = normalise(cell.task.normaliser, cell.task.name, event["return"], cell.task.reference)
-        line.note = event.get("message", line.note)
-        if self.console.is_terminal:
-            if kind in ("failed", "error"):
-                self.console.print(f"[red]{kind}[/] {escape(label(cell))}: {escape(line.note)}")
-        else:
-            self._print(line, kind)
+        line = self.lines[event.cell.key]
+        line.add(event)
+        if not self.console.is_terminal:
+            self._print(line, event)
+        elif event.kind in ("failed", "error"):
+            self.console.print(f"[red]{event.kind}[/] {escape(label(event.cell))}: {escape(line.note)}")
 
-    def _print(self, line: _Line, kind: str) -> None:
-        text = f"[{_clock(time.monotonic() - self.began)}] {label(line.cell)}: "
-        if kind == "train":
+    def _print(self, line: _Line, event: Event) -> None:
+        text = f"[{clock(time.monotonic() - self.began)}] {label(line.cell)}: "
+        if event.kind == "train":
+            part = TRAIN_LINES * line.step // line.cell.train.steps
+            if part == line.printed:
+                return
+            line.printed = part
             text += f"step {line.step}/{line.cell.train.steps}  loss {line.loss:.4f}  {line.rate or 0:,.0f} tokens/s"
-            text += f"  ETA {_clock(line.eta)}" if line.eta else ""
-        elif kind == "eval":
+            text += f"  ETA {clock(line.eta)}" if line.eta else ""
+        elif event.kind == "eval":
             text += f"step {line.step}  score {line.score:.1f}"
         else:
-            text += f"{kind}{': ' + line.note if line.note else ''}"
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            text += f"{event.kind}{': ' + line.note if line.note else ''}"
+        say(self.console, text)
 
     def _table(self) -> Table:
         ended = sum(line.state in ("done", "failed", "error") for line in self.lines.values())
-        title = f"{ended}/{len(self.lines)} cells, {_clock(time.monotonic() - self.began)}"
+        title = f"{ended}/{len(self.lines)} cells, {clock(time.monotonic() - self.began)}"
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for name in ("cell", "state", "step", "loss", "tokens/s", "ETA", "score"):
             table.add_column(name, justify="left" if name in ("cell", "state") else "right", no_wrap=True)
         room = max(5, self.console.height - 4)
-        # What runs comes first, then what ended last, then what waits: a long grid does not fit.
+        # Running cells first, then those that ended last, then those that wait: a long grid does not fit.
         order = sorted(
             self.lines.values(), key=lambda line: (line.state in ("done", "failed"), line.state == "waiting")
         )
@@ -118,7 +132,7 @@ class RunDisplay:
                 f"{line.step}/{line.cell.train.steps}" if line.step else "",
                 "" if line.loss is None else f"{line.loss:.4f}",
                 "" if line.rate is None else f"{line.rate:,.0f}",
-                "" if line.eta is None else _clock(line.eta),
+                "" if line.eta is None else clock(line.eta),
                 "" if line.score is None else f"{line.score:.1f}",
             )
         if len(order) > room:
@@ -126,23 +140,30 @@ class RunDisplay:
         return table
 
 
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is: nothing in it is markup, and it is not wrapped."""
+    console.print(text, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def voice(console: Console) -> Voice:
+    """How preparing speaks: progress on ``console``, lines and download bars on standard error."""
+    errors = Console(stderr=True, soft_wrap=True)
+    return Voice(partial(say, errors), partial(progress_of, console=console, what="made"), partial(transfer, errors))
+
+
 def progress_of(names: Sequence[str], console: Console, what: str) -> Callable[[str], None]:
-    """A reporter that prints one line for each of ``names`` as it is done."""
+    """A reporter that prints one line for each of ``names`` when it is ready."""
     began, count = time.monotonic(), iter(range(1, len(names) + 1))
 
     def report(name: str) -> None:
-        console.print(
-            f"{what} {next(count)}/{len(names)} {name} ({_clock(time.monotonic() - began)})",
-            markup=False,
-            highlight=False,
-        )
+        say(console, f"{what} {next(count)}/{len(names)} {name} ({clock(time.monotonic() - began)})")
 
     return report
 
 
 @contextmanager
 def transfer(console: Console, name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar for one download, while it lasts and where there is a terminal; takes bytes done and bytes in all."""
+    """A bar for one download, on a terminal only; takes bytes done and bytes in all."""
     if not console.is_terminal:
         yield lambda done, total: None
         return
@@ -152,6 +173,7 @@ def transfer(console: Console, name: str) -> Iterator[Callable[[int, int | None]
         yield lambda done, total: bar.update(one, completed=done, total=total, visible=True)
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
+    """``m:ss``."""
     minutes, rest = divmod(int(seconds or 0), 60)
     return f"{minutes}:{rest:02d}"

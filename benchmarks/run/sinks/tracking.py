@@ -1,13 +1,12 @@
 """MLflow as a sink: what happens in a run, as it happens, for people who look at runs there.
 
-Records are the result; nothing is ever read back from MLflow, and nothing that goes wrong inside it may cost a cell.
-The first failure is reported once, and the sink is quiet from then on. MLflow is imported when tracking starts, not
-before: that takes seconds. Only the parent process of a run writes, with a client of its own and no global state.
+Records are the result. Nothing is ever read back from MLflow, and no failure inside it costs a cell: the first one is
+reported once, and the sink is quiet from then on. Only the parent process of a run writes, with a client of its own and
+no global state. MLflow is imported when tracking starts, since that takes seconds.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -20,20 +19,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from backbench.benchmarks.run.executors import Event
+from backbench.benchmarks.run.sinks.tracking_view import DESCRIPTION, VIEW, board_metrics, final, tags
+from backbench.errors import one_line
+from backbench.files import locked
 from backbench.leaderboard.record.schema import Record
+from backbench.leaderboard.views.export import pages_of
 
 EXPERIMENT = "backbench"
-# MLflow's own limits; going past one of them is an exception there.
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+# MLflow's own limits; it raises past them.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
 MAX_PARAMS_PER_BATCH, MAX_METRICS_PER_BATCH = 100, 1000
+REMOTE = ("http://", "https://", "databricks")
 
 
 class Tracker:
-    """One parent run per invocation, one child per cell. Every method returns quietly whatever MLflow does.
+    """One parent run per ``bench run``, one child per cell. Every method returns quietly whatever MLflow does.
 
-    ``results``: folder of the run; by default the database is ``mlflow.db`` and artifacts are in ``mlartifacts`` there.
-    ``uri``: any MLflow tracking URI instead; ``"none"`` turns tracking off. ``warn`` gets one line when tracking fails.
-    Metrics are sent when ``flush_every`` of them wait or the last were sent ``flush_seconds`` ago.
+    ``results`` is the folder of the run. By default the database is ``mlflow.db`` and artifacts are in ``mlartifacts``
+    there. ``uri`` is any MLflow tracking URI instead; ``"none"`` turns tracking off. ``warn`` gets one line when
+    tracking fails. Metrics are sent when ``flush_every`` of them wait or the last were sent ``flush_seconds`` ago.
     """
 
     def __init__(
@@ -46,16 +52,16 @@ class Tracker:
         flush_seconds: float = 10.0,
     ) -> None:
         self.results = Path(results).absolute()
-        self.uri = uri or f"sqlite:///{self.results / 'mlflow.db'}"
+        self.uri = uri or f"sqlite:///{self.results / DATABASE}"
         self.active = self.uri.lower() != "none"
+        self.experiment = ""
         self._warn = warn
         self._flush_every = min(flush_every, MAX_METRICS_PER_BATCH)
         self._flush_seconds = flush_seconds
         self._client: Any = None
-        self._experiment = ""
         self._parent: str | None = None
         self._runs: dict[str, str] = {}  # key -> id of the child that is open
-        self._waiting: dict[str, list[Any]] = {}  # key -> metrics not sent yet
+        self._waiting: dict[str, list[Any]] = {}  # run id -> metrics not sent yet
         self._odd: set[tuple[str, str]] = set()  # (key, metric) that was not finite before
         self._sent = time.monotonic()
         self._failed = 0
@@ -66,21 +72,34 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close(failed=kind is not None)
 
-    def start(self, invocation: Mapping[str, Any]) -> None:
-        """Open the parent run; ``invocation`` (nested or not) becomes its parameters, ``name`` in it its name."""
+    def start(self, params: Mapping[str, Any]) -> None:
+        """Open the parent run; ``params`` (nested or not) become its parameters, ``name`` in it its name."""
         with self._guard("starting") as go:
             if go and self._parent is None:
                 self._connect()
-                run = self._client.create_run(self._experiment, run_name=str(invocation.get("name", "bench")))
+                name = str(params.get("name", "bench"))
+                run = self._client.create_run(self.experiment, run_name=name, tags={"kind": "run"})
                 self._parent = run.info.run_id
-                self._params(run.info.run_id, invocation)
+                self._params(run.info.run_id, params)
+
+    def event(self, event: Event) -> None:
+        """A child opens with its cell's first event, gets the numbers of others, and closes with the record."""
+        key = event.cell.key
+        if event.kind == "started":
+            self.cell_started(key, event.cell.resolved())
+        elif event.record is not None:
+            self.cell_finished(key, event.record)
+        elif event.kind in ("error", "stopped"):
+            self.cell_failed(key, event.message or event.kind)
+        elif event.values:
+            self.metrics(key, event.step, event.values)
 
     def cell_started(self, key: str, params: Mapping[str, Any]) -> None:
         """Open the run of a cell; ``params`` are flattened to ``a.b.c`` and cut to MLflow's limits."""
         with self._guard(f"opening {key}") as go:
             if go and self._parent is not None and key not in self._runs:
-                tags = {"mlflow.parentRunId": self._parent, "status": "running"}
-                run = self._client.create_run(self._experiment, run_name=_key(key), tags=tags)
+                labels = {"mlflow.parentRunId": self._parent, "status": "running", "kind": "cell"}
+                run = self._client.create_run(self.experiment, run_name=_key(key), tags=labels)
                 self._runs[key] = run.info.run_id
                 self._params(run.info.run_id, params)
 
@@ -102,9 +121,9 @@ class Tracker:
                 return
             run = self._runs[key]
             if record.scores is not None:
-                self._collect(key, record.scores.last.step, _final(record))
+                self._collect(key, record.scores.last.step, final(record))
             self._flush()
-            for name, value in _tags(record).items():
+            for name, value in tags(record).items():
                 self._client.set_tag(run, name, value[:MAX_TAG])
             self._client.log_text(run, record.model_dump_json(indent=1), "record.json")
             self._client.log_dict(run, dict(record.provenance.config), "config.json")
@@ -119,6 +138,15 @@ class Tracker:
                 self._client.set_tag(self._runs[key], "status", "failed")
                 self._client.set_tag(self._runs[key], "reason", reason[:MAX_TAG])
                 self._close(key, done=False)
+
+    def board(self, records: list[Record]) -> None:
+        """Give the parent run the board of ``records``: aggregates as metrics, the pages as artifacts."""
+        with self._guard("logging the board") as go:
+            if go and self._parent is not None and records:
+                for name, value in board_metrics(records).items():
+                    self._client.log_metric(self._parent, _key(name), value)
+                for path, text in pages_of(records, folder=None).items():
+                    self._client.log_text(self._parent, text, f"board/{path}")
 
     def close(self, *, failed: bool = False) -> None:
         """Send what waits and end all runs; cells still open end as killed. Again is harmless."""
@@ -138,27 +166,24 @@ class Tracker:
         except Exception as error:
             self.active = False
             self._waiting.clear()
-            said = " ".join(str(error).split())[:300]
             self._warn(
-                f"MLflow tracking stopped ({doing}): {type(error).__name__}: {said}; the run goes on and its records "
-                f"are complete without it (tracking is at {self.uri})"
+                f"MLflow tracking stopped ({doing}): {type(error).__name__}: {one_line(error)}; the run continues and "
+                f"its records are complete without it (tracking is at {self.uri})"
             )
 
     def _connect(self) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import
-        # Against a server that is gone the default is minutes of retries, with the run waiting.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
+        # The default against a server that is gone is minutes of retries, with the run waiting.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        local = not self.uri.startswith(("http://", "https://", "databricks"))
+        local = not self.uri.startswith(REMOTE)
         if local:
             self.results.mkdir(parents=True, exist_ok=True)
         if not self.uri.startswith("sqlite:///"):
             self._open(local)
             return
         _check_sqlite(Path(self.uri.removeprefix("sqlite:///").partition("?")[0]))
-        # Two processes that migrate one new database at the same time both fail.
-        with (self.results / ".mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.results / ".mlflow.lock"):  # two processes that migrate one new database both fail
             self._open(local)
 
     def _open(self, local: bool) -> None:
@@ -168,11 +193,14 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._client = MlflowClient(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            self._experiment = found.experiment_id
-            return
-        place = (self.results / "mlartifacts").as_uri() if local else None
-        self._experiment = self._client.create_experiment(EXPERIMENT, artifact_location=place)
+        if found is None:
+            folder = (self.results / ARTIFACTS).as_uri() if local else None
+            self.experiment = self._client.create_experiment(EXPERIMENT, artifact_location=folder)
+        else:
+            self.experiment = found.experiment_id
+        for name, value in {**DESCRIPTION, **VIEW}.items():
+            if found is None or found.tags.get(name) != value:
+                self._client.set_experiment_tag(self.experiment, name, value)
 
     def _params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -189,7 +217,7 @@ class Tracker:
         for name, value in values.items():
             number = float(value)
             if math.isfinite(number):
-                self._waiting.setdefault(key, []).append(Metric(_key(name), number, now, int(step)))
+                self._waiting.setdefault(self._runs[key], []).append(Metric(_key(name), number, now, int(step)))
             elif (key, name) not in self._odd:
                 self._odd.add((key, name))
                 self._client.set_tag(self._runs[key], _key(f"nonfinite.{name}"), f"{number} first at step {step}")
@@ -197,13 +225,23 @@ class Tracker:
     def _flush(self) -> None:
         self._sent = time.monotonic()
         waiting, self._waiting = self._waiting, {}
-        for key, metrics in waiting.items():
+        for run, metrics in waiting.items():
             for start in range(0, len(metrics), MAX_METRICS_PER_BATCH):
-                self._client.log_batch(self._runs[key], metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
+                self._client.log_batch(run, metrics=metrics[start : start + MAX_METRICS_PER_BATCH])
 
     def _close(self, key: str, *, done: bool) -> None:
         self._client.set_terminated(self._runs.pop(key), status="FINISHED" if done else "FAILED")
         self._failed += not done
+
+
+def experiment_id(database: Path) -> str | None:
+    """The id of our experiment in a tracking database, read without MLflow; None where there is none."""
+    try:
+        with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10) as connection:
+            row = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else str(row[0])
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -220,33 +258,6 @@ def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _key(name: str) -> str:
     """A name that MLflow takes: its characters, not its limit, and no path tricks."""
     return re.sub(r"[^\w .:/-]", "_", name, flags=re.ASCII).strip("/.")[:MAX_KEY] or "_"
-
-
-def _final(record: Record) -> dict[str, float]:
-    """The numbers of a record that make a column in MLflow."""
-    values: dict[str, float] = {}
-    for name in ("last", "best"):
-        checkpoint = getattr(record.scores, name)
-        for score in checkpoint.targets if checkpoint else ():
-            values[f"{name}/{score.target:g}/raw"] = score.raw_mean
-            values[f"{name}/{score.target:g}/normalised"] = score.normalised_mean
-    if record.headline is not None:
-        values["score"] = record.headline.normalised_mean
-    cost = record.cost.model_dump() if record.cost is not None else {}
-    values |= {f"cost/{name}": value for name, value in flatten(cost).items() if value is not None}
-    return values
-
-
-def _tags(record: Record) -> dict[str, str]:
-    cell, origin = record.identity, record.provenance
-    tags = {
-        name: str(getattr(cell, name)) for name in ("backbone", "suite", "task", "source", "preset", "seed", "variant")
-    }
-    tags |= {"status": record.status, "acting": record.protocol.acting, "device": origin.device}
-    tags |= {"git_commit": str(origin.git_commit), "git_dirty": str(origin.git_dirty)}
-    if record.failure is not None:
-        tags["reason"] = f"{record.failure.type}: {record.failure.message}"
-    return tags
 
 
 def _check_sqlite(path: Path) -> None:

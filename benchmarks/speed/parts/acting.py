@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from backbench.agents.acting import ACTING
 from backbench.agents.agent import Agent
-from backbench.benchmarks.environments.vector import make_environment
-from backbench.benchmarks.run.evaluate import evaluate
+from backbench.benchmarks.environments.vector import GymBatch, make_environment
+from backbench.benchmarks.run import evaluate
 from backbench.benchmarks.speed.config import ENVIRONMENT, EPISODE, TARGET, SpeedConfig
 from backbench.benchmarks.speed.equality import make
 from backbench.benchmarks.speed.models import Policy, Subject, WholeWindowActor
@@ -42,7 +43,8 @@ def _batched(agent: Agent, acting: str, context: int, device: torch.device) -> P
     """As ``bench run`` evaluates: ten episodes as one batch."""
 
     def run(steps: int) -> None:
-        evaluate(agent, ENVIRONMENT, [TARGET], EPISODES, acting, context, steps, 0, device)
+        play = evaluate.Play(partial(GymBatch, ENVIRONMENT), (TARGET,), EPISODES, acting, context, steps, seed=0)
+        evaluate.evaluate(agent, play, device)
 
     return Play(EPISODES, run)
 

@@ -1,76 +1,58 @@
-"""The pages of a view (see ``backbench.leaderboard.views.tables``): the same view gives the same bytes."""
+"""The pages of a view (see ``backbench.leaderboard.views.tables``). Equal views give equal bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from backbench.leaderboard.views.page.head import footer, header, nothing, switches
-from backbench.leaderboard.views.page.markup import document, el, join, row_file, section_id
-from backbench.leaderboard.views.page.rows import row_page
+from backbench.leaderboard.views.page.header import empty, footer, header, switches
+from backbench.leaderboard.views.page.markup import View, row_file, section_id
+from backbench.leaderboard.views.page.parts import page, warning
+from backbench.leaderboard.views.page.row import row_page
 from backbench.leaderboard.views.page.section import Detail, section_part
 from backbench.leaderboard.views.page.words import PURPOSE
 
-LIMIT = 500_000
-"""Bytes that index.html stays under."""
-SECTIONS = 40
-"""More tables than that are not tried to get below it."""
-
-View = Mapping[str, Any]
+LIMIT = 500_000  # index.html has fewer bytes
+SECTIONS = 40  # most tables on index.html
+# A view that is too large loses first what row pages and the CSV view have as well.
+DETAILS = (Detail(), Detail(single_tasks=False), *(Detail(False, False, rows) for rows in (None, 100, 30, 10, 3)))
 
 
-# A view that is too large loses what row pages and the CSV view have as well, the least telling first.
-DETAILS = (
-    Detail(),
-    Detail(small=False),
-    Detail(False, False),
-    *(Detail(False, False, rows) for rows in (100, 30, 10, 3)),
-)
-
-
-def build(view: View, folder: str | None = None) -> dict[str, str]:
+def build(view: View, folder: str | None = None, repository: str | None = None) -> dict[str, str]:
     """Pages by file name: ``index.html``, under ``LIMIT`` bytes, and ``rows/<row id>.html`` for each row.
 
-    Each page is whole by itself: nothing is loaded from anywhere, and everything can be read without a script.
-    ``folder``: where the records are committed, for the commands that reproduce them. ``ValueError`` when an id in the
-    view is no safe file name or is there twice.
+    Each page is one self-contained file, readable without its script.
+
+    Args:
+        folder: where the records are committed, below the repository's root, for the commands that reproduce them.
+        repository: relative path from index.html to the repository's root, for links to the documentation; None where
+            the pages lie elsewhere, so that such links would be broken.
+
+    Raises:
+        ValueError: an id in the view is not a safe file name, or is used twice.
     """
-    pages: dict[str, str] = {}
+    pages: dict[str, str] = {"index.html": ""}
     sections = view["sections"]
     if len({section_id(section) for section in sections}) != len(sections):
         raise ValueError("two sections have the same id")
+    above = None if repository is None else f"../{repository}"
     for section in sections:
         for row in section["rows"]:
             file = row_file(row)
             if file in pages:
-                raise ValueError(f"row id {row['id']!r} is there twice")
-            pages[file] = row_page(section, row, view["cells"], folder)
+                raise ValueError(f"two rows have the id {row['id']!r}")
+            pages[file] = row_page(section, row, view["cells"], folder, above)
     count = min(len(sections), SECTIONS)  # those with most records come first
-    for detail in DETAILS:
-        index = _index(view, detail, count)
-        if len(index.encode()) < LIMIT:
-            return {"index.html": index, **pages}
-    while len(index.encode()) >= LIMIT and count:
-        count //= 2
-        index = _index(view, DETAILS[-1], count)
-    return {"index.html": index, **pages}
+    fewer = [(DETAILS[-1], count >> halvings) for halvings in range(1, count.bit_length() + 1)]
+    for detail, shown in [*((detail, count) for detail in DETAILS), *fewer]:
+        pages["index.html"] = _index(view, detail, shown, repository)
+        if len(pages["index.html"].encode()) < LIMIT:
+            break
+    return pages
 
 
-def _index(view: View, detail: Detail, count: int) -> str:
+def _index(view: View, detail: Detail, count: int, repository: str | None) -> str:
     """The page with the first ``count`` sections."""
     sections = view["sections"][:count]
     left = len(view["sections"]) - count
     says = f"{left} more tables are not on this page: it would be too large. The CSV and JSON views have all."
-    body = join(
-        el("a", {"class": "skip", "href": "#main"}, "Skip to the tables"),
-        header(view),
-        el("p", {"class": "warn"}, says) if left else None,
-        switches(sections) if sections else None,
-        el(
-            "main",
-            {"id": "main", "tabindex": "-1"},
-            [section_part(section, sections, detail) for section in sections] if sections else nothing(),
-        ),
-        footer(),
-    )
-    return document("Backbench leaderboard", PURPOSE, body)
+    above = header(repository), warning(says) if left else None, switches(sections) if sections else None
+    content = [section_part(section, sections, detail) for section in sections] if sections else empty()
+    return page("Backbench leaderboard", PURPOSE, "Skip to the tables", (above, footer(view, repository)), content)

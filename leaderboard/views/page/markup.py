@@ -1,4 +1,4 @@
-"""HTML and SVG from Python values. What is not markup already is escaped: nothing in a record can become markup."""
+"""HTML and SVG from Python values. Everything that is not ``Html`` is escaped: no record can add markup."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 _VOID = frozenset({"br", "input", "meta", "wbr", "link", "hr"})
 _SHAPES = frozenset({"path", "line", "rect", "circle", "polyline", "polygon"})
-# Control characters have no place in a document, and lone surrogates cannot be written as UTF-8.
+# Documents must not contain control characters, and UTF-8 cannot encode lone surrogates.
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _FILE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
@@ -28,39 +28,36 @@ class Html(str):
 
 
 Child = str | int | float | None | Iterable[Any]
+View = Mapping[str, Any]  # plain data of ``backbench.leaderboard.views.tables``: all of it, a section, row or record
 
 
 @lru_cache(maxsize=8192)  # most are names of classes and attributes
-def _escaped(value: str) -> Html:
+def text(value: str) -> Html:
+    """``value`` escaped, for use between tags and inside quoted attributes."""
     return Html(_escape(_UNFIT.sub("\ufffd", value), quote=True))
 
 
-def text(value: object) -> Html:
-    """``value`` as escaped text, good between tags and inside quoted attributes."""
-    return _escaped(str(value))
-
-
 def join(*children: Child) -> Html:
-    """Children behind each other: strings are escaped, None is left out, iterables are gone into."""
+    """``children`` in a row: strings are escaped, None is skipped, iterables are flattened."""
     parts: list[str] = []
     for child in children:
         if type(child) is Html:
             parts.append(child)
         elif isinstance(child, str | int | float):
-            parts.append(text(child))
+            parts.append(text(str(child)))
         elif child is not None:
             parts.append(join(*child))
     return Html("".join(parts))
 
 
 def el(tag: str, attrs: Mapping[str, object] | None = None, *children: Child) -> Html:
-    """One element. An attribute that is None or False is left out, True stands alone, others are escaped."""
+    """One element. Attributes that are None or False are skipped, True has no value, others are escaped."""
     head = tag
     for name, value in (attrs or {}).items():
         if value is True:
             head += f" {name}"
         elif value is not None and value is not False:
-            head += f' {name}="{text(value)}"'
+            head += f' {name}="{text(str(value))}"'
     if tag in _VOID:
         return Html(f"<{head}>")
     inside = join(*children)
@@ -70,18 +67,18 @@ def el(tag: str, attrs: Mapping[str, object] | None = None, *children: Child) ->
 
 
 def name(value: object) -> Html:
-    """A name out of a record: set apart, so that right-to-left marks in it do not turn round what stands beside it."""
+    """A name from a record, isolated: right-to-left marks in it do not reorder the text around it."""
     return el("bdi", None, str(value))
 
 
 def breakable(value: str) -> Html:
-    """A long name that may break after its signs."""
+    """A long name that may break after ``- = : . /``."""
     parts = re.split(r"(?<=[-=:./])(?=.)", value)
     return join([(el("wbr") if index else None, part) for index, part in enumerate(parts)])
 
 
 def cite(value: str) -> Html:
-    """A citation with its arXiv numbers as links; no other address in it becomes one."""
+    """A citation with its arXiv numbers as links. No other address becomes a link."""
     parts: list[Child] = []
     end = 0
     for match in _ARXIV.finditer(value):
@@ -91,15 +88,15 @@ def cite(value: str) -> Html:
     return join(*parts, value[end:])
 
 
-def row_file(row: Mapping[str, Any]) -> str:
+def row_file(row: View) -> str:
     """``rows/<id>.html``. ``ValueError`` for an id that could leave the folder or be read as something else."""
     row_id = row["id"]
     if not isinstance(row_id, str) or not _FILE_ID.fullmatch(row_id):
-        raise ValueError(f"row id {row_id!r} is no safe file name")
+        raise ValueError(f"row id {row_id!r} is not a safe file name")
     return f"rows/{row_id}.html"
 
 
-def section_id(section: Mapping[str, Any]) -> str:
+def section_id(section: View) -> str:
     """The id of a section. ``ValueError`` when it has anything but letters, digits and dashes."""
     found = section["id"]
     if not isinstance(found, str) or not _SECTION_ID.fullmatch(found):
@@ -108,7 +105,7 @@ def section_id(section: Mapping[str, Any]) -> str:
 
 
 def json_script(element_id: str, value: object) -> Html:
-    """``value`` as JSON in a script element that is data only; nothing in it can end the element."""
+    """``value`` as JSON in a script element for data. Nothing in it can end the element."""
     content = json.dumps(value, sort_keys=True, allow_nan=False)  # ASCII: U+2028 and U+2029 are escaped as well
     for sign in "<>&":
         content = content.replace(sign, f"\\u{ord(sign):04x}")
@@ -116,12 +113,10 @@ def json_script(element_id: str, value: object) -> Html:
 
 
 def document(title: str, description: str, body: Html) -> str:
-    """A whole page. Its policy forbids everything but its own style and script, which it names by their hashes."""
+    """A complete page. Its content security policy allows only its own style and script, by their hashes."""
     style, script = asset("page.css"), asset("page.js")
-    policy = (
-        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'; "
-        "form-action 'none'"
-    )
+    own = f"style-src {_source(style)}; script-src {_source(script)}"
+    policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
     head = el(
         "head",
         None,
@@ -133,7 +128,7 @@ def document(title: str, description: str, body: Html) -> str:
         el("title", None, title),
         Html(f"<style>{style}</style>"),
     )
-    # The script stands last: the page is whole when it starts.
+    # The script comes last: it starts when the page is complete.
     page = el("html", {"lang": "en"}, head, el("body", None, body, Html(f"<script>{script}</script>")))
     return f"<!DOCTYPE html>\n{page}\n"
 

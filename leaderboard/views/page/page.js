@@ -4,11 +4,11 @@
   const all = (selector, from = document) => Array.from(from.querySelectorAll(selector));
   root.classList.add("js");
 
-  // Theme: the system's until the button is used; kept where the browser lets a page keep anything.
+  // Theme: the system's until the button is used. The choice is stored where the browser allows storage.
   const button = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   const dark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
-  const said = () => { if (button) button.textContent = dark() ? "Light theme" : "Dark theme"; };
+  const said = () => { if (button) { button.textContent = dark() ? "Light" : "Dark"; button.setAttribute("aria-label", `${button.textContent} theme`); } };
   try { const kept = localStorage.getItem("theme"); if (kept === "dark" || kept === "light") root.dataset.theme = kept; } catch {}
   if (button) button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
@@ -30,7 +30,7 @@
     setTimeout(() => { copy.textContent = "Copy"; }, 1500);
   });
 
-  // A link to a record opens it.
+  // A link to a record opens the record.
   const open = () => {
     const found = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
     if (found && found.matches("details")) { found.open = true; found.scrollIntoView(); }
@@ -38,7 +38,7 @@
 
   const skip = document.querySelector(".skip");
   if (skip) skip.addEventListener("click", (event) => {
-    event.preventDefault();  // the fragment holds the state
+    event.preventDefault();  // the fragment stores the state
     document.getElementById("main").focus();
   });
 
@@ -76,7 +76,7 @@
     const value = (row) => row.children[column].dataset.v;
     const lines = all("tr", body).sort((a, b) => {
       const [x, y] = [value(a), value(b)];
-      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);  // nothing comes last
+      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);  // rows without a value come last
       return sign * (key === "name" ? (x < y ? -1 : x > y ? 1 : 0) : Number(x) - Number(y));
     });
     body.append(...lines);
@@ -114,7 +114,7 @@
     }
   };
 
-  // Of the sections with the wanted value, the one that is most like the one that is shown.
+  // Show the section with the chosen value that shares most other settings with the current one.
   form.addEventListener("change", (event) => {
     const { name, value } = event.target;
     const now = entries.find((entry) => entry.id === state.section);
@@ -133,7 +133,7 @@
     write({ hide: all("[data-group]", section).filter((one) => !one.checked).map((one) => one.dataset.group).join(",") });
   });
 
-  // A row that is pointed at stands out in every plot.
+  // Pointing at a row in the legend highlights it in every plot.
   const point = (row) => {
     if (row === null) { filter(document.getElementById(state.section), state.filter); return; }
     for (const mark of all(".section.shown .plots svg [data-row]")) mark.classList.toggle("off", mark.dataset.row !== row);

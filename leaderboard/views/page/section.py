@@ -1,300 +1,119 @@
-"""One section of index.html: a table, its plots, and what was published on the same tasks."""
+"""One section of index.html: a table, its plots, and published scores for the same tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from backbench.leaderboard.board.analysis import ALIKE
-from backbench.leaderboard.views.page import plots
-from backbench.leaderboard.views.page.markup import Child, Html, cite, el, join, name
-from backbench.leaderboard.views.page.panel import Look, shorten
-from backbench.leaderboard.views.page.scales import number
-from backbench.leaderboard.views.page.table import (
-    GROUPS,
-    main_table,
-    ordered,
-    reported_table,
-    reproduction_table,
-    scroll,
-)
-from backbench.leaderboard.views.page.words import COSTS, EMBEDDED, EPISODES, protocol
+from backbench.leaderboard.views.page import words
+from backbench.leaderboard.views.page.figures import figures
+from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name
+from backbench.leaderboard.views.page.numbers import NOTHING, short
+from backbench.leaderboard.views.page.parts import choice, fold, grid, warning
+from backbench.leaderboard.views.page.plots.panel import Style
+from backbench.leaderboard.views.page.published import published
+from backbench.leaderboard.views.page.table import GROUPS, main_table, ordered
 
-DRAWN = 12
-"""Rows in a plot; more lines than that are a tangle."""
-
-View = Mapping[str, Any]
+DRAWN = 12  # most rows in a plot
 
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of a view goes into index.html."""
+    """How much of a view index.html shows."""
 
-    small: bool = True
-    """Plots of single tasks."""
-    plots: bool = True
-    """Plots at all."""
-    rows: int | None = None
-    """Rows of a section; None for all."""
+    single_tasks: bool = True  # plots of single tasks
+    plots: bool = True  # any plots
+    rows: int | None = None  # rows of a section; None for all
 
 
 def section_part(section: View, sections: Sequence[View], detail: Detail) -> Html:
+    """``section`` of ``sections``. Scores come first, and every explanation is folded."""
     rows = ordered(section["rows"])
     shown = rows if detail.rows is None else rows[: detail.rows]
-    looks = {row["id"]: Look(row["id"], row["label"], index) for index, row in enumerate(rows[:DRAWN])}
-    labels = {row["id"]: row["label"] for row in rows}
-    cut = (
-        f"Only {len(shown)} of {len(rows)} rows are shown; the CSV and JSON views have all."
-        if len(shown) < len(rows)
-        else None
-    )
+    styles = {row["id"]: Style(row["id"], row["label"], index) for index, row in enumerate(rows[:DRAWN])}
+    fewer = f"Only {len(shown)} of {len(rows)} rows are shown. The CSV and JSON views have all."
     heading = f"{section['id']}-title"
     return el(
         "section",
         {"class": "section", "id": section["id"], "aria-labelledby": heading},
         el("h2", {"id": heading, "tabindex": "-1"}, name(section["title"])),
-        el(
-            "p",
-            {"class": "sub"},
-            (
-                f"Protocol: {protocol(section)}; last checkpoint, first target return, mean over seeds. Points: ",
-                cite(section["citation"] or str(section["normaliser"])),
-                ". × is the score over the data set’s own mean.",
-            ),
-        ),
-        el("p", {"class": "warn"}, EMBEDDED) if section["source"] == "embedded" else None,
-        _apart(section, sections),
-        el("p", {"class": "warn"}, EPISODES) if _over_episodes(rows) else None,
+        warning(words.GENERATED) if section["source"] == "embedded" else None,
+        warning(words.ONE_SEED) if _over_episodes(rows) else None,
+        warning(fewer) if len(shown) < len(rows) else None,
         _controls(section),
-        el("p", {"class": "warn"}, cut) if cut else None,
-        main_table(section, shown, looks),
+        main_table(section, shown, styles),
+        _apart(section, sections),
         _notes(section["notes"]),
-        _plots(section, rows[:DRAWN], len(rows), looks, detail)
+        _protocol(section, rows),
+        figures(section, rows, styles, single_tasks=detail.single_tasks)
         if detail.plots
-        else el("p", {"class": "warn"}, "No plots: the page would be too large. The rows' pages have theirs."),
-        el("h3", None, "Published numbers"),
-        _published(section, labels),
-        _details(section),
+        else warning("No plots: the page would be too large. Each row's page has its own."),
+        el("h3", None, "Published scores"),
+        published(section, {row["id"]: row["label"] for row in rows}),
     )
+
+
+def _over_episodes(rows: Sequence[View]) -> bool:
+    return any(one["over"] == "episodes" for row in rows for one in row["scores"].values())
+
+
+def _controls(section: View) -> Html:
+    """A filter for rows and a choice of columns, for the script."""
+    field = f"{section['id']}-filter"
+    attrs = {"type": "search", "id": field, "class": "filter", "autocomplete": "off", "placeholder": "part of a name"}
+    rows = el("label", {"for": field}, "Filter rows"), " ", el("input", attrs), " "
+    count = el("output", {"for": field, "aria-live": "polite"})
+    box = {"type": "checkbox", "checked": True}
+    choices = [choice(title.split(",")[0], {**box, "data-group": group}) for group, title in GROUPS.items()]
+    columns = el("fieldset", None, el("legend", None, "Columns"), el("div", {"class": "choices"}, choices))
+    return el("div", {"class": "controls js-only"}, el("p", None, rows, count), columns)
+
+
+def _apart(section: View, sections: Sequence[View]) -> Html | None:
+    """Why the section is a table of its own."""
+    if not section["apart"]:
+        return None
+    nearest = section["apart_from"]
+    other: Child = "the first table"
+    if nearest is not None and 0 <= nearest < len(sections):
+        other = el("a", {"href": f"#{sections[nearest]['id']}"}, name(sections[nearest]["title"]))
+    reasons = el("ul", None, [el("li", None, name(reason)) for reason in section["apart"]])
+    return fold("Why this is a separate table", el("p", None, "It differs from ", other, " in:"), reasons)
 
 
 def _notes(notes: Sequence[str]) -> Html | None:
     if not notes:
         return None
     listed = el("ul", {"class": "notes"}, [el("li", None, name(note)) for note in notes])
-    if len(notes) <= 5:
-        return listed
-    return el("details", None, el("summary", None, f"{len(notes)} notes on these records"), listed)
+    return fold(f"{len(notes)} note{'' if len(notes) == 1 else 's'} on these records", listed)
 
 
-def _over_episodes(rows: Sequence[View]) -> bool:
-    return any(score["over"] == "episodes" for row in rows for score in row["scores"].values())
-
-
-def _apart(section: View, sections: Sequence[View]) -> Html | None:
-    if not section["apart"]:
-        return None
-    nearest = section["apart_from"]
-    other: Child = None
-    if nearest is not None and 0 <= nearest < len(sections):
-        other = el("a", {"href": f"#{sections[nearest]['id']}"}, name(sections[nearest]["title"]))
-    reasons = el("ul", None, [el("li", None, name(reason)) for reason in section["apart"]])
-    return el(
-        "div",
-        {"class": "apart"},
-        el("p", None, el("b", None, "Stands apart"), " from ", other or "the first table", ":"),
-        reasons,
-    )
-
-
-def _controls(section: View) -> Html:
-    field = f"{section['id']}-filter"
-    boxes = [
-        el(
-            "label",
-            None,
-            el("input", {"type": "checkbox", "data-group": group, "checked": True}),
-            el("span", None, title.split(",")[0]),
-        )
-        for group, title in GROUPS.items()
-    ]
-    return el(
-        "div",
-        {"class": "controls js-only"},
-        el(
-            "p",
-            None,
-            el("label", {"for": field}, "Filter rows"),
-            " ",
-            el(
-                "input",
-                {
-                    "type": "search",
-                    "id": field,
-                    "class": "filter",
-                    "autocomplete": "off",
-                    "placeholder": "part of a name",
-                },
-            ),
-            " ",
-            el("output", {"for": field, "aria-live": "polite"}),
-        ),
-        el("fieldset", None, el("legend", None, "Columns"), el("div", {"class": "choices"}, boxes)),
-    )
-
-
-def _plots(section: View, rows: Sequence[View], total: int, looks: Mapping[str, Look], detail: Detail) -> Html | None:
-    """Every plot of the section, with one legend for all."""
-    groups: list[tuple[str, str, list[Html], str]] = [
-        (
-            "Aggregates",
-            "Point and 95 % interval. Where intervals overlap, the order of the rows says little.",
-            plots.aggregates(rows, looks),
-            "four",
-        ),
-        (
-            "Profiles and improvement",
-            "First: how many runs score above a threshold, with pointwise 95 % bands. Then: how often a run of one row "
-            "beats one of another on the same task; an interval that crosses one half decides nothing. "
-            + _decided(section),
-            [*plots.profiles(rows, looks), *plots.improvement(section, looks)],
-            "wide",
-        ),
-        (
-            "Score and cost",
-            f"By point estimates: ringed rows are beaten by no other row in both IQM and that cost. {_noise(section)}"
-            + section["measured"],
-            plots.pareto(section, rows, looks),
-            "four",
-        ),
-    ]
-    if detail.small:
-        groups += [
-            (
-                "Learning curves",
-                "Training loss, mean over seeds, without the first twentieth of the updates.",
-                plots.curves(section, rows, looks),
-                "",
-            ),
-            (
-                "Score during training",
-                "Evaluations on the way, mean over seeds.",
-                plots.evaluations(section, rows, looks),
-                "",
-            ),
-            (
-                "Return against target return",
-                "Mean return for each return that was asked for. On the dashed diagonal both are equal.",
-                plots.targets(section, rows, looks),
-                "",
-            ),
-        ]
-    found = [group for group in groups if group[2]]
-    if not found:
-        return None
-    legend = el(
-        "ul",
-        {"class": "key", "aria-label": "Rows in the plots"},
-        [el("li", {"data-row": row["id"]}, looks[row["id"]].swatch(), " ", name(row["label"])) for row in rows],
-    )
-    more = f"The first {len(rows)} of {total} rows by IQM are drawn." if total > len(rows) else None
-    every = plots.every_pair(section, looks)
-    fewer = None if every else f"Of more than {plots.PAIRS} pairs only those of the first row are drawn."
-    small = None if detail.small else "Plots of single tasks are on the rows' pages: here they would be too many."
-    unfit = (
-        None
-        if plots.aggregates(rows, looks)
-        else "No row has every task with a common seed, so there are no aggregates."
-    )
-    return el(
-        "div",
-        {"class": "plots"},
-        el("h3", None, "Plots"),
-        legend,
-        [el("p", None, says) for says in (more, fewer, small, unfit) if says],
-        [
-            el(
-                "section",
-                {"class": "figure", "aria-label": title},
-                el("h4", None, title),
-                el("p", None, says),
-                el("div", {"class": f"panels {kind}".strip()}, panels),
-            )
-            for title, says, panels, kind in found
-        ],
-    )
-
-
-def _decided(section: View) -> str:
-    """Which pairs the plot of improvement decides, and how many it does not."""
-    labels = {row["id"]: shorten(row["label"], 24) for row in section["rows"]}
-    better: dict[str, list[str]] = {}
-    for one in section["improvement"]:
-        if one["decided"]:
-            better.setdefault(labels[one["x"]], []).append(labels[one["y"]])
-    count = len(section["improvement"]) // 2
-    open_ = count - sum(map(len, better.values()))
-    said = "; ".join(f"{x} over {', '.join(ys)}" for x, ys in better.items()) if len(better) <= plots.PAIRS else ""
-    return (
-        f"Above it, at 95 % each: {said}. " if said else ""
-    ) + f"Undecided: {open_} of {count} pairs; no correction is made for their number."
-
-
-def _noise(section: View) -> str:
-    """Which costs have no front, and why."""
-    names = [measure.title.lower() for measure in COSTS if measure.key in section["undecided_costs"]]
-    return f"There are none for {', '.join(names)}: rows differ by less than {ALIKE:.0%}. " if names else ""
-
-
-def _published(section: View, labels: Mapping[str, str]) -> Html:
-    table = reported_table(section)
-    reproduced = reproduction_table(section, labels)
-    if table is None and reproduced is None:
-        return el("p", None, "Nothing that was published is on these tasks and this scale.")
-    why = next((note for note in section["notes"] if "reported" in note), None) or (
-        "There is no difference of ours minus reported here: source or protocol are not those of the published numbers."
-    )
-    return join(
-        el("p", None, "Not ours: reported by others, with their data and protocols; never in an aggregate with ours."),
-        table,
-        el("h4", None, "Reproduction"),
-        reproduced or el("p", None, name(why)),
-    )
-
-
-def _details(section: View) -> Html:
-    heads = (
-        "Task",
-        "Environment",
-        "K",
-        "Target returns",
-        "Longest episode",
-        "Returns-to-go",
-        "Data mean",
-        "Data sha256",
-    )
+def _protocol(section: View, rows: Sequence[View]) -> Html:
+    """How the rows were evaluated, on which data, and with which versions."""
     lines = [
-        el(
-            "tr",
-            None,
-            el("th", {"scope": "row"}, task),
-            el("td", {"class": "left"}, one["environment"]),
-            el("td", None, str(one["context"])),
-            el("td", None, ", ".join(f"{target:g}" for target in one["targets"])),
-            el("td", None, number(one["max_steps"])),
-            el("td", {"class": "left"}, one["returns_to_go"]),
-            el("td", None, f"{section['data'][task]:.1f}" if task in section["data"] else "—"),
-            el("td", {"class": "left"}, el("code", None, one["data_sha256"] or "unknown")),
+        (
+            task,
+            one["environment"],
+            str(one["context"]),
+            ", ".join(f"{target:g}" for target in one["targets"]),
+            short(one["max_steps"]),
+            one["returns_to_go"],
+            f"{section['data'][task]:.1f}" if task in section["data"] else NOTHING,
+            el("code", None, one["data_sha256"] or "unknown"),
         )
         for task, one in section["task_settings"].items()
     ]
-    table = scroll("Per task", el("tr", None, [el("th", {"scope": "col"}, head) for head in heads]), lines)
+    heads = ("Task", "Environment", "K", "Target returns", "Longest episode", "Returns-to-go", "Data mean",
+             "Data sha256")  # fmt: skip
     versions = ", ".join(f"{package} {version}" for package, version in sorted((section["versions"] or {}).items()))
-    return el(
-        "details",
-        None,
-        el("summary", None, "Protocol, data and versions"),
-        el("p", None, f"Versions that every row shares: {versions}.") if versions else None,
-        table,
-    )
+    scale = cite(section["citation"] or str(section["normaliser"]))
+    says: list[Child] = [
+        f"Protocol: {words.protocol(section)}.",
+        "Scores are of the last checkpoint and the first target return, as a mean over seeds.",
+        join("Scale: ", scale, ". × is the score divided by the data set’s own mean."),
+        words.EMBEDDED if section["source"] == "embedded" else None,
+        words.EPISODES if _over_episodes(rows) else None,
+        f"Versions that every row shares: {versions}." if versions else None,
+    ]
+    prose = [el("p", None, one) for one in says if one]
+    return fold("Protocol, data and versions", prose, grid("Per task", heads, lines, left=(1, 5, 7)))

@@ -11,14 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones import UserError
-from backbench.backbones.kernels import OPERATIONS, chosen, implementations, selective_scan, selective_scan_step
-from backbench.backbones.kernels.attention.attention import attention
-from backbench.backbones.kernels.conv.conv import causal_conv1d
+from backbench.backbones.kernels import (
+    OPERATIONS,
+    attention,
+    causal_conv1d,
+    chosen,
+    selective_scan,
+    selective_scan_step,
+)
 from backbench.backbones.kernels.native import loader
-from backbench.backbones.kernels.scan import torch_scan as scan_torch
-from backbench.backbones.kernels.scan.scan import SELECTIVE_SCAN
+from backbench.backbones.kernels.scan import torch_scan
+from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN
 
-SCANS = [name for name in implementations("selective_scan") if name != "reference"]
+SCANS = [name for name in OPERATIONS["selective_scan"].here() if name != "reference"]
 DOUBLE = [name for name in SCANS if SELECTIVE_SCAN.table[name].takes("cpu", torch.float64)]
 torch.set_num_threads(1)
 
@@ -47,8 +52,8 @@ def test_scan_equals_the_reference_in_single_precision(implementation: str, leng
     assert_equal(fast, slow, 1e-5)
 
 
-@pytest.mark.parametrize("implementation", implementations("selective_scan"))
-def test_scan_under_autocast(implementation: str) -> None:
+@pytest.mark.parametrize("implementation", OPERATIONS["selective_scan"].here())
+def test_scan_under_autocast_computes_in_single_precision(implementation: str) -> None:
     """Half-precision inputs, single-precision states."""
     inputs = scan_inputs(2, 9, 4, 3, torch.float32)
     halves = [t.bfloat16() if i in (0, 1, 3, 4) else t for i, t in enumerate(inputs)]
@@ -60,7 +65,7 @@ def test_scan_under_autocast(implementation: str) -> None:
 
 @pytest.mark.parametrize("implementation", DOUBLE)
 @pytest.mark.parametrize("window", [None, 3])
-def test_scan_gradcheck(implementation: str, window: int | None) -> None:
+def test_scan_gradients_equal_finite_differences(implementation: str, window: int | None) -> None:
     inputs = scan_inputs(2, 6, 3, 2, torch.float64)
     assert torch.autograd.gradcheck(
         lambda *a: selective_scan(*a, window=window, implementation=implementation), inputs, atol=1e-7
@@ -69,9 +74,11 @@ def test_scan_gradcheck(implementation: str, window: int | None) -> None:
 
 @pytest.mark.parametrize("implementation", SCANS)
 @pytest.mark.parametrize("window", [None, 6])
-def test_scan_in_blocks_of_rows(implementation: str, window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_in_blocks_of_rows_equals_the_reference_and_repeats_bits(
+    implementation: str, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At a model's size, with a batch that is not a whole number of blocks; the bits are the same from run to run."""
-    monkeypatch.setattr(scan_torch, "BLOCK", 2 * 32 * 16)
+    monkeypatch.setattr(torch_scan, "BLOCK", 2 * 32 * 16)
     inputs = scan_inputs(5, 60, 32, 16, torch.float32)
 
     def run(name: str) -> list[Tensor]:
@@ -84,7 +91,7 @@ def test_scan_in_blocks_of_rows(implementation: str, window: int | None, monkeyp
 
 @pytest.mark.parametrize("implementation", SCANS)
 @pytest.mark.parametrize("window", [None, 1, 4])
-def test_scan_without_gradients(implementation: str, window: int | None) -> None:
+def test_scan_without_gradients_gives_the_same_bits(implementation: str, window: int | None) -> None:
     """Acting keeps a ring of states only; the values are the same bits."""
     inputs = scan_inputs(2, 23, 4, 3, torch.float32)
     y = selective_scan(*inputs, window=window, implementation=implementation)
@@ -118,9 +125,9 @@ def test_a_window_of_one_token_is_no_memory() -> None:
     torch.testing.assert_close(selective_scan(x, dt, A, B, C, D, window=1), expected)
 
 
-@pytest.mark.parametrize("implementation", implementations("causal_conv1d"))
+@pytest.mark.parametrize("implementation", OPERATIONS["causal_conv1d"].here())
 @pytest.mark.parametrize("width", [1, 4])
-def test_convolution(implementation: str, width: int) -> None:
+def test_convolution_equals_the_reference(implementation: str, width: int) -> None:
     g = torch.Generator().manual_seed(0)
     inputs = [torch.randn(s, generator=g).requires_grad_() for s in ((2, 7, 3), (3, width), (3,))]
     x, weight, bias = inputs
@@ -133,9 +140,9 @@ def test_convolution(implementation: str, width: int) -> None:
     assert_equal(run[0], run[1], 1e-5)
 
 
-@pytest.mark.parametrize("implementation", implementations("attention"))
+@pytest.mark.parametrize("implementation", OPERATIONS["attention"].here())
 @pytest.mark.parametrize("length", [1, 7])
-def test_attention(implementation: str, length: int) -> None:
+def test_attention_equals_the_reference(implementation: str, length: int) -> None:
     g = torch.Generator().manual_seed(0)
     inputs = [torch.randn(2, 3, length, 4, generator=g).requires_grad_() for _ in range(3)]
     run = [
@@ -146,12 +153,12 @@ def test_attention(implementation: str, length: int) -> None:
     torch.testing.assert_close(run[0][0][:, :, 0], inputs[2][:, :, 0])  # the first token sees itself alone
 
 
-def test_what_runs_is_named() -> None:
+def test_chosen_names_the_implementation_that_runs() -> None:
     assert chosen("selective_scan") == ("torch" if loader.missing() else "cpp")
     assert chosen("selective_scan", dtype=torch.float64) == "torch"
     assert chosen("attention") == "sdpa"
-    assert chosen("causal_conv1d") in implementations("causal_conv1d")
-    assert all("reference" in implementations(op) for op in OPERATIONS)
+    assert chosen("causal_conv1d") in OPERATIONS["causal_conv1d"].here()
+    assert all("reference" in op.here() for op in OPERATIONS.values())
     assert chosen("attention", "reference") == "reference"
     with pytest.raises(UserError, match="no implementation 'refrence'; did you mean 'reference'"):
         chosen("attention", "refrence")

@@ -110,10 +110,10 @@ def test_triton_gives_the_same_bits_every_time(window: int | None) -> None:
 @pytest.mark.usefixtures("hopper_store")
 @pytest.mark.parametrize("bf16", [False, True])
 def test_gloma_trains(tiny_cell: Callable[..., Any], tmp_path: Path, bf16: bool) -> None:
-    from backbench.benchmarks.run.cell import run
+    from backbench.benchmarks.run.cell import run_cell
 
     cell = tiny_cell("gloma", train__steps=100, train__lr=3e-3, train__evaluations=1, train__bf16=bf16)
-    record = run(cell, tmp_path, DEVICE, command=["test"])
+    record = run_cell(cell, tmp_path, DEVICE, command=["test"])
     assert record.failure is None
     assert record.provenance.device == DEVICE
     losses = [loss for _, loss in record.curve.loss]

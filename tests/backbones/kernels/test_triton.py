@@ -20,7 +20,7 @@ HERE = HELPERS
 ATOMIC = re.compile(r"\b(atom|red)\.")
 
 
-def test_kernels_in_the_interpreter() -> None:
+def test_triton_kernels_equal_the_reference_in_the_interpreter() -> None:
     """In a process of its own: Triton decides between interpreter and compiler when it is imported."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "interpreted_kernels.py"],

@@ -48,7 +48,7 @@ def seen(function: Any, length: int) -> Tensor:
 
 
 def expected(options: dict[str, Any], length: int) -> Tensor:
-    """What the documentation promises: the window ends at each token, or is the block it lies in."""
+    """As documented: the window ends at each token, or is the token's block."""
     window = options.get("window", 6)
     reach = window + (options.get("local_d_conv", 4) - 1 if options.get("window_of") == "scan" else 0)
     t, s = torch.arange(length)[:, None], torch.arange(length)
@@ -63,13 +63,13 @@ def test_local_branch_sees_exactly_its_window(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_the_whole_mixer_sees_everything_before_and_nothing_after(options: dict[str, Any]) -> None:
+def test_mixer_sees_everything_before_and_nothing_after(options: dict[str, Any]) -> None:
     assert torch.equal(seen(mixer(**options), 14), torch.ones(14, 14).tril().bool())
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 @torch.no_grad()
-def test_any_length(options: dict[str, Any]) -> None:
+def test_shorter_inputs_give_a_prefix_of_the_outputs(options: dict[str, Any]) -> None:
     """Acting contexts have 2, 5, 8, ... tokens: each length is a prefix of the longest."""
     made = mixer(**options)
     x = torch.randn(2, 25, SPEC.d_model, dtype=torch.float64)
@@ -99,7 +99,7 @@ def test_a_window_without_convolution_is_a_mamba_run_on_the_window_alone() -> No
 
 
 @torch.no_grad()
-def test_fusions() -> None:
+def test_fusions_follow_their_formulas() -> None:
     x = torch.randn(1, 7, SPEC.d_model, dtype=torch.float64)
     for fusion in ("sum", "gated", "concat"):
         made = mixer(fusion=fusion)
@@ -113,7 +113,7 @@ def test_fusions() -> None:
         torch.testing.assert_close(made(x), want)
 
 
-def test_what_the_controls_see() -> None:
+def test_controls_see_their_step_or_their_token_only() -> None:
     length = 8
     t, s = torch.arange(length)[:, None], torch.arange(length)
     step = StepMLP(StepMLP.Options(), SPEC).double()
@@ -122,7 +122,7 @@ def test_what_the_controls_see() -> None:
 
 
 def test_a_stack_of_the_present_still_sees_the_present_only() -> None:
-    """Layers do not widen the reach of windows that tile, as they do that of overlapping ones."""
+    """Layers widen the reach of overlapping windows, but not of windows that tile."""
     torch.manual_seed(0)
     model = build("mlp", None, Spec(d_model=8, n_layers=3, max_length=12)).double().eval()
     sees = seen(model, 9)

@@ -1,4 +1,4 @@
-"""Our backbones are those of the literature: peers' implementations with the same weights give the same numbers."""
+"""Our backbones equal other implementations of the literature with the same weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def mamba_block(**sizes: int) -> MambaBlock:
 
 @pytest.mark.parametrize("sizes", [{}, {"d_state": 8, "d_conv": 3, "expand": 1}], ids=str)
 @pytest.mark.parametrize("peer", ["mambapy", "transformers"])
-def test_mamba(peer: str, sizes: dict[str, int]) -> None:
+def test_mamba_equals_other_implementations(peer: str, sizes: dict[str, int]) -> None:
     ours = mamba_block(**sizes)
     state, conv, expand = sizes.get("d_state", 16), sizes.get("d_conv", 4), sizes.get("expand", 2)
     theirs: nn.Module
@@ -84,7 +84,7 @@ def test_mamba(peer: str, sizes: dict[str, int]) -> None:
     ("activation", "theirs_activation", "heads"),
     [("relu", "relu", 1), ("gelu", "gelu", 4), ("gelu_tanh", "gelu_new", 2)],
 )
-def test_transformer_is_gpt2_without_positions(activation: str, theirs_activation: str, heads: int) -> None:
+def test_transformer_equals_gpt2_without_positions(activation: str, theirs_activation: str, heads: int) -> None:
     from transformers import GPT2Config, GPT2Model
 
     config = GPT2Config(

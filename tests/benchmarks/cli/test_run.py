@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,12 +15,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from record_factory import make_record
 
 from backbench.benchmarks.cli import app
 from backbench.benchmarks.data import store
 from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run import grid
+from backbench.benchmarks.run import runner
+from backbench.leaderboard.record.files import dump_record
 
 RUN = ["run", "--backbone", "identity", "--task", "hopper-medium", "--preset", "smoke", "--track", "none"]
 
@@ -30,6 +34,7 @@ class Answer:
     err: str
 
 
+BENCH = str(Path(sys.executable).with_name("bench"))
 Call = Callable[..., Answer]
 
 
@@ -41,7 +46,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     def no_cells(*_: Any, **__: Any) -> None:
         raise AssertionError("cells were started")
 
-    monkeypatch.setattr(grid, "run_cells", no_cells)
+    monkeypatch.setattr(runner, "run", no_cells)
 
     def run(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
@@ -107,6 +112,11 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*changed("--backbone", "gloma"), "backbone.windov=3"], "did you mean 'backbone.window'?"),
     ([*changed("--backbone", "gloma"), "backbone.fusion=product"], "product"),
     ([*changed("--backbone", "transformer"), "model.d_model=30", "backbone.n_heads=4"], "30"),
+    ([*RUN, "lr=1e-3"], "did you mean 'train.lr'?"),
+    ([*RUN, "steps=5"], "train.steps"),
+    (["run", "gloma", "d4rl"], "bench run --backbone gloma --suite d4rl"),
+    (["run", "--backbone", "gloma", "hopper-medium"], "bench run --task hopper-medium"),
+    (["run"], "--backbone: name at least one"),
     (["runn"], "run"),
     (["list", "backbone"], "did you mean 'backbones'?"),
     (["check", "glomma"], "did you mean 'gloma'?"),
@@ -128,7 +138,9 @@ MISTAKES: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(w)[-40:] for w, _ in MISTAKES])
-def test_mistakes(call: Call, tmp_path: Path, new_store: Path, words: list[str], said: str) -> None:
+def test_a_mistake_is_one_line_with_a_remedy(
+    call: Call, tmp_path: Path, new_store: Path, words: list[str], said: str
+) -> None:
     answer = call(*words)
     assert answer.code == 2
     assert said in answer.err
@@ -146,7 +158,7 @@ def test_a_mistake_in_a_process_of_its_own(bench: Callable[..., Any], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_published_data_that_cannot_be_had(
+def test_unreachable_data_are_reported_at_once(
     call: Call, tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKBENCH_D4RL", "http://127.0.0.1:9")  # nobody is there
@@ -162,7 +174,7 @@ def test_published_data_that_cannot_be_had(
         assert time.monotonic() - began < 15, "it went on trying"
 
 
-def test_results_that_cannot_be_written(call: Call, hopper_store: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(call: Call, hopper_store: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     for out in ("taken", "taken/results"):
         answer = call(*changed("--out", out))
@@ -195,7 +207,7 @@ def names(made: list[Cell]) -> list[tuple[Any, ...]]:
     return [(c.backbone, c.train.lr, c.task.name, c.seed) for c in made]
 
 
-def test_a_grid() -> None:
+def test_comma_lists_make_a_grid_in_order() -> None:
     made = cells(
         ["mamba", "gloma"], "d4rl", "smoke", [0, 5], ["hopper-medium", "walker2d-medium"],
         overrides=["train.lr=1e-4,1e-3", "train.steps=7"],
@@ -226,9 +238,11 @@ def test_an_override_that_says_the_default_is_the_same_cell() -> None:
     assert [c.key for c in said] == [c.key for c in plain]
 
 
-def test_lists(call: Call) -> None:
+def test_list_shows_backbones_suites_tasks_and_presets(call: Call) -> None:
     backbones = call("list").out
-    assert all(name in backbones for name in ("gloma", "transformer", "mamba", "mlp", "identity", "built-in"))
+    assert all(name in backbones for name in ("gloma", "transformer", "mamba", "mlp", "identity"))
+    assert "backbone.window=6" in backbones, "options with their defaults"
+    assert "arXiv:2312.00752" in backbones, "papers"
     assert "9 tasks" in call("list", "suites").out
     listed = call("list", "tasks").out
     assert listed.count("\n") == 51
@@ -237,7 +251,7 @@ def test_lists(call: Call) -> None:
     assert call("--version").out.startswith("backbench ")
 
 
-def test_check(call: Call) -> None:
+def test_check_prints_every_check_of_the_contract(call: Call) -> None:
     answer = call("check", "identity")
     assert answer.code == 0
     assert "causality" in answer.out
@@ -250,7 +264,7 @@ def test_a_check_that_fails(call: Call) -> None:
     assert "FAILED" in answer.out
 
 
-def test_data(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_list_and_show(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "backbench/hopper/medium-2000-v0"
     shown = call("data", "show", name)
     assert shown.code == 0
@@ -299,6 +313,50 @@ def test_verify_and_remove(call: Call, hopper_store: Path, tmp_path: Path, monke
     removed = call("data", "remove", name, "--yes")
     assert (removed.code, removed.out) == (0, f"removed {name}\n")
     assert list((tmp_path / "copy").iterdir()) == []
+
+
+def test_a_dry_run_lists_cells_and_settings_and_writes_nothing(call: Call, hopper_store: Path, tmp_path: Path) -> None:
+    answer = call(*RUN, "--dry-run", "train.lr=1e-4,1e-3")
+    assert answer.code == 0
+    assert answer.out.count("identity.hopper-medium.embedded.smoke.s0.") == 3  # two cells, and the first one's settings
+    assert "2 of 2 cells to run; time unknown" in answer.out
+    assert "lr: 0.0001" in answer.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_estimates_time_from_finished_records(call: Call, hopper_store: Path, tmp_path: Path) -> None:
+    (cell,) = cells(["identity"], "d4rl", "smoke", [0], ["hopper-medium"])
+    record = make_record("identity", "hopper-medium")
+    shape = {"d_model": cell.model.d_model, "n_layers": cell.model.n_layers, "context": cell.model.context}
+    model = record.identity.model.model_copy(update=shape)
+    identity = record.identity.model_copy(update={"model": model})
+    dump_record(record.model_copy(update={"identity": identity}), tmp_path / "results" / "records" / "one.json")
+    answer = call(*changed("--seeds", "3"), "--dry-run")
+    assert answer.code == 0
+    assert "3 of 3 cells to run; about 0:" in answer.out
+    assert "finished records" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("bench run --backbone gl", "gloma"),
+        ("bench run --backbone mamba,gl", "mamba,gloma"),
+        ("bench run --suite d4rl-k", "d4rl-kitchen"),
+        ("bench run --suite atari --task bre", "breakout"),
+        ("bench run --preset sm", "smoke"),
+        ("bench check tr", "transformer"),
+        ("bench list su", "suites"),
+        ("bench watch glo", "gloma.hopper-medium"),
+    ],
+)
+def test_the_shell_completes_values(tmp_path: Path, line: str, offered: str) -> None:
+    dump_record(make_record("gloma", "hopper-medium"), tmp_path / "results/records/gloma.hopper-medium.json")
+    environment = {"_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    done = subprocess.run(
+        [BENCH], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **environment}, timeout=60
+    )
+    assert done.stdout.split() == [offered], done.stderr
 
 
 def test_an_empty_store(call: Call, new_store: Path) -> None:

@@ -40,7 +40,7 @@ def stacked(space: Any, samples: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize("space", [GOAL, NESTED, gs.Discrete(4), gs.Box(-1, 1, ()), gs.MultiBinary(3)])
-def test_as_gymnasium_flattens(space: Any) -> None:
+def test_vectors_equal_those_of_gymnasium(space: Any) -> None:
     space.seed(0)
     samples = [space.sample() for _ in range(7)]
     expected = np.array([gs.flatten(space, one) for one in samples])
@@ -65,12 +65,12 @@ def test_keys_are_in_alphabetical_order_whatever_the_space_says() -> None:
     [(gs.Discrete(4, start=3), 1), (gs.Discrete(4, start=3), 7), (gs.MultiDiscrete([2, 3]), [1, 3]),
      (gs.MultiDiscrete([2, 3]), [-1, 0])],
 )  # fmt: skip
-def test_numbers_outside_their_space_are_refused(space: Any, value: Any) -> None:
+def test_discrete_observations_outside_their_space_are_refused(space: Any, value: Any) -> None:
     with pytest.raises(UserError, match="observations outside"):
         spaces.flatten(space, np.array([value]))
 
 
-def test_a_plain_vector_is_left_alone() -> None:
+def test_a_plain_vector_is_returned_unchanged() -> None:
     for dtype in (np.float32, np.float64):
         states = np.random.default_rng(0).standard_normal((4, 3)).astype(dtype)
         assert spaces.flatten(gs.Box(-9, 9, (3,), dtype), states) is states
@@ -81,17 +81,17 @@ def test_a_plain_vector_is_left_alone() -> None:
     [
         (gs.Box(0, 255, (84, 84), np.uint8), "x has observations of pixels (84, 84); vectors only"),
         (gs.Dict({"camera": gs.Box(0, 255, (8, 8, 3), np.uint8)}), "x has observations 'camera' of pixels"),
-        (gs.Text(5), "x has observations of Text, which are no vectors"),
+        (gs.Text(5), "x has observations of Text, which are not vectors"),
         (gs.Sequence(gs.Discrete(2)), "x has observations of Sequence"),
     ],
 )
-def test_what_is_no_vector_is_refused(space: Any, said: str) -> None:
+def test_pictures_and_text_are_refused(space: Any, said: str) -> None:
     with pytest.raises(UserError) as caught:
         spaces.check_observations(space, "x")
     assert str(caught.value).startswith(said)
 
 
-def test_unit_actions_are_the_same_bits() -> None:
+def test_actions_within_unit_bounds_keep_their_bits() -> None:
     actions = spaces.Actions.of(gs.Box(-1, 1, (3,)), "x")
     given_ = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
     assert actions.to_agent(given_).tobytes() == given_.tobytes()
@@ -104,7 +104,7 @@ BOUNDS = st.tuples(st.floats(-100, 100), st.floats(0.01, 100)).map(lambda pair: 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(BOUNDS, min_size=1, max_size=4), st.integers(0, 1000))
-def test_there_and_back(bounds: list[tuple[float, float]], seed: int) -> None:
+def test_rescaled_actions_come_back_within_the_bounds(bounds: list[tuple[float, float]], seed: int) -> None:
     low, high = (np.array(side, dtype=np.float64) for side in zip(*bounds, strict=True))
     box = gs.Box(low, high, dtype=np.float64)
     actions = spaces.Actions.of(box, "x")
@@ -121,7 +121,7 @@ def test_there_and_back(bounds: list[tuple[float, float]], seed: int) -> None:
     np.testing.assert_allclose(actions.to_environment(-np.ones(len(bounds), np.float32)), low, atol=1e-9)
 
 
-def test_as_gymnasium_rescales() -> None:
+def test_actions_are_rescaled_as_by_gymnasium() -> None:
     inner = gym.make("Pendulum-v1")
     rescaled = gym.wrappers.RescaleAction(inner, -1.0, 1.0)
     actions = spaces.Actions.of(inner.action_space, "x")
@@ -131,7 +131,7 @@ def test_as_gymnasium_rescales() -> None:
         assert inner.action_space.contains(actions.to_environment(one))
 
 
-def test_numbered_actions() -> None:
+def test_discrete_actions_start_at_zero() -> None:
     actions = spaces.Actions.of(gs.Discrete(4, start=2), "x")
     assert actions.n == 4
     assert actions.to_agent(np.array([2, 5, 3])).tolist() == [0, 3, 1]

@@ -11,7 +11,7 @@ from backbench.benchmarks.environments.vector import GymBatch, make_environment,
 from backbench.errors import UserError
 
 
-def test_gymnasium_s_own_wrappers_go() -> None:
+def test_gymnasiums_own_wrappers_are_removed() -> None:
     env = make_environment("Hopper-v5")
     assert env is env.unwrapped
     env = make_environment("lands:Walk-v0")
@@ -31,7 +31,7 @@ def test_wrappers_of_the_environment_stay(name: str) -> None:
     assert not any(doubled.step([0], still)[2][0] for _ in range(20)), "its limit of 7 is there"
 
 
-def test_vectors_and_scales() -> None:
+def test_observations_become_vectors_and_actions_are_rescaled() -> None:
     batch = GymBatch("lands:Walk-v0", 2, {"goal": 4.0})
     states = batch.reset([0, 1])
     assert states.shape == (2, 4)
@@ -51,7 +51,7 @@ def test_an_environment_that_truncates_has_ended() -> None:
     assert [bool(batch.step([0], still)[2][0]) for _ in range(2)] == [False, True]
 
 
-def test_numbered_actions_and_observations() -> None:
+def test_discrete_observations_become_one_hot_vectors() -> None:
     batch = GymBatch("FrozenLake-v1", 1, {"is_slippery": False})
     state = batch.reset([0])
     assert state.shape == (1, 16)
@@ -64,38 +64,36 @@ def test_numbered_actions_and_observations() -> None:
     ("env_id", "requires", "said"),
     [
         ("Hoper-v5", "", "environment Hoper-v5 cannot be made here, with gymnasium "),
-        ("no_such_land:Walk-v0", "", "needs no_such_land, which is not installed: install what brings no_such_land"),
+        ("no_such_land:Walk-v0", "", "needs no_such_land, which is not installed: install the package of no_such_land"),
         ("no_such_land:Walk-v0", "robotics", "pip install 'backbench[robotics]'"),
         ("CarRacing-v3", "", "CarRacing-v3"),
     ],
 )
-def test_what_cannot_be_played_is_one_line(env_id: str, requires: str, said: str) -> None:
+def test_an_environment_that_cannot_be_played_is_one_line(env_id: str, requires: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         probe(env_id, requires=requires)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_bare_assertion_says_where() -> None:
+def test_an_error_without_text_names_its_place() -> None:
     class Broken(lands.Walk):
         def reset(self, **_: object) -> tuple[object, dict[str, object]]:
             raise AssertionError
 
     gym.register("Broken-v0", entry_point=Broken)
-    with pytest.raises(
-        UserError, match=r"Broken-v0 cannot be played .*AssertionError in reset, test_environments.py:\d+"
-    ):
+    with pytest.raises(UserError, match=r"Broken-v0 cannot be played .*AssertionError in reset, test_vector.py:\d+"):
         probe("Broken-v0")
     with pytest.raises(UserError, match=r"; turn it off and on$"):
-        probe("Broken-v0", known="turn it off and on")
+        probe("Broken-v0", remedy="turn it off and on")
 
 
 @pytest.mark.parametrize("env_id", ["Walk-v0", "DoubledWalk-v0"])
-def test_a_sound_one_passes(env_id: str) -> None:
+def test_a_sound_environment_passes_the_probe(env_id: str) -> None:
     probe(f"lands:{env_id}")
 
 
-def test_kitchen_says_so_before_anything_else() -> None:
+def test_kitchen_names_the_versions_of_mujoco_that_it_needs() -> None:
     """Gymnasium-Robotics 1.4.2 asks mujoco 3.17 and newer for what they answer otherwise."""
     pytest.importorskip("gymnasium_robotics")
     from backbench.benchmarks.plan import suites

@@ -173,10 +173,11 @@ def test_a_game_needs_its_data(new_store: Path) -> None:
 
 def test_a_matched_run(hopper_store: Path, tmp_path: Path, tiny_cell: Callable[..., Any]) -> None:
     """The record says so, and its number of parameters is the one that was matched."""
-    from backbench.benchmarks.run.cell import run
+
+    from backbench.benchmarks.run.cell import run_cell
 
     reference, cell = match.match([tiny_cell("mlp"), tiny_cell("gloma")], "mlp")
-    records = [run(one, tmp_path) for one in (reference, cell)]
+    records = [run_cell(one, tmp_path) for one in (reference, cell)]
     assert [record.identity.variant for record in records] == ["", cell.variant]
     costs = [record.cost.parameters_total for record in records if record.cost is not None]
     assert costs == [size(reference), size(cell)]

@@ -20,7 +20,7 @@ from backbench.agents.heads import CategoricalHead
 from backbench.benchmarks.data import store
 from backbench.benchmarks.plan import compose
 from backbench.benchmarks.replay import load
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 from backbench.errors import UserError
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.files import load_record
@@ -119,7 +119,7 @@ def test_from_a_file_to_a_board(new_store: Path, tmp_path: Path, bench: Callable
     assert load.cell_of(pendulum.provenance.config).key == pendulum.key
     watched = bench("watch", walk.key, **environment)
     assert watched.code == 2
-    assert "bench watch shows games and Gymnasium's own MuJoCo robots only" in watched.err
+    assert "bench watch shows Atari games and Gymnasium's own MuJoCo robots only" in watched.err
     shown = bench("data", "show", "walk", "--data", "local", **environment)
     assert shown.code == 0, shown.err
     assert "me/walk/random-v0" in shown.out
@@ -150,7 +150,7 @@ def test_another_scale_of_returns_is_another_table(new_store: Path, tmp_path: Pa
     for scale in (10, 1):
         path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0, return_scale=scale))
         (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
-        records.append(run(cell, tmp_path / "results"))
+        records.append(run_cell(cell, tmp_path / "results"))
     board = build_board(records)
     assert len(board.sections) == 2
     assert any("return_scale of walk" in reason for reason in board.sections[1].apart)
@@ -163,14 +163,14 @@ def test_other_bounds_than_the_data_s_are_refused(new_store: Path, tmp_path: Pat
     path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
     (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
     with pytest.raises(UserError, match=r"was recorded with actions Box\(-1.0, 1.0, .*RescaleAction"):
-        run(cell, tmp_path / "results")
+        run_cell(cell, tmp_path / "results")
 
 
 def test_numbered_actions_of_vectors(new_store: Path, tmp_path: Path) -> None:
     minari_set("me/cart-pole/random-v0", gym.make("CartPole-v1"), episodes=20, steps=30)
     path = suite_file(tmp_path, pole=row("CartPole-v1", "me/cart-pole/random-v0", 0, 500))
     (cell,) = compose.cells(["mlp"], str(path), "smoke", [0], overrides=["eval.temperature=0.5"])
-    record = run(cell, tmp_path / "results")
+    record = run_cell(cell, tmp_path / "results")
     assert record.status == "done", record.failure
     assert record.protocol.sampling == "sampled at T=0.5"
     assert record.headline is not None
@@ -184,8 +184,8 @@ def test_temperature_without_numbers_is_refused(new_store: Path, tmp_path: Path)
     minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6)
     path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
     (cell,) = compose.cells(["mlp"], str(path), "smoke", [0], overrides=["eval.temperature=0.5"])
-    with pytest.raises(UserError, match="only numbered actions are drawn"):
-        run(cell, tmp_path / "results")
+    with pytest.raises(UserError, match="only discrete actions are sampled"):
+        run_cell(cell, tmp_path / "results")
 
 
 def test_data_of_another_environment_are_refused(new_store: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_data_of_another_environment_are_refused(new_store: Path, tmp_path: Path
     path = suite_file(tmp_path, walk=row("Pendulum-v1", "me/walk/random-v0", -20, 0))
     (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
     with pytest.raises(UserError, match=r"has states \(4,\) and 1 actions, environment Pendulum-v1 has states 3 and 1"):
-        run(cell, tmp_path / "results")
+        run_cell(cell, tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 
@@ -222,5 +222,5 @@ def test_records_hold_no_path_of_the_file(new_store: Path, tmp_path: Path) -> No
     minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6)
     path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
     (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
-    record = run(cell, tmp_path / "results", command=["bench", "run", "--suite", str(path)])
+    record = run_cell(cell, tmp_path / "results", command=["bench", "run", "--suite", str(path)])
     assert os.sep + "tmp" not in json.dumps(record.model_dump(mode="json"))

@@ -180,7 +180,10 @@ BAD: list[tuple[Any, str]] = [
         changed(tasks__walk_far__sources__local__return_scale={"raw": 1}, rewards="mixed"),
         "local.return_scale: none for mixed, which has targets",
     ),
-    (changed(pixels=True), "pixels: only the suite atari has them"),
+    (
+        changed(pixels=True),
+        "tasks.walk-short.sources.local.env_id: lands:Walk-v0 is not an Atari environment; give ALE/<Game>-v5",
+    ),
     (
         changed(tasks__walk_far__sources__d4rl={"env_id": "Hopper-v4", "data_id": "d4rl/hopper/medium-v2"}),
         "walk-far.sources.d4rl: a suite of your own has local and minari",

@@ -32,7 +32,7 @@ def record(tiny_cell: Callable[..., Any], hopper_store: Path, tmp_path_factory: 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return cells.run(tiny_cell("gloma"), tmp_path_factory.mktemp("then"), command=["bench", "run"])
+            return cells.run_cell(tiny_cell("gloma"), tmp_path_factory.mktemp("then"), command=["bench", "run"])
         finally:
             torch.set_num_threads(threads)
 
@@ -235,7 +235,7 @@ def test_other_data_are_refused_before_anything_is_trained(record: Record, tmp_p
         ({"provenance__config__train__depth": 3}, "settings of the record: unknown train.depth"),
         ({"identity__backbone": "not_here.at_all:Deep"}, "Deep is not here (No module named 'not_here'); get it"),
         ({"identity__backbone": "glomma"}, "did you mean 'gloma'?"),
-        ({"provenance__device": "cuda"}, "device 'cuda' is not there"),
+        ({"provenance__device": "cuda"}, "device 'cuda' is not available"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_made_again(

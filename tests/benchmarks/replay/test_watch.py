@@ -22,6 +22,7 @@ from backbench.benchmarks.data.trajectories import Episode
 from backbench.benchmarks.environments.atari.batch import AtariBatch
 from backbench.benchmarks.environments.atari.emulator import action_names
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+from backbench.benchmarks.environments.kind import Camera
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.replay import drawing
@@ -34,6 +35,7 @@ from backbench.errors import UserError
 from backbench.leaderboard.record.schema import Record
 
 CPU = torch.device("cpu")
+CAMERA = Camera(1 / 15, lambda states: states[0, -1].copy())
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +45,7 @@ def gym(hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path_factory: py
         "mlp", eval=EvalConfig(episodes=3, max_steps=250), train=TrainConfig(steps=40, batch_size=8, lr=1e-2)
     )
     results = tmp_path_factory.mktemp("gym")
-    return results, cells.run(cell, results, "cpu")
+    return results, cells.run_cell(cell, results, "cpu")
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +64,7 @@ def atari(_away_from_home: None, tmp_path_factory: pytest.TempPathFactory) -> An
         atari=AtariProtocol(),
     )  # fmt: skip
     results = tmp_path_factory.mktemp("atari")
-    return results, cells.run(cell, results, "cpu")
+    return results, cells.run_cell(cell, results, "cpu")
 
 
 def played_again(results: Path, record: Record) -> list[tuple[list[float], list[int]]]:
@@ -109,7 +111,7 @@ class Corridor:
 
 def test_the_others_leave_as_the_record_says() -> None:
     inner = Corridor(4)
-    alone = Alone(inner, 1, [2, 99, 3], AtariProtocol())  # type: ignore[arg-type]
+    alone = Alone(inner, 1, [2, 99, 3], CAMERA)  # type: ignore[arg-type]
     assert alone.reset([10, 11, 12]).shape == (3, 4, 2, 2)
     running, left = [0, 1, 2], []
     for time in range(1, 5):
@@ -131,7 +133,7 @@ def test_the_others_leave_as_the_record_says() -> None:
 
 
 def test_it_ends_when_its_own_episode_does() -> None:
-    alone = Alone(Corridor(1), 1, [5, 5], AtariProtocol())  # type: ignore[arg-type]
+    alone = Alone(Corridor(1), 1, [5, 5], CAMERA)  # type: ignore[arg-type]
     alone.reset([10, 11])
     assert alone.step([0, 1], np.array([0, 0]))[2].tolist() == [True, True]
 
@@ -252,7 +254,7 @@ def test_a_cell_that_failed(
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(Agent, "loss", fail)
-    record = cells.run(tiny_cell("mlp"), tmp_path, "cpu")
+    record = cells.run_cell(tiny_cell("mlp"), tmp_path, "cpu")
     with pytest.raises(UserError, match=r"failed \(no luck\); there is nothing to watch"):
         watch(record.key, tmp_path)
 

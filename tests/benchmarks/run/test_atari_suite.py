@@ -1,10 +1,11 @@
-"""The suite of games, from its tables to its records."""
+"""The Atari suite, from its tables to its records."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from backbench.agents import encoders, tokenizer
 from backbench.benchmarks.data import sources
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode
+from backbench.benchmarks.environments.atari.batch import AtariBatch
 from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import settings, suites
@@ -23,7 +25,7 @@ from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.run import cell as cells_
-from backbench.benchmarks.run.evaluate import Interrupted, TargetResult, evaluate
+from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
@@ -61,7 +63,7 @@ def tiny(**changes: Any) -> Cell:
     return Cell("transformer", preset="smoke", **{**content, **changes})
 
 
-def test_paper_has_the_published_settings() -> None:
+def test_preset_paper_has_the_published_settings() -> None:
     made = {c.task.name: c for c in cells(["transformer"], "atari", "paper", [0])}
     assert list(made) == ["breakout", "qbert", "pong", "seaquest"]
     for name, c in made.items():
@@ -85,7 +87,7 @@ def test_the_users_override_beats_the_presets_special_ones() -> None:
     assert (pong.model.context, pong.options["n_heads"], pong.train.batch_size) == (7, 2, 512)
 
 
-def test_a_convention_makes_another_cell_and_is_of_games_only() -> None:
+def test_a_convention_makes_another_cell_and_is_for_atari_only() -> None:
     (plain,) = cells(["mlp"], "atari", "smoke", [0], ["qbert"])
     (sticky,) = cells(["mlp"], "atari", "smoke", [0], ["qbert"], overrides=["atari.sticky=0.25"])
     assert sticky.atari == AtariProtocol(sticky=0.25)
@@ -107,36 +109,36 @@ def test_a_convention_makes_another_cell_and_is_of_games_only() -> None:
         (["data.source=dqn-replay", "data.rewards=raw"], "no targets for data.rewards=raw; give one of clipped, mixed"),
     ],
 )
-def test_settings_that_cannot_be(overrides: list[str], said: str) -> None:
+def test_settings_out_of_range_are_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         cells(["mlp"], "atari", "smoke", [0], ["breakout"], overrides=overrides)
 
 
-def test_clipping_is_not_for_gym() -> None:
+def test_gym_tasks_refuse_clipped_rewards() -> None:
     with pytest.raises(UserError, match=r"hopper-medium.*no targets for data\.rewards=clipped; give one of raw"):
         cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["data.rewards=clipped"])
 
 
 @pytest.mark.parametrize("override", ["atari.sticky=0.25", "model.encoder=nature", "eval.temperature=0"])
-def test_settings_of_games_are_not_for_gym(override: str) -> None:
-    with pytest.raises(UserError, match=f"override '{override}': suite 'd4rl' has no games"):
+def test_gym_tasks_refuse_settings_of_atari(override: str) -> None:
+    with pytest.raises(UserError, match=f"override '{override}': suite 'd4rl' has no Atari games"):
         cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=[override])
 
 
 def test_another_set_of_actions_is_refused(tmp_path: Path) -> None:
     """Action 2 is RIGHT in Breakout's own set, and UP in the full one."""
     with pytest.raises(UserError, match=r"has 4 actions and ALE/Breakout-v5 has 18 with atari\.full_actions=true"):
-        cells_.run(tiny(atari=AtariProtocol(full_actions=True)), tmp_path, "cpu")
+        cells_.run_cell(tiny(atari=AtariProtocol(full_actions=True)), tmp_path, "cpu")
     assert list(tmp_path.rglob("*.json")) == []
 
 
-def test_choices_are_those_of_the_agent() -> None:
-    """Settings are read without torch, so the names stand in two places."""
+def test_choices_of_settings_are_those_of_the_agent() -> None:
+    """Settings are read without torch, so the names are in two places."""
     assert sorted(settings.ENCODERS) == sorted(encoders.CONVOLUTIONS)
     assert (settings.TIMESTEPS, settings.EMBEDDINGS) == (tokenizer.TIMESTEPS, tokenizer.EMBEDDINGS)
 
 
-def test_missing_published_data_is_one_line(bench: Callable[..., Any]) -> None:
+def test_missing_published_data_are_one_line_of_error(bench: Callable[..., Any]) -> None:
     answer = bench(
         "run", "--backbone", "gloma", "--suite", "atari", "--preset", "paper", "--task", "pong", "--track", "none"
     )
@@ -150,10 +152,10 @@ def test_missing_published_data_is_one_line(bench: Callable[..., Any]) -> None:
 def record(tmp_path_factory: pytest.TempPathFactory, _store: None) -> tuple[Path, Cell, Record]:
     results = tmp_path_factory.mktemp("results")
     cell = tiny()
-    return results, cell, cells_.run(cell, results, "cpu")
+    return results, cell, cells_.run_cell(cell, results, "cpu")
 
 
-def test_the_record_says_how_it_was_played(record: tuple[Path, Cell, Record]) -> None:
+def test_the_record_contains_the_conventions_and_the_head(record: tuple[Path, Cell, Record]) -> None:
     results, cell, made = record
     assert made.status == "done", made.failure
     assert load_record(cell.record_path(results)) == made
@@ -161,6 +163,7 @@ def test_the_record_says_how_it_was_played(record: tuple[Path, Cell, Record]) ->
         "frame_skip": 4, "max_pool": True, "noop_max": 30, "fire_reset": False, "sticky": 0.0,
         "episodic_life": False, "full_actions": False, "max_frames": 108_000,
     }  # fmt: skip
+    assert made.protocol.head == "categorical"
     assert (made.protocol.sampling, made.protocol.returns_to_go) == ("sampled at T=1", "clipped")
     assert (made.protocol.normaliser, made.identity.environment) == ("dt-gamer", "ALE/Breakout-v5")
     assert made.identity.model.extra == {"timestep": "step", "embedding": "norm", "encoder": "light"}
@@ -174,27 +177,27 @@ def test_the_record_says_how_it_was_played(record: tuple[Path, Cell, Record]) ->
 
 def test_the_same_cell_has_the_same_bits(record: tuple[Path, Cell, Record], tmp_path: Path) -> None:
     _, cell, made = record
-    again = cells_.run(cell, tmp_path, "cpu")
+    again = cells_.run_cell(cell, tmp_path, "cpu")
     assert again.scores == made.scores
     assert again.provenance.weights_sha256 == made.provenance.weights_sha256
 
 
-def test_a_stopped_cell_goes_on_to_the_same_bits(record: tuple[Path, Cell, Record], tmp_path: Path) -> None:
+def test_a_stopped_cell_resumes_to_the_same_bits(record: tuple[Path, Cell, Record], tmp_path: Path) -> None:
     _, cell, made = record
     asked = iter([False, False, True])
     with pytest.raises(Interrupted):
-        cells_.run(cell, tmp_path, "cpu", should_stop=lambda: next(asked))
-    again = cells_.run(cell, tmp_path, "cpu")
+        cells_.run_cell(cell, tmp_path, "cpu", should_stop=lambda: next(asked))
+    again = cells_.run_cell(cell, tmp_path, "cpu")
     assert again.provenance.weights_sha256 == made.provenance.weights_sha256
     assert again.scores == made.scores
 
 
-def test_data_with_clipped_rewards_says_so(tmp_path: Path) -> None:
+def test_the_record_says_whether_the_datas_rewards_are_clipped(tmp_path: Path) -> None:
     name = "dqn-replay/breakout/small-v0"
     clipped = (replace(e, rewards=np.clip(e.rewards, -1, 1)) for e in random_play())
     framestore.write(name, clipped, 4, {"rewards": "clipped"})
     task = replace(suites.resolve("atari", "breakout", "dqn-replay", "mixed"), data_id=name)
-    made = cells_.run(tiny(task=task), tmp_path, "cpu")
+    made = cells_.run_cell(tiny(task=task), tmp_path, "cpu")
     assert made.identity.data is not None
     assert made.identity.data.rewards == "clipped"
     assert made.protocol.returns_to_go == "mixed"
@@ -204,25 +207,23 @@ def play(cell: Cell, clip: bool = True, **options: Any) -> list[TargetResult]:
     agent = make_agent(cell, sources.load(cell.task))
     with torch.no_grad():
         agent.head.project.weight.mul_(5)  # type: ignore[union-attr, operator]
-    settings: dict[str, Any] = {"targets": [40.0, 1.0], "episodes": 3, "max_steps": 400} | options
-    return evaluate(
-        agent, "ALE/Breakout-v5", acting="window", context=4, seed=5, device=CPU, atari=AtariProtocol(),
-        clip_rewards=clip, **settings,
-    )  # fmt: skip
+    how: dict[str, Any] = {"targets": (40.0, 1.0), "episodes": 3, "max_steps": 400} | options
+    how = {"make": partial(AtariBatch, "breakout")} | how
+    return evaluate(agent, Play(acting="window", context=4, seed=5, clip_rewards=clip, **how), CPU)
 
 
-def test_an_episode_depends_neither_on_its_company_nor_on_their_number() -> None:
-    """Each draws its own numbers: what another does, or when it ends, changes nothing."""
+def test_an_episode_does_not_depend_on_the_others_in_its_batch() -> None:
+    """Each has its own random numbers: what another does, or when it ends, changes nothing."""
     both = play(tiny())
     assert both == play(tiny())
     assert len({n for r in both for n in r.lengths}) > 1, "all end together: the test sees nothing"
-    alone = [play(tiny(), targets=[target])[0] for target in (40.0, 1.0)]
+    alone = [play(tiny(), targets=(target,))[0] for target in (40.0, 1.0)]
     assert [r.lengths for r in alone] == [r.lengths for r in both]
     assert play(tiny(), episodes=2)[0].returns == both[0].returns[:2]
 
 
-def test_the_reward_that_comes_off_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores are raw; the return-to-go falls by clipped or by raw rewards, as it was trained."""
+def test_the_target_falls_by_clipped_or_by_raw_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in training. Scores are raw in any case."""
     from backbench.agents.acting import WindowActor
 
     seen: list[float] = []
@@ -268,8 +269,33 @@ def test_the_board_gives_all_three_scales(record: tuple[Path, Cell, Record]) -> 
     assert "57-game" in text
 
 
-def test_smoke_of_the_whole_command(bench: Callable[..., Any], tmp_path: Path) -> None:
-    """Data made, trained, evaluated, recorded, without a network; the second time there is nothing to do."""
+SUITE = f"""
+pixels: true
+rewards: clipped
+return_scale: 1
+normaliser: atari-human
+tasks:
+  breakout:
+    sources:
+      local: {{env_id: ALE/Breakout-v5, data_id: {NAME}}}
+"""
+
+
+def test_a_users_suite_of_atari_games_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(SUITE)
+    overrides = ["train.steps=2", "eval.max_steps=5", "atari.sticky=0.25"]
+    (cell,) = cells(["mlp"], str(tmp_path / "mine.yaml"), "smoke", [0], source="local", overrides=overrides)
+    (ours,) = cells(["mlp"], "atari", "smoke", [0], ["breakout"], overrides=overrides)
+    assert (cell.model, cell.train, cell.eval, cell.atari) == (ours.model, ours.train, ours.eval, ours.atari)
+    record = cells_.run_cell(cell, tmp_path / "results", "cpu")
+    assert record.status == "done", record.failure
+    assert record.protocol.environment["sticky"] == 0.25
+    assert (record.identity.suite, record.identity.suite_tasks) == ("mine", ("breakout",))
+    assert record.identity.model.extra["encoder"] == "light"
+
+
+def test_smoke_of_the_complete_command(bench: Callable[..., Any], tmp_path: Path) -> None:
+    """It generates data, trains, evaluates and records, without a network. The second time nothing is left to do."""
     words = (
         "run", "--backbone", "mlp", "--suite", "atari", "--preset", "smoke", "--task", "breakout",
         "--track", "none", "--jobs", "1", "data.steps=30", "eval.max_steps=10",

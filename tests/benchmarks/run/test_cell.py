@@ -1,4 +1,4 @@
-"""A cell that fails is recorded with its reason, and costs the others nothing."""
+"""A cell that fails is recorded with its reason, and the others continue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.compose import check_models
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.grid import finished, run_cells
 from backbench.benchmarks.run.train import learning_rate
 from backbench.errors import UserError
@@ -38,10 +38,12 @@ Build = Callable[..., Cell]
         ("NegativeCost", "ValidationError", "flops_per_token"),
     ],
 )
-def test_a_failure_is_recorded(tiny_cell: Build, tmp_path: Path, name: str, kind: str, message: str) -> None:
+def test_what_a_backbone_raises_is_recorded(
+    tiny_cell: Build, tmp_path: Path, name: str, kind: str, message: str
+) -> None:
     cell = tiny_cell(f"planted_backbones:{name}")
     check_models([cell])  # no model is refused beforehand for another error than a user's
-    record = run(cell, tmp_path, "cpu")
+    record = run_cell(cell, tmp_path, "cpu")
     assert record == load_record(cell.record_path(tmp_path))
     assert record.status == "failed"
     assert record.failure is not None
@@ -55,9 +57,9 @@ def test_a_failure_is_recorded(tiny_cell: Build, tmp_path: Path, name: str, kind
     assert finished(cell, tmp_path) is None, "a failed cell is tried again"
 
 
-def test_a_rate_that_is_too_high(tiny_cell: Build, tmp_path: Path) -> None:
+def test_a_learning_rate_that_is_too_high_diverges(tiny_cell: Build, tmp_path: Path) -> None:
     cell = tiny_cell("mlp", train__lr=1e30, train__clip=0.0, train__warmup=0)
-    record = run(cell, tmp_path, "cpu")
+    record = run_cell(cell, tmp_path, "cpu")
     assert record.failure is not None
     assert record.failure.type == "Diverged"
     assert record.failure.step is not None
@@ -67,26 +69,26 @@ def test_a_rate_that_is_too_high(tiny_cell: Build, tmp_path: Path) -> None:
 
 def test_a_success_replaces_a_failure(tiny_cell: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = tiny_cell("planted_backbones:Raises")
-    assert run(cell, tmp_path, "cpu").status == "failed"
+    assert run_cell(cell, tmp_path, "cpu").status == "failed"
     monkeypatch.setattr(planted_backbones.Raises, "forward", planted_backbones.Sound.forward)
-    assert run(cell, tmp_path, "cpu").status == "done"
+    assert run_cell(cell, tmp_path, "cpu").status == "done"
     assert finished(cell, tmp_path) is not None
 
 
-def test_what_cannot_be_built_without_memory_still_runs(tiny_cell: Build, tmp_path: Path) -> None:
+def test_a_backbone_that_cannot_be_built_on_the_meta_device_still_runs(tiny_cell: Build, tmp_path: Path) -> None:
     cell = tiny_cell("planted_backbones:ReadsItsWeights")
     check_models([cell])
-    assert run(cell, tmp_path, "cpu").status == "done"
+    assert run_cell(cell, tmp_path, "cpu").status == "done"
 
 
-def test_missing_data_is_no_record(tiny_cell: Build, tmp_path: Path, new_store: Path) -> None:
+def test_missing_data_leave_no_record(tiny_cell: Build, tmp_path: Path, new_store: Path) -> None:
     cell = tiny_cell()
     with pytest.raises(DataError, match="bench data make"):
-        run(cell, tmp_path / "results", "cpu")
+        run_cell(cell, tmp_path / "results", "cpu")
     assert not (tmp_path / "results").exists()
 
 
-def test_data_that_no_record_can_hold_are_refused_before_training(
+def test_data_that_no_record_can_contain_are_refused_before_training(
     tiny_cell: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     summary = Trajectories.summary
@@ -94,12 +96,12 @@ def test_data_that_no_record_can_hold_are_refused_before_training(
     with pytest.raises(
         UserError, match=r"hopper-medium.*return_max 10000000000000.0: .*less than or equal to 1000000000000"
     ):
-        run(tiny_cell("mlp"), tmp_path, "cpu")
+        run_cell(tiny_cell("mlp"), tmp_path, "cpu")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_others_go_on(bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the command: one raises, one leaves, one is killed, one is sound, and one is there to be reported."""
+def test_the_other_cells_continue(bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the command: one raises, one exits, one is killed, one is sound."""
     names = ["Raises", "Exits", "KilledWhileTraining", "Sound"]
     done = bench(
         "run", "--backbone", ",".join(f"planted_backbones:{name}" for name in names), "--preset", "smoke",
@@ -117,7 +119,7 @@ def test_the_others_go_on(bench: Callable[..., Any], tmp_path: Path, monkeypatch
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results"]
 
 
-def test_a_callers_thread_and_no_cells(tmp_path: Path) -> None:
+def test_no_cells_need_no_process(tmp_path: Path) -> None:
     outcome = run_cells([], tmp_path, 1, "cpu")
     assert (outcome.done, outcome.failed, outcome.errors, outcome.stopped) == ([], [], {}, 0)
     assert multiprocessing.active_children() == []

@@ -18,7 +18,7 @@ import torch
 from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import checkpoint
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.checkpoint import CheckpointError
 from backbench.benchmarks.run.evaluate import Interrupted
 from backbench.benchmarks.run.invocation import Invocation, invoke
@@ -35,11 +35,13 @@ def bits(record: Record) -> tuple[Any, ...]:
 
 @pytest.fixture(scope="module")
 def undisturbed(hopper_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
-    return bits(run(killed_runs.the_cell(), tmp_path_factory.mktemp("whole"), "cpu", command=["test"]))
+    return bits(run_cell(killed_runs.the_cell(), tmp_path_factory.mktemp("whole"), "cpu", command=["test"]))
 
 
 @pytest.mark.parametrize(("way", "died", "resumed"), [("anywhere", 2, 0), ("writing", 8, 5)])
-def test_kill_9(tmp_path: Path, undisturbed: tuple[Any, ...], way: str, died: int, resumed: int) -> None:
+def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(
+    tmp_path: Path, undisturbed: tuple[Any, ...], way: str, died: int, resumed: int
+) -> None:
     done = subprocess.run(
         [sys.executable, killed_runs.__file__, str(tmp_path / "results"), way],
         capture_output=True,
@@ -55,14 +57,16 @@ def test_kill_9(tmp_path: Path, undisturbed: tuple[Any, ...], way: str, died: in
     assert len(list((tmp_path / "results" / "records").glob("*.json"))) == 1
 
 
-def test_stopped_after_every_update(tmp_path: Path, undisturbed: tuple[Any, ...]) -> None:
+def test_a_run_stopped_often_ends_with_the_bits_of_an_undisturbed_one(
+    tmp_path: Path, undisturbed: tuple[Any, ...]
+) -> None:
     """Also in the middle of an evaluation."""
     cell = killed_runs.the_cell()
     stops = 0
     for allowed in [1, 1, 2, 3, 14, 5, 4, 30, 12, 3, 1, 10_000]:
         left = iter(range(allowed))
         try:
-            record = run(cell, tmp_path, "cpu", should_stop=lambda left=left: next(left, None) is None)
+            record = run_cell(cell, tmp_path, "cpu", should_stop=lambda left=left: next(left, None) is None)
         except Interrupted:
             stops += 1
             assert not cell.record_path(tmp_path).exists()
@@ -72,7 +76,7 @@ def test_stopped_after_every_update(tmp_path: Path, undisturbed: tuple[Any, ...]
 
 
 def broken(name: str, path: Path) -> str:
-    """Break a checkpoint; what the error says."""
+    """Break a checkpoint; return what the error says."""
     content = path.read_bytes()
     if name == "truncated":
         path.write_bytes(content[: len(content) // 2])
@@ -106,23 +110,23 @@ def test_a_broken_checkpoint_is_named_and_kept(tmp_path: Path, how: str) -> None
     cell = killed_runs.the_cell()
     left = iter(range(8))
     with pytest.raises(Interrupted):
-        run(cell, tmp_path, "cpu", should_stop=lambda: next(left, None) is None)
+        run_cell(cell, tmp_path, "cpu", should_stop=lambda: next(left, None) is None)
     path = cell.checkpoint_folder(tmp_path) / "state.pt"
     said = broken(how, path)
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=said) as caught:
-        run(cell, tmp_path, "cpu")
+        run_cell(cell, tmp_path, "cpu")
     assert str(path) in str(caught.value)
     assert "move it away" in str(caught.value)
     assert path.read_bytes() == before
     assert not cell.record_path(tmp_path).exists()
 
 
-def test_a_checkpoint_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file in the way")
     cell = killed_runs.the_cell()
     with pytest.raises(CheckpointError, match=r"cannot write .*choose another --out"):
-        run(cell, tmp_path, "cpu")
+        run_cell(cell, tmp_path, "cpu")
     assert not cell.record_path(tmp_path).exists()
 
 
@@ -138,7 +142,7 @@ def the_cell() -> Cell:
     return cell
 
 
-def cut_short(folder: Path, number: signal.Signals) -> int:
+def interrupted(folder: Path, number: signal.Signals) -> int:
     """Start the command, send a signal once it has written a checkpoint of its own; the exit status."""
     state = the_cell().checkpoint_folder(folder / "results") / "state.pt"
     before = state.stat().st_mtime_ns if state.exists() else 0
@@ -167,7 +171,7 @@ def cut_short(folder: Path, number: signal.Signals) -> int:
         pytest.param({signal.SIGKILL: -9}, marks=pytest.mark.slow),
     ],
 )
-def test_the_command_takes_up_what_was_cut_short(
+def test_the_same_command_resumes_an_interrupted_run(
     signals: dict[signal.Signals, int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,9 +179,9 @@ def test_the_command_takes_up_what_was_cut_short(
 ) -> None:
     cell = the_cell()
     results = tmp_path / "results"
-    expected = bits(run(cell, tmp_path / "whole", "cpu"))
+    expected = bits(run_cell(cell, tmp_path / "whole", "cpu"))
     for number, code in signals.items():
-        assert cut_short(tmp_path, number) == code
+        assert interrupted(tmp_path, number) == code
         assert (cell.checkpoint_folder(results) / "state.pt").is_file()
         assert not cell.record_path(results).exists()
 
@@ -185,7 +189,7 @@ def test_the_command_takes_up_what_was_cut_short(
     assert (done.returncode, done.stderr) == (0, "")
     assert bits(load_record(cell.record_path(results))) == expected
 
-    # Once more: nothing is left to do, and nothing is touched.
+    # Once more: nothing is left to do, and no file changes.
     files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in results.rglob("*") if p.is_file()}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("backbench.benchmarks.run.grid.run_cells", None)

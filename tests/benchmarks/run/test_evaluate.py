@@ -1,8 +1,9 @@
-"""Evaluation is a function of the weights and the seed, and plays every episode once and fairly."""
+"""Evaluation depends on the weights and the seed alone, and plays every episode once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ import torch
 from backbench.agents.agent import Agent
 from backbench.benchmarks.data import sources
 from backbench.benchmarks.environments import vector
+from backbench.benchmarks.environments.vector import GymBatch
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run.evaluate import Interrupted, TargetResult, evaluate
+from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
 
 CPU = torch.device("cpu")
-TARGETS = [2400.0, 0.0]
+TARGETS = (2400.0, 0.0)
 
 
 @pytest.fixture
@@ -30,12 +32,14 @@ def agent(hopper_store: object, tiny_cell: Callable[..., Cell]) -> Agent:
 
 
 def play(agent: Agent, acting: str = "window", seed: int = 3, **options: Any) -> list[TargetResult]:
+    should_stop = options.pop("should_stop", lambda: False)
     settings = {"targets": TARGETS, "episodes": 3, "max_steps": 40} | options
-    return evaluate(agent, "Hopper-v5", acting=acting, context=4, seed=seed, device=CPU, **settings)
+    how = Play(partial(GymBatch, "Hopper-v5"), acting=acting, context=4, seed=seed, **settings)
+    return evaluate(agent, how, CPU, should_stop)
 
 
 @pytest.mark.parametrize("acting", ["window", "recurrent"])
-def test_deterministic(agent: Agent, acting: str) -> None:
+def test_equal_seeds_give_equal_episodes(agent: Agent, acting: str) -> None:
     agent.train()
     torch.manual_seed(1)
     state, generator = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -48,14 +52,14 @@ def test_deterministic(agent: Agent, acting: str) -> None:
     assert play(agent, acting) == first
     assert not agent.training
     assert play(agent, acting, seed=4) != first
-    assert [r.target for r in first] == TARGETS
+    assert tuple(r.target for r in first) == TARGETS
     assert all(len(r.returns) == len(r.lengths) == 3 for r in first)
     assert all(np.isfinite(r.returns).all() and r.mean == np.mean(r.returns) for r in first)
 
 
-def test_an_episode_depends_neither_on_its_company_nor_on_their_number(agent: Agent) -> None:
+def test_an_episode_does_not_depend_on_the_others_in_its_batch(agent: Agent) -> None:
     both = play(agent)
-    alone = [play(agent, targets=[target])[0] for target in TARGETS]
+    alone = [play(agent, targets=(target,))[0] for target in TARGETS]
     assert [r.lengths for r in alone] == [r.lengths for r in both]
     for ours, theirs in zip(alone, both, strict=True):
         assert ours.returns == pytest.approx(theirs.returns, rel=1e-4)
@@ -64,7 +68,7 @@ def test_an_episode_depends_neither_on_its_company_nor_on_their_number(agent: Ag
 
 
 class Spy:
-    """An environment that notes what is asked of it, and ends after a length of its own."""
+    """An environment that records its calls, and ends after a length of its own."""
 
     made: list[Spy]
 
@@ -101,7 +105,7 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
 
 
 @pytest.mark.parametrize("acting", ["window", "recurrent"])
-def test_finished_environments_are_left_alone(agent: Agent, spies: list[Spy], acting: str) -> None:
+def test_ended_environments_are_not_stepped(agent: Agent, spies: list[Spy], acting: str) -> None:
     results = play(agent, acting, max_steps=18)
     assert len(spies) == 6
     lives = [min(18, 3 + 4 * i) for i in range(6)]
@@ -112,7 +116,7 @@ def test_finished_environments_are_left_alone(agent: Agent, spies: list[Spy], ac
     assert all(np.abs(spy.actions).max() <= 1 for spy in spies)
 
 
-def test_starts_are_equal_across_targets(agent: Agent, spies: list[Spy]) -> None:
+def test_starts_are_equal_for_all_targets(agent: Agent, spies: list[Spy]) -> None:
     play(agent, max_steps=1)
     seeds = [spy.seeds[0] for spy in spies]
     assert seeds[:3] == seeds[3:]
@@ -121,7 +125,7 @@ def test_starts_are_equal_across_targets(agent: Agent, spies: list[Spy]) -> None
         assert np.array_equal(one.starts[0], other.starts[0])
 
 
-def test_it_can_be_interrupted(agent: Agent, spies: list[Spy]) -> None:
+def test_should_stop_interrupts_an_evaluation_and_closes_its_environments(agent: Agent, spies: list[Spy]) -> None:
     agent.train()
     asked = iter([False, False, True])
     with pytest.raises(Interrupted):
@@ -130,8 +134,8 @@ def test_it_can_be_interrupted(agent: Agent, spies: list[Spy]) -> None:
     assert agent.training
 
 
-def test_actions_that_are_no_numbers_are_an_error(agent: Agent) -> None:
-    """MuJoCo would take them, reset itself and pay rewards."""
+def test_actions_that_are_not_finite_raise(agent: Agent) -> None:
+    """MuJoCo would accept them, reset itself and give rewards."""
     with torch.no_grad():
         agent.head.project.bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
     with pytest.raises(FloatingPointError, match="not finite"):

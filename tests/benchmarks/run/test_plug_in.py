@@ -1,4 +1,4 @@
-"""A package of its own, installed beside Backbench, is a backbone like any other."""
+"""A package installed beside Backbench adds a backbone like any other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "backbench-ema"
 
 
 @pytest.mark.skipif(not EXAMPLE.is_dir(), reason="the example is not part of an installed package")
-def test_the_example_runs(
+def test_the_example_plug_in_runs(
     hopper_store: Path, bench: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     work = tmp_path_factory.mktemp("plug-in")

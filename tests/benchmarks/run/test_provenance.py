@@ -1,4 +1,4 @@
-"""Whether the code of a run is that of its commit: what runs and submissions write is no code."""
+"""Whether the code of a run is that of its commit. Generated files are not code."""
 
 from __future__ import annotations
 
@@ -22,39 +22,44 @@ def clone(tmp_path: Path) -> Path:
 
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
-    (tmp_path / "leaderboard" / "records" / "d4rl").mkdir(parents=True)
+    published = tmp_path / "leaderboard" / "published"
+    (published / "records").mkdir(parents=True)
     (tmp_path / "leaderboard" / "check.py").write_text("")
-    (tmp_path / "leaderboard" / "records" / "SHA256SUMS").write_text("")
+    (published / "records" / "SHA256SUMS").write_text("")
+    (published / "retired.csv").write_text("")
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
     return tmp_path
 
 
-def test_a_clean_clone(clone: Path) -> None:
+def test_a_clean_clone_has_a_commit_and_no_changes(clone: Path) -> None:
     commit, dirty = state_of(clone)
     assert commit is not None
     assert len(commit) == 40
     assert dirty is False
 
 
-def test_what_a_run_adds_is_no_code(clone: Path) -> None:
+def test_generated_files_do_not_count(clone: Path) -> None:
     for name in (
         "reproduced/records/x.json", "results/records/x.json", "leaderboard/published/records/d4rl/x.json",
         "leaderboard/published/records/SHA256SUMS", "leaderboard/published/verifications/d4rl/x.json",
-        "leaderboard/published/pages/board.md",
+        "leaderboard/published/pages/board.md", "leaderboard/published/studies/x/report.md",
     ):  # fmt: skip
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text("{}")
     assert state_of(clone)[1] is False
 
 
-@pytest.mark.parametrize("name", ["leaderboard/check.py", "leaderboard/new.py", "agents/reproduced/x.py", "setup.py"])
-def test_other_code_is(clone: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["leaderboard/check.py", "leaderboard/new.py", "agents/x.py", "setup.py", "leaderboard/published/retired.csv"],
+)
+def test_changed_or_new_code_counts(clone: Path, name: str) -> None:
     (clone / name).parent.mkdir(parents=True, exist_ok=True)
     (clone / name).write_text("changed")
     assert state_of(clone)[1] is True
 
 
-def test_no_clone(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_clone_has_no_commit(tmp_path: Path) -> None:
     assert state_of(tmp_path) == (None, None)

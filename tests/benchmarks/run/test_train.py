@@ -1,4 +1,4 @@
-"""The training loop: who decays, the learning rate, and the same bits for the same seed."""
+"""The training loop: weight decay, the learning rate, and the same bits for the same seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backbench.backbones import BACKBONES
 from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
-from backbench.benchmarks.run.cell import run
+from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.train import learning_rate, parameter_groups
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
@@ -26,7 +26,7 @@ Build = Callable[..., Cell]
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
-def test_parameter_groups(tiny_cell: Build, name: str) -> None:
+def test_only_matrices_decay(tiny_cell: Build, name: str) -> None:
     cell = tiny_cell(name)
     agent = make_agent(cell, sources.load(cell.task))
     names = {id(p): n for n, p in agent.named_parameters()}
@@ -44,14 +44,14 @@ def test_parameter_groups(tiny_cell: Build, name: str) -> None:
         assert any(re.search(r"\.D$", n) for n in spared)
 
 
-def test_frozen_parameters_are_left_out() -> None:
+def test_frozen_parameters_are_not_optimised() -> None:
     model = nn.Linear(2, 2)
     model.weight.requires_grad_(False)
     decays, spared = parameter_groups(model, 0.1)
     assert (len(decays["params"]), len(spared["params"])) == (0, 1)
 
 
-def test_learning_rate() -> None:
+def test_the_learning_rate_warms_up_and_follows_its_schedule() -> None:
     cosine = TrainConfig(steps=104, lr=2.0, warmup=4, schedule="cosine")
     given = [learning_rate(step, cosine) for step in (0, 1, 2, 3, 4, 29, 54, 79)]
     quarter = math.sqrt(0.5)
@@ -64,8 +64,8 @@ def test_learning_rate() -> None:
 
 
 def go(cell: Cell, results: Path, **options: Any) -> Record:
-    torch.manual_seed(len(str(results)))  # whatever was drawn before has no part in it
-    record = run(cell, results, "cpu", command=["test"], **options)
+    torch.manual_seed(len(str(results)))  # earlier use of the generator must not matter
+    record = run_cell(cell, results, "cpu", command=["test"], **options)
     assert record.failure is None
     return record
 
@@ -75,14 +75,14 @@ def bits(record: Record) -> tuple[Any, ...]:
     return record.provenance.weights_sha256, record.scores.model_dump(), record.curve.model_dump()
 
 
-def test_loss_goes_down(tiny_cell: Build, tmp_path: Path) -> None:
+def test_the_loss_falls(tiny_cell: Build, tmp_path: Path) -> None:
     cell = tiny_cell("gloma", train__steps=150, train__lr=3e-3, train__log_every=10, train__evaluations=1)
     losses = [loss for _, loss in go(cell, tmp_path).curve.loss]
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_equal_runs_equal_bits(tiny_cell: Build, tmp_path: Path) -> None:
-    """Also for intervals of logging and of checkpoints, which are no part of a cell's name."""
+def test_equal_cells_end_with_equal_bits(tiny_cell: Build, tmp_path: Path) -> None:
+    """Also with other intervals of logging and checkpoints, which are not part of a cell's key."""
     first = go(tiny_cell(), tmp_path / "a")
     again = go(tiny_cell(), tmp_path / "other")
     assert bits(again) == bits(first)
@@ -101,7 +101,7 @@ def test_what_changes_a_result_changes_key_and_bits(tiny_cell: Build, tmp_path: 
     assert results[0] != results[1]
 
 
-def test_the_record(tiny_cell: Build, tmp_path: Path) -> None:
+def test_the_record_agrees_with_the_events_and_the_cell(tiny_cell: Build, tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     cell = tiny_cell(train__evaluations=3)
     record = go(cell, tmp_path, report=events.append)
@@ -119,6 +119,7 @@ def test_the_record(tiny_cell: Build, tmp_path: Path) -> None:
     assert all(len(t.returns) == 2 and max(t.lengths) <= 15 for t in record.scores.last.targets)
     assert record.cost.train_tokens_per_s > 0
     assert record.provenance.device == "cpu"
+    assert record.protocol.head == "tanh"
     assert record.provenance.config == cell.resolved()
     kept = sorted(p.name for p in cell.checkpoint_folder(tmp_path).iterdir())
     assert kept == ["best.safetensors", "last.safetensors"]
@@ -146,6 +147,6 @@ def test_the_weights_on_disk_are_those_of_the_record(tiny_cell: Build, tmp_path:
     agent.load_state_dict(weights)
 
 
-def test_bfloat16_trains(tiny_cell: Build, tmp_path: Path) -> None:
+def test_a_cell_trains_in_bfloat16(tiny_cell: Build, tmp_path: Path) -> None:
     record = go(tiny_cell("gloma", train__bf16=True, train__steps=10), tmp_path)
     assert record.provenance.dtype == "bfloat16"

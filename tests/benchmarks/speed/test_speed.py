@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from backbench.agents.acting import make_actor
 from backbench.backbones.build import build
 from backbench.backbones.contract import Mixer, Spec
-from backbench.backbones.kernels import selective_scan
-from backbench.backbones.kernels.scan.scan import SELECTIVE_SCAN
+from backbench.backbones.kernels import Implementation, ScanInputs, selective_scan
+from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN
 from backbench.benchmarks.plan.settings import ModelConfig, TrainConfig
 from backbench.benchmarks.speed import peers, tables
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
@@ -86,7 +86,7 @@ def test_flops_are_those_of_the_products_and_the_scan(
         counted -= 2 * 4 * d * (length - (length + 1) / 2)
     blocks = {"mamba": 1, "gloma": 2}.get(name, 0)
     elsewhere = 2 * (2 * d) * (mixing + blocks * 2 * 4)
-    assert model.flops_per_token(length) == pytest.approx(counted + elsewhere, rel=1e-9)
+    assert model.flops(length) == pytest.approx(counted + elsewhere, rel=1e-9)
 
 
 def test_a_step_is_the_training_loops(tiny_cell: Callable[..., Any], tmp_path: Path) -> None:
@@ -178,12 +178,13 @@ def test_memory_is_that_of_the_step() -> None:
 def wrong_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     """An implementation that ``auto`` takes, and whose gradient of B is off by a thousandth."""
 
-    def wrong(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, window: int | None = None) -> Tensor:
-        return SELECTIVE_SCAN.table["torch"].function(x, dt, A, B + 1e-3 * (B - B.detach()), C, D, window)
+    def wrong(inputs: ScanInputs) -> Tensor:
+        B = inputs.B
+        return SELECTIVE_SCAN.table["torch"].function(inputs._replace(B=B + 1e-3 * (B - B.detach())))
 
     monkeypatch.setattr(SELECTIVE_SCAN, "table", dict(SELECTIVE_SCAN.table))
     monkeypatch.setattr(SELECTIVE_SCAN, "_found", {})
-    SELECTIVE_SCAN.add("wrong")(wrong)
+    SELECTIVE_SCAN.add(Implementation("wrong", wrong))
 
 
 def test_a_wrong_kernel_is_refused(wrong_scan: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

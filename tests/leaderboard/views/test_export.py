@@ -198,27 +198,3 @@ def test_formats_of_the_command(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "csv", "markdown", "results", "site", "terminal", "there"
     ]  # fmt: skip
-
-
-ROOT = Path(__file__).parents[3]
-
-
-def is_line(text: str) -> bool:
-    return text.startswith("|") and "---" not in text
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.split("|")[1:-1]]
-
-
-def test_what_the_readme_and_the_reading_say_of_the_board_is_what_the_records_make() -> None:
-    board = (ROOT / "leaderboard" / "pages" / "board.md").read_text().splitlines()
-    block = (ROOT / "README.md").read_text().split("<!-- board -->")[1].split("<!-- /board -->")[0]
-    lines = [line for line in block.splitlines() if line.startswith("|")]
-    assert len(lines) > 5
-    assert [line for line in lines if line not in board] == []
-    header, *reading = map(cells, filter(is_line, (ROOT / "docs" / "board.md").read_text().splitlines()))
-    columns = [cells(lines[0]).index(column) for column in header[1:]]
-    for name, *values in reading:
-        (ours,) = [cells(line) for line in board if line.startswith(f"| {name.removesuffix(', points')} |")]
-        assert values == [ours[column] for column in columns], name

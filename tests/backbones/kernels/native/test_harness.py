@@ -1,4 +1,4 @@
-"""The C++ of the kernels, without Python around it: clean under the sanitizers, and no slower than it was."""
+"""The C++ kernels without Python: clean under the sanitizers, and no slower than before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backbench.backbones.kernels import selective_scan
 from backbench.backbones.kernels.native import loader
 
 HERE = Path(__file__).parent
-SOURCES = loader.FOLDER / "native"
+SOURCES = loader.FOLDER
 COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "c++", "clang++"))), None)
 SETS: dict[str, list[str]] = {"generic": []}
 if platform.machine() in ("x86_64", "AMD64"):
@@ -34,7 +34,7 @@ def command(*words: object, **options: object) -> subprocess.CompletedProcess[st
 
 
 def build_harness(folder: Path, *flags: str) -> Path:
-    """The harness with kernels of all instruction sets, none of them optimised: most of the time is the compiler's."""
+    """The harness with kernels of all instruction sets, not optimised, since compiling takes most of the time."""
     every = ["-std=c++17", "-I", SOURCES, *flags]
     has = [f"-DBACKBENCH_HAS_{name.upper()}" for name in SETS if name != "generic"]
     jobs = [([*every, *SETS[n], f"-DBACKBENCH_SET={n}"], SOURCES / "kernels.cpp", folder / f"{n}.o") for n in SETS]
@@ -46,7 +46,7 @@ def build_harness(folder: Path, *flags: str) -> Path:
 
 
 def check(harness: Path, cases: int) -> None:
-    """``cases`` random shapes for each instruction set, with each of three ways to share the work out."""
+    """``cases`` random shapes for each instruction set, each with three ways to distribute the work."""
     fixed = ["setarch", "-R"] if shutil.which("setarch") else []  # ThreadSanitizer of GCC 12 knows few memory layouts
     # Leaks are not looked for: that needs rights to trace processes, which containers withhold.
     done = command(*fixed, harness, cases, env=os.environ | {"ASAN_OPTIONS": "detect_leaks=0"})
@@ -58,14 +58,14 @@ def check(harness: Path, cases: int) -> None:
     assert float(found[2]) <= 1e-5
 
 
-def test_addresses_and_undefined_behaviour(tmp_path: Path) -> None:
-    """Buffers of exactly the size they are said to have: reading or writing one number too many ends the run."""
+def test_kernels_are_clean_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
+    """Buffers have exactly the required size, so reading or writing one number too many ends the run."""
     check(build_harness(tmp_path, "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"), 16)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
-def test_sanitizers_on_optimised_code(sanitizer: str, tmp_path: Path) -> None:
+def test_optimised_kernels_are_clean_under_sanitizers(sanitizer: str, tmp_path: Path) -> None:
     check(build_harness(tmp_path, "-O2", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"), 60)
 
 
@@ -106,23 +106,23 @@ LIMITS = {
 
 
 @pytest.mark.parametrize(("what", "window"), LIMITS)
-def test_instructions(counter: Path, what: str, window: int) -> None:
-    """Seconds depend on what else the machine does; instructions do not. Clang 14 needs up to 22 % more than GCC 12."""
+def test_kernels_need_no_more_instructions_than_measured(counter: Path, what: str, window: int) -> None:
+    """Instructions do not depend on other load, seconds do. Clang 14 needs up to 22 % more than GCC 12."""
     version = command(COMPILER, "-dumpversion").stdout.partition(".")[0].strip()
     allowance = 1 if version == "12" else 1.25
     assert instructions(counter, what, 60, window) <= allowance * LIMITS[what, window]
 
 
 @pytest.mark.parametrize("window", [0, 9])
-def test_linear_in_length(counter: Path, window: int) -> None:
-    """Instructions again: a long sequence leaves the caches too, which no algorithm helps and which time would show."""
+def test_instructions_grow_linearly_with_length(counter: Path, window: int) -> None:
+    """Counted in instructions, because time also shows that long sequences leave the caches."""
     short, long = (instructions(counter, "scan", length, window, channels=16) for length in (256, 4096))
     assert long <= 1.3 * short
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is not None, reason="instructions are counted instead")
-def test_much_faster_than_the_definition() -> None:
-    """Where instructions cannot be counted: processor time of both in the same run."""
+def test_kernels_are_much_faster_than_the_reference() -> None:
+    """If instructions cannot be counted: processor time of both in the same run."""
     if loader.missing():
         pytest.skip(str(loader.missing()))
     inputs = [torch.rand(shape, requires_grad=True) for shape in ((4, 60, 256), (4, 60, 256))]

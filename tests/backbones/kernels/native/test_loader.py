@@ -1,6 +1,6 @@
 """The compiled CPU kernels equal the definition for every instruction set, shape and window, to the bit on any threads.
 
-The truth is the scan in double precision: ``torch``, which test_kernels.py holds to the reference within 1e-12.
+The expected values come from ``torch`` in double precision, which test_dispatch.py compares with the reference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from backbench.backbones import UserError
-from backbench.backbones.kernels import causal_conv1d, selective_scan, selective_scan_extend
+from backbench.backbones.kernels import ScanInputs, causal_conv1d, selective_scan, selective_scan_extend
 from backbench.backbones.kernels.native import loader
 
 if loader.missing():
@@ -93,7 +93,7 @@ def on_every_set(inputs: list[Tensor], case: object, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_every_window(length: int) -> None:
+def test_every_length_and_window_equals_the_reference(length: int) -> None:
     """Every length with every window; states, channels, batches, gate and softplus take turns."""
     windows = {None, *range(1, 9), 20, length - 1, length, length + 5} - {0}
     for turn, window in enumerate(sorted(windows, key=lambda w: w or 0), LENGTHS.index(length)):
@@ -108,7 +108,7 @@ def test_every_window(length: int) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_every_width(channels: int, state: int) -> None:
+def test_every_width_equals_the_reference(channels: int, state: int) -> None:
     for turn, window in enumerate((None, 3, 9)):
         inputs = make(BATCHES[turn], 35, channels, state, softplus=True, seed=turn)
         on_every_set(inputs, (channels, state), window=window, softplus=True)
@@ -124,7 +124,7 @@ def test_every_width(channels: int, state: int) -> None:
     kind=st.sampled_from(("mixed", "slow", "fast")),
     seed=st.integers(0, 99),
 )
-def test_any_shape(
+def test_random_shapes_equal_the_reference(
     shape: tuple[int, int, int, int], window: int | None, gated: bool, softplus: bool, kind: str, seed: int
 ) -> None:
     inputs = make(*shape, softplus=softplus, kind=kind, seed=seed)
@@ -132,14 +132,14 @@ def test_any_shape(
 
 
 @pytest.mark.parametrize("window", [None, 2, 6, 7, 20, 500])
-def test_slow_decays_over_long_sequences(window: int | None) -> None:
+def test_slow_decays_stay_exact_over_long_sequences(window: int | None) -> None:
     """Every term positive, remembered for the whole window: what a difference of two scans would lose shows here."""
     inputs = make(2, 1000, 17, 4, kind="slow")
     on_every_set(inputs, "slow", window=window, positive=True)
 
 
 @pytest.mark.parametrize("window", [None, 20])
-def test_a_constant_slow_decay(window: int | None) -> None:
+def test_constant_slow_decay_stays_exact(window: int | None) -> None:
     """The same decay at every token: an exponential that is off by little in one direction is off by much in y."""
     inputs = make(1, 1000, 40, 4, kind="slow")
     inputs[1] = torch.linspace(1e-2, 0.2, 40).expand(1, 1000, 40)
@@ -165,7 +165,7 @@ EXTREMES: dict[str, tuple[bool, Change]] = {
 
 @pytest.mark.parametrize("window", [None, 1, 3, 9])
 @pytest.mark.parametrize("extreme", EXTREMES)
-def test_extremes(extreme: str, window: int | None) -> None:
+def test_extreme_inputs_equal_the_reference(extreme: str, window: int | None) -> None:
     softplus, change = EXTREMES[extreme]
     inputs = make(2, 40, 17, 5, softplus=softplus)
     change(inputs)
@@ -173,7 +173,7 @@ def test_extremes(extreme: str, window: int | None) -> None:
 
 
 @pytest.mark.parametrize("window", [None, 3, 9])
-def test_what_is_not_a_number_stays_none(window: int | None) -> None:
+def test_nan_inputs_give_nan_outputs(window: int | None) -> None:
     """A run that has diverged must show it."""
     for index in (0, 1, 3, 4, 6):
         inputs = make(1, 20, 5, 3, softplus=True)
@@ -184,7 +184,7 @@ def test_what_is_not_a_number_stays_none(window: int | None) -> None:
 
 
 @pytest.mark.parametrize("window", [None, 2, 3, 6, 7, 20])  # a window of 1 is PyTorch's own arithmetic
-def test_the_same_bits_whatever_the_threads(window: int | None) -> None:
+def test_bits_do_not_depend_on_the_number_of_threads(window: int | None) -> None:
     """Large enough that each thread gets its own; the sums over the batch are what could differ."""
     inputs = make(23, 70, 64, 16, softplus=True)
     for name in SETS:
@@ -212,14 +212,14 @@ def layouts(tensor: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("window", [None, 3, 9])
 @pytest.mark.parametrize("layout", layouts(torch.zeros(1, 1, 1)))
-def test_layouts(layout: str, window: int | None) -> None:
+def test_memory_layout_does_not_change_bits(layout: str, window: int | None) -> None:
     inputs = make(3, 33, 17, 5)
     others = [layouts(t)[layout] if t.dim() == 3 else t.t().contiguous().t() if t.dim() == 2 else t for t in inputs]
     expected = run(inputs, window=window, implementation="cpp")
     assert all(map(torch.equal, run(others, window=window, implementation="cpp"), expected))
 
 
-def test_expanded_inputs_and_gradients() -> None:
+def test_expanded_inputs_and_gradients_give_the_same_bits() -> None:
     """Stride zero, of inputs and of the gradient that ``sum`` sends back."""
     inputs = make(1, 33, 17, 5)
     expanded = [t.expand(3, *t.shape[1:]) if t.dim() == 3 else t for t in inputs]
@@ -230,7 +230,7 @@ def test_expanded_inputs_and_gradients() -> None:
 
 @pytest.mark.parametrize(("batch", "length"), [(0, 5), (3, 0), (0, 0)])
 @pytest.mark.parametrize("window", [None, 3, 9])
-def test_no_rows_or_no_tokens(batch: int, length: int, window: int | None) -> None:
+def test_empty_inputs_give_empty_outputs_and_zero_gradients(batch: int, length: int, window: int | None) -> None:
     """An empty output and gradients of zero; the reference does the same for no rows, and cannot do no tokens."""
     inputs = make(batch, length, 17, 5)
     y, *gradients = run(inputs, window=window, implementation="cpp")
@@ -240,7 +240,7 @@ def test_no_rows_or_no_tokens(batch: int, length: int, window: int | None) -> No
     assert torch.autograd.grad(conv.sum(), inputs[0])[0].shape == conv.shape == (batch, length, 17)
 
 
-def test_number_types() -> None:
+def test_half_precision_is_cast_and_double_refused() -> None:
     inputs = make(2, 40, 17, 5, softplus=True)
     halves = [t.bfloat16() if i != 2 else t for i, t in enumerate(inputs)]
     y = selective_scan(*halves[:6], gate=halves[6], softplus=True, window=3, implementation="cpp")
@@ -272,12 +272,8 @@ def test_pieces_are_columns_of_the_scan(implementation: str, size: int) -> None:
         with torch.no_grad():
             for start in range(0, 70, size):
                 now = slice(start, start + size)
-                y, state = selective_scan_extend(
-                    *(x[:, now], dt[:, now], A, B[:, now], C[:, now], D, state),
-                    gate=gate[:, now],
-                    softplus=True,
-                    implementation=implementation,
-                )
+                piece = ScanInputs(x[:, now], dt[:, now], A, B[:, now], C[:, now], D, None, gate[:, now], True)
+                y, state = selective_scan_extend(piece, state, implementation)
                 pieces.append(y)
         error = (torch.cat(pieces, 1) - whole).abs().max() / whole.abs().max()
         assert error < TOLERANCE
@@ -289,7 +285,7 @@ def test_pieces_are_columns_of_the_scan(implementation: str, size: int) -> None:
     taps=st.integers(1, 9),
     silu=st.booleans(),
 )
-def test_convolution_of_any_shape(shape: tuple[int, int, int], taps: int, silu: bool) -> None:
+def test_convolution_of_any_shape_equals_the_reference(shape: tuple[int, int, int], taps: int, silu: bool) -> None:
     g = torch.Generator().manual_seed(0)
     inputs = [torch.randn(s, generator=g).requires_grad_() for s in (shape, (shape[2], taps), shape[2:])]
     weight = torch.randn(shape, generator=g)
@@ -305,7 +301,7 @@ def test_convolution_of_any_shape(shape: tuple[int, int, int], taps: int, silu: 
             assert float((a - e).detach().abs().max() / e.detach().abs().max()) <= TOLERANCE
 
 
-def test_in_a_forked_process() -> None:
+def test_forked_process_gives_the_same_bits() -> None:
     """As a data loader's workers are made. Threads that the parent had are not in the child, and none are missed."""
     inputs = make(16, 70, 64, 16)
     torch.set_num_threads(2)
@@ -329,9 +325,9 @@ def test_pieces_that_do_not_fit_are_refused_or_cast(wrong: str) -> None:
     if wrong == "half-precision x":
         inputs[0] = inputs[0].bfloat16()
         with torch.no_grad():
-            y, _ = selective_scan_extend(*inputs, state, implementation="cpp")
+            y, _ = selective_scan_extend(ScanInputs(*inputs), state, "cpp")
         assert torch.equal(y.float(), selective_scan(*inputs).float())
         return
     state = {"few rows": state[:1], "transposed": state.transpose(1, 2), "double": state.double()}[wrong]
     with torch.no_grad(), pytest.raises(ValueError, match="state"):
-        selective_scan_extend(*inputs, state, implementation="cpp")
+        selective_scan_extend(ScanInputs(*inputs), state, "cpp")

@@ -78,7 +78,7 @@ def test_actions(game: str) -> None:
     assert names[0] == "NOOP"
     assert len(set(action_names(game, full))) == Emulator(game, full).n_actions == 18
     assert set(names) <= set(action_names(game, full))
-    assert action_names("breakout", minimal) == ["NOOP", "FIRE", "RIGHT", "LEFT"]
+    assert action_names("breakout", minimal) == ("NOOP", "FIRE", "RIGHT", "LEFT")
 
 
 @pytest.mark.parametrize("action", [-1, 4, 100])

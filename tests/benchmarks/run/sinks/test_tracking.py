@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import record_factory as factory
 
-from backbench.benchmarks.run.sinks.tracking import MAX_KEY, MAX_PARAM, Tracker, _key, flatten
+from backbench.benchmarks.run.sinks.tracking import MAX_KEY, MAX_PARAM, Tracker, _key, experiment_id, flatten
+from backbench.benchmarks.run.sinks.tracking_view import final, link
 
 
 def use(tracker: Tracker) -> None:
@@ -28,7 +29,7 @@ def use(tracker: Tracker) -> None:
     tracker.close()
 
 
-def test_a_run_reads_back(tmp_path: Path) -> None:
+def test_a_run_reads_back_from_mlflow(tmp_path: Path) -> None:
     warnings: list[str] = []
     tracker = Tracker(tmp_path / "results", warn=warnings.append, flush_every=7)
     record = factory.make_record()
@@ -44,6 +45,7 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
     tracker.cell_finished(failed.key, failed)
     tracker.cell_failed("never-started", "y" * 100_000)
     tracker.cell_started("left-open", {})
+    tracker.board(factory.full_suite("gloma", 50) + factory.full_suite("mlp", 40))
     tracker.close()
     assert warnings == []
 
@@ -55,6 +57,11 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
     parent = runs.pop("an invocation")
     assert parent.info.status == "FAILED"  # since a cell failed
     assert parent.data.params["overrides.seed"] == "0,1"
+    assert {"iqm/gloma", "mean/gloma", "iqm/mlp", "mean/mlp"} <= set(parent.data.metrics)
+    board = tmp_path / "results" / "mlartifacts" / parent.info.run_id / "artifacts" / "board"
+    assert "<svg" in (board / "index.html").read_text()
+    assert "gloma" in (board / "board.md").read_text()
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert set(runs) == {record.key, failed.key, "never-started", "left-open"}
     assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in runs.values())
     assert {name: run.info.status for name, run in runs.items()} == {
@@ -70,6 +77,7 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
     assert run.data.params["p129"] == "129"
     assert len(run.data.params["long"]) == MAX_PARAM
     assert run.data.metrics["score"] == record.headline.normalised_mean
+    assert run.data.metrics["return"] == record.headline.raw_mean
     assert run.data.metrics["cost/decision.p50_ms"] == record.cost.decision.p50_ms
     assert not {"nan", "grad"} & set(run.data.metrics)
     assert run.data.tags["nonfinite.nan"] == "nan first at step 0"
@@ -89,6 +97,35 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
     again.close()
     assert warnings == []
     assert len(client.search_runs([experiment.experiment_id])) == 6
+
+
+def test_metrics_have_equal_names_on_every_task() -> None:
+    """Targets differ from task to task; columns must not."""
+    hopper, cheetah = (factory.make_record(task=task) for task in ("hopper-medium", "halfcheetah-medium"))
+    assert hopper.protocol.targets != cheetah.protocol.targets or hopper.key != cheetah.key
+    assert set(final(hopper)) == set(final(cheetah))
+    assert {"score", "return", "score target 2", "cost/parameters_total", "cost/decision.p50_ms"} <= set(final(hopper))
+
+
+def test_a_link_names_the_view_that_is_saved(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, warn=pytest.fail)
+    tracker.start({})
+    tracker.close()
+    found = experiment_id(tmp_path / "mlflow.db")
+    assert found == tracker.experiment
+
+    from mlflow import MlflowClient
+
+    tags = MlflowClient(tracking_uri=tracker.uri).get_experiment(found).tags
+    key = link(5000, found).partition("viewStateShareKey=")[2].partition("&")[0]
+    view = json.loads(tags[f"mlflow.sharedViewState.{key}"])
+    assert view["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "backbone"}]
+    assert "metrics.`score`" in view["selectedColumns"]
+
+
+def test_no_experiment_in_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database")
+    assert experiment_id(tmp_path / "mlflow.db") is None
 
 
 def corrupt(folder: Path) -> str | None:
@@ -113,12 +150,12 @@ def test_trouble_is_reported_once_and_costs_nothing(tmp_path: Path, trouble: Any
     use(tracker)
     assert len(warnings) == 1
     assert "\n" not in warnings[0]
-    assert "the run goes on" in warnings[0]
+    assert "the run continues" in warnings[0]
     assert not tracker.active
     assert time.monotonic() - begun < 60
 
 
-def test_failure_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_the_middle_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def create_run(self, *_: Any, **__: Any) -> Any:
             return SimpleNamespace(info=SimpleNamespace(run_id="1"))
@@ -148,7 +185,7 @@ def test_none_does_nothing_and_imports_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_names() -> None:
+def test_names_are_flattened_and_cleaned_for_mlflow() -> None:
     assert flatten({"a": {"b": {"c": 1}, "d": {}}, "e": [1]}) == {"a.b.c": 1, "a.d": {}, "e": [1]}
     assert _key("loss/train é|") == "loss/train __"
     assert _key("../up") == "up"

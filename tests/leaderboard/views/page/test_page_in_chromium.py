@@ -1,145 +1,17 @@
-"""The pages in a real browser: Debian's headless Chromium, spoken to over a pair of pipes. Nothing is loaded."""
+"""The pages in Debian's headless Chromium. The pages load nothing."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import select
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chromium import CHROMIUM, DESKTOP, PHONE, Browser
 from view_factory import make_section, make_view
 
 from backbench.leaderboard.views.page import build
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian's package of that name)")
-DESKTOP, PHONE = (1280, 900), (360, 740)
-
-
-class Browser:
-    """One page of a headless Chromium, driven by the DevTools protocol: keys and widths are the browser's own."""
-
-    def __init__(self, profile: Path) -> None:
-        to_read, self._write = os.pipe()
-        self._read, to_write = os.pipe()
-        # Chromium wants its pipes at descriptors 3 and 4, which may be taken here.
-        command = (
-            f"exec 8<&{to_read} 9>&{to_write}; exec 3<&8 4>&9; "
-            'exec "$0" --headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars '
-            f'--disable-background-networking --remote-debugging-pipe --user-data-dir="{profile}"'
-        )
-        self._process = subprocess.Popen(
-            ["/bin/bash", "-c", command, str(CHROMIUM)], pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL
-        )
-        os.close(to_read)
-        os.close(to_write)
-        self._rest, self._id, self._session = b"", 0, ""
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        self.call("Page.setLifecycleEventsEnabled", enabled=True)
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self._id += 1
-        message: dict[str, Any] = {"id": self._id, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._id:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
-                return result
-            self.events.append(answer)
-
-    def _next(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            if not select.select([self._read], [], [], 30)[0]:
-                raise RuntimeError("chromium does not answer")
-            piece = os.read(self._read, 1 << 16)
-            if not piece:
-                raise RuntimeError("chromium has gone")
-            self._rest += piece
-        head, _, self._rest = self._rest.partition(b"\0")
-        found: dict[str, Any] = json.loads(head)
-        return found
-
-    def open(self, url: str, size: tuple[int, int] = DESKTOP, *, dark: bool = False, script: bool = True) -> None:
-        """Loads ``url`` anew and waits until it is there."""
-        self.call("Emulation.setScriptExecutionDisabled", value=not script)
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=size[0], height=size[1], deviceScaleFactor=1, mobile=size[0] < 500,
-        )  # fmt: skip
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        motion = {"name": "prefers-reduced-motion", "value": "reduce"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme, motion])
-        self.call("Page.navigate", url="about:blank")  # the same address with another fragment would load nothing
-        self.events.clear()
-        loader = self.call("Page.navigate", url=url)["loaderId"]
-        wanted = {"loaderId": loader, "name": "load"}
-        while not any(event.get("params", {}) | wanted == event.get("params") for event in self.events):
-            self.events.append(self._next())
-
-    def ask(self, expression: str) -> Any:
-        """The value of ``expression`` in the page."""
-        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in done, done
-        return done["result"].get("value")
-
-    def key(self, name: str) -> None:
-        """Presses a key."""
-        code = {"Tab": 9, "Enter": 13, "ArrowRight": 39, " ": 32}[name]
-        text = {"Enter": "\r", " ": " "}.get(name, "")
-        for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent",
-                type=kind, key=name, code="Space" if name == " " else name, windowsVirtualKeyCode=code, text=text,
-            )  # fmt: skip
-
-    def type(self, text: str) -> None:
-        self.call("Input.insertText", text=text)
-
-    def complaints(self) -> list[str]:
-        """What the browser found wrong: errors, refused content, exceptions, and every address but the page's."""
-        found = []
-        for event in self.events:
-            method, params = event.get("method"), event.get("params", {})
-            if method == "Runtime.exceptionThrown" or method == "Runtime.consoleAPICalled":
-                found.append(json.dumps(params)[:300])
-            elif method == "Log.entryAdded":
-                found.append(params["entry"]["text"])
-            elif method == "Network.requestWillBeSent" and params["type"] != "Document":
-                found.append(params["request"]["url"])
-        return found
-
-    def picture(self, path: Path) -> None:
-        """The whole page as a PNG."""
-        done = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(done["data"]))
-
-    def close(self) -> None:
-        try:
-            self._session = ""
-            self.call("Browser.close")
-        except (OSError, RuntimeError):
-            pass
-        os.close(self._write)
-        os.close(self._read)
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +56,7 @@ def head(key: str) -> str:
     return f"document.querySelector('.section.shown th[data-key=\"{key}\"]')"
 
 
-def test_nothing_is_loaded_and_nothing_is_wrong(browser: Browser, site: Path) -> None:
+def test_pages_load_nothing_and_raise_no_error(browser: Browser, site: Path) -> None:
     for path in [site / "index.html", *sorted((site / "rows").iterdir())]:
         browser.open(path.as_uri())
         assert browser.complaints() == []
@@ -192,7 +64,7 @@ def test_nothing_is_loaded_and_nothing_is_wrong(browser: Browser, site: Path) ->
     assert browser.ask("document.scripts.length") == 1  # a row page has no data for its script
 
 
-def test_what_the_complaints_would_be(browser: Browser, site: Path, tmp_path: Path) -> None:
+def test_complaints_find_a_foreign_script_and_image(browser: Browser, site: Path, tmp_path: Path) -> None:
     page = (site / "index.html").read_text(encoding="utf-8")
     broken = tmp_path / "broken.html"
     broken.write_text(page.replace("</main>", "<script>alert(1)</script><img src='x.png'></main>"), encoding="utf-8")
@@ -202,7 +74,7 @@ def test_what_the_complaints_would_be(browser: Browser, site: Path, tmp_path: Pa
     assert "default-src" in found
 
 
-def test_sorting(browser: Browser, site: Path) -> None:
+def test_a_click_on_a_head_sorts_rows(browser: Browser, site: Path) -> None:
     browser.open(index(site))
     assert browser.ask(LABELS) == ["gloma", "transformer", "mamba", EVIL, "identity"]  # identity has no IQM
     browser.ask(head("iqm") + ".querySelector('button').click()")
@@ -223,7 +95,7 @@ def test_sorting(browser: Browser, site: Path) -> None:
     assert browser.complaints() == []
 
 
-def test_filtering_and_hiding_columns(browser: Browser, site: Path) -> None:
+def test_rows_are_filtered_and_columns_hidden(browser: Browser, site: Path) -> None:
     browser.open(index(site))
     browser.ask("document.querySelector('.section.shown .filter').focus()")
     browser.type("ma ")
@@ -246,7 +118,7 @@ def test_filtering_and_hiding_columns(browser: Browser, site: Path) -> None:
     assert browser.complaints() == []
 
 
-def test_switching_sections(browser: Browser, site: Path) -> None:
+def test_switches_show_the_matching_section(browser: Browser, site: Path) -> None:
     browser.open(index(site))
     assert browser.ask(SHOWN) == ["d4rl-embedded-quick-window"]
     browser.ask("document.querySelector('#switches [name=acting][value=recurrent]').click()")
@@ -267,7 +139,7 @@ def test_switching_sections(browser: Browser, site: Path) -> None:
         assert browser.complaints() == []
 
 
-def test_theme(browser: Browser, site: Path) -> None:
+def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, site: Path) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     seen = {}
     for dark in (False, True):
@@ -283,7 +155,7 @@ def test_theme(browser: Browser, site: Path) -> None:
     browser.ask("localStorage.clear()")
 
 
-def test_contrast_in_both_themes(browser: Browser, site: Path) -> None:
+def test_text_has_contrast_in_both_themes(browser: Browser, site: Path) -> None:
     measure = """(() => {
       const parse = c => c.match(/[\\d.]+/g).map(Number);
       const linear = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -307,7 +179,7 @@ def test_contrast_in_both_themes(browser: Browser, site: Path) -> None:
             assert browser.ask(measure) == []
 
 
-def test_a_phone(browser: Browser, site: Path) -> None:
+def test_a_page_fits_a_phone(browser: Browser, site: Path) -> None:
     for file in ("index.html", "rows/d4rl-embedded-quick-window-row-3.html"):
         browser.open((site / file).as_uri(), PHONE)
         assert browser.ask("innerWidth") == 360
@@ -326,6 +198,15 @@ def test_a_phone(browser: Browser, site: Path) -> None:
     browser.ask(f"{box}.scrollLeft = 300")
     first = "document.querySelector('.section.shown tbody.rows th').getBoundingClientRect().left"
     assert browser.ask(first) == pytest.approx(browser.ask(f"{box}.getBoundingClientRect().left"), abs=2)
+
+
+def test_the_first_scores_are_on_the_first_screen(browser: Browser, site: Path) -> None:
+    for size in (PHONE, DESKTOP):
+        browser.open(index(site), size)
+        row = "document.querySelector('.section.shown tbody.rows tr').getBoundingClientRect()"
+        assert browser.ask(f"{row}.bottom") <= size[1]
+        browser.open((site / "rows" / "d4rl-embedded-quick-window-row-0.html").as_uri(), size)
+        assert browser.ask("document.querySelector('.scroll tbody tr').getBoundingClientRect().bottom") <= size[1]
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, site: Path) -> None:
@@ -384,7 +265,7 @@ def test_a_command_is_copied_and_a_record_opens(browser: Browser, site: Path) ->
     assert browser.ask(SHOWN) == ["d4rl-embedded-quick-window"]
 
 
-def test_pictures_are_not_blank(browser: Browser, site: Path, tmp_path: Path) -> None:
+def test_screenshots_are_not_blank(browser: Browser, site: Path, tmp_path: Path) -> None:
     for size in (DESKTOP, PHONE):
         browser.open(index(site), size)
         path = tmp_path / f"{size[0]}.png"

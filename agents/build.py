@@ -1,0 +1,74 @@
+"""From spaces and settings to an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from backbench.agents.agent import Agent
+from backbench.agents.encoders import PixelEncoder, VectorEncoder, vector_encoder
+from backbench.agents.heads import head_for
+from backbench.agents.spaces import ActionSpace, Spaces
+from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
+from backbench.backbones.build import build
+from backbench.backbones.contract import Backbone, Causal, Spec
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Settings that all backbones share. ``encoder`` applies to pixels only; see :class:`TokenConfig` for the rest."""
+
+    d_model: int
+    n_layers: int
+    dropout: float
+    context: int
+    timestep: str = "step"
+    embedding: str = "norm"
+    encoder: str = "light"
+
+    @property
+    def spec(self) -> Spec:
+        """What a backbone needs to know of them."""
+        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * self.context)
+
+
+def build_agent(
+    backbone: str | type[Causal], options: Mapping[str, Any] | object | None, model: ModelSettings, spaces: Spaces
+) -> Agent:
+    """Build an agent with new weights from PyTorch's global generator.
+
+    Args:
+        backbone, options: as for :func:`backbench.backbones.build.build`.
+        model: settings that all backbones share.
+        spaces: shapes and scales of the environment and its data.
+
+    Raises:
+        UserError: the backbone cannot be built.
+    """
+    # Equal seeds give equal weights only if this order stays: backbone, encoder, tokenizer, head.
+    stack = build(backbone, options, model.spec)
+    encoder: nn.Module
+    if len(spaces.state_shape) > 1:
+        encoder = PixelEncoder(model.encoder, spaces.state_shape, model.d_model)
+    elif spaces.statistics is None:
+        encoder = vector_encoder(spaces.state_shape[0], model.d_model)
+    else:
+        encoder = VectorEncoder(*spaces.statistics, model.d_model)
+    scales = (spaces.max_timesteps, spaces.return_scale)
+    tokens = TokenConfig(*scales, model.dropout, model.timestep, model.embedding, model.context)
+    return assemble(stack, encoder, spaces.actions, tokens)
+
+
+def assemble(backbone: Backbone, encoder: nn.Module, actions: ActionSpace, tokens: TokenConfig) -> Agent:
+    """An agent around any backbone and state encoder; the head follows from the action space."""
+    d_model = backbone.spec.d_model
+    tokenizer = TrajectoryTokenizer(encoder, actions, d_model, tokens)
+    return Agent(tokenizer, backbone, head_for(actions.discrete)(d_model, actions))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,24 @@
+"""The definition of causal attention, to read and to test against."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from backbench.backbones.dropout import dropout as drop
+
+
+@functools.lru_cache(maxsize=16)
+def causal_mask(length: int, device: torch.device) -> Tensor:
+    """(length, length) bool, true where a token may look."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
+    """The definition."""
+    mask = causal_mask(k.shape[2], q.device) if mask is None else mask
+    scores = q @ k.transpose(2, 3) * q.shape[3] ** -0.5
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return drop(weights, dropout) @ v

@@ -1,0 +1,87 @@
+"""The causal depthwise convolution of Mamba: y_t[c] = bias[c] + sum_k weight[c, k] x_{t-K+1+k}[c]; x_t = 0 for t < 0.
+
+Layout: x (batch, length, channels), weight (channels, K), bias (channels,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from backbench.backbones.kernels.conv import naive
+from backbench.backbones.kernels.conv.cpp_conv import CausalConv1dCpp, convolve
+from backbench.backbones.kernels.dispatch import Implementation, Operation
+from backbench.backbones.kernels.native import loader
+from backbench.backbones.kernels.packages import missing, triton_missing
+from backbench.errors import UserError
+
+
+def causal_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool = False, implementation: str = "auto"
+) -> Tensor:
+    """(batch, length, channels) -> the same shape; ``silu`` applies that activation to y.
+
+    Raises:
+        UserError: there is no such implementation.
+    """
+    entry = CAUSAL_CONV1D.pick(implementation, x)
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if entry.fused:
+        return entry.function(x, weight, bias, silu)
+    y = entry.function(x, weight, bias)
+    return F.silu(y) if silu else y
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """PyTorch's own convolution; no faster on CPU, as its result has time innermost and slows what follows."""
+    width = weight.shape[1]
+    y = F.conv1d(F.pad(x.transpose(1, 2), (width - 1, 0)), weight.unsqueeze(1), bias, groups=weight.shape[0])
+    return y.transpose(1, 2)
+
+
+def cpp(x: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tensor:
+    """Compiled for the CPU, with the activation in the same pass."""
+    if torch.is_grad_enabled():
+        return CausalConv1dCpp.apply(x, weight, bias, silu)  # type: ignore[no-any-return, no-untyped-call]
+    # Without the autograd function, acting takes a third of the time.
+    return convolve(loader.innermost(x), weight.contiguous(), bias.contiguous(), silu)
+
+
+def package(x: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tensor:
+    """The CUDA kernels of Mamba's authors, for 2 to 4 taps; not deterministic backward unless asked to be."""
+    from causal_conv1d import causal_conv1d_fn
+
+    if not 2 <= weight.shape[1] <= 4:
+        raise UserError(f"causal_conv1d: the package takes 2 to 4 taps, not {weight.shape[1]}; use triton or auto")
+    # Its kernel for channels that lie innermost, as ours do, needs multiples of 8. The other one takes any number.
+    x = x.transpose(1, 2)
+    if x.shape[1] % 8 or any(stride % 8 for stride in (x.stride(0), x.stride(2))):
+        x = x.clone(memory_format=torch.contiguous_format)
+    y: Tensor = causal_conv1d_fn(x, weight.contiguous(), bias, activation="silu" if silu else None)
+    return y.transpose(1, 2)
+
+
+def triton(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Triton kernels; deterministic."""
+    from backbench.backbones.kernels.conv import triton_conv
+
+    return triton_conv.causal_conv1d(x, weight, bias)
+
+
+Conv: TypeAlias = Callable[..., Tensor]  # (x, weight, bias), and silu if it is fused
+_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+CAUSAL_CONV1D: Operation[Conv] = Operation(
+    "causal_conv1d",
+    Implementation("torch", depthwise),
+    Implementation("reference", naive.causal_conv1d),
+    Implementation("cpp", cpp, ("cpu",), (torch.float32,), fused=True, missing=loader.missing),
+    Implementation(
+        "causal_conv1d", package, ("cuda",), _TYPES, False, True,
+        missing("causal_conv1d", "pip install causal-conv1d --no-build-isolation"),
+    ),
+    Implementation("triton", triton, ("cuda",), _TYPES, missing=triton_missing),
+)  # fmt: skip

@@ -1,0 +1,45 @@
+"""The definition of the selective scan, to read and to test against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from backbench.backbones.kernels.scan.inputs import ScanInputs
+
+
+def selective_scan_step(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One token: x, dt (batch, channels), B, C (batch, state), state (batch, state, channels) -> y, the next state."""
+    state = torch.exp(dt.unsqueeze(1) * A.t()) * state + (dt * x).unsqueeze(1) * B.unsqueeze(2)
+    return (C.unsqueeze(1) @ state).squeeze(1) + D * x, state
+
+
+def scan_from(state: Tensor, inputs: ScanInputs) -> tuple[Tensor, Tensor]:
+    """One token after the other, from ``state`` (batch, state, channels): y, the state after the last token.
+
+    ``unbind`` splits the tokens once. Indexing inside the loop would make the backward pass quadratic in length: the
+    gradient of each index is as large as the complete sequence.
+    """
+    x, dt, A, B, C, D = inputs[:6]
+    outputs = []
+    for x_t, dt_t, B_t, C_t in zip(x.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
+        y_t, state = selective_scan_step(x_t, dt_t, A, B_t, C_t, D, state)
+        outputs.append(y_t)
+    return torch.stack(outputs, dim=1), state
+
+
+def selective_scan(inputs: ScanInputs) -> Tensor:
+    """The definition, one token after the other. A window is taken literally: every window is scanned from zero.
+
+    Ignores ``gate`` and ``softplus``, as every implementation that is not fused.
+    """
+    x, dt, A, B, C, D, window, *_ = inputs
+    if window is not None:
+        # Each window becomes a row of a larger batch. Its zeros before the first token leave the state at zero.
+        padded = (F.pad(part, (0, 0, window - 1, 0)) for part in (x, dt, B, C))
+        x_, dt_, B_, C_ = (part.unfold(1, window, 1).transpose(2, 3).flatten(0, 1) for part in padded)
+        return selective_scan(ScanInputs(x_, dt_, A, B_, C_, D))[:, -1].view(x.shape)
+    return scan_from(x.new_zeros(x.shape[0], A.shape[1], A.shape[0]), inputs)[0]

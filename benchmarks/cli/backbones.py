@@ -1,0 +1,91 @@
+"""``bench list`` and ``bench check``: what can be compared, and whether a backbone keeps the contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Annotated, Any
+
+import typer
+
+from backbench.benchmarks.cli import words
+from backbench.errors import UserError, suggest
+
+KINDS = ("backbones", "suites", "tasks", "presets")
+
+
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def list_(
+    what: Annotated[
+        str, typer.Argument(help="backbones, suites, tasks or presets.", autocompletion=_kinds)
+    ] = "backbones",
+) -> None:
+    """List backbones with their options, suites, tasks or presets."""
+    from backbench.benchmarks.plan import compose, suites
+
+    if what == "backbones":
+        _list_backbones()
+    elif what == "suites":
+        for table in suites.tables():
+            print(f"{table.name:<16} {len(table.tasks):>3} tasks  {table.description}".rstrip())
+    elif what == "tasks":
+        for table in suites.tables():
+            for name, row in table.tasks.items():
+                print(f"{table.name:<16} {name:<28} data: {', '.join(row.sources)}")
+    elif what == "presets":
+        print("\n".join(compose.presets()))
+    else:
+        raise UserError(f"cannot list '{what}'{suggest(what, KINDS)}")
+
+
+def _list_backbones() -> None:
+    from backbench.backbones import BACKBONES
+
+    for name in BACKBONES.names():
+        try:
+            cls = BACKBONES.get(name)
+        except UserError as error:  # one broken plug-in does not hide the others
+            print(f"{name:<16} broken: {error}")
+            continue
+        origin = BACKBONES.origin(name)
+        summary = getattr(cls, "summary", "") or (inspect.getdoc(cls) or "").partition("\n")[0]
+        paper = getattr(cls, "paper", "")
+        more = [f"({paper})"] if paper else []
+        more += [f"[{origin}]"] if origin != "built-in" else []
+        print(" ".join([f"{name:<16}", summary, *more]))
+        for field in dataclasses.fields(cls.Options):
+            print(f"{'':<16}   backbone.{field.name}={_default(field)}")
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return str(field.default)
+    return str(field.default_factory()) if field.default_factory is not dataclasses.MISSING else "(required)"
+
+
+def check(
+    backbone: Annotated[str, typer.Argument(help="Name, or package.module:Class.", autocompletion=words.backbones)],
+    options: Annotated[list[str] | None, typer.Argument(help="Options of the backbone, key=value.")] = None,
+) -> None:
+    """Check that a backbone keeps the contract: shapes, causality, step equals forward, reset, gradients, repeats."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from backbench.backbones.check import check as run_checks
+    from backbench.benchmarks.run.sinks.terminal import say
+
+    results = run_checks(backbone, words.options(options or []))
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "check", "measured"):
+        table.add_column(name)
+    for result in results:
+        table.add_row("[green]ok[/]" if result.passed else "[red]FAILED[/]", result.name, escape(result.detail))
+    console = Console()
+    console.print(table)
+    failed = sum(not result.passed for result in results)
+    say(console, f"{backbone}: {len(results) - failed} of {len(results)} checks passed")
+    raise typer.Exit(1 if failed else 0)

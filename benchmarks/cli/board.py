@@ -1,0 +1,88 @@
+"""``bench leaderboard`` and ``bench submit``: boards of records, and records into the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backbench.errors import UserError, suggest
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """A broken record or folder is a mistake of the user's: one line."""
+    from backbench.leaderboard.record.files import RecordError
+
+    try:
+        yield
+    except RecordError as error:
+        raise UserError(str(error)) from error
+
+
+def leaderboard(
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of results or records. Default: results, or the leaderboard's with --check."),
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, json or html.")] = "terminal",
+    out: Annotated[Path | None, typer.Option(help="File to write instead of printing; a folder for html.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Look for problems in a leaderboard. Exits 1 if any.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="With --check: a warning counts as a problem.")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="With --check: records may only have been added since this git revision.")
+    ] = None,
+) -> None:
+    """Print or write the board of all records in one or more folders, or check a leaderboard."""
+    from backbench.leaderboard.__main__ import FOLDER, run_check
+    from backbench.leaderboard.views.export import FORMATS
+
+    if format_ not in FORMATS:
+        raise UserError(f"unknown format '{format_}'{suggest(format_, FORMATS)}")
+    with _mistakes():
+        if check:
+            if out is not None or len(results or ()) > 1:
+                raise UserError("--check: give one folder and no --out")
+            raise typer.Exit(run_check((results or [FOLDER])[0], strict, since))
+        if strict or since is not None:
+            raise UserError("--strict and --since say what --check looks for: give --check too")
+        raise typer.Exit(_export(results or [Path("results")], format_, out))
+
+
+def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
+    """Write the board of all records in ``folders``; 1 where a record is broken, else 0."""
+    from backbench.benchmarks.cli.run import read_records
+    from backbench.leaderboard.views.export import export, verifications_of
+
+    records, verifications, broken = [], [], 0
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}; run something first: bench run --backbone gloma --suite d4rl")
+        good, bad = read_records(folder)
+        records += good
+        broken += bad
+        verifications += verifications_of(folder)
+    export(records, format_, out, verifications)
+    return 1 if broken else 0
+
+
+def submit(
+    results: Annotated[Path, typer.Argument(help="Folder of results, or of records.")] = Path("results"),
+    to: Annotated[Path, typer.Option(help="The leaderboard's folder of records.")] = Path(
+        "leaderboard/published/records"
+    ),
+    allow_smoke: Annotated[bool, typer.Option("--allow-smoke", help="Take records of preset smoke too.")] = False,
+    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Take records of unknown code too.")] = False,
+) -> None:
+    """Check finished records and copy them into the leaderboard: all of them or none. Never overwrites a record."""
+    from backbench.leaderboard.trust.submit import submit as copy
+
+    with _mistakes():
+        done = copy(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty)
+    for name in done.new:
+        print(f"new: {to / name}")
+    then = "; next: make leaderboard" if done.new else ""
+    print(f"{len(done.new)} records submitted, {len(done.same)} were there already{then}")

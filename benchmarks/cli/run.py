@@ -1,0 +1,274 @@
+"""``bench run``: words become cells, the runner runs them, and the board is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backbench.benchmarks.cli import words
+from backbench.benchmarks.data.sources.registry import NAMES
+from backbench.benchmarks.plan.request import Request
+from backbench.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from backbench.benchmarks.plan.settings import Cell
+    from backbench.benchmarks.run.runner import Outcome
+    from backbench.benchmarks.run.sinks.tracking import Tracker
+    from backbench.leaderboard.record.schema import Record
+
+Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
+
+
+# A command has as many parameters as flags.
+def run(
+    backbone: Annotated[
+        str, typer.Option(help="Names, comma-separated, or package.module:Class.", autocompletion=words.backbones)
+    ] = "",
+    suite: Annotated[
+        str, typer.Option(help="Suite of tasks: a name, or the path of a YAML file.", autocompletion=words.suites)
+    ] = "d4rl",
+    preset: Annotated[
+        str,
+        typer.Option(help="smoke (seconds), quick (minutes), paper (as published).", autocompletion=words.presets),
+    ] = "quick",
+    task: Annotated[
+        str, typer.Option(help="Only these tasks of the suite, comma-separated.", autocompletion=words.tasks)
+    ] = "",
+    seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
+    data: Annotated[str, typer.Option(help=f"Data source instead of the preset's: {', '.join(NAMES)}.")] = "",
+    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Results = Path("results"),
+    track: Annotated[str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the results.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells with an estimate of time, and run nothing.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value, such as train.lr=1e-4,1e-3 or backbone.window=12. Commas make a grid."),
+    ] = None,
+) -> None:
+    """Train and evaluate backbones on a suite, then print the board. Run the same command again to resume."""
+    given = list(overrides or ())
+    named = [text.removeprefix("suite=") for text in given if text.startswith("suite=")]
+    request = Request(
+        backbones=words.split(backbone),
+        suite=named[-1] if named else suite,
+        preset=preset,
+        tasks=words.split(task),
+        seeds=words.seeds(seeds),
+        source=data or None,
+        overrides=tuple(text for text in given if not text.startswith("suite=")),
+    )
+    _no_positional_words(request)
+    if not request.backbones:
+        raise UserError("--backbone: name at least one; bench list backbones")
+    where = Where(jobs=jobs, device=device, out=out, track=track or None)
+    raise typer.Exit(show_plan(request, where) if dry_run else invoke(request, where))
+
+
+def _no_positional_words(request: Request) -> None:
+    """Somebody who writes ``bench run gloma d4rl`` means flags; say which."""
+    from backbench.backbones import BACKBONES
+    from backbench.benchmarks.plan import compose, suites
+
+    flags = {"--backbone": BACKBONES.names(), "--suite": suites.suites(), "--preset": compose.presets()}
+    odd = [word for word in request.overrides if "=" not in word and not word.startswith(("+", "~"))]
+    meant = {word: flag for word in odd for flag, known in flags.items() if word in known}
+    for word in odd:
+        meant |= {word: "--task"} if any(word in table.tasks for table in suites.tables()) else {}
+    if meant:
+        said = " ".join(f"{flag} {word}" for word, flag in meant.items())
+        raise UserError(f"'{' '.join(meant)}': names go behind flags; write: bench run {said}")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a request runs: processes at a time (0: one per core), device, folder of results, tracking URI."""
+
+    jobs: int = 0
+    device: str = "auto"
+    out: Path = Path("results")
+    track: str | None = None
+
+
+def invoke(request: Request, where: Where) -> int:
+    """Carry out a request; the exit status: 0 all done, 1 a cell failed, 128 + signal when it was stopped.
+
+    Raises:
+        UserError: nothing was written.
+    """
+    from rich.console import Console
+
+    from backbench.benchmarks.plan.compose import plan, reach
+    from backbench.benchmarks.run.runner import remaining
+
+    console = Console()
+    if not any((where.out / "records").glob("*.json")):
+        reach(request)  # before hydra and torch are imported; with records there, less may be left to fetch
+    cells = plan(request)
+    left = remaining(cells, where.out)
+    # Nothing heavy is imported where nothing is left to do: then only the board is printed.
+    status = _run(request, where, cells, left, console) if left else 0
+    if status > 128:
+        return status
+    records, broken = alike(cells[0], where.out)
+    print_board(records)
+    if left:
+        _say_what_is_written(where, records, console)
+    return status or (1 if broken else 0)
+
+
+def _run(request: Request, where: Where, cells: Sequence[Cell], left: Sequence[Cell], console: Console) -> int:
+    """Run the cells that are left; the exit status."""
+    from backbench.backbones.kernels import slow_note
+    from backbench.benchmarks.run import provenance, runner
+    from backbench.benchmarks.run.cell import choose_device
+    from backbench.benchmarks.run.executors import Job
+    from backbench.benchmarks.run.executors.local import LocalExecutor
+    from backbench.benchmarks.run.sinks import terminal
+
+    device = choose_device(where.device)
+    jobs = min(where.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
+    runner.prepare(left, where.out, terminal.voice(console), request.suite)
+    before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
+    side = f"{jobs} at a time on {device.type}"
+    terminal.say(
+        console, f"{len(left)} cell{'s' if len(left) > 1 else ''} to run{before}; {side}; results in {where.out}/"
+    )
+    if device.type == "cpu" and (note := slow_note()):
+        _warn(f"{note} (bench doctor says more)")
+    command = ("bench", *sys.argv[1:])
+    with _tracker(where) as tracker:
+        tracker.start({"name": " ".join(command[:8]), "suite": cells[0].task.suite, "preset": request.preset})
+        with terminal.RunDisplay(left, console) as display:
+            job = Job(where.out, str(device), command)
+            outcome = runner.run(left, job, LocalExecutor(jobs), [display, tracker])
+        if tracker.active and not outcome.stopped:
+            tracker.board(alike(cells[0], where.out, silent=True)[0])
+    _say_what_failed(outcome, len(left), console)
+    return outcome.status
+
+
+def _tracker(where: Where) -> Tracker:
+    from backbench.benchmarks.run.sinks.tracking import Tracker
+
+    return Tracker(where.out, where.track, warn=_warn)
+
+
+def _warn(text: str) -> None:
+    from rich.console import Console
+
+    from backbench.benchmarks.run.sinks.terminal import say
+
+    say(Console(stderr=True), text, style="yellow")
+
+
+def _say_what_failed(outcome: Outcome, count: int, console: Console) -> None:
+    from backbench.benchmarks.run.sinks.terminal import say
+
+    for record in outcome.failed:
+        if record.failure is not None:
+            say(console, f"failed: {record.key}: {record.failure.message}")
+    for key, message in outcome.errors.items():
+        say(console, f"not done: {key}: {message}")
+    if outcome.stopped:
+        done = len(outcome.done)
+        say(console, f"stopped: {done} of {count} cells done; run the same command again to resume from checkpoints")
+
+
+def _say_what_is_written(where: Where, records: Sequence[Record], console: Console) -> None:
+    from backbench.benchmarks.run.sinks.terminal import say
+    from backbench.leaderboard.board.board import build_board
+    from backbench.leaderboard.views.text import to_markdown
+
+    board = where.out / "leaderboard.md"
+    board.write_text(to_markdown(build_board(records)), encoding="utf-8")
+    say(console, f"Written: {board}, {where.out / 'records'}, {where.out / 'checkpoints'}")
+    if where.track is None:
+        say(
+            console,
+            f"Training curves in MLflow: bench ui{'' if where.out == Path('results') else f' --out {where.out}'}",
+        )
+    elif where.track.lower() != "none":
+        say(console, f"Training curves in MLflow: {where.track}")
+
+
+def alike(cell: Cell, folder: Path, silent: bool = False) -> tuple[list[Record], int]:
+    """The records in a folder of results that stand on one board with ``cell``, and the number of broken ones."""
+    records, broken = read_records(folder, silent)
+    wanted = (cell.task.suite, cell.preset, cell.data.source)
+    same = [r for r in records if (r.identity.suite, r.identity.preset, r.identity.source) == wanted]
+    return same, broken
+
+
+def read_records(folder: Path, silent: bool = False) -> tuple[list[Record], int]:
+    """The good records below ``folder`` (of results, or of records) and the number of broken ones, each named."""
+    from backbench.leaderboard.record.files import load_records
+
+    inside = folder / "records"
+    good, bad = load_records(inside if inside.is_dir() else folder)
+    for error in () if silent else bad:
+        print(f"bench: {error}", file=sys.stderr)
+    return good, len(bad)
+
+
+def print_board(records: Sequence[Record]) -> None:
+    """The board of these records on the terminal."""
+    from rich.console import Console
+
+    from backbench.leaderboard.board.board import build_board
+    from backbench.leaderboard.views.text import to_rich
+
+    console = Console()
+    # Papers' scores on other data say little beside a fresh run; `bench leaderboard` shows them.
+    console.print(to_rich(build_board(records), console.width, published=False))
+
+
+def show_plan(request: Request, where: Where) -> int:
+    """List the cells with an estimate of time, and the resolved settings of the first. Writes nothing."""
+    import yaml
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from backbench.benchmarks.plan.compose import plan
+    from backbench.benchmarks.run import provenance
+    from backbench.benchmarks.run.estimate import Estimator
+    from backbench.benchmarks.run.runner import finished
+    from backbench.benchmarks.run.sinks.terminal import clock, say
+
+    console = Console()
+    cells = plan(request)
+    estimator = Estimator([where.out, Path("leaderboard/published/records")])
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("cell", "state", "about"):
+        table.add_column(name, justify="right" if name == "about" else "left", overflow="fold")
+    seconds: list[float | None] = []
+    for cell in cells:
+        done = finished(cell, where.out) is not None
+        about = estimator.seconds(cell)
+        seconds += [] if done else [about]
+        table.add_row(escape(cell.key), "done" if done else "to run", "" if done or about is None else clock(about))
+    console.print(table)
+    jobs = where.jobs or provenance.cores()
+    known = [value for value in seconds if value is not None]
+    total = (
+        f"about {clock(sum(known) / min(jobs, max(1, len(seconds))))} with {jobs} at a time"
+        if known
+        else "time unknown"
+    )
+    unknown = len(seconds) - len(known)
+    more = f"; {unknown} without an estimate (no finished record of that backbone and size)" if unknown else ""
+    say(console, f"{len(seconds)} of {len(cells)} cells to run; {total}{more}. {estimator.basis}")
+    say(console, f"\nSettings of {cells[0].key}:")
+    settings: dict[str, Any] = cells[0].resolved()
+    say(console, yaml.safe_dump(settings, sort_keys=False, width=100).rstrip())
+    return 0

@@ -1,0 +1,123 @@
+"""All that differs between kinds of environments: one ``EnvironmentKind`` a kind, listed in ``registry``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+
+Recorded = Callable[[], tuple[Any, Any]] | None
+
+
+class Environments(Protocol):
+    """A batch of environments, one episode each. The caller does not step those that have ended."""
+
+    def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
+        """Start all of them; states (count, *observation)."""
+
+    def step(
+        self, numbers: Sequence[int], actions: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_]]:
+        """Step environments ``numbers`` (m,): states (m, *observation), raw rewards (m,), whether each ended (m,)."""
+
+    def close(self) -> None:
+        """Free their resources."""
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """Everything needed to make one environment."""
+
+    env_id: str  # Gymnasium's, such as Hopper-v5 or ALE/Breakout-v5
+    kwargs: Mapping[str, Any] = field(default_factory=dict)  # for gymnasium.make
+    protocol: AtariProtocol | None = None  # how an Atari game is played; None for other kinds
+
+
+class Sizes(NamedTuple):
+    """Sizes of the states and actions of an environment or a data set."""
+
+    state_shape: tuple[int, ...]  # (n,) or (stack, height, width)
+    n_actions: int | None  # discrete actions; None for action vectors
+    action_dim: int  # length of an action vector; 0 for discrete actions
+
+
+class Camera(NamedTuple):
+    """How to show an episode: seconds a step, and states (1, *observation) to a frame or to positions (nq,)."""
+
+    seconds: float
+    view: Callable[[NDArray[Any]], NDArray[Any]]
+
+
+class EnvironmentKind(ABC):
+    """One kind of environment. Defaults fit Gymnasium environments with vector observations."""
+
+    # States are stacked frames, uint8 (stack, height, width); else float32 vectors.
+    frames: ClassVar[bool] = False
+    # The table of timesteps is as long as the longest episode of the data; else as the task's max_steps.
+    timesteps_from_data: ClassVar[bool] = False
+    # Folders below configs/preset for suites of this kind.
+    presets: ClassVar[tuple[str, ...]] = ()
+    # Fields of ModelConfig that shape the agent around the backbone.
+    model_settings: ClassVar[tuple[str, ...]] = ("timestep", "embedding")
+    # Beginnings of overrides that change nothing. (A user's suite may have discrete actions, and a temperature.)
+    unused_settings: ClassVar[tuple[str, ...]] = ("atari.", "model.encoder", "eval.temperature")
+
+    def protocol(self, settings: AtariProtocol) -> AtariProtocol | None:
+        """What a cell of this kind stores of the settings ``atari.*``."""
+        return None
+
+    def suite_problem(self, env_id: str, kwargs: Mapping[str, Any], limited: bool) -> str:
+        """Why a user's suite cannot have this environment, or "". ``limited``: the suite sets ``max_steps``."""
+        return ""
+
+    def max_steps(self, spec: EnvironmentSpec, declared: int, asked: int) -> int:
+        """Longest evaluation episode, in steps; ``declared`` by the task, ``asked`` by the user, or 0."""
+        return asked or declared
+
+    @abstractmethod
+    def make(self, spec: EnvironmentSpec, count: int) -> Environments:
+        """A batch of ``count`` environments; ``UserError`` if it cannot be made."""
+
+    @abstractmethod
+    def probe(self, spec: EnvironmentSpec, requires: str = "", remedy: str = "") -> None:
+        """Raise ``UserError`` unless the environment can be made and played on this machine.
+
+        ``requires`` names Backbench's extra that installs it. ``remedy`` says what helps if it cannot be made.
+        """
+
+    @abstractmethod
+    def sizes(self, spec: EnvironmentSpec) -> Sizes:
+        """Sizes of the environment's states and actions."""
+
+    @abstractmethod
+    def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
+        """Raise ``UserError`` unless data set ``name`` has the environment's states and actions.
+
+        ``recorded`` reads the spaces (observations, actions) of a set that another program wrote; else None.
+        """
+
+    @abstractmethod
+    def state_shape(self, weights: Mapping[str, Any]) -> tuple[int, ...]:
+        """Shape of the states that an agent with these ``weights`` sees."""
+
+    def blank_state(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        """(1, *shape): a state to time a decision on."""
+        return np.zeros((1, *shape), dtype=np.uint8 if self.frames else np.float32)
+
+    def conventions(self, spec: EnvironmentSpec) -> dict[str, Any]:
+        """What the record says of the environment beyond its id."""
+        return dict(spec.kwargs)
+
+    @abstractmethod
+    def camera(self, spec: EnvironmentSpec, environments: Environments) -> Camera:
+        """How to show the first of ``environments``; ``UserError`` if ``bench watch`` cannot."""
+
+    def action_names(self, spec: EnvironmentSpec) -> tuple[str, ...]:
+        """Names of the discrete actions; empty if they have none."""
+        return ()

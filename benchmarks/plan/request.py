@@ -1,0 +1,29 @@
+"""What somebody asked to run, before it becomes cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Request:
+    """The words of ``bench run`` that decide which cells there are.
+
+    Attributes:
+        backbones: registered names or ``package.module:Class``.
+        suite: a name, or the path of a YAML file.
+        preset: a name.
+        tasks: of the suite; empty for all.
+        seeds: of training.
+        source: data source instead of the suite's or the preset's.
+        overrides: Hydra overrides, ``key=value``. A comma list makes a variant of each value. ``match=params`` or
+            ``match=params:BACKBONE`` changes the width of the others, see ``match``.
+    """
+
+    backbones: tuple[str, ...]
+    suite: str = "d4rl"
+    preset: str = "quick"
+    tasks: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    source: str | None = None
+    overrides: tuple[str, ...] = ()

@@ -1,0 +1,84 @@
+"""How cells are executed: an executor runs cells somewhere and emits events. A cell's last event has its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from backbench.benchmarks.plan.settings import Cell
+from backbench.errors import UserError
+from backbench.leaderboard.record.files import RecordError
+from backbench.leaderboard.record.schema import Record
+
+LAST = ("done", "failed", "stopped", "error")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a cell.
+
+    Attributes:
+        cell: the cell.
+        kind: ``started``, ``train``, ``evaluating``, ``eval``, and one of ``LAST`` at the end.
+        step: optimiser updates so far, for ``train``, ``evaluating`` and ``eval``.
+        values: numbers: loss, lr, tokens_per_s (``train``), return (``eval``).
+        message: why there is no record, for ``error``.
+        record: the cell's record, for ``done`` and ``failed``.
+    """
+
+    cell: Cell
+    kind: str
+    step: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+    record: Record | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all cells of a run share: folder of results, device, and the command line that records name."""
+
+    results: Path
+    device: str = "auto"
+    command: tuple[str, ...] = ()
+
+
+Emit = Callable[[Event], None]
+
+
+class Executor(Protocol):
+    """A place where cells run: this process, local processes, a cluster."""
+
+    def run(self, cells: Sequence[Cell], job: Job, emit: Emit) -> None:
+        """Run the cells. For each one, emit ``started``, its progress, and one last event."""
+
+    def stop(self) -> None:
+        """Ask the running cells to write a checkpoint and end, and start no other. A signal handler may call this."""
+
+
+def attempt(cell: Cell, job: Job, emit: Emit, should_stop: Callable[[], bool]) -> None:
+    """Run one cell in this process. Whatever happens becomes its last event; only odd errors are raised again."""
+    from backbench.benchmarks.run.cell import run_cell
+    from backbench.benchmarks.run.evaluate import Interrupted
+
+    def report(said: dict[str, Any]) -> None:
+        values = {name: float(value) for name, value in said.items() if name not in ("kind", "step")}
+        emit(Event(cell, said["kind"], said["step"], values))
+
+    def error(message: str) -> None:
+        emit(Event(cell, "error", message=message))
+
+    try:
+        record = run_cell(cell, job.results, job.device, report, should_stop, job.command)
+        emit(Event(cell, record.status, record=record))
+    except Interrupted:
+        emit(Event(cell, "stopped"))
+    except (UserError, RecordError) as problem:
+        error(str(problem))
+    except OSError as problem:
+        error(f"{problem.strerror or problem}: {problem.filename or job.results}")
+    except BaseException as problem:
+        error(f"{type(problem).__name__}: {problem}")
+        raise

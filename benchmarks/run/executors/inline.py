@@ -1,0 +1,27 @@
+"""Cells one after another in this process: for tests, for ``bench reproduce``, and for a debugger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.run.executors import Emit, Event, Job, attempt
+
+
+class InlineExecutor:
+    """An executor without processes. The caller sets the number of threads."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+
+    def run(self, cells: Sequence[Cell], job: Job, emit: Emit) -> None:
+        """See ``Executor``."""
+        for cell in cells:
+            if self._stopping:
+                return
+            emit(Event(cell, "started"))
+            attempt(cell, job, emit, lambda: self._stopping)
+
+    def stop(self) -> None:
+        """See ``Executor``."""
+        self._stopping = True

@@ -1,0 +1,110 @@
+"""Cells side by side in local processes of one thread each. A cell that fails or dies does not stop the rest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any
+
+from backbench.benchmarks.data.sources import one_thread
+from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.run.executors import LAST, Emit, Event, Job, attempt
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _worker(cell: Cell, job: Job, pipe: Connection) -> None:
+    """One cell in its own process. A signal, or the parent's death, asks it to stop at the next update."""
+    asked = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, on_signal)
+
+    def send(event: Event) -> None:
+        try:
+            pipe.send(event)
+        except OSError:  # the parent is gone
+            asked.set()
+
+    import torch
+
+    from backbench.backbones.kernels import SlowKernels
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", SlowKernels)  # the parent has warned once for all cells
+    attempt(cell, job, send, asked.is_set)
+
+
+class LocalExecutor:
+    """At most ``jobs`` processes at a time."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._context = multiprocessing.get_context("spawn")
+        self._running: dict[Connection, tuple[Cell, Any]] = {}
+        self._stopping = False
+        self._told: set[int] = set()  # process ids that were asked to stop
+
+    def run(self, cells: Sequence[Cell], job: Job, emit: Emit) -> None:
+        """See ``Executor``."""
+        waiting = deque(cells)
+        while waiting or self._running:
+            while waiting and len(self._running) < self.jobs and not self._stopping:
+                self._start(waiting.popleft(), job, emit)
+            if self._stopping:
+                waiting.clear()
+                self._ask_to_stop()
+            for pipe in wait(list(self._running), timeout=0.2):
+                assert isinstance(pipe, Connection)
+                self._receive(pipe, emit)
+
+    def stop(self) -> None:
+        """See ``Executor``. The loop of ``run`` notices within 0.2 seconds."""
+        self._stopping = True
+
+    def _start(self, cell: Cell, job: Job, emit: Emit) -> None:
+        mine, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_worker, args=(cell, job, theirs))
+        with one_thread():
+            process.start()
+        theirs.close()
+        self._running[mine] = (cell, process)
+        emit(Event(cell, "started"))
+
+    def _ask_to_stop(self) -> None:
+        for _, process in self._running.values():
+            if process.pid is not None and process.pid not in self._told and process.is_alive():
+                self._told.add(process.pid)
+                os.kill(process.pid, signal.SIGTERM)
+
+    def _receive(self, pipe: Connection, emit: Emit) -> None:
+        cell, process = self._running[pipe]
+        try:
+            event: Event | None = pipe.recv()
+        except (EOFError, OSError):
+            event = None
+        if event is not None and event.kind not in LAST:
+            emit(replace(event, cell=cell))
+            return
+        del self._running[pipe]
+        process.join()
+        pipe.close()
+        died = f"the process died with {_death(process.exitcode)}; run the same command again to resume"
+        emit(Event(cell, "error", message=died) if event is None else replace(event, cell=cell))
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"signal {signal.Signals(-exitcode).name}"
+    return f"exit status {exitcode}"

@@ -1,0 +1,90 @@
+"""The plots of a section, with one legend for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from backbench.leaderboard.board.analysis import ALIKE
+from backbench.leaderboard.views.page.markup import Html, View, el, name
+from backbench.leaderboard.views.page.parts import figure, fold
+from backbench.leaderboard.views.page.plots import comparisons, tasks
+from backbench.leaderboard.views.page.plots.panel import Styles, shorten
+from backbench.leaderboard.views.page.plots.pareto import pareto
+from backbench.leaderboard.views.page.words import COSTS
+
+
+def figures(section: View, rows: Sequence[View], styles: Styles, *, single_tasks: bool) -> Html | None:
+    """Plots of the rows that have a style. ``single_tasks``: with the plots of each task."""
+    drawn = [row for row in rows if row["id"] in styles]
+    found = [*_comparisons(section, drawn, styles), *(_tasks(section, drawn, styles) if single_tasks else ())]
+    if not any(found):
+        return None
+    legend = [el("li", {"data-row": row["id"]}, styles[row["id"]].swatch(), " ", name(row["label"])) for row in drawn]
+    return el(
+        "div",
+        {"class": "plots"},
+        el("h3", None, "Plots"),
+        el("ul", {"class": "key", "aria-label": "Rows in the plots"}, legend),
+        [el("p", None, says) for says in _omitted(section, rows, styles, single_tasks)],
+        found,
+    )
+
+
+def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: bool) -> Iterator[str]:
+    """What the plots do not show."""
+    if len(rows) > len(styles):
+        yield f"The plots show the first {len(styles)} of {len(rows)} rows by IQM."
+    if len(comparisons.pairs(section, styles)) > comparisons.PAIRS:
+        yield f"There are more than {comparisons.PAIRS} pairs: the plots show only those of the first row."
+    if not single_tasks:
+        yield "Plots of single tasks are on the rows' pages: here they would be too many."
+    if not any(row["aggregates"] for row in rows if row["id"] in styles):
+        yield "No row has every task with a common seed, so there are no aggregates."
+
+
+def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
+    """Over all tasks."""
+    says = "Value and 95 % interval. Where intervals overlap, the order of the rows says little."
+    yield figure("Aggregates", comparisons.aggregates(rows, styles), "four", el("p", None, says))
+    says = (
+        "The profile shows how many runs score above each threshold, with pointwise 95 % bands. The probability of "
+        "improvement is how often a run of one row scores higher than a run of another on the same task. An interval "
+        "that includes one half decides nothing. No correction is made for the number of pairs."
+    )
+    about = el("p", None, _decided(section)), fold("How to read profiles and pairs", el("p", None, says))
+    panels = [*comparisons.profiles(rows, styles), *comparisons.improvement(section, styles)]
+    yield figure("Profiles and improvement", panels, "wide", about)
+    says = "Rings mark rows that no other row beats in both IQM and that cost, by point estimates."
+    measured = fold("How costs were measured", el("p", None, section["measured"]))
+    about = el("p", None, says, _alike(section)), measured
+    yield figure("Score and cost", pareto(section, rows, styles), "four", about)
+
+
+def _tasks(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
+    """A panel for each task."""
+    says = "Training loss, mean over seeds, without the first twentieth of the updates."
+    yield figure("Learning curves", tasks.curves(section, rows, styles), about=el("p", None, says))
+    says = "Scores of evaluations during training, mean over seeds."
+    yield figure("Score during training", tasks.evaluations(section, rows, styles), about=el("p", None, says))
+    says = "Mean return for each target return. On the dashed diagonal both are equal."
+    yield figure("Return against target return", tasks.targets(section, rows, styles), about=el("p", None, says))
+
+
+def _decided(section: View) -> str:
+    """Which pairs are decided, and how many are not."""
+    labels = {row["id"]: shorten(row["label"], 24) for row in section["rows"]}
+    better: dict[str, list[str]] = {}
+    for one in section["improvement"]:
+        if one["decided"]:
+            better.setdefault(labels[one["x"]], []).append(labels[one["y"]])
+    count = len(section["improvement"]) // 2
+    undecided = count - sum(map(len, better.values()))
+    said = "; ".join(f"{x} over {', '.join(ys)}" for x, ys in better.items())
+    decided = f"Decided at 95 % each: {said}. " if said and len(better) <= comparisons.PAIRS else ""
+    return f"{decided}Undecided: {undecided} of {count} pairs."
+
+
+def _alike(section: View) -> str:
+    """Costs without a front."""
+    names = [measure.title.lower() for measure in COSTS if measure.key in section["undecided_costs"]]
+    return f" No front for {', '.join(names)}: rows differ by less than {ALIKE:.0%}." if names else ""

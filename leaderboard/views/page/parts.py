@@ -1,0 +1,113 @@
+"""Pieces that several pages and sections share: folds, tables that scroll, lists of facts, estimates and badges."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from backbench.leaderboard.views.page.markup import Child, Html, View, document, el, join, name
+from backbench.leaderboard.views.page.numbers import minus
+from backbench.leaderboard.views.page.words import CONTROLS, SELF_REPORTED, VERIFIED
+
+BOARD = "docs/board.md"  # it reads the committed board, so only pages in the repository link to it
+DOCUMENTS = {"docs/README.md": "Docs", BOARD: "Reading this board", "CONTRIBUTING.md#submit-records": "Submit records"}
+
+
+def fold(summary: Child, *content: Child, **attrs: object) -> Html:
+    """A closed ``details``: one line until the reader opens it."""
+    return el("details", attrs, el("summary", None, summary), *content)
+
+
+def warning(says: Child) -> Html:
+    """A sentence that a reader must not miss."""
+    return el("p", {"class": "warn"}, says)
+
+
+def facts(items: Iterable[tuple[Child, Child]], kind: str = "facts") -> Html:
+    """Names with their values."""
+    return el("dl", {"class": kind}, [el("div", None, el("dt", None, key), el("dd", None, one)) for key, one in items])
+
+
+def scroll(label: str, table: Html) -> Html:
+    """``table`` in a box that scrolls by itself, also with the keyboard."""
+    return el("div", {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": label}, table)
+
+
+def grid(
+    caption: str, heads: Sequence[Child], lines: Iterable[Sequence[Child]], left: Collection[int] = (), kind: str = ""
+) -> Html:
+    """A table whose first column names its lines. ``left``: indices of columns that hold words instead of numbers."""
+    sides = [{"class": "left"} if index in left else {} for index in range(len(heads))]
+    head = [el("th", {"scope": "col", **side}, title) for side, title in zip(sides, heads, strict=True)]
+    body = []
+    for first, *others in lines:
+        cells = [el("td", side, cell) for side, cell in zip(sides[1:], others, strict=True)]
+        body.append(el("tr", None, el("th", {"scope": "row"}, first), cells))
+    title, content = el("caption", None, caption), (el("thead", None, el("tr", None, head)), el("tbody", None, body))
+    return scroll(caption, el("table", {"class": f"plain {kind}".strip()}, title, content))
+
+
+def figure(title: str, panels: Sequence[Html], kind: str = "", about: Child = None, level: str = "h4") -> Html | None:
+    """Plots below their title and ``about``; None without ``panels``. ``kind``: a CSS class for their size."""
+    plots = el("div", {"class": f"panels {kind}".strip()}, panels)
+    attrs = {"class": "figure", "aria-label": title}
+    return el("section", attrs, el(level, None, title), about, plots) if panels else None
+
+
+def estimate(one: View, digits: int = 1) -> Html:
+    """A value with its interval. ``e`` marks an interval over episodes only."""
+    main = el("b", None, minus(f"{one['value']:.{digits}f}"))
+    if one["low"] is None or one["high"] is None:
+        return main
+    low, high = (minus(f"{one[end]:.{digits}f}") for end in ("low", "high"))
+    mark = el("abbr", {"title": "over the episodes of a single seed"}, "e") if one["over"] == "episodes" else None
+    return join(main, " ", el("small", None, f"[{low}, {high}]", mark))
+
+
+def badge(kind: str, content: Child, title: str | None = None) -> Html:
+    return el("span", {"class": f"badge {kind}", "title": title}, content)
+
+
+def badges(row: View) -> Html:
+    """Whether the row is verified, a control, or matched to another in size."""
+    if row["trust"] == "verified":
+        parts = [badge("ok", "✓ verified", VERIFIED)]
+    else:
+        some = f" {row['verified_cells']} of {row['cells']} cells are verified." if row["verified_cells"] else ""
+        parts = [badge("self", "self-reported", SELF_REPORTED + some)]
+    if row["backbone"] in CONTROLS:
+        parts.append(badge("control", "control", CONTROLS[row["backbone"]]))
+    if row["matched"]:
+        says = "Its width was chosen to give it as many parameters as the reference."
+        parts.append(badge("match", ("matched to ", name(row["matched"])), says))
+    return join([(part, " ") for part in parts])
+
+
+def header(title: Child, *below: Child, trail: Child = None) -> Html:
+    """The head of a page: links back (``trail``), the title with the button for the theme, and what is ``below``."""
+    theme = el("button", {"type": "button", "id": "theme", "class": "js-only"}, "Dark")
+    return el("header", {"class": "top"}, trail, el("div", {"class": "bar"}, el("h1", None, title), theme), *below)
+
+
+def choice(content: Child, attrs: View) -> Html:
+    """A button that is pressed or not: an ``input`` with ``attrs``, and what it says."""
+    return el("label", None, el("input", attrs), el("span", None, content))
+
+
+def page(title: str, description: str, skip: str, parts: Sequence[Child], main: Child) -> str:
+    """A complete document. ``skip``: text of the link past the head; ``parts``: what is above and below ``main``."""
+    above, below = parts
+    link = el("a", {"class": "skip", "href": "#main"}, skip)
+    content = el("main", {"id": "main", "tabindex": "-1"}, main)
+    return document(title, description, join(link, above, content, below))
+
+
+def links(repository: str | None) -> Html:
+    """To the documentation and to how to submit. ``repository``: path from the page to the repository's root; where
+    there is none the files are named, without links."""
+    parts = []
+    for file, says in DOCUMENTS.items():
+        if repository is not None:
+            parts.append(el("li", None, el("a", {"href": f"{repository}/{file}"}, says)))
+        elif file != BOARD:
+            parts.append(el("li", None, f"{says}: ", el("code", None, file.partition("#")[0]), " in the repository"))
+    return el("nav", {"class": "links", "aria-label": "Documentation"}, el("ul", None, parts))

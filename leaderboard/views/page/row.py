@@ -1,0 +1,136 @@
+"""The page of one row: scores, costs, curves, and where it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from backbench.leaderboard.views.page import parts
+from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name
+from backbench.leaderboard.views.page.numbers import exact, score
+from backbench.leaderboard.views.page.plots import tasks
+from backbench.leaderboard.views.page.plots.panel import Style
+from backbench.leaderboard.views.page.record import anchor, record_part, tree
+from backbench.leaderboard.views.page.words import AGGREGATES, COSTS, protocol
+
+Cells = Sequence[tuple[str, View]]  # key and cell, with its complete record
+
+
+def row_page(section: View, row: View, cells: View, folder: str | None, repository: str | None) -> str:
+    """The page of ``row`` of ``section``. ``cells``: key to cell, of the whole board. ``folder``, ``repository``: see
+    ``build``, with paths from this page."""
+    found = [(key, cells[key]) for key in _keys(section, row, cells)]
+    home = f"../index.html#section={section['id']}"
+    title = f"{row['label']} – {section['title']}"
+    back = el("a", {"href": home}, "Leaderboard")
+    trail = el("nav", {"class": "trail", "aria-label": "Path"}, back, " › ", name(section["title"]))
+    badges = el("p", {"class": "badges"}, parts.badges(row))
+    above = parts.header(name(row["label"]), badges, trail=trail)
+    back_home = el("p", None, el("a", {"href": home}, "Back to the leaderboard"))
+    below = el("footer", None, back_home, parts.links(repository))
+    estimates = row["aggregates"]
+    boxes = [
+        el("section", {"class": "tree", "aria-label": title}, el("h3", None, title), tree(row[title.lower()]))
+        for title in ("Options", "Model")
+    ]
+    content = (
+        parts.facts((one.title, parts.estimate(estimates[one.key], one.digits)) for one in AGGREGATES if estimates),
+        _scores(section, row),
+        _failed(row, found),
+        el("h2", None, "Costs and setting"),
+        parts.facts(_facts(section, row)),
+        _plots(section, row),
+        el("h2", None, "Where it ran"),
+        _origins(found),
+        el("h2", None, "Configuration"),
+        el("div", {"class": "columns"}, boxes),
+        el("h2", {"id": "records"}, f"Records ({len(found)})"),
+        el("p", None, "Each record is one cell. Open one for its commands and everything that it holds."),
+        [record_part(key, cell, folder) for key, cell in found],
+    )
+    about = f"Scores, costs and provenance of one row: {title}"
+    return parts.page(title, about, "Skip to the row", (above, below), content)
+
+
+def _keys(section: View, row: View, cells: View) -> list[str]:
+    """Keys of the row's records in the order of tasks and seeds."""
+    # A record that the row does not name, such as a second one of a cell, still belongs to it.
+    mine = {key for key, cell in cells.items() if cell["row"] == row["id"] and cell["section"] == section["id"]}
+    order = {task: index for index, task in enumerate(section["tasks"])}
+
+    def rank(key: str) -> tuple[int, int, str]:
+        return order.get(cells[key]["task"], len(order)), cells[key]["seed"], key
+
+    return sorted(mine | {key for key in row["records"] if key in cells}, key=rank)
+
+
+def _scores(section: View, row: View) -> Html:
+    lines: list[Sequence[Child]] = []
+    for task in section["tasks"]:
+        if one := row["scores"].get(task):
+            pairs = zip(one["seeds"], one["values"], strict=True)
+            seeds = el("span", {"class": "seeds"}, ", ".join(f"s{seed}: {score(value)}" for seed, value in pairs))
+            lines.append((task, parts.estimate(one), seeds, score(one["ratio"], 2), exact(one["raw"])))
+    heads = ("Task", "Score", "Score of each seed", "× data", "Raw return")
+    return join(el("h2", None, "Scores"), parts.grid("Scores by task", heads, lines))
+
+
+def _failed(row: View, found: Cells) -> Html | None:
+    if not row["failed"]:
+        return None
+    keys = {(cell["task"], cell["seed"]): key for key, cell in found if cell["status"] == "failed"}
+    lines: list[Sequence[Child]] = []
+    for cell in row["failed"]:
+        key = keys.get((cell["task"], cell["seed"]))
+        seed = el("a", {"href": f"#{anchor(key)}"}, cell["seed"]) if key else cell["seed"]
+        lines.append((cell["task"], seed, name(cell["reason"])))
+    table = parts.grid("Cells without a score", ("Task", "Seed", "Reason"), lines, left=(2,))
+    return join(el("h2", {"id": "failed"}, f"Failed cells ({len(lines)})"), table)
+
+
+def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
+    for cost in COSTS:
+        if row["cost"].get(cost.key) is not None:
+            yield cost.title, f"{exact(row['cost'][cost.key])} {cost.unit}".strip()
+    yield "Backbone", el("code", None, row["backbone"])
+    yield "Differs from the preset in", name(row["variant"]) if row["variant"] else "nothing"
+    yield "Suite", f"{section['suite']}, data {section['source']}, preset {section['preset']}"
+    yield "Protocol", protocol(section)
+    yield "Scale of scores", cite(section["citation"] or str(section["normaliser"]))
+    yield "Seeds with every task", ", ".join(map(str, row["seeds"])) or "none"
+    yield "Cells verified by a second machine", f"{row['verified_cells']} of {row['cells']}"
+    if row["missing"]:
+        yield "Lacks", ", ".join(row["missing"])
+
+
+def _plots(section: View, row: View) -> Html | None:
+    styles = {row["id"]: Style(row["id"], row["label"], 0)}
+    groups = {
+        "Training loss: mean, smallest and largest seed": tasks.curves(section, [row], styles, detailed=True),
+        "Score during training": tasks.evaluations(section, [row], styles),
+        "Return against target return": tasks.targets(section, [row], styles),
+    }
+    shown = [parts.figure(title, panels, level="h3") for title, panels in groups.items()]
+    return el("div", {"class": "plots"}, el("h2", None, "Plots"), shown) if any(shown) else None
+
+
+def _origins(found: Cells) -> Html:
+    """Hardware, versions, commit and data of the records. Each value is shown once, however many records share it."""
+    values: dict[str, dict[str, None]] = {}
+    for _, cell in found:
+        origin, data = cell["record"]["provenance"], cell["record"]["identity"].get("data") or {}
+        hardware = origin.get("hardware") or {}
+        machine = f"{hardware.get('cpu')}, {hardware.get('cores')} cores, threads used: {origin.get('threads')}"
+        commit = str(origin.get("git_commit") or "no commit")[:12]
+        about = {
+            "Hardware": machine + (f", {hardware['gpu']}" if hardware.get("gpu") else ""),
+            "Computed on": f"{origin.get('device')}, {origin.get('dtype')}",
+            "Kernels": ", ".join(f"{key}: {kind}" for key, kind in sorted((origin.get("kernels") or {}).items())),
+            "Versions": ", ".join(f"{key} {one}" for key, one in sorted((origin.get("packages") or {}).items())),
+            "Commit": commit + (", changed" if origin.get("git_dirty") else ""),
+            "Data": f"{data.get('id')}: sha256 {data['sha256']}" if data.get("sha256") else "",
+        }
+        for title, value in about.items():
+            if value:
+                values.setdefault(title, {})[value] = None
+    shown = {title: [el("div", None, name(one)) for one in several] for title, several in values.items()}
+    return parts.facts(shown.items(), "facts ran")

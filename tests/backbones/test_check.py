@@ -1,0 +1,205 @@
+"""Every registered backbone keeps the contract in every variant, and the rules find planted faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from backbench.backbones import BACKBONES
+from backbench.backbones.check import check, rules
+from backbench.backbones.contract import ALL, Backbone, Mixer, Spec
+
+SPEC = Spec(d_model=16, n_layers=2, max_length=14)
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in BACKBONES.names()),
+    ("transformer", {"n_heads": 4, "activation": "gelu_tanh", "kernels": "reference"}),
+    ("mamba", {"mlp": False, "d_conv": 1, "d_state": 4}),
+    ("mamba", {"kernels": "reference", "dt_rank": 3, "expand": 1}),
+    ("gloma", {"local": "blocks", "fusion": "gated"}),
+    ("gloma", {"local": "blocks", "share_weights": True}),
+    ("gloma", {"window_of": "scan", "window": 3, "fusion": "concat", "share_weights": True}),
+    ("gloma", {"local_d_conv": 1, "local_d_state": 4, "mlp": False}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_every_backbone_and_variant_keeps_the_contract(name: str, options: dict[str, Any]) -> None:
+    results = check(name, options, SPEC)
+    assert [result.name for result in results] == [title for title, _ in rules()]
+    assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+@pytest.mark.parametrize(("tokens", "length"), [(1, 5), (3, 2)])
+def test_contract_holds_for_one_token_per_step_and_short_contexts(name: str, tokens: int, length: int) -> None:
+    results = check(name, None, Spec(8, n_layers=1, tokens_per_step=tokens, max_length=length))
+    assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
+
+
+class Sound(Mixer):
+    """A cumulative mean: one method, with the step that comes with the contract."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1) / torch.arange(1, x.shape[1] + 1).view(-1, 1)
+
+
+class Leaking(Mixer):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1e-3 * x.mean(1, keepdim=True)
+
+
+class WrongStep(Sound):
+    def step(self, x_t: Tensor, state: Any) -> tuple[Tensor, Any]:
+        y_t, state = super().step(x_t, state)
+        return y_t + 1e-2 * x_t, state
+
+
+class WrongPieces(Sound):
+    """Forgets what came before a piece."""
+
+    def extend(self, x: Tensor, state: Any, keep: slice = ALL) -> tuple[Tensor, Any]:
+        return self(x)[:, keep], state
+
+
+class WrongPositions(Sound):
+    def forward_at(self, x: Tensor, keep: slice) -> Tensor:
+        return self(x[:, keep])
+
+
+class WrongProjection(Sound):
+    """`project` is half of `forward`, and `mix` all of it."""
+
+    def project(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+class Random(Mixer):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        Random.calls += 1
+        return x * (1 + 1e-3 * Random.calls)
+
+
+class WrongReset(Sound):
+    def reset(self, state: Any, done: Tensor) -> Any:
+        return state
+
+
+class ResetsAll(Sound):
+    def reset(self, state: Any, done: Tensor) -> Any:
+        return super().reset(state, torch.ones_like(done))
+
+
+class MixesRows(Mixer):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.1 * x.mean(0, keepdim=True)
+
+
+class Unused(Sound):
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.unused = nn.Linear(2, 2)
+
+
+class Shared(Sound):
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.one = nn.Parameter(torch.zeros(3))
+        self.two = nn.Parameter(self.one.data)
+
+
+class Forgetful(Sound):
+    """Keeps a weight outside its state dict."""
+
+    made = 0
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        Forgetful.made += 1
+        self.scale = 1.0 + Forgetful.made
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * super().forward(x)
+
+
+class NeedsThree(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.shape[1] != 2 else super().forward(x)[:, :1]
+
+
+class Explodes(Mixer):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.std(-1, keepdim=True)
+
+
+class Stuck(Backbone):
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + 0 * self.scale)
+
+
+FAULTS: list[tuple[type, str]] = [
+    (Leaking, "causality"),
+    (Leaking, "parallel equals step by step"),
+    (Leaking, "padded equals unpadded"),
+    (WrongStep, "parallel equals step by step"),
+    (WrongPieces, "pieces equal single steps"),
+    (WrongPositions, "chosen positions"),
+    (WrongProjection, "chosen positions"),
+    (Random, "equal seeds, equal bits"),
+    (WrongReset, "reset"),
+    (ResetsAll, "reset"),
+    (MixesRows, "batch independence"),
+    (Unused, "gradients reach every parameter"),
+    (Shared, "save and load"),
+    (Forgetful, "save and load"),
+    (NeedsThree, "shape at any length"),
+    (Explodes, "finite outputs"),
+    (Stuck, "learning"),
+]
+
+
+def failed(cls: type) -> dict[str, str]:
+    return {result.name: result.detail for result in check(cls, None, SPEC) if not result.passed}
+
+
+def test_a_sound_mixer_passes() -> None:
+    assert failed(Sound) == {}
+
+
+@pytest.mark.parametrize(("cls", "rule"), FAULTS, ids=lambda value: getattr(value, "__name__", value))
+def test_planted_faults_are_found(cls: type, rule: str) -> None:
+    assert rule in failed(cls)
+
+
+def test_every_rule_has_a_planted_fault() -> None:
+    untested = {title for title, _ in rules()} - {rule for _, rule in FAULTS}
+    assert untested == {"options", "cost"}  # below
+
+
+def test_faults_of_options_and_cost_are_found() -> None:
+    class Negative(Sound):
+        def flops(self, length: int) -> float:
+            return -1e9
+
+    class Whole(Backbone):
+        def __init__(self, options: Any, spec: Spec) -> None:
+            super().__init__({"a": 1}, spec)
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.scale
+
+    assert "cost" in failed(Negative)
+    assert set(failed(Whole)) == {"options"}
+
+
+def test_a_leak_is_reported_with_its_size() -> None:
+    assert "the future leaks at" in failed(Leaking)["causality"]

@@ -1,0 +1,64 @@
+"""The main table."""
+
+from __future__ import annotations
+
+import pytest
+from html_document import Document
+from view_factory import TASKS, make_section, make_view
+
+from backbench.leaderboard.scores.statistics import COVERAGE
+from backbench.leaderboard.views.page import build
+from backbench.leaderboard.views.page.table import ordered
+
+
+def test_the_table_has_every_number() -> None:
+    view = make_view()
+    section = view["sections"][0]
+    found = Document(build(view)["index.html"])
+    rows = [attrs for attrs in found.of("tr") if attrs.get("data-row")]
+    assert [attrs["data-row"] for attrs in rows] == [row["id"] for row in ordered(section["rows"])]
+    heads = [attrs for attrs in found.of("th") if "data-key" in attrs]
+    assert [attrs["data-key"] for attrs in heads] == [
+        "name", "iqm", "mean", "median", "optimality_gap", *(f"task:{task}" for task in TASKS), "parameters",
+        "parameters_backbone", "flops_per_token", "train_tokens_per_s", "decision_p50_ms", "decision_p95_ms",
+        "peak_memory_mb", "wall_seconds", "seeds", "failed",
+    ]  # fmt: skip
+    assert [attrs["data-key"] for attrs in heads if attrs.get("aria-sort")] == ["iqm"]
+    first = section["rows"][0]
+    values = [attrs["data-v"] for attrs in found.of("td") if "data-v" in attrs][: len(heads) - 1]
+    expected = [first["aggregates"][name]["value"] for name in ("iqm", "mean", "median", "optimality_gap")]
+    expected += [first["scores"][task]["value"] for task in TASKS] + list(first["cost"].values()) + [3, 0]
+    assert [float(value or "nan") for value in values] == pytest.approx(expected, rel=1e-5)
+    assert "[72.0, 79.0]" in found.text
+    assert "135 records" in found.text
+    for shares in (COVERAGE["iqm"], COVERAGE["task"]):
+        assert ", ".join(f"{share:.0%} with {seeds}" for seeds, share in shares.items()) in found.text
+    assert not [attrs for attrs in found.of("svg") if attrs.get("role") != "img" and attrs.get("aria-hidden") != "true"]
+
+
+def test_the_table_marks_missing_failed_matched_and_verified() -> None:
+    section = make_section(rows=3)
+    poor, matched, sure = section["rows"]
+    del poor["scores"]["hopper-medium"]
+    poor |= {"aggregates": None, "profile": None, "missing": ["hopper-medium"], "seeds": []}
+    poor["failed"] = [{"task": "hopper-medium", "seed": 2, "reason": "NonFiniteLoss: loss is nan (step 7)"}]
+    matched["matched"] = "transformer"
+    sure |= {"trust": "verified", "verified_cells": 27}
+    view = make_view([section])
+    failed = next(key for key, cell in view["cells"].items() if "hopper-medium.s2" in key and cell["row"] == poor["id"])
+    view["cells"][failed] |= {"status": "failed", "score": None}
+    view["cells"][failed]["record"] |= {"status": "failed", "scores": None}
+    pages = build(view)
+    found = Document(pages["index.html"])
+    assert [row["label"] for row in ordered(section["rows"])] == ["transformer", "mamba", "gloma"]  # without: last
+    for said in ("lacks hopper-medium", "1 failed", "matched to transformer"):
+        assert said in found.text
+    classes = [attrs.get("class") for attrs in found.of("span")]
+    assert classes.count("badge ok") == 2  # the legend and the row
+    assert f"rows/{poor['id']}.html#failed" in [attrs["href"] for attrs in found.of("a")]
+    row = Document(pages[f"rows/{poor['id']}.html"])
+    assert "NonFiniteLoss: loss is nan (step 7)" in row.text
+    ids = [attrs.get("id") for _, attrs in row.elements]
+    assert "failed" in ids
+    assert f"record-{failed}" in ids
+    assert f"#record-{failed}" in [attrs.get("href") for attrs in row.of("a")]

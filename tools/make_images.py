@@ -1,0 +1,157 @@
+"""Draw the picture of the committed board for the README, in a light and in a dark version.
+
+Run ``PYTHONPATH=src python tools/make_images.py`` after ``make leaderboard``. It needs no torch.
+Equal records give equal bytes. A test compares the files with a fresh drawing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from backbench.leaderboard.record.files import load_records
+from backbench.leaderboard.views.export import pages_of
+from backbench.leaderboard.views.page.numbers import short
+from backbench.leaderboard.views.page.plots.scales import Scale, axis
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = ROOT / "leaderboard" / "published" / "records"
+IMAGES = ROOT / "docs" / "images"
+SECTION = "d4rl-embedded-quick-window"
+WIDTH, HEIGHT, TOP, BOTTOM = 880, 292, 70, 238
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of one version: text, secondary text, grid lines, and one colour for each row."""
+
+    ink: str
+    soft: str
+    grid: str
+    rows: tuple[str, ...]
+
+
+# The rows' colours are those of the leaderboard's pages.
+PALETTES = {
+    "light": Palette("#1b1f24", "#565d66", "#dcd9d1", ("#0072b2", "#d55e00", "#00855f", "#a8478a", "#3a3f45")),
+    "dark": Palette("#e9ebee", "#a9b1bb", "#363c45", ("#56b4e9", "#f58a42", "#2cc796", "#e79ac9", "#e4e6e9")),
+}
+
+
+def section(records: Path = RECORDS) -> Mapping[str, Any]:
+    """The table that is drawn, as ``board.json`` has it. ``RecordError`` if a record is broken."""
+    found, errors = load_records(records)
+    if errors:
+        raise errors[0]
+    sections = json.loads(pages_of(found)["board.json"])["sections"]
+    return next(one for one in sections if one["id"] == SECTION)
+
+
+def draw(board: Mapping[str, Any], palette: Palette) -> str:
+    """The picture as SVG: IQM with intervals on the left, IQM against training speed on the right."""
+    rows = sorted((row for row in board["rows"] if row["aggregates"]), key=lambda row: -_iqm(row)["value"])
+    colours = dict(zip([row["id"] for row in rows], palette.rows, strict=True))
+    about = "; ".join(f"{row['label']} {_iqm(row)['value']:.1f}" for row in rows)
+    tasks, seeds = len(board["tasks"]), min(len(row["seeds"]) for row in rows)
+    title = f"{tasks} Gym tasks, {seeds} seeds, preset quick, embedded data. Bars: 95 % intervals over seeds."
+    parts = [
+        f"<title>IQM score of {len(rows)} backbones: {escape(about)}</title>",
+        _text(8, 20, f"Score and cost of {len(rows)} backbones", palette.ink, size=16, weight=600),
+        _text(8, 40, title, palette.soft),
+        *_intervals(rows, colours, palette),
+        *_against_speed(rows, colours, palette),
+    ]
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="{FONT}">\n'
+        f"{body}\n</svg>\n"
+    )
+
+
+def _intervals(rows: Sequence[Row], colours: Mapping[str, str], palette: Palette) -> list[str]:
+    scale = _score_axis(rows, 112, 372)
+    parts = _ticks(scale, palette, across=True)
+    parts.append(_text(242, HEIGHT - 12, "IQM, normalised score", palette.soft, anchor="middle"))
+    for index, row in enumerate(rows):
+        y, one, colour = TOP + 22 + 33 * index, _iqm(row), colours[row["id"]]
+        parts.append(_text(100, y + 4, row["label"], palette.ink, anchor="end"))
+        parts.append(_line(scale(one["low"]), y, scale(one["high"]), y, colour, 3))
+        parts.append(_dot(scale(one["value"]), y, colour))
+        parts.append(_text(416, y + 4, f"{one['value']:.1f}", palette.ink, anchor="end"))
+    return parts
+
+
+def _against_speed(rows: Sequence[Row], colours: Mapping[str, str], palette: Palette) -> list[str]:
+    x = axis([row["cost"]["train_tokens_per_s"] for row in rows], 505, 850)
+    y = _score_axis(rows, BOTTOM, TOP)
+    parts = [*_ticks(x, palette, across=True), *_ticks(y, palette, across=False)]
+    parts.append(_text(480, TOP - 10, "IQM", palette.soft, anchor="middle"))
+    parts.append(_text(675, HEIGHT - 12, "training tokens/s (→ faster)", palette.soft, anchor="middle"))
+    places = {row["id"]: x(row["cost"]["train_tokens_per_s"]) for row in rows}
+    for row in rows:
+        one, colour, at = _iqm(row), colours[row["id"]], places[row["id"]]
+        room = 16 + 7.5 * len(row["label"])
+        left = at + room > WIDTH - 18 or any(0 < other - at < room for other in places.values())
+        parts.append(_line(at, y(one["low"]), at, y(one["high"]), colour, 3))
+        parts.append(_dot(at, y(one["value"]), colour))
+        side = (at - 10, "end") if left else (at + 10, "start")
+        parts.append(_text(side[0], y(one["value"]) + 4, row["label"], palette.ink, anchor=side[1]))
+    return parts
+
+
+def _iqm(row: Row) -> Mapping[str, float]:
+    found: Mapping[str, float] = row["aggregates"]["iqm"]
+    return found
+
+
+def _score_axis(rows: Sequence[Row], start: float, end: float) -> Scale:
+    return axis([_iqm(row)[side] for row in rows for side in ("low", "high")], start, end)
+
+
+def _ticks(scale: Scale, palette: Palette, *, across: bool) -> list[str]:
+    parts = []
+    for value in scale.ticks(4):
+        at = scale(value)
+        if across:
+            parts.append(_line(at, TOP, at, BOTTOM, palette.grid, 1))
+            parts.append(_text(at, BOTTOM + 17, short(value), palette.soft, anchor="middle"))
+        else:
+            parts.append(_line(490, at, 862, at, palette.grid, 1))
+            parts.append(_text(482, at + 4, short(value), palette.soft, anchor="end"))
+    return parts
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: int) -> str:
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="{colour}" stroke-width="{width}" stroke-linecap="round"/>'
+
+
+def _dot(x: float, y: float, colour: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="{colour}"/>'
+
+
+def _text(
+    x: float, y: float, content: str, colour: str, *, anchor: str = "start", size: int = 13, weight: int = 400
+) -> str:  # one call for each text, every property of it named
+    style = f'fill="{colour}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(content)}</text>'
+
+
+def images() -> dict[str, str]:
+    """File name to text of both pictures."""
+    board = section()
+    return {f"board-{name}.svg": draw(board, palette) for name, palette in PALETTES.items()}
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    for name, text in images().items():
+        (IMAGES / name).write_text(text, encoding="utf-8")
+        print(f"written: docs/images/{name}")

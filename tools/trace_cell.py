@@ -1,0 +1,87 @@
+"""Follow one cell from the command to its first loss: how many files, and how far its backbone's name travels.
+
+Run ``PYTHONPATH=src python tools/trace_cell.py``. The cell runs in this process (a worker's work is done inline).
+Printed are the files in which a function ran before the first loss was there, and the calls that got the backbone's
+name as an argument, directly or in a tuple.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing.context
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SKIPPED = {Path(__file__).resolve()}
+NAME = "mamba"
+WORDS = ["run", "--backbone", NAME, "--task", "hopper-medium", "--preset", "smoke", "--jobs", "1", "--track", "none"]
+
+
+class Inline:
+    """Stands in for a process: its work is done here, when it is started."""
+
+    pid, exitcode = None, 0
+
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...], **_: Any) -> None:
+        self.target, self.args = target, args
+
+    def start(self) -> None:
+        self.target(*self.args)
+
+    def join(self) -> None:
+        """Nothing is left to wait for."""
+
+    def is_alive(self) -> bool:
+        return False
+
+
+def carries(values: Mapping[str, Any], code: Any) -> bool:
+    """Whether an argument of this call is the name, or a tuple or list with it."""
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    found = [values.get(name) for name in names]
+    parts = [part for value in found for part in (value if isinstance(value, tuple | list) else (value,))]
+    return any(isinstance(part, str) and part == NAME for part in parts)
+
+
+def main() -> None:
+    """Trace the command of this checkout, print what was found, and end at the first loss."""
+    files: dict[str, None] = {}
+    calls: dict[str, None] = {}
+
+    def hear(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        path = Path(code.co_filename).resolve()
+        if event != "call" or code.co_name.startswith("<") or not path.is_relative_to(ROOT) or path in SKIPPED:
+            return
+        name = str(path.relative_to(ROOT))
+        files[name] = None
+        if carries(frame.f_locals, code):
+            calls[f"{name}:{code.co_name}"] = None
+        if (name, code.co_name) == ("agents/agent.py", "loss"):
+            sys.setprofile(None)
+            show(list(files), list(calls))
+
+    sys.argv = ["bench", *WORDS, "--out", tempfile.mkdtemp()]
+    multiprocessing.context.SpawnContext.Process = Inline  # type: ignore[misc, assignment]
+    module = "backbench.benchmarks.cli.app" if (ROOT / "benchmarks" / "cli").is_dir() else "backbench.benchmarks.cli"
+    entry = importlib.import_module(module).main
+    sys.setprofile(hear)
+    entry()
+
+
+def show(files: list[str], calls: list[str]) -> None:
+    """Print and leave."""
+    print(*files, f"{len(files)} files from the command to the loss", "", *calls, sep="\n")
+    through = {call.partition(":")[0] for call in calls}
+    print(f"{len(calls)} functions get the backbone's name, in {len(through)} files", flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
