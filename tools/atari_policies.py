@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from policy_kind import Kind, Row, Snapshot, ladder
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies.ram import RamPolicy
 from backbench.benchmarks.data.sources.embedded_atari import MIXTURE
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 

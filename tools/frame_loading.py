@@ -27,10 +27,10 @@ from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
 from backbench.backbones.build import build
 from backbench.backbones.contract import Spec
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.frames import STACK
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.benchmarks.plan.settings import TrainConfig
 from backbench.benchmarks.run.train import make_optimizer, update
 from backbench.benchmarks.speed.timing import interleave, once

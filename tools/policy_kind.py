@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.errors import DataError
 
 Row = dict[str, Any]  # a line of log.jsonl: the snapshot's steps, and its returns during training
 Snapshot = Callable[[], tuple[dict[str, Any], Row]]  # the policy's arrays now, and what the log says of them

@@ -24,8 +24,8 @@ from atari_policies import AtariPolicies
 from gym_policies import GymPolicies
 from policy_kind import Kind, load_rows
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies.gaussian import PACK
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.environments.vector import quiet_mujoco
 from backbench.errors import UserError, suggest
 from backbench.files import write_whole

@@ -7,24 +7,23 @@ from typing import Annotated
 
 import typer
 
-data_app = typer.Typer(help="Make or bring data sets, look at them, check them, remove them.", no_args_is_help=True)
-Source = Annotated[str, typer.Option(help="Data source that tasks and suites are meant with; default: the suite's.")]
+from backbench.benchmarks.data.sources.registry import NAMES
+
+data_app = typer.Typer(help="Make or pull data sets, list, show, verify and remove them.", no_args_is_help=True)
+Source = Annotated[str, typer.Option(help="Data source of the tasks and suites; default: the suite's.")]
 
 
 @data_app.command("list")
-def list_(
-    source: Annotated[str, typer.Option(help="Only this source: embedded, d4rl, minari, dqn-replay, local.")] = "",
-) -> None:
-    """The data sets in the store, and those that can be made or pulled: size, licence, where they come from."""
+def list_(source: Annotated[str, typer.Option(help=f"Only this source: {', '.join(NAMES)}.")] = "") -> None:
+    """List the data sets in the store, and those that can be made or pulled: size, licence, command."""
     from rich.console import Console
 
     from backbench.benchmarks.cli.data_list import listed, show
-    from backbench.benchmarks.plan.suite_file import SOURCES
     from backbench.errors import UserError, suggest
 
-    if source and source not in SOURCES:
-        raise UserError(f"unknown data source '{source}'{suggest(source, SOURCES)}")
-    # A command that was cut off in a pipe could not be copied.
+    if source and source not in NAMES:
+        raise UserError(f"unknown data source '{source}'{suggest(source, NAMES)}")
+    # In a pipe, a truncated command could not be copied.
     wide = Console() if sys.stdout.isatty() else Console(width=200)
     show([row for row in listed() if not source or row.source == source], wide)
 
@@ -34,26 +33,28 @@ def make(
     names: Annotated[
         list[str] | None, typer.Argument(help="Data sets, tasks or suites; default: those of d4rl.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Make it anew where it is there.")] = False,
-    jobs: Annotated[int, typer.Option(min=0, help="Side by side; 0: one a core.")] = 0,
+    force: Annotated[bool, typer.Option(help="Replace data sets that are in the store.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Number of processes; 0: one a core.")] = 0,
 ) -> None:
     """Make embedded data sets: the policies in the package play in the local simulator."""
     from rich.console import Console
 
     from backbench.benchmarks.cli.data_show import show
     from backbench.benchmarks.data import sources, store
-    from backbench.benchmarks.data.sources import embedded
+    from backbench.benchmarks.data.sources.embedded import SOURCE
     from backbench.benchmarks.run import provenance
     from backbench.benchmarks.run.sinks import terminal
 
-    ids = dict.fromkeys(id_ for name in names or ["d4rl"] for id_ in _ids(name, "embedded"))
-    wanted = [embedded.parse(name) for name in ids]
-    due = [name.id for name in wanted if force or not store.exists(name.id)]
+    wanted = list(dict.fromkeys(id_ for name in names or ["d4rl"] for id_ in _ids(name, SOURCE.name)))
+    for id_ in wanted:
+        SOURCE.check(id_)
+    due = [id_ for id_ in wanted if force or not store.exists(id_)]
     if due:
         sources.make_all(due, jobs or provenance.cores(), terminal.progress_of(due, Console(), "made"))
-    show([name.id for name in wanted], Console(), histogram=False)
+    show(wanted, Console(), histogram=False)
 
 
+# The parameters are the command's options, which Typer reads from the signature.
 @data_app.command()
 def pull(
     source: Annotated[str, typer.Argument(help="d4rl, minari or dqn-replay.")],
@@ -61,23 +62,22 @@ def pull(
         list[str] | None,
         typer.Argument(help="Tasks, suites or ids, such as hopper-medium; games for dqn-replay. Default: d4rl's nine."),
     ] = None,
-    from_: Annotated[
-        str, typer.Option("--from", help="Folder of the published files, or address that they are below.")
-    ] = "",
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the fetched files in the store's cache.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Bring it anew where it is there.")] = False,
-    transitions: Annotated[int, typer.Option(help="dqn-replay: transitions to take of the logs, at least.")] = 500_000,
-    seed: Annotated[int, typer.Option(help="dqn-replay: of the choice of episodes.")] = 0,
+    from_: Annotated[str, typer.Option("--from", help="Folder or address of the published files.")] = "",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep downloaded files in the store's cache.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace data sets that are in the store.")] = False,
+    transitions: Annotated[int, typer.Option(help="dqn-replay: least number of transitions to take.")] = 500_000,
+    seed: Annotated[int, typer.Option(help="dqn-replay: seed of the choice of episodes.")] = 0,
     run: Annotated[int, typer.Option(help="dqn-replay: which of the five agents' logs.")] = 1,
-    trajectories_per_buffer: Annotated[int, typer.Option(help="dqn-replay: episodes that are taken at a time.")] = 10,
-    buffers: Annotated[int, typer.Option(help="dqn-replay: take them from so many of the last buffers.")] = 50,
+    trajectories_per_buffer: Annotated[int, typer.Option(help="dqn-replay: episodes to take at a time.")] = 10,
+    buffers: Annotated[int, typer.Option(help="dqn-replay: number of last buffers to take from.")] = 50,
 ) -> None:
-    """Bring published data into the store: downloads are resumed, checked, and in place only when they are whole."""
+    """Put published data into the store. Downloads resume and are verified; only complete data sets are kept."""
     from rich.console import Console
 
     from backbench.benchmarks.data import sources
-    from backbench.benchmarks.data.sources import pull as pulling
     from backbench.benchmarks.data.sources.dqn_select import Choice
+    from backbench.benchmarks.data.sources.pull import pull as pull_
+    from backbench.benchmarks.data.sources.pull import summary
     from backbench.benchmarks.run.sinks import terminal
 
     choice = Choice(transitions, seed, run, trajectories_per_buffer, buffers)
@@ -87,8 +87,9 @@ def pull(
         said.print(line, markup=False, highlight=False, soft_wrap=True)
 
     with sources.leaving_on_sigterm(), terminal.transfer(said, "fetching") as progress:
-        for name in pulling.pull(source, names or [], choice, from_, keep, force, report, progress):
-            print(pulling.summary(name), flush=True)
+        how = sources.Pull(from_, keep, force, choice, report, progress)
+        for name in pull_(source, names or [], how, _of_suites(names or [], source)):
+            print(summary(name), flush=True)
 
 
 @data_app.command()
@@ -98,7 +99,7 @@ def show(
     ] = None,
     data: Source = "",
 ) -> None:
-    """Counts, returns and their spread, normalised return; of named ones also hash, histogram and what is odd."""
+    """Show counts, returns and normalised scores; for named data sets also hash, histogram and findings."""
     from rich.console import Console
 
     from backbench.benchmarks.cli.data_show import show as show_
@@ -113,7 +114,7 @@ def verify(
     ] = None,
     data: Source = "",
 ) -> None:
-    """Read data sets whole: hash, counts, NaN, ends of episodes, returns against the noted ones; 1 if one is broken."""
+    """Check complete data sets: hash, counts, NaN, ends of episodes, recorded returns. Exits 1 if one is broken."""
     from rich.console import Console
 
     from backbench.benchmarks.cli.data_show import verify as verify_
@@ -137,7 +138,7 @@ def remove(
     size = sum(store.size(name) for name in chosen)
     if not yes:
         if not sys.stdin.isatty():
-            raise UserError(f"{len(chosen)} data sets, {size / 1e6:,.1f} MB, would be removed; say so with --yes")
+            raise UserError(f"{len(chosen)} data sets, {size / 1e6:,.1f} MB, would be removed; confirm with --yes")
         typer.confirm(f"Remove {', '.join(chosen)} ({size / 1e6:,.1f} MB)?", abort=True)
     for name in chosen:
         store.remove(name)
@@ -145,10 +146,18 @@ def remove(
 
 
 def _ids(name: str, source: str = "") -> list[str]:
-    """A task's name stands for its data set, a suite's for those of all its tasks, anything else for itself."""
+    """The data set ids of a task or a suite. Any other name stands for itself."""
     from backbench.benchmarks.plan import suites
 
     return suites.data_ids(name, source) or [name]
+
+
+def _of_suites(names: list[str], source: str) -> dict[str, list[str]]:
+    """The ids with data of ``source`` that each suite or task stands for, ``names`` among them if they are files."""
+    from backbench.benchmarks.plan import suites
+
+    every = [*suites.built_in(), *(task for content in suites.tables() for task in content.tasks), *names]
+    return {name: ids for name in every if (ids := suites.data_ids(name, source))}
 
 
 def _chosen(names: list[str] | None, source: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``bench data show`` and ``verify``: what a data set says of itself, and what is odd about it."""
+"""``bench data show`` and ``bench data verify``: figures of data sets, and findings about them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.describe import Finding, inspect
+from backbench.benchmarks.data.describe import inspect
+from backbench.benchmarks.data.episode_checks import Finding
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan import suites
 from backbench.errors import UserError
@@ -22,7 +23,7 @@ BAR = 50
 
 
 def _score(name: str, value: float) -> str:
-    """Under the normaliser of the task that has the data set, or else of its environment; a dash when there is none."""
+    """The score by the normaliser of the data set's task, or else of its environment. A dash if there is none."""
     near: tuple[Any, str, Any] | None = None
     for content in suites.tables():
         for task, row in content.tasks.items():
@@ -34,7 +35,7 @@ def _score(name: str, value: float) -> str:
 
 
 def show(names: Sequence[str], console: Console, histogram: bool) -> None:
-    """A line for each data set; with ``histogram`` also its hash, lengths and a histogram of its returns."""
+    """Print a line for each data set, with ``histogram`` also hash, lengths, a histogram of returns and findings."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("data set", overflow="fold")
     for column in ("steps", "episodes", "return", "range", "score"):
@@ -44,7 +45,7 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
         try:
             loaded[name] = store.read(name)
         except UserError as error:
-            if histogram:  # it was asked for by its name
+            if histogram:  # the user named it
                 raise
             problems.append(f"{name} cannot be used: {error}")
             continue
@@ -59,10 +60,7 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
             "-" if data.rewards_clipped else _score(name, s["return_mean"]),
         )
     console.print(table)
-    console.print(
-        "return: mean and standard deviation over episodes; score: the mean, normalised as the task's scores are",
-        style="dim",
-    )
+    console.print("return: mean and standard deviation over episodes; score: normalised mean return", style="dim")
     for line in problems:
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if histogram:
@@ -86,8 +84,8 @@ def _details(name: str, data: Trajectories, console: Console) -> None:
     console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
     for line in (
         f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}",
-        f"{data.terminated.sum():,} of {len(data.lengths):,} episodes were terminated; {share:.0%} ran out of time, or "
-        "were cut off (then there is a warning)",
+        f"{data.terminated.sum():,} of {len(data.lengths):,} episodes terminated; {share:.0%} were truncated, or are "
+        "incomplete (then there is a warning)",
         f"states {data.state_shape}, {_actions(data)}",
     ):
         console.print(line, markup=False, highlight=False)
@@ -107,15 +105,15 @@ def _say(findings: Sequence[Finding], console: Console) -> None:
 
 
 def verify(names: Sequence[str], console: Console) -> bool:
-    """Read each data set whole and say what is wrong with it; whether all are sound, warnings aside."""
+    """Print the findings about each data set. Returns whether all are sound, apart from warnings."""
     sound = True
     for name in names:
         findings = inspect(name)
         broken = any(finding.level == "error" for finding in findings)
         sound = sound and not broken
         warned = f", {len(findings)} warning{'s' if len(findings) > 1 else ''}" if findings else ""
-        noted = "" if broken else f"  sha256 {store.sidecar(name).get('digest', 'never noted')}"
+        recorded = "" if broken else f"  sha256 {store.sidecar(name).get('digest', 'never recorded')}"
         state = "[red]BROKEN[/]" if broken else "[green]sound[/]"
-        console.print(f"{state} {escape(name)}{'' if broken else warned}{noted}", highlight=False, soft_wrap=True)
+        console.print(f"{state} {escape(name)}{'' if broken else warned}{recorded}", highlight=False, soft_wrap=True)
         _say(findings, console)
     return sound

@@ -1,8 +1,7 @@
-"""Single frames of a data set on disk, read a window at a time and stacked when sampled.
+"""Single frames of a data set on disk, read one window at a time and stacked when sampled.
 
-A stack of four shares three frames with the one before, so that stored stacks take four times the space of single
-frames. And what is mapped into memory counts as resident once it was touched: windows are read with ``pread``, which
-leaves the pages with the operating system, and one call reads a whole window, whose frames lie side by side.
+Consecutive stacks of four share three frames, so stored stacks would take four times the space. Memory-mapped pages
+would count as resident once touched. So one ``pread`` call reads each window, whose frames lie side by side.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +21,29 @@ from backbench.errors import UserError
 FrameArray = NDArray[np.uint8]
 
 
+def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and type of a NumPy file, which is then at its first entry. ValueError if it is none."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(file)
+    return header
+
+
 class Frames:
     """The frames of all episodes, one after another: uint8 (frames, height, width) in one NumPy file.
 
     Attributes:
         shape: (frames, height, width).
-        stack: frames of a state.
+        stack: frames in a state.
     """
 
     def __init__(self, path: Path, stack: int = STACK) -> None:
-        """Open ``path``, a ``.npy`` file; raises ``UserError`` when it is none, or is shorter than it says."""
+        """Open ``path``, a ``.npy`` file. UserError if it is none, or its length does not fit its header."""
         self.path, self.stack = path, stack
         self._file: int | None = None
         try:
             with path.open("rb") as file:
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(file)
+                shape, fortran, dtype = read_header(file)
                 self._start = file.tell()
             size = path.stat().st_size
         except (OSError, ValueError) as error:
@@ -46,7 +52,7 @@ class Frames:
             raise UserError(f"frames {path}: {dtype} {shape}; expected uint8 (frames, height, width)")
         self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
         if size != self._start + int(np.prod(self.shape)):
-            raise UserError(f"frames {path}: {size} bytes where {shape[0]} frames need more or fewer; it was cut short")
+            raise UserError(f"frames {path}: {size} bytes do not fit {shape[0]} frames; it was truncated")
 
     @property
     def state_shape(self) -> tuple[int, int, int]:
@@ -82,17 +88,16 @@ class Frames:
     def windows(self, firsts: Sequence[int], begins: Sequence[int], counts: Sequence[int], context: int) -> FrameArray:
         """Windows of ``context`` states, as the frames that they are stacked from.
 
-        Before an episode's first frame there is that frame again, as the environment does when it starts; behind a
-        window's last state there are zeros.
+        An episode's first frame is repeated before it, as in the environment. Zeros follow a window's last state.
 
         Args:
-            firsts: (batch,) frame of each window's first state.
-            begins: (batch,) first frame of the episode that it is from.
-            counts: (batch,) states that it has, at most ``context``.
+            firsts: (batch,) index of the frame of each window's first state.
+            begins: (batch,) index of the first frame of its episode.
+            counts: (batch,) its number of states, at most ``context``.
             context: K.
 
         Returns:
-            uint8 (batch, stack - 1 + K, height, width); state k of a window is frames k to k + stack - 1.
+            uint8 (batch, stack - 1 + K, height, width). State k of a window is frames k to k + stack - 1.
         """
         before = self.stack - 1
         out = np.empty((len(firsts), before + context, *self.shape[1:]), dtype=np.uint8)
@@ -106,7 +111,7 @@ class Frames:
         return out
 
     def advise(self, firsts: Sequence[int], counts: Sequence[int]) -> None:
-        """Tell the operating system which windows are read next, so that a disk can fetch them together."""
+        """Tell the operating system which windows are read next, so that it fetches them together."""
         size = self.shape[1] * self.shape[2]
         for first, count in zip(firsts, counts, strict=True):
             begin = max(0, first - self.stack + 1)
@@ -122,7 +127,7 @@ class Frames:
 
 
 class FrameWriter:
-    """Writes a file that ``Frames`` reads, without knowing its length beforehand."""
+    """Writes a file for ``Frames`` whose length is not known in advance."""
 
     HEADER = 128
 
@@ -140,7 +145,7 @@ class FrameWriter:
         self.count += len(frames)
 
     def close(self) -> None:
-        """Write the header, now that the count is known, and bring everything to the disk."""
+        """Write the header with the count, and flush the file to disk."""
         text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(self.count, *self.shape)}, }}"
         magic = b"\x93NUMPY\x01\x00" + (self.HEADER - 10).to_bytes(2, "little")
         self._file.seek(0)
@@ -152,7 +157,7 @@ class FrameWriter:
 
 @contextmanager
 def writing(path: Path, height: int = 84, width: int = 84) -> Iterator[FrameWriter]:
-    """A writer of frames; the file is whole when the block ends, and is removed when it fails."""
+    """A writer of frames. The file is complete when the block ends, and removed if the block fails."""
     writer = FrameWriter(path, height, width)
     try:
         yield writer

@@ -1,4 +1,4 @@
-"""Target returns that follow from a data set by one rule, for suites whose tables declare none."""
+"""Target returns derived from a data set by one rule, for suites that declare none."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from backbench.benchmarks.data.trajectories import Trajectories
 
-SHARES = (0.95, 0.5)  # of steps; the headline's first
+SHARES = (0.95, 0.5)  # of steps, the headline target first
 
 
 def by_rule(data: Trajectories, clipped: bool = False) -> tuple[float, ...]:
-    """The returns that 95 % and half of the data's steps do not exceed, each step counted with its episode's return.
+    """The 95 % and 50 % quantiles of the episodes' returns, weighted by their steps, to three significant digits.
 
-    Rounded to three digits. One target where both are the same. A quantile of episodes would be low where bad ones
-    are short and many; half of the first would be the better one where returns are negative.
+    If both are equal there is one target. Unweighted quantiles would be low in data sets with many short, bad episodes.
+    Half of the first target, as a second one, would be the better of the two if returns are negative.
 
     Args:
         data: the data set.
-        clipped: returns of rewards that are clipped to [-1, 1] each.
+        clipped: use rewards clipped to [-1, 1] each.
     """
     starts = data.offsets[:-1]
     returns = data.clipped_returns_to_go[starts].astype(float) if clipped else data.returns

@@ -11,28 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
 from backbench.benchmarks.environments.spaces import Actions
-from backbench.errors import UserError
 
 FloatArray = NDArray[np.float32]
-BLOCK = 4096  # rows that are float64 at a time
-
-
-class DataError(UserError):
-    """A data set that is missing, broken or inconsistent; says which, where, and what to do."""
+BLOCK = 4096  # rows that are converted to float64 at a time
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One whole episode of T steps, as the environment gave it.
+    """One complete episode of T steps, as the environment gave it.
 
     Attributes:
-        observations: (T + 1, *observation), the last one being the one after the last action.
-        actions: (T, action_dim), or (T,) int64 where they are numbered.
+        observations: (T + 1, *observation), the last one after the last action.
+        actions: (T, action_dim), or (T,) int64 if they are discrete.
         rewards: (T,) float64.
-        terminated: whether the task ended it (fell over); otherwise time ran out.
-        seed: what the environment was reset with.
+        terminated: whether the task ended it. Otherwise it was truncated.
+        seed: the seed that the environment was reset with.
     """
 
     observations: NDArray[Any]
@@ -48,14 +44,14 @@ class Trajectories:
 
     Attributes:
         states: (steps, *observation) float32, or the single frames that states are stacked from.
-        actions: (steps, action_dim) float32, or (steps,) int64 where they are numbered.
+        actions: (steps, action_dim) float32, or (steps,) int64 if they are discrete.
         rewards: (steps,) float64.
-        terminated: (episodes,) bool, false where time ran out.
+        terminated: (episodes,) bool, false for truncated episodes.
         offsets: (episodes + 1,) int64.
         name: the data set's id in the store.
         digest: sha256 of the content, the data set's identity.
-        n_actions: how many numbered actions there are; None where actions are vectors.
-        rewards_clipped: whether each reward was clipped to [-1, 1] when the data were gathered; raw ones are not known.
+        n_actions: number of discrete actions. None if actions are vectors.
+        rewards_clipped: whether rewards were recorded clipped to [-1, 1], so that raw ones are unknown.
     """
 
     states: FloatArray | Frames
@@ -70,16 +66,16 @@ class Trajectories:
 
     @classmethod
     def from_episodes(cls, episodes: Iterable[Episode], name: str = "", actions: Actions | None = None) -> Trajectories:
-        """Join episodes, each of which is looked at once and may be dropped after.
+        """Join episodes, reading each of them once.
 
         Args:
-            episodes: with the environment's own actions; the hash is over these.
+            episodes: with the environment's own actions, which the hash covers.
             name: the data set's id.
-            actions: how they become the agent's; None takes them as they are, as vectors.
+            actions: converts actions to the agent's. None takes them as they are, as vectors.
 
         Raises:
-            DataError: no episodes, empty ones, shapes that disagree, numbers that are not finite, numbered actions that
-                there are not; names the episode.
+            DataError: no episodes, an empty one, shapes that disagree, NaN or infinite numbers, or discrete actions
+                outside their space. Names the episode.
         """
         hasher = hashlib.sha256()
         states, taken, rewards = _Growing(), _Growing(), _Growing()
@@ -95,16 +91,16 @@ class Trajectories:
                 hasher.update(np.ascontiguousarray(array).data)
             hasher.update(b"terminated" if e.terminated else b"truncated")
             states.append(np.asarray(e.observations[:-1], dtype=np.float32))
-            taken.append(_of_agent(e.actions, actions, number, name))
+            taken.append(_to_agent(e.actions, actions, number, name))
             rewards.append(np.asarray(e.rewards, dtype=np.float64))
             terminated.append(e.terminated)
             ends.append(ends[-1] + len(e.rewards))
         if first is None:
             raise DataError(f"data set {name!r} has no episodes")
         return cls(
-            states=states.whole(),
-            actions=taken.whole(),
-            rewards=rewards.whole(),
+            states=states.trimmed(),
+            actions=taken.trimmed(),
+            rewards=rewards.trimmed(),
             terminated=np.array(terminated),
             offsets=np.array(ends, dtype=np.int64),
             name=name,
@@ -114,7 +110,7 @@ class Trajectories:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """(episodes,) steps of each episode."""
+        """(episodes,) steps in each episode."""
         return np.diff(self.offsets)
 
     @cached_property
@@ -124,7 +120,7 @@ class Trajectories:
 
     @cached_property
     def returns_to_go(self) -> FloatArray:
-        """(steps,) sum of the rewards from this step to the episode's end, this step included."""
+        """(steps,) sum of the rewards from this step, inclusive, to the end of the episode."""
         return self._returns_to_go(self.rewards)
 
     @cached_property
@@ -134,14 +130,14 @@ class Trajectories:
 
     def _returns_to_go(self, rewards: NDArray[np.float64]) -> FloatArray:
         result = np.cumsum(rewards)
-        # In place: a million steps are 8 MB each time.
+        # In place, since each temporary array takes 8 MB for a million steps.
         np.subtract(np.repeat(result[self.offsets[1:] - 1], self.lengths), result, out=result)
         result += rewards
         return result.astype(np.float32)
 
     @cached_property
     def timesteps(self) -> NDArray[np.int64]:
-        """(steps,) position within the episode, from 0."""
+        """(steps,) index within the episode, from 0."""
         return np.arange(len(self.rewards)) - np.repeat(self.offsets[:-1], self.lengths)
 
     @property
@@ -150,13 +146,13 @@ class Trajectories:
         return self.states.state_shape if isinstance(self.states, Frames) else self.states.shape[1:]
 
     def state_statistics(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of state vectors over all steps; the latter never below 1e-6."""
+        """Mean and standard deviation (observation,) of state vectors over all steps. The latter is at least 1e-6."""
         assert not isinstance(self.states, Frames), "pixels are not standardised"
         mean, std = _moments(self.states)
         return mean.astype(np.float32), np.maximum(std, 1e-6).astype(np.float32)
 
     def summary(self) -> Mapping[str, float]:
-        """What a data set says of itself: counts, and mean, spread and range of its episodes' returns."""
+        """Counts, and mean, standard deviation and range of the episodes' returns. The sidecar records them."""
         r = self.returns
         return {
             "episodes": len(r),
@@ -169,31 +165,31 @@ class Trajectories:
 
 
 class _Growing:
-    """An array that rows are added to; never far larger than what is in it."""
+    """An array that grows by rows, at most an eighth larger than its content."""
 
     def __init__(self) -> None:
         self.array: NDArray[Any] | None = None
         self.count = 0
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add ``rows``, which have the shape and type of the first ones."""
+        """Add ``rows``, with the shape and type of the first ones."""
         end = self.count + len(rows)
         if self.array is None:
             self.array = rows.copy()
         elif end > len(self.array):
-            self._resize(end + end // 8)  # in proportion, so that moving the rows costs little in all
+            self._resize(end + end // 8)  # in proportion, so that few resizes move the rows
         self.array[self.count : end] = rows
         self.count = end
 
-    def whole(self) -> NDArray[Any]:
-        """The rows so far."""
+    def trimmed(self) -> NDArray[Any]:
+        """All rows, without spare space."""
         assert self.array is not None, "nothing was added"
         self._resize(self.count)
         return self.array
 
     def _resize(self, rows: int) -> None:
         assert self.array is not None
-        self.array.resize((rows, *self.array.shape[1:]), refcheck=False)  # nobody else has it yet
+        self.array.resize((rows, *self.array.shape[1:]), refcheck=False)  # no other references yet
 
 
 def _check(e: Episode, first: Episode, number: int, name: str) -> None:
@@ -213,8 +209,8 @@ def _check(e: Episode, first: Episode, number: int, name: str) -> None:
         )
 
 
-def _of_agent(taken: NDArray[Any], actions: Actions | None, number: int, name: str) -> NDArray[Any]:
-    """One episode's actions as the agent sees them; DataError for numbers that the space does not have."""
+def _to_agent(taken: NDArray[Any], actions: Actions | None, number: int, name: str) -> NDArray[Any]:
+    """One episode's actions as the agent's. DataError for actions outside their space."""
     if actions is None:
         return taken.astype(np.float32)
     width = int(np.prod(taken.shape[1:], dtype=int))
@@ -235,10 +231,10 @@ def _of_agent(taken: NDArray[Any], actions: Actions | None, number: int, name: s
 
 
 def _moments(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation over axis 0, to the bit those of numpy in float64, without a float64 copy of all.
+    """Mean and standard deviation over axis 0 with the bits of NumPy in float64, without a float64 copy of all rows.
 
-    Numpy adds whole rows in order, and so does this: the sum so far comes before the next block. A single column it
-    adds otherwise (by halves), and that one is left to it.
+    NumPy adds rows in order, and so does this function: each block starts with the sum so far. NumPy adds a single
+    column pairwise, so that case calls NumPy itself.
     """
     if rows.ndim != 2 or rows.shape[1] == 1 or not rows.flags.c_contiguous:
         return rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)

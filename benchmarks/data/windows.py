@@ -1,4 +1,4 @@
-"""Windows of K steps, drawn in one vectorised step a batch."""
+"""Windows of K steps, sampled with one vectorised operation a batch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ Indices = NDArray[np.int64]
 
 
 class WindowSampler:
-    """Right-padded windows, each starting at a step drawn uniformly from the data set.
+    """Right-padded windows that start at steps sampled uniformly from the data set.
 
-    So episodes are drawn in proportion to their length, and starts uniformly within them (as Decision Transformer
-    does for Gym). Batch number ``step`` depends on ``(seed, step)`` alone: it is the same after a resume, and whoever
-    draws it.
+    So episodes are sampled in proportion to their length, and starts uniformly within them, as Decision Transformer
+    does for Gym. Batch ``step`` depends only on ``(seed, step)``, so a resumed run sees the same batches.
 
     Args:
-        data: the trajectories; moved to ``device`` once.
+        data: the trajectories, moved to ``device`` once.
         context: K, steps in a window.
         batch_size: windows in a batch.
-        seed: of the draws.
+        seed: seed of the samples.
         device: where batches are made.
-        clipped: returns-to-go of rewards that are clipped to [-1, 1].
+        clipped: compute returns-to-go from rewards clipped to [-1, 1].
     """
 
     def __init__(
@@ -45,26 +44,26 @@ class WindowSampler:
         self.offsets, self.reach = data.offsets, np.arange(context)
 
     def starts(self, step: int) -> Tensor:
-        """(batch,) flat index of the first step of each window of batch ``step``."""
+        """(batch,) flat index of the first step of each window in batch ``step``."""
         return torch.from_numpy(self._draw(step)).to(self.device)
 
     def windows(self, starts: Tensor) -> Windows:
-        """The windows (batch, K, …) that begin at these flat indices (batch,)."""
+        """The windows (batch, K, …) that start at these flat indices (batch,)."""
         return self._at(starts.cpu().numpy())
 
     def batch(self, step: int) -> Windows:
         """Batch number ``step``."""
         made = self._at(self._draw(step))
         if isinstance(self.states, _Pixels):
-            self.states.soon(self._draw(step + 1))
+            self.states.prefetch(self._draw(step + 1))
         return made
 
     def _draw(self, step: int) -> Indices:
         return np.random.default_rng([self.seed, step]).integers(self.steps, size=self.batch_size)
 
     def _at(self, starts: Indices) -> Windows:
-        # What is this small numpy does several times faster than torch, and a device is handed the result.
-        after = self.offsets.searchsorted(starts, side="right")  # (batch,) the episode after each window's
+        # NumPy handles arrays this small several times faster than torch.
+        after = self.offsets.searchsorted(starts, side="right")  # (batch,) index of the episode after each window's
         rows = starts[:, None] + self.reach  # (batch, K)
         inside = rows < self.offsets[after][:, None]
         timesteps = (rows - self.offsets[after - 1][:, None]) * inside
@@ -86,38 +85,38 @@ class WindowSampler:
 
 
 class _Vectors:
-    """An array with a row a step, in memory on the device."""
+    """An array with one row a step, in memory on the device."""
 
     def __init__(self, array: np.ndarray, context: int, device: torch.device) -> None:
         self.shape = array.shape[1:]
         self.rows = torch.from_numpy(np.ascontiguousarray(array)).to(device)
-        # A window is one piece of memory, which is copied faster than its rows. The pieces overlap.
+        # A window is one contiguous piece of memory, which copies faster than its rows. The pieces overlap.
         count, width = max(0, len(array) - context + 1), self.rows[0].numel()
         self.pieces = self.rows.as_strided((count, context * width), (width, 1))
 
     def at(self, starts: Tensor, mask: Tensor, rows: Tensor | None) -> Tensor:
-        """(batch, K, *row), zero where ``mask`` is false; ``rows`` (batch * K,) if a window reaches past the data."""
+        """(batch, K, *row), zero where ``mask`` is false. ``rows`` (batch * K,) if a window ends past the data."""
         taken = self.pieces.index_select(0, starts) if rows is None else self.rows.index_select(0, rows)
         return taken.view(*mask.shape, *self.shape).mul_(mask.unsqueeze(-1) if self.shape else mask)
 
 
 class _Pixels:
-    """States that are stacked, when sampled, from single frames on disk."""
+    """States stacked, when sampled, from single frames on disk."""
 
     def __init__(self, frames: Frames, data: Trajectories, context: int, device: torch.device) -> None:
         self.frames, self.context, self.device = frames, context, device
         episode = np.repeat(np.arange(len(data.lengths)), data.lengths)  # (steps,)
-        self.shift = episode  # each episode before holds one frame more than steps: the one after its last action
+        self.shift = episode  # every earlier episode has one more frame than steps, after its last action
         self.begins = data.offsets[:-1][episode] + episode  # (steps,) first frame of the step's episode
 
     def at(self, starts: Indices, mask: NDArray[np.bool_]) -> Tensor:
-        """(batch, K, stack, height, width) uint8, a view: neighbouring states share their frames."""
+        """(batch, K, stack, height, width) uint8, a view in which neighbouring states share frames."""
         real = mask.sum(1).tolist()
         first, begins = (starts + self.shift[starts]).tolist(), self.begins[starts].tolist()
         frames = self.frames.windows(first, begins, real, self.context)
         stack = self.frames.stack
         return torch.from_numpy(frames).to(self.device).unfold(1, stack, 1).permute(0, 1, 4, 2, 3)
 
-    def soon(self, starts: Indices) -> None:
-        """These are read next: fetch them while the model trains, where they are not in the system's cache."""
+    def prefetch(self, starts: Indices) -> None:
+        """Let the system fetch the next windows from disk while the model trains."""
         self.frames.advise((starts + self.shift[starts]).tolist(), [self.context] * len(starts))

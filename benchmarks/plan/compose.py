@@ -153,11 +153,9 @@ def _refuse_unused(overrides: Sequence[str], task: suites.Task) -> None:
 
 
 def _sized(task: suites.Task, data: DataConfig) -> suites.Task:
-    from backbench.benchmarks.data.sources import embedded
+    from backbench.benchmarks.data.sources import SOURCES
 
-    if data.source != "embedded":
-        return task
-    return dataclasses.replace(task, data_id=embedded.sized(task.data_id, data.steps))
+    return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
 
 
 def plan(request: Request) -> list[Cell]:
@@ -176,14 +174,14 @@ def plan(request: Request) -> list[Cell]:
 def reach(request: Request) -> None:
     """Say within two seconds, before torch is imported, that a data set is absent and its source cannot be reached."""
     from backbench.benchmarks.data import store
-    from backbench.benchmarks.data.sources import pull
+    from backbench.benchmarks.data.sources import SOURCES
 
     source = source_of(request.suite, request.preset, request.source, request.overrides)
     rows = suites.table(request.suite).tasks
     for name in request.tasks or rows:
         chosen = rows[name].sources.get(source) if name in rows else None  # ``plan`` reports unknown names
-        if chosen and source in pull.FETCHED and not store.exists(chosen.data_id):
-            pull.reach(source, chosen.data_id)
+        if chosen and not store.exists(chosen.data_id):
+            SOURCES.get(source).reach(chosen.data_id)
             return
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from backbench.benchmarks.data.sources.registry import NAMES, SOURCES
 from backbench.benchmarks.environments.kind import EnvironmentKind
 from backbench.benchmarks.environments.registry import kind_of
 from backbench.errors import UserError, suggest
@@ -18,8 +19,6 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Targets = Literal["data"] | Annotated[tuple[Number, ...], Field(min_length=1)]
 Steps = Annotated[int, Field(ge=1)]
-SOURCES = ("embedded", "d4rl", "minari", "dqn-replay", "local")
-OWN = ("local", "minari")  # of suites that are not Backbench's: the others have sets of their own only
 
 
 class _Part(BaseModel):
@@ -87,9 +86,9 @@ class Suite(_Part):
             raise ValueError(f"normaliser {self.normaliser!r}{suggest(self.normaliser, list(CITATIONS))}")
         for name, row in self.tasks.items():
             where = f"tasks.{name}"
-            unknown = [source for source in row.sources if source not in SOURCES]
+            unknown = [source for source in row.sources if source not in NAMES]
             if unknown:
-                raise ValueError(f"{where}.sources.{unknown[0]}: no such data source{suggest(unknown[0], SOURCES)}")
+                raise ValueError(f"{where}.sources.{unknown[0]}: no such data source{suggest(unknown[0], NAMES)}")
             if self.source and self.source not in row.sources:
                 raise ValueError(f"{where} has no source {self.source!r}, which is the suite's")
             if self.normaliser == "declared" and (row.reference is None or row.reference[0] == row.reference[1]):
@@ -159,9 +158,10 @@ def read(path: Path, own: bool = True) -> Suite:
             limited = any("max_steps" in part.model_fields_set for part in (suite, row, of))
             if problem := suite.kind.suite_problem(of.env_id, of.env_kwargs, limited):
                 raise UserError(f"suite {path}: tasks.{name}.sources.{source}.{problem}; see docs/reference/suites.md")
-            if source not in OWN:
+            if not SOURCES.get(source).any_id:
+                usable = sorted(other for other, found in SOURCES.all().items() if found.any_id)
                 raise UserError(
-                    f"suite {path}: tasks.{name}.sources.{source}: a suite of your own has {' and '.join(OWN)}; "
+                    f"suite {path}: tasks.{name}.sources.{source}: a suite of your own has {' and '.join(usable)}; "
                     "see docs/reference/suites.md"
                 )
     return suite

@@ -15,7 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from backbench.benchmarks.data.sources import d4rl
+from backbench.benchmarks.data import store
+from backbench.benchmarks.data.sources import Pull, d4rl
 
 SIZES = {"halfcheetah": (17, 6), "hopper": (11, 3), "walker2d": (17, 6), "ant": (111, 8)}
 
@@ -149,7 +150,9 @@ ARRAYS = episodes([30, 1, 20], [True, True, False], rest=4)
 
 
 def pull(location: str | Path, name: str = NAME, **options: Any) -> Any:
-    return d4rl.pull(name, str(location), **({"report": lambda line: None} | options))
+    """Fetch a set into the store; returns it. ``options`` are those of ``Pull``."""
+    d4rl.SOURCE.fetch(name, Pull(str(location), **({"report": lambda line: None} | options)))
+    return store.load(name)
 
 
 def cache(root: Path) -> Path:

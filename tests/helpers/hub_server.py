@@ -1,4 +1,4 @@
-"""A loopback server that speaks as much of the Hugging Face hub's protocol as its client needs to bring a data set."""
+"""A loopback server with the part of the Hugging Face hub's protocol that downloads of data sets need."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import pytest
 import train_policies
 from ram_policies import made_up
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies.ram import RamPolicy, load
-from backbench.benchmarks.data.trajectories import DataError
 
 
 def test_pack_writes_its_own_part_of_the_manifest(trained: Path, tmp_path: Path, logged_returns: None) -> None:

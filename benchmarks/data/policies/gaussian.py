@@ -1,8 +1,8 @@
-"""Behaviour policies shipped with the package, run by NumPy alone.
+"""Gaussian behaviour policies in the package, in NumPy.
 
-A pack is one ``<environment>.npz`` of float16 arrays beside ``manifest.json``. Each snapshot in it is a
-Gaussian multilayer perceptron in one of two forms: *squashed* (SAC: state-dependent spread, ``tanh`` at the
-end) or *clipped* (PPO: one spread for all states, clipped to the action range).
+A pack is one ``<environment>.npz`` of float16 arrays beside ``manifest.json``. Each snapshot in it is a Gaussian
+multilayer perceptron in one of two forms. *Squashed* (SAC): state-dependent spread, ``tanh`` at the end. *Clipped*
+(PPO): one spread for all states, clipped to the action range.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 PACK = Path(__file__).parent / "pack"
-LOG_STD_RANGE = (-20.0, 2.0)  # the range that SAC's actor clips its spread to
+LOG_STD_RANGE = (-20.0, 2.0)  # to which SAC's actor clips its spread
 
 
 @dataclass(frozen=True)
 class GaussianPolicy:
-    """A behaviour policy: observations (n, obs) in, actions (n, act) in [-1, 1] out, all float32."""
+    """A behaviour policy from observations (n, obs) to actions (n, act) in [-1, 1], all float32."""
 
     arrays: Mapping[str, Array]
     squash: bool
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> GaussianPolicy:
-        """Build from an array table: ``obs_mean``, ``obs_scale``, ``w0``, ``b0`` …, ``mean_w``, ``mean_b`` and
-        either ``std_w``, ``std_b`` (squashed) or ``log_std`` (clipped)."""
+        """Build from ``obs_mean``, ``obs_scale``, ``w0``, ``b0`` …, ``mean_w``, ``mean_b``, and either ``std_w``,
+        ``std_b`` (squashed) or ``log_std`` (clipped)."""
         return cls({k: v.astype(np.float32) for k, v in arrays.items()}, squash="std_w" in arrays)
 
     def act(self, observations: NDArray[Any], rng: np.random.Generator | None = None, noise: float = 1.0) -> Array:
-        """Actions for a batch of observations; the mode of the Gaussian when ``rng`` is None.
+        """Actions for a batch of observations. ``noise`` scales the policy's own spread.
 
-        ``noise`` scales the policy's own spread.
+        Without ``rng`` they are the mode of the Gaussian.
         """
         p = self.arrays
         h: Array = (observations.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
-        np.clip(h, -10.0, 10.0, out=h)  # VecNormalize's clip; no observation of an unnormalised policy comes near
+        np.clip(h, -10.0, 10.0, out=h)  # as VecNormalize. Unnormalised observations are far smaller
         layer = 0
         while f"w{layer}" in p:
             h = h @ p[f"w{layer}"] + p[f"b{layer}"]
@@ -57,16 +57,21 @@ class GaussianPolicy:
 
 
 def manifest(folder: Path = PACK) -> dict[str, Any]:
-    """What the pack holds and how each snapshot came about."""
+    """The snapshots in the pack and how each was trained."""
     result: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
     return result
 
 
 def load(environment: str, snapshot: str, folder: Path = PACK) -> GaussianPolicy:
-    """The snapshot of that name, e.g. ``load("hopper", "expert")``."""
-    with np.load(folder / f"{environment}.npz", allow_pickle=False) as pack:
-        prefix = f"{snapshot}/"
-        arrays = {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}
+    """The snapshot of that name, e.g. ``load("hopper", "expert")``. KeyError if there is none."""
+    arrays = read_snapshot(folder / f"{environment}.npz", snapshot)
     if not arrays:
         raise KeyError(f"no snapshot {snapshot!r} in {environment}.npz")
     return GaussianPolicy.from_arrays(arrays)
+
+
+def read_snapshot(path: Path, snapshot: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a snapshot by name. Empty if the file does not have it."""
+    with np.load(path, allow_pickle=False) as pack:
+        prefix = f"{snapshot}/"
+        return {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}

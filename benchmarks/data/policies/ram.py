@@ -1,7 +1,7 @@
-"""Behaviour policies that read the console's memory instead of the screen, run by NumPy alone.
+"""Atari behaviour policies that read the console's memory instead of the screen, in NumPy.
 
-The 128 bytes of memory hold what there is to know of a game, so that a small perceptron plays it well; the data sets
-made with it hold frames and actions only.
+The 128 bytes of memory hold the complete state of a game, so a small perceptron plays it well. The data sets hold
+frames and actions only.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.data.policies.gaussian import PACK
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.policies.gaussian import PACK, read_snapshot
 
 Array = NDArray[np.float32]
 
 SHAPES = ("obs_mean", "obs_scale", "w0", "b0", "w1", "b1", "w2", "b2")
-CLIP = 10.0  # of normalised observations, as in training
-DRAWS = 3  # random numbers that a row takes a call, needed or not: whether to explore, which way, which action
+CLIP = 10.0  # bound of normalised observations, as in training
+DRAWS = 3  # random numbers per row and call, used or not: whether to explore, how, and which action
 
 
 @dataclass(frozen=True)
 class RamPolicy:
-    """A perceptron of two hidden layers of ``tanh``: memory (n, 128) in, numbered actions (n,) out."""
+    """A perceptron with two hidden ``tanh`` layers, from memory (n, 128) to discrete actions (n,)."""
 
     arrays: Mapping[str, Array]
 
@@ -37,15 +37,15 @@ class RamPolicy:
 
     @property
     def n_actions(self) -> int:
-        """How many actions it tells apart."""
+        """Number of discrete actions."""
         return len(self.arrays["b2"])
 
     def logits(self, ram: NDArray[np.uint8]) -> Array:
-        """Unnormalised log-probabilities: float32 (n, actions). A row's bits do not depend on the other rows."""
+        """Unnormalised log-probabilities, float32 (n, actions). A row's bits do not depend on the other rows."""
         p = self.arrays
         h: Array = (ram.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
         np.clip(h, -CLIP, CLIP, out=h)
-        h = h[:, None]  # a product for each row: one of all rows would round a row by how many there are
+        h = h[:, None]  # one product a row: rounding in a joint product depends on the number of rows
         for layer in range(3):
             h = h @ p[f"w{layer}"] + p[f"b{layer}"]
             if layer < 2:
@@ -55,13 +55,13 @@ class RamPolicy:
     def act(
         self, ram: NDArray[np.uint8], rng: Sequence[np.random.Generator], temperature: float = 1.0, epsilon: float = 0.0
     ) -> NDArray[np.int64]:
-        """Draw actions.
+        """Sample actions.
 
         Args:
             ram: uint8 (n, 128).
-            rng: one generator for each row.
-            temperature: above 0; logits are divided by it.
-            epsilon: probability of an action drawn evenly from all.
+            rng: one generator a row.
+            temperature: above 0. Logits are divided by it.
+            epsilon: probability of an action sampled uniformly from all.
 
         Returns:
             int64 (n,).
@@ -82,10 +82,8 @@ def load(game: str, snapshot: str, folder: Path = PACK) -> RamPolicy:
     """
     path = folder / f"{game}.npz"
     if not path.is_file():
-        raise DataError(f"no behaviour policies of {game!r} in {folder}; install the package anew")
-    with np.load(path, allow_pickle=False) as pack:
-        prefix = f"{snapshot}/"
-        arrays = {k.removeprefix(prefix): pack[k] for k in pack.files if k.startswith(prefix)}
+        raise DataError(f"no behaviour policies of {game!r} in {folder}; reinstall the package")
+    arrays = read_snapshot(path, snapshot)
     if set(arrays) != set(SHAPES):
-        raise DataError(f"no snapshot {snapshot!r} in {path}; install the package anew")
+        raise DataError(f"no snapshot {snapshot!r} in {path}; reinstall the package")
     return RamPolicy.from_arrays(arrays)

@@ -1,141 +1,127 @@
-"""Data sources: which there are, making what can be made, and loading what is there. No fallback between them."""
+"""Data sources: what tasks lack in the store, getting it, and loading it. No source stands in for another."""
 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import FrameType
+from typing import TYPE_CHECKING, Protocol
 
-from backbench.benchmarks.data import store
-from backbench.benchmarks.data.download import Progress
-from backbench.benchmarks.data.sources import embedded, pull
-from backbench.benchmarks.data.trajectories import DataError, Trajectories
-from backbench.benchmarks.plan.suites import Task
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.processes import in_worker, leaving_on_sigterm, one_thread
+from backbench.benchmarks.data.reporting import Progress, Report
+from backbench.benchmarks.data.sources.registry import SOURCES, source_of
+from backbench.benchmarks.data.sources.source import Pull, Source
 
-Transfer = AbstractContextManager[Progress]
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+if TYPE_CHECKING:
+    from backbench.benchmarks.data.trajectories import Trajectories
 
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Processes started in this block compute with one thread: as fast for small matrices, and equal bits anywhere."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+__all__ = [
+    "SOURCES", "Plan", "Pull", "Source", "fetch", "leaving_on_sigterm", "load", "make_all", "one_thread", "plan",
+    "source_of",
+]  # fmt: skip
 
 
-def _make_quietly(name: str) -> str:
-    """One data set, in a process of its own; an error comes back as text, since not every exception can travel."""
-    try:
-        embedded.make(name)
-    except DataError as error:
-        return str(error)
-    return ""
+class HasData(Protocol):
+    """A task, as far as this room needs it."""
 
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Signal handler: leave through ``finally``, so that no half-made set stays behind."""
-    sys.exit(128 + number)
-
-
-def _in_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
-    signal.signal(signal.SIGTERM, _leave)
-
-
-@contextmanager
-def leaving_on_sigterm() -> Iterator[None]:
-    """In this block SIGTERM leaves through ``finally``, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def make_all(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> None:
-    """Make embedded data sets side by side; ``report`` gets each name when it is done."""
-    workers = min(jobs, len(names))
-    store.clear_leftovers()
-    with (
-        one_thread(),
-        leaving_on_sigterm(),
-        multiprocessing.get_context("spawn").Pool(workers, initializer=_in_worker) as pool,
-    ):
-        pending = {name: pool.apply_async(_make_quietly, (name,)) for name in names}
-        for name, result in pending.items():
-            problem = result.get()
-            if problem:
-                raise DataError(problem)
-            report(name)
-        # Let them leave by themselves: one that is ended on its way out says so with a traceback.
-        pool.close()
-        pool.join()
+    @property
+    def data_id(self) -> str:
+        """Id of its data set in the store."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done before some tasks can be run: ids of sets to make, and (source, id) of sets to fetch."""
+    """What some tasks lack: ids of data sets to make, and (source, id) of data sets to fetch."""
 
     make: tuple[str, ...]
     fetch: tuple[tuple[str, str], ...]
 
 
-def plan(wanted: Iterable[tuple[str, Task]]) -> Plan:
-    """What these (source, task) lack.
+def plan(wanted: Iterable[tuple[str, HasData]]) -> Plan:
+    """What these (source, task) lack in the store.
 
     Raises:
-        DataError: what was asked for is not there and can be neither made nor fetched; says how to get it.
+        DataError: a data set is missing that can be neither made nor fetched. Says how to get it.
     """
-    missing = dict.fromkeys((source, task.data_id) for source, task in wanted if _lacks(source, task.data_id))
-    make = []
-    for source, name in missing:
-        where = f"data source '{source}': {name!r} is not in the store {store.root()}"
-        if source == "embedded":
-            make.append(embedded.parse(name).id)
-        elif source == "dqn-replay":
-            game = name.split("/")[-2]  # <source>/<game>/<kind>-v0
-            raise DataError(f"{where}; get it: bench data pull {source} {game} --from FOLDER")
-        elif source not in pull.FETCHED:
-            raise DataError(f"{where}; put the set there, in Minari's format, under that id")
-    return Plan(tuple(make), tuple((source, name) for source, name in missing if source in pull.FETCHED))
+    from backbench.benchmarks.data import store
 
-
-def _lacks(source: str, name: str) -> bool:
-    """Whether a set is absent, or nobody has looked at it since Minari itself put it there."""
-    return not store.exists(name) or (source == "minari" and not store.sidecar(name))
+    make, fetch_ = [], []
+    for name, data_id in dict.fromkeys((name, task.data_id) for name, task in wanted):
+        source = SOURCES.get(name)
+        if store.exists(data_id) and not (source.needs_sidecar and not store.sidecar(data_id)):
+            continue
+        if source.kind == "made":
+            source.check(data_id)
+            make.append(data_id)
+        elif source.kind == "fetched":
+            fetch_.append((name, data_id))
+        else:
+            command = source.command(data_id)
+            raise DataError(
+                f"data source '{name}': {data_id!r} is not in the store {store.root()}; "
+                + (f"get it: {command}" if command else "put the set there, in Minari's format, under that id")
+            )
+    return Plan(tuple(make), tuple(fetch_))
 
 
 def fetch(
-    wanted: Sequence[tuple[str, str]], report: Callable[[str], None], transfer: Callable[[str], Transfer]
+    wanted: Sequence[tuple[str, str]], report: Report, transfer: Callable[[str], AbstractContextManager[Progress]]
 ) -> None:
-    """Bring (source, id) of ``Plan.fetch`` into the store, one after another.
+    """Fetch the (source, id) of ``Plan.fetch``, one after another.
 
-    ``transfer`` makes a bar for the download of an id. DataError where one cannot be had.
+    Args:
+        wanted: sources and ids.
+        report: receives lines of text.
+        transfer: makes a progress bar for an id.
+
+    Raises:
+        DataError: a data set cannot be fetched.
     """
+    from backbench.benchmarks.data.sources.pull import summary
+
     with leaving_on_sigterm():
-        for source, name in wanted:
-            with transfer(name) as progress:
-                pull.bring(source, name, report=report, progress=progress)
-            report(pull.summary(name))
+        for name, data_id in wanted:
+            with transfer(data_id) as progress:
+                SOURCES.get(name).fetch(data_id, Pull(report=report, progress=progress))
+            report(summary(data_id))
 
 
-def load(task: Task) -> Trajectories:
-    """The task's data from the store, checked."""
+def make_all(names: Sequence[str], jobs: int, report: Report) -> None:
+    """Make data sets in ``jobs`` processes. ``report`` gets each id when it is done.
+
+    Raises:
+        DataError: a data set cannot be made.
+    """
+    from backbench.benchmarks.data import store
+
+    store.clear_leftovers()
+    with (
+        one_thread(),
+        leaving_on_sigterm(),
+        multiprocessing.get_context("spawn").Pool(min(jobs, len(names)), initializer=in_worker) as pool,
+    ):
+        pending = {name: pool.apply_async(_make, (name,)) for name in names}
+        for name, result in pending.items():
+            if problem := result.get():
+                raise DataError(problem)
+            report(name)
+        pool.close()  # workers that are ended while they exit print a traceback
+        pool.join()
+
+
+def _make(name: str) -> str:
+    """Make one data set in a worker; returns its error as text, since not every exception can be pickled."""
+    try:
+        source_of(name).make(name)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def load(task: HasData) -> Trajectories:
+    """The task's data set from the store, checked."""
+    from backbench.benchmarks.data import store
+
     return store.read(task.data_id)

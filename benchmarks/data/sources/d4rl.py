@@ -5,136 +5,124 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.download import Folder, Progress, Remote, Terms, no_progress, remote, unreachable
+from backbench.benchmarks.data.download import Terms, unreachable
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.published import Folder, Remote, is_address, remote
 from backbench.benchmarks.data.sources import d4rl_hdf5
-from backbench.benchmarks.data.trajectories import DataError, Trajectories
+from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.errors import suggest
 
 PUBLIC = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
-VARIABLE = "BACKBENCH_D4RL"  # an address or a folder that stands in for PUBLIC
+VARIABLE = "BACKBENCH_D4RL"  # an address or a folder that replaces PUBLIC
 CACHE = Path(".cache", "d4rl")
-ENVIRONMENTS = {  # id, numbers of an observation, numbers of an action
+ENVIRONMENTS = {  # Gymnasium id, width of an observation, width of an action
     "halfcheetah": ("HalfCheetah-v4", 17, 6),
     "hopper": ("Hopper-v4", 11, 3),
     "walker2d": ("Walker2d-v4", 17, 6),
     "ant": ("Ant-v4", 111, 8),
 }
 SETS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
-ELSEWHERE = "copy the file from elsewhere and give its folder: bench data pull d4rl {} --from FOLDER"
 
 
-def names() -> list[str]:
-    """The id of every set."""
-    return [f"d4rl/{environment}/{kind}-v2" for environment in ENVIRONMENTS for kind in SETS]
+class D4rl(Source):
+    """Data sets that are downloaded as HDF5 files, one a set."""
+
+    name = "d4rl"
+    kind = "fetched"
+    licence = "CC BY 4.0"
+    namespaces = ("d4rl",)
+    default_names = ("d4rl",)
+
+    def ids(self) -> list[str]:
+        return [f"d4rl/{environment}/{kind}-v2" for environment in ENVIRONMENTS for kind in SETS]
+
+    def command(self, data_id: str) -> str:
+        return f"bench data pull d4rl {_short(data_id)}"
+
+    def resolve(self, name: str, how: Pull, known: Iterable[str]) -> str:
+        short = {_short(id_): id_ for id_ in self.ids()}
+        if name in short.values():
+            return name
+        if name not in short:
+            raise DataError(f"source 'd4rl' has no data set, task or suite '{name}'{suggest(name, short)}")
+        return short[name]
+
+    def reach(self, data_id: str) -> None:
+        location = os.environ.get(VARIABLE) or PUBLIC
+        if is_address(location, VARIABLE) and (problem := unreachable(location)):
+            raise DataError(f"no network ({problem}): {_advice(data_id)}")
+
+    def fetch(self, data_id: str, how: Pull) -> None:
+        """See ``Source.fetch``. ``how.location`` overrides ``BACKBENCH_D4RL``, which overrides the public address."""
+        file = file_name(data_id)
+        environment, observation, action = ENVIRONMENTS[data_id.split("/")[1]]
+        with _files(data_id, how) as files:
+            with files.open(file) as path:
+                origin = {
+                    "source": "d4rl", "file": file, "file_bytes": path.stat().st_size, "file_sha256": _sha256(path)
+                }  # fmt: skip
+                episodes = d4rl_hdf5.read(path, observation, action)
+            for line in episodes.warnings:
+                how.report(f"warning: {line}")
+            if episodes.dropped:
+                how.report(f"{file}: skipped the last {episodes.dropped:,} steps, an incomplete episode")
+            if not files.local:
+                origin["address"] = f"{files.where}/{file}"
+            if episodes.discontinuities:
+                origin["discontinuities"] = episodes.discontinuities
+            origin |= {
+                "dropped_steps": episodes.dropped,
+                "final_observation": "repeated" if episodes.discontinuities is None else "recorded",
+                "description": f"D4RL's {Path(file).stem}, as published; whole episodes only",
+                "licence": self.licence,
+                "citation": "Fu, Kumar, Nachum, Tucker, Levine: D4RL: Datasets for Deep Data-Driven Reinforcement "
+                "Learning (2020), arXiv:2004.07219",
+            }
+            store.write(data_id, episodes, _spec(environment), origin)
+            with files.open(file, once=True):  # removed only now: a failed write must not cost a second download
+                pass
+
+
+SOURCE = D4rl()
 
 
 def file_name(data_id: str) -> str:
-    """What a set's published file is called; raises ``DataError`` for an unknown id."""
-    if data_id not in names():
-        raise DataError(f"d4rl: no data set '{data_id}'{suggest(data_id, names())}")
+    """The name of a set's published file. DataError for an unknown id."""
+    if data_id not in SOURCE.ids():
+        raise DataError(f"d4rl: no data set '{data_id}'{suggest(data_id, SOURCE.ids())}")
     _, environment, kind = data_id.split("/")
     return f"{environment}_{kind.removesuffix('-v2').replace('-', '_')}-v2.hdf5"
 
 
-def pull(
-    data_id: str,
-    location: str = "",
-    keep: bool = False,
-    report: Callable[[str], None] = print,
-    progress: Progress = no_progress,
-) -> Trajectories:
-    """Put a set into the store, under its id.
-
-    Args:
-        data_id: one of ``names()``.
-        location: the folder that holds the file, or the address that it is below; empty for what the environment
-            variable ``BACKBENCH_D4RL`` says, or else the public address.
-        keep: leave the fetched file in ``.cache/d4rl`` in the store.
-        report: gets a line for a file that was fetched, for steps that are left out, and for each thing that is odd.
-        progress: gets bytes done and bytes in all, now and then during the download.
-
-    Raises:
-        DataError: an unknown id; a file that is missing, cannot be fetched, is broken or of another environment. The
-            store has then what it had before, and in its cache what was fetched in part.
-    """
-    file = file_name(data_id)
-    environment, observation, action = ENVIRONMENTS[data_id.split("/")[1]]
-    with _files(data_id, location, keep, report, progress) as files:
-        with files.open(file) as path:
-            origin = {"source": "d4rl", "file": file, "file_bytes": path.stat().st_size, "file_sha256": _sha256(path)}
-            episodes = d4rl_hdf5.read(path, observation, action)
-        for line in episodes.warnings:
-            report(f"warning: {line}")
-        if episodes.dropped:
-            report(f"{file}: the last {episodes.dropped:,} steps are of an episode that was cut off; they are left out")
-        if not files.local:
-            origin["address"] = f"{files.where}/{file}"
-        if episodes.discontinuities:
-            origin["discontinuities"] = episodes.discontinuities
-        origin |= {
-            "dropped_steps": episodes.dropped,
-            "final_observation": "repeated" if episodes.discontinuities is None else "recorded",
-            "description": f"D4RL's {Path(file).stem}, as published; whole episodes only",
-            "licence": "CC BY 4.0",
-            "citation": "Fu, Kumar, Nachum, Tucker, Levine: D4RL: Datasets for Deep Data-Driven Reinforcement Learning "
-            "(2020), arXiv:2004.07219",
-        }
-        made = store.write(data_id, episodes, _spec(environment), origin)
-        with files.open(file, once=True):  # only now: it need not be fetched again when the store cannot be written
-            pass
-    return made
-
-
-def reach(data_id: str) -> None:
-    """Raise ``DataError`` within two seconds if nobody answers where the set would be fetched from."""
-    location = os.environ.get(VARIABLE) or PUBLIC
-    if _is_address(location, VARIABLE) and (problem := unreachable(location)):
-        raise DataError(f"no network ({problem}): {_advice(data_id)}")
-
-
-def _is_address(location: str, said: str) -> bool:
-    """Whether it is no folder; DataError, which names what ``said`` it, for an address that is none of ours."""
-    scheme, colon, _ = location.partition("://")
-    if not colon:
-        return False
-    try:
-        parts = urlsplit(location)
-        plain = not (parts.query or parts.fragment or "@" in parts.netloc) and bool(parts.hostname)
-    except ValueError:
-        plain = False
-    if scheme.lower() not in ("http", "https") or not plain:  # a password in it is not printed
-        raise DataError(f"{said}: give a folder, or an http(s) address without name, password, ? and #")
-    return True
+def _short(data_id: str) -> str:
+    """``hopper-medium`` for ``d4rl/hopper/medium-v2``."""
+    return data_id.removeprefix("d4rl/").removesuffix("-v2").replace("/", "-")
 
 
 def _advice(data_id: str) -> str:
-    return ELSEWHERE.format(data_id.removeprefix("d4rl/").removesuffix("-v2").replace("/", "-"))
+    return f"copy the file from elsewhere and give its folder: {SOURCE.command(data_id)} --from FOLDER"
 
 
-def _files(
-    data_id: str, location: str, keep: bool, report: Callable[[str], None], progress: Progress
-) -> AbstractContextManager[Folder | Remote]:
-    said = "--from" if location else VARIABLE
-    location = location or os.environ.get(VARIABLE) or PUBLIC
-    if not _is_address(location, said):
+def _files(data_id: str, how: Pull) -> AbstractContextManager[Folder | Remote]:
+    location = how.location or os.environ.get(VARIABLE) or PUBLIC
+    if not is_address(location, "--from" if how.location else VARIABLE):
         return nullcontext(Folder(Path(location).expanduser()))
-    advice = _advice(data_id)
     terms = Terms(
+        forbidden=f"; {_advice(data_id)}",
         missing=f"; is the base address right? --from or {VARIABLE} gives another one",
-        offline=f"; with no network, {advice}",
+        offline=f"; with no network, {_advice(data_id)}",
         at_once=True,
         strict=True,
-        progress=progress,
+        progress=how.progress,
     )
     cache = store.root() / CACHE / Path(file_name(data_id)).stem
-    return remote(location.rstrip("/"), cache, f"; {advice}", keep, report, terms)
+    return remote(location.rstrip("/"), cache, how.keep, how.report, terms)
 
 
 def _sha256(path: Path) -> str:
@@ -146,7 +134,7 @@ def _sha256(path: Path) -> str:
 
 
 def _spec(environment: str) -> Any:
-    """What Minari is told about the environment. The ant of version 4 has its 111 numbers only when asked to."""
+    """What Minari is told about the environment. ``Ant-v4`` has 111 observations only with contact forces."""
     if environment != "Ant-v4":
         return environment
     import gymnasium

@@ -1,7 +1,7 @@
 """D4RL's HDF5 files (Fu et al. 2020, arXiv:2004.07219): read, checked, and split into episodes.
 
-A file holds flat arrays over all steps and nothing about episodes: one ends where ``terminals`` or ``timeouts`` is set.
-What follows the last end is an episode that was cut off. Its returns are not known, so it is left out.
+A file holds flat arrays over all steps. An episode ends where ``terminals`` or ``timeouts`` is set. The steps after the
+last end are an incomplete episode. Its returns are unknown, so it is skipped.
 """
 
 from __future__ import annotations
@@ -9,34 +9,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.data.trajectories import DataError, Episode
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.trajectories import Episode
+from backbench.errors import one_line
 
 KINDS = {"observations": "f", "actions": "f", "rewards": "f", "terminals": "b", "timeouts": "b"}
 NEXT = "next_observations"  # not in all files
 WORDS = {"f": "floating-point numbers", "b": "booleans"}
-LIMIT = 1000  # steps after which these environments' time is up
+LIMIT = 1000  # time limit of these environments, in steps
 
 
 @dataclass(frozen=True, eq=False)
 class FlatEpisodes(Sequence[Episode]):
-    """The whole episodes of a file; each is put together when it is asked for.
+    """The complete episodes of a file, each assembled on demand.
 
     Attributes:
-        observations: (steps, observation), as in the file; so are actions.
-        actions: (steps, action).
-        rewards: (steps,) float64 of the file's.
-        finals: (episodes, observation), what was seen after an episode's last action.
-        terminated: (episodes,) bool, also where time ran out at that very step.
-        bounds: (episodes + 1,) where episodes begin; the last one is where they end.
+        observations: (steps, observation), as in the file.
+        actions: (steps, action), as in the file.
+        rewards: (steps,) converted to float64.
+        finals: (episodes, observation), the observation after an episode's last action.
+        terminated: (episodes,) bool, true also if the time limit ended the same step.
+        bounds: (episodes + 1,) first step of each episode, then the end of the last.
         dropped: steps after the last end.
-        discontinuities: steps whose next observation is not the observation of the next step; None where the file has
-            no next observations, and ``finals`` repeats the last ones.
-        warnings: a line for each thing that is odd.
+        discontinuities: steps whose next observation differs from the observation of the next step. None if the file
+            has no next observations. Then ``finals`` repeats the last observations.
+        warnings: one line for each oddity.
     """
 
     observations: NDArray[Any]
@@ -52,13 +54,8 @@ class FlatEpisodes(Sequence[Episode]):
     def __len__(self) -> int:
         return len(self.terminated)
 
-    @overload
-    def __getitem__(self, index: int) -> Episode: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Episode]: ...
-
-    def __getitem__(self, index: int | slice) -> Episode | list[Episode]:
+    def __getitem__(self, index: Any) -> Any:
+        """One episode, or a list of episodes for a slice."""
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
@@ -72,18 +69,18 @@ class FlatEpisodes(Sequence[Episode]):
 
 
 def read(path: Path, observation: int, action: int) -> FlatEpisodes:
-    """The episodes of a file whose observations and actions have so many numbers.
+    """The episodes of a file with observations (observation,) and actions (action,).
 
     Raises:
-        DataError: no HDF5, or cut short; an array that is missing, or of another type, width or length than it should
-            be; no whole episode; a number that is not finite.
+        DataError: no HDF5 or a truncated file, an array that is missing or has the wrong type, width or length, no
+            complete episode, or a number that is not finite.
     """
     arrays = _arrays(path, observation, action)
     observations, after = arrays["observations"], arrays.pop(NEXT, None)
     ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
     if not len(ends):
         raise DataError(
-            f"{path} has no whole episode: terminals and timeouts are false at all {len(observations):,} steps; get "
+            f"{path} has no complete episode: terminals and timeouts are false at all {len(observations):,} steps; get "
             "the file again"
         )
     bounds = np.concatenate([[0], ends + 1]).astype(np.int64)
@@ -94,14 +91,14 @@ def read(path: Path, observation: int, action: int) -> FlatEpisodes:
     warnings = _too_long(path, np.diff(bounds))
     breaks = None
     if after is not None:
-        # An episode's last step has nothing to agree with.
+        # An episode's last step has no next step to compare with.
         differs = (after[: steps - 1] != observations[1:steps]).any(axis=1)
         differs[ends[:-1]] = False
         breaks = int(differs.sum())
         if breaks:
             warnings.append(
                 f"{path.name}: {NEXT} is not the observation of the next step at {breaks:,} steps, the first of them "
-                f"{_place(int(np.argmax(differs)), bounds)}"
+                f"{_position(int(np.argmax(differs)), bounds)}"
             )
     return FlatEpisodes(
         observations=observations[:steps],
@@ -117,7 +114,7 @@ def read(path: Path, observation: int, action: int) -> FlatEpisodes:
 
 
 def _arrays(path: Path, observation: int, action: int) -> dict[str, NDArray[Any]]:
-    """The arrays that are used; the others may be large, and are not looked at."""
+    """The arrays that are used. Others may be large and stay unread."""
     import h5py
 
     widths = {"observations": (observation,), "actions": (action,), NEXT: (observation,)}
@@ -137,14 +134,13 @@ def _arrays(path: Path, observation: int, action: int) -> dict[str, NDArray[Any]
     except DataError:
         raise
     except Exception as error:  # h5py raises many kinds for a broken file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be read as HDF5 ({reason}); get the file again") from error
+        raise DataError(f"{path} cannot be read as HDF5 ({one_line(error)}); get the file again") from error
 
 
 def _check_form(
     path: Path, name: str, found: Any, kind: str, item: tuple[int, ...], steps: tuple[int, ...] | None
 ) -> None:
-    """Type and shape, before anything is read."""
+    """Check type and shape before anything is read."""
     if found.dtype.kind != kind:
         raise DataError(f"{path}: '{name}' is of type {found.dtype}, not {WORDS[kind]}; is this the right file?")
     if not found.shape or found.shape[1:] != item:
@@ -163,7 +159,7 @@ def _check_finite(path: Path, name: str, array: NDArray[Any], bounds: NDArray[np
     good = np.isfinite(array)
     if not good.all():
         step = int(np.argmin(good.reshape(len(array), -1).all(axis=1)))
-        raise DataError(f"{path}: '{name}' is NaN or infinite in {_place(step, bounds)}; get the file again")
+        raise DataError(f"{path}: '{name}' is NaN or infinite in {_position(step, bounds)}; get the file again")
 
 
 def _too_long(path: Path, lengths: NDArray[np.int64]) -> list[str]:
@@ -177,7 +173,7 @@ def _too_long(path: Path, lengths: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def _place(step: int, bounds: NDArray[np.int64]) -> str:
+def _position(step: int, bounds: NDArray[np.int64]) -> str:
     """Episode and step within it, both from 0."""
     episode = int(np.searchsorted(bounds, step, side="right")) - 1
     return f"episode {episode}, step {step - bounds[episode]:,}"

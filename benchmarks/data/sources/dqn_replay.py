@@ -1,129 +1,113 @@
 """Source ``dqn-replay``: the public logs of DQN in training (arXiv:1907.04543), 1 % of a run's transitions by default.
 
-A run of a game has left 50 buffers, each of a million entries in four files: one gzipped NumPy array of single frames,
-actions, clipped rewards or terminals. ``dqn_select`` chooses whole episodes by the small arrays; then every file of
-frames that is needed is read once, front to back, and the episodes are written in the order of (buffer, position), so
-that two episodes' frames are all that is ever in memory. A file of frames is not read past the last one needed.
+A run of a game has 50 buffers of a million entries. Each is four files: gzipped NumPy arrays of single frames, actions,
+clipped rewards and terminals. ``dqn_select`` chooses complete episodes by the small arrays. Then each file of frames
+that is needed is read once, front to back, no further than its last chosen frame. Episodes are written in the order of
+(buffer, position), so that at most two episodes' frames are in memory.
 """
 
 from __future__ import annotations
 
-import gzip
-import tokenize
-import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.download import Folder, Remote, remote
+from backbench.benchmarks.data.download import Terms
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.published import Folder, Remote, is_address, remote
+from backbench.benchmarks.data.reporting import Report
 from backbench.benchmarks.data.sources.dqn_select import BUFFERS, PADDING, WINDOW, Choice, Log, Span, select
+from backbench.benchmarks.data.sources.dqn_shard import Shard
+from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.benchmarks.data.store import framestore
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.data.trajectories import Episode
 from backbench.errors import suggest
 
 PUBLIC = "https://storage.googleapis.com/atari-replay-datasets/dqn"
 CACHE = ".dqn-replay-cache"
-FORBIDDEN = (
-    "; the public bucket has answered 403 since 2025: get a copy of the logs from somebody who has one, and give its "
-    "folder: bench data pull dqn-replay {} --from FOLDER"
-)
+FORBIDDEN = "; the public bucket has answered 403 since 2025: get a copy of the logs and give its folder: {}"
 GAMES = {"breakout": ("Breakout", 4), "qbert": ("Qbert", 6), "pong": ("Pong", 6), "seaquest": ("Seaquest", 18)}
 SMALL: dict[str, Any] = {"action": np.int32, "reward": np.float32, "terminal": np.uint8}
 FRAME = (84, 84)
-BLOCK = 1 << 20
 
-Report = Callable[[str], None]
+
+class DqnReplay(Source):
+    """Data sets that are selected from the logs, of which the user has a copy."""
+
+    name = "dqn-replay"
+    kind = "imported"
+    licence = "not stated"
+    namespaces = ("dqn-replay",)
+    default_names = tuple(GAMES)
+
+    def ids(self) -> list[str]:
+        return [Choice().data_id(game) for game in GAMES]
+
+    def command(self, data_id: str) -> str:
+        return f"bench data pull dqn-replay {_game(data_id)} --from FOLDER"
+
+    def check_pull(self, names: Sequence[str], how: Pull) -> None:
+        location = Path(how.location).expanduser()
+        if how.location and len(names) > 1 and any(location.glob("$store$_*.gz")):
+            raise DataError(f"--from {how.location} holds the files of one game; name the game")
+
+    def resolve(self, name: str, how: Pull, known: Iterable[str]) -> str:
+        game = _game(name)
+        if game not in GAMES:
+            raise DataError(f"no game '{game}'{suggest(game, GAMES)}")
+        return (how.choice or Choice()).data_id(game)
+
+    def fetch(self, data_id: str, how: Pull) -> None:
+        """See ``Source.fetch``.
+
+        ``how.location`` is a folder or an address. It holds ``<Game>/<run>/replay_logs``. A folder may also hold
+        ``dqn/<Game>/<run>/replay_logs``, or the files.
+        """
+        game, choice = _game(data_id), how.choice or Choice()
+        with _files(game, choice.run, how) as files:
+            visits, logs = select(choice, lambda buffer: _log(files, game, buffer))
+            chosen: dict[int, list[Span]] = {}
+            for visit in visits:
+                chosen.setdefault(visit.buffer, []).extend(visit.episodes)
+            count = sum(map(len, chosen.values()))
+            how.report(f"{game}: {count} episodes chosen from {len(chosen)} of {BUFFERS} buffers")
+            origin = {
+                "source": "dqn-replay",
+                "location": files.where,
+                **{name: getattr(choice, name) for name in choice.__dataclass_fields__},
+                "window": WINDOW,
+                "rewards": "clipped",
+                "algorithm": "DQN (Nature)",
+                "description": f"whole episodes of {game} from the logs of a DQN agent in training, played with sticky "
+                "actions (0.25) and the ROM of atari-py 0.2.5; an episode's last frame is there twice",
+                "citation": "Agarwal, Schuurmans, Norouzi: An Optimistic Perspective on Offline Reinforcement Learning "
+                "(ICML 2020), arXiv:1907.04543",
+                "licence": "not stated with the logs; ask their publisher, Google Research",
+            }
+            framestore.write(data_id, _episodes(files, chosen, logs, game, how.report), GAMES[game][1], origin)
+
+
+SOURCE = DqnReplay()
+
+
+def _game(name: str) -> str:
+    """The game of an id. Any other name is a game's."""
+    parts = name.split("/")
+    return parts[1] if len(parts) == 3 and parts[0] == SOURCE.name else name
 
 
 def file_name(kind: str, buffer: int) -> str:
-    """What the file of a buffer's observations, actions, rewards or terminals is called."""
+    """The name of the file of a buffer's observations, actions, rewards or terminals."""
     return f"$store$_{kind}_ckpt.{buffer}.gz"
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except EOFError as error:
-        raise DataError(f"{path} is cut short; get the file again") from error
-    except (OSError, zlib.error, ValueError, SyntaxError, tokenize.TokenError) as error:  # the last three: a bad header
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read ({reason}); get the file again") from error
-
-
-class Shard:
-    """One published array, read front to back out of its gzip.
-
-    Attributes:
-        size: its entries.
-
-    Raises:
-        DataError: entries of another type than ``dtype`` or another shape than ``item``, or no gzipped array at all;
-            reading: cut short or damaged.
-    """
-
-    def __init__(self, path: Path, dtype: Any, item: tuple[int, ...] = ()) -> None:
-        self.path = path
-        with _reading(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy warns of headers that Python 2 wrote
-            self._file = gzip.GzipFile(path, "rb")
-            try:
-                version = np.lib.format.read_magic(self._file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, found = read(self._file)
-            except BaseException:
-                self._file.close()
-                raise
-        if found != np.dtype(dtype) or len(shape) != 1 + len(item) or shape[1:] != item or fortran or shape[0] < 1:
-            self._file.close()
-            wanted = f"{np.dtype(dtype)} ({', '.join(map(str, ('n', *item)))})"
-            raise DataError(f"{path} holds {found} {shape}; expected {wanted}, so it is no part of these logs")
-        self.size: int = shape[0]
-        self._bytes = int(np.prod(item, dtype=int)) * np.dtype(dtype).itemsize
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def read(self, out: NDArray[Any]) -> None:
-        """Fill ``out`` with the next entries."""
-        view, done = memoryview(out.data).cast("B"), 0
-        while done < len(view):
-            with _reading(self.path):
-                got = self._file.readinto(view[done : done + BLOCK])
-                if not got:
-                    raise EOFError
-            done += got
-
-    def skip(self, count: int) -> None:
-        """Pass over entries."""
-        left = count * self._bytes
-        scratch = memoryview(bytearray(min(left, BLOCK)))
-        while left:
-            with _reading(self.path):
-                got = self._file.readinto(scratch[:left])
-                if not got:
-                    raise EOFError
-            left -= got
-
-    def end(self) -> None:
-        """Make sure that the file ends here, and that its checksum is right."""
-        with _reading(self.path):
-            if self._file.read(1):
-                raise ValueError("it is longer than its header says")
-
-
 def _log(files: Folder | Remote, game: str, buffer: int) -> Log:
-    """The small arrays of a buffer, as far as they are looked at, checked."""
+    """The small arrays of a buffer, up to ``WINDOW`` entries, checked."""
     arrays: dict[str, NDArray[Any]] = {}
     size = 0
     for kind, dtype in SMALL.items():
@@ -135,7 +119,7 @@ def _log(files: Folder | Remote, game: str, buffer: int) -> Log:
             shard.skip(size - len(array))
             shard.end()
             _check(kind, array, game, path)
-    if files.local:  # better to be told now than after an hour; what is fetched is looked at when it is fetched
+    if files.local:  # fail now instead of after an hour; downloads are checked when they arrive
         with files.open(file_name("observation", buffer)) as path, Shard(path, np.uint8, FRAME) as shard:
             _same_size(shard, size)
     return Log(buffer, arrays["action"], arrays["reward"], arrays["terminal"] != 0, size)
@@ -144,8 +128,8 @@ def _log(files: Folder | Remote, game: str, buffer: int) -> Log:
 def _same_size(shard: Shard, size: int) -> None:
     if shard.size != size:
         raise DataError(
-            f"{shard.path} has {shard.size:,} entries, another file of the same buffer {size:,}; they are of different "
-            "runs or games: get them again"
+            f"{shard.path} has {shard.size:,} entries, another file of the same buffer {size:,}; they belong to "
+            "different runs or games: get them again"
         )
 
 
@@ -157,8 +141,8 @@ def _check(kind: str, array: NDArray[Any], game: str, path: Path) -> None:
         "terminal": (array <= 1, "terminals are 0 or 1"),
     }[kind]
     if not good.all():
-        place = int(np.argmin(good))
-        raise DataError(f"{path}: {array[place]} at entry {place:,}, but {meant}; are these files of {game}?")
+        index = int(np.argmin(good))
+        raise DataError(f"{path}: {array[index]} at entry {index:,}, but {meant}; are these files of {game}?")
 
 
 def _episodes(
@@ -177,12 +161,11 @@ def _episodes(
 
 
 def _episode(shard: Shard, log: Log, start: int, stop: int) -> Episode:
-    """One episode, the shard being at its first frame.
+    """One episode. ``shard`` is at its first frame.
 
-    The logs end an episode with the frame that its last action was chosen from. The one after it was not logged; the
-    store wants one, and gets the last one again. Padding before the episode is left out: exactly so many entries that
-    are zero throughout. The logs do not tell the end of a game from the time limit of 27,000 steps: all ends are
-    taken for the former.
+    The logs lack the frame after an episode's last action, which the store needs. So the last frame is repeated.
+    Padding before the episode, which is ``PADDING`` entries of zeros, is skipped. The logs do not distinguish the end
+    of a game from the time limit of 27,000 steps. All ends count as terminations.
     """
     frames = np.empty((stop - start + 1, *FRAME), np.uint8)
     shard.read(frames[:-1])
@@ -193,65 +176,23 @@ def _episode(shard: Shard, log: Log, start: int, stop: int) -> Episode:
 
 
 def _folder(location: Path, game: str, run: int) -> Folder:
-    """The folder below ``location`` that holds the files, or itself."""
+    """``location`` or the folder below it that holds the files."""
     tail = Path(GAMES[game][0]) / str(run) / "replay_logs"
-    places = (location / tail, location / "dqn" / tail, location)
-    for place in places:
-        if next(place.glob("$store$_*_ckpt.*.gz"), None) is not None:
-            return Folder(place)
+    folders = (location / tail, location / "dqn" / tail, location)
+    for folder in folders:
+        if next(folder.glob("$store$_*_ckpt.*.gz"), None) is not None:
+            return Folder(folder)
     raise DataError(
-        f"no files of the DQN-replay logs ($store$_..._ckpt.N.gz) in {location}, {places[0]} or {places[1]}; give the "
-        "folder of a copy with --from"
+        f"no files of the DQN-replay logs ($store$_..._ckpt.N.gz) in {location}, {folders[0]} or {folders[1]}; give "
+        "the folder of a copy with --from"
     )
 
 
-def _files(location: str, game: str, run: int, keep: bool, report: Report) -> AbstractContextManager[Folder | Remote]:
-    if not location.lower().startswith(("http://", "https://")):
+def _files(game: str, run: int, how: Pull) -> AbstractContextManager[Folder | Remote]:
+    location = how.location or PUBLIC
+    if not is_address(location, "--from"):
         return nullcontext(_folder(Path(location).expanduser(), game, run))
-    parts = urlsplit(location)
-    if parts.query or parts.fragment or "@" in parts.netloc or not parts.netloc:
-        raise DataError(f"--from {location}: give an address without name, password, ? and #")
     tail = f"{GAMES[game][0]}/{run}"
     url = f"{location.rstrip('/')}/{tail}/replay_logs"
-    return remote(url, store.root() / CACHE / tail, FORBIDDEN.format(game), keep, report)
-
-
-def pull(game: str, choice: Choice, location: str = PUBLIC, keep: bool = False, report: Report = print) -> Trajectories:
-    """Put a game's set into the store, under ``choice.data_id(game)``.
-
-    Args:
-        game: one of ``GAMES``.
-        choice: how much of the logs, and how it is drawn.
-        location: a folder, which holds ``<Game>/<run>/replay_logs``, or ``dqn/<Game>/<run>/replay_logs``, or the files;
-            or the address that ``<Game>/<run>/replay_logs`` is below.
-        keep: leave the fetched files of frames in ``.dqn-replay-cache`` in the store; the small ones always stay.
-        report: gets a line for each file that was fetched, and for each buffer that was read.
-
-    Raises:
-        DataError: a file that is missing, broken, or of another game; an address that gives none. The store has
-            then what it had before, and in its cache what was fetched whole or in part.
-    """
-    if game not in GAMES:
-        raise DataError(f"dqn-replay: no game '{game}'{suggest(game, GAMES)}")
-    with _files(location, game, choice.run, keep, report) as files:
-        visits, logs = select(choice, lambda buffer: _log(files, game, buffer))
-        chosen: dict[int, list[Span]] = {}
-        for visit in visits:
-            chosen.setdefault(visit.buffer, []).extend(visit.episodes)
-        report(f"{game}: {sum(map(len, chosen.values()))} episodes in {len(chosen)} of {BUFFERS} buffers are chosen")
-        origin = {
-            "source": "dqn-replay",
-            "location": files.where,
-            **{name: getattr(choice, name) for name in choice.__dataclass_fields__},
-            "window": WINDOW,
-            "rewards": "clipped",
-            "algorithm": "DQN (Nature)",
-            "description": f"whole episodes of {game} from the logs of a DQN agent in training, played with sticky "
-            "actions (0.25) and the ROM of atari-py 0.2.5; an episode's last frame is there twice",
-            "citation": "Agarwal, Schuurmans, Norouzi: An Optimistic Perspective on Offline Reinforcement Learning "
-            "(ICML 2020), arXiv:1907.04543",
-            "licence": "not stated with the logs; ask their publisher, Google Research",
-        }
-        return framestore.write(
-            choice.data_id(game), _episodes(files, chosen, logs, game, report), GAMES[game][1], origin
-        )
+    terms = Terms(forbidden=FORBIDDEN.format(SOURCE.command(game)))
+    return remote(url, store.root() / CACHE / tail, how.keep, how.report, terms)

@@ -1,9 +1,9 @@
 """Which episodes of the DQN-replay logs make a data set, chosen from the small arrays alone.
 
-The rule is that of the Decision Transformer (arXiv:2106.01345) for its 1 % of the logs (arXiv:1907.04543): pick one of
-the run's buffers at random, take the next few episodes of it, and do so until there are enough transitions. Its code
-takes one episode too many at each visit, and when a visit runs into a buffer's end it forgets the transitions but not
-where their episodes ended. Here a visit takes what it should, or nothing.
+The rule is Decision Transformer's (arXiv:2106.01345) for its 1 % of the logs (arXiv:1907.04543): pick one of the run's
+buffers at random, take its next few episodes, and repeat until there are enough transitions. That code takes one
+episode too many per visit. If a visit reaches a buffer's end, it drops the transitions but keeps the ends of their
+episodes. Here a visit takes the right number of episodes, or none.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.errors import DataError
 
-BUFFERS = 50  # that a run has left
+BUFFERS = 50  # in a run
 RUNS = 5
-WINDOW = 100_000  # entries of each buffer, from its begin, that are looked at
-PADDING = 3  # entries of zeros that the logging agent put before an episode: its stack of four frames, less one
+WINDOW = 100_000  # entries of each buffer, from its start, that are used
+PADDING = 3  # entries of zeros before an episode: the stack of four frames of the logging agent, less one
 
-Span = tuple[int, int]  # an episode's first entry, and the one behind its last
+Span = tuple[int, int]  # an episode's first entry, and the one after its last
 
 
 @dataclass(frozen=True)
 class Choice:
     """What to take out of a game's logs."""
 
-    # At least so many transitions; the last visit is not cut.
+    # Least number of transitions. The last visit is complete.
     transitions: int = 500_000
-    # Of the order of visits.
+    # Seed of the order of visits.
     seed: int = 0
-    # One of the five agents that were trained on a game.
+    # One of the five agents trained on a game.
     run: int = 1
     # Episodes that a visit takes.
     trajectories_per_buffer: int = 10
-    # So many of the run's last buffers are visited.
+    # Number of the run's last buffers to visit.
     buffers: int = BUFFERS
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Choice:
                 raise DataError(f"dqn-replay: {field.name} is {value}; give {allowed}")
 
     def data_id(self, game: str) -> str:
-        """The set's id: ``dqn-replay/breakout/1pct-v0``, and whatever is not the default before its version."""
+        """The set's id: ``dqn-replay/breakout/1pct-v0``, with what differs from the default before the version."""
         names = {
             "transitions": "", "seed": "seed", "run": "run", "trajectories_per_buffer": "per", "buffers": "last"
         }  # fmt: skip
@@ -61,14 +61,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Log:
-    """The small arrays of one buffer, or of its begin.
+    """The small arrays of one buffer, or of its first entries.
 
     Attributes:
         buffer: its number, in the order of training.
         actions: (n,) int32.
         rewards: (n,) float32, clipped to [-1, 1].
         terminals: (n,) bool, true at an episode's last step.
-        size: entries that the whole buffer has.
+        size: entries in the complete buffer.
     """
 
     buffer: int
@@ -79,42 +79,40 @@ class Log:
 
     @cached_property
     def episodes(self) -> list[Span]:
-        """The whole episodes, in order.
+        """The complete episodes, in order.
 
-        A buffer goes on where the one before it was logged, mostly in the middle of an episode, so that what lies
-        before its first terminal has no begin; only a run's first buffer starts with an episode. What lies behind
-        the last terminal has no end.
+        A buffer continues the one before it, mostly in the middle of an episode. So the episode before the first
+        terminal lacks its start, except in a run's first buffer. The entries after the last terminal lack an end.
         """
         ends = (np.flatnonzero(self.terminals) + 1).tolist()
         return list(pairwise([0, *ends] if self.buffer == 0 else ends))
 
     def may_be_padded(self, first: int) -> bool:
-        """Whether an episode that starts at ``first`` looks as if it began with padding; its frames decide."""
+        """Whether the episode at ``first`` may begin with padding. Its frames decide."""
         head = slice(first, first + PADDING)
         return not (self.actions[head].any() or self.rewards[head].any() or self.terminals[head].any())
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Episodes that were taken from a buffer at one time."""
+    """Episodes taken from a buffer at one time."""
 
     buffer: int
     episodes: tuple[Span, ...]
 
 
 def select(choice: Choice, load: Callable[[int], Log]) -> tuple[list[Visit], dict[int, Log]]:
-    """The visits, in the order in which they were drawn, and the logs that they are to.
+    """The visits, in the order in which they were sampled, and the logs of their buffers.
 
-    Each visit takes the next ``trajectories_per_buffer`` whole episodes of its buffer, so that none is taken twice. A
-    buffer that has not so many left is not visited again. Padding, or what may be padding, does not count as
-    transitions.
+    Each visit takes the next ``trajectories_per_buffer`` complete episodes of its buffer. A buffer with fewer left is
+    not visited again. Padding, or what may be padding, does not count as transitions.
 
     Args:
-        choice: how much, and how it is drawn; the result depends on this and the logs alone.
-        load: gives the log of a buffer; called once for each, and only for those that are drawn.
+        choice: how much to take. The result depends only on it and the logs.
+        load: gives the log of a buffer. Called once for each buffer that is sampled.
 
     Raises:
-        DataError: the buffers do not hold so many transitions.
+        DataError: the buffers do not hold enough transitions.
     """
     rng = np.random.default_rng(choice.seed)
     left = list(range(BUFFERS - choice.buffers, BUFFERS))
@@ -126,7 +124,7 @@ def select(choice: Choice, load: Callable[[int], Log]) -> tuple[list[Visit], dic
         if not left:
             raise DataError(
                 f"dqn-replay: {choice.buffers} buffers of run {choice.run} give {transitions:,} transitions in visits "
-                f"of {choice.trajectories_per_buffer} whole episodes, where {choice.transitions:,} were asked for; "
+                f"of {choice.trajectories_per_buffer} complete episodes; {choice.transitions:,} were requested; "
                 "give fewer --transitions, or fewer --trajectories-per-buffer"
             )
         buffer = left[int(rng.integers(len(left)))]

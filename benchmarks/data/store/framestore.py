@@ -1,16 +1,13 @@
-"""Data sets of pixels in the Minari store: single frames, compressed without loss, opened by Minari as any other.
+"""Data sets of pixels in the store: single frames, compressed without loss, in Minari's HDF5 layout.
 
-Minari's own writer keeps images as lossy JPEG, or without any compression. Here its HDF5 layout is written with
-gzipped observations, and beside it ``frames.npy``: the same frames, unpacked, which training reads windows from.
-``frames.npy`` may be deleted; the next reading makes it anew.
+Minari's own writer stores images as lossy JPEG or without compression. Here observations are gzipped. Beside them lies
+``frames.npy``: the same frames without compression, from which training reads windows. You may delete ``frames.npy``.
+The next reading writes it again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,19 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray, Frames, writing
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
-from backbench.errors import UserError
+from backbench.benchmarks.data.store.paths import path_of, reading
+from backbench.benchmarks.data.store.sidecar import write_sidecar
+from backbench.benchmarks.data.store.writing import create, ends, staged
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
+from backbench.files import write_whole
 
 FRAMES = "frames.npy"
 HDF5 = Path("data") / "main_data.hdf5"
-CHUNK = 32  # frames that are compressed together: what does not move costs little more than once
+CHUNK = 32  # frames compressed together, so that what does not move is stored about once
 LEVEL = 6
 
 
 class _Hash:
-    """The identity of a set of frames: of all frames in order, and of what goes with them, episode by episode."""
+    """The hash of a data set of frames: of all frames in order, and of the rest, episode by episode."""
 
     def __init__(self) -> None:
         self.frames, self.rest = hashlib.sha256(), hashlib.sha256()
@@ -66,37 +66,27 @@ def _checked(name: str, number: int, e: Episode, n_actions: int, frames: int) ->
 
 
 def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[str, Any]) -> Trajectories:
-    """Write episodes of frames as they come, so that no more than one of them is in memory.
+    """Write episodes of frames, one in memory at a time.
 
     Args:
-        name: the data set's id.
-        episodes: observations uint8 (T + 1, 84, 84), single frames; actions (T,) integers below ``n_actions``.
-        n_actions: size of the game's set of actions.
-        origin: how the data came about; kept beside the data as JSON. ``rewards: clipped`` says that raw ones are lost.
+        name: the id.
+        episodes: observations uint8 (T + 1, 84, 84), single frames. Actions (T,) integers below ``n_actions``.
+        n_actions: size of the game's action set.
+        origin: how the data came about. Kept beside them as JSON. ``rewards: clipped`` says that raw ones are lost.
 
     Raises:
-        DataError: what an episode should not hold, or a store that cannot be written; nothing is left behind.
+        DataError: inconsistent episodes, or a store that cannot be written. Nothing is left behind.
     """
     import h5py
-    import minari
     from gymnasium.spaces import Box, Discrete
 
-    kept: list[Episode] = []  # all but the frames
+    kept: list[Episode] = []  # without their frames
     hasher = _Hash()
-    with store.staged(name) as staging:
+    with staged(name) as staging:
         folder = staging / name
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # optional fields (author, reference scores) that do not apply
-            dataset = minari.create_dataset_from_buffers(
-                name,
-                [],
-                observation_space=Box(0, 255, (84, 84), np.uint8),
-                action_space=Discrete(n_actions),
-                algorithm_name=origin.get("algorithm"),
-                author="Backbench",
-                description=origin.get("description"),
-                jpeg_encoding=False,
-            )
+        dataset = create(
+            name, [], origin, observation_space=Box(0, 255, (84, 84), np.uint8), action_space=Discrete(n_actions)
+        )
         with writing(folder / FRAMES) as out, h5py.File(folder / HDF5, "a", track_order=True) as file:
             for number, e in enumerate(episodes):
                 _checked(name, number, e, n_actions, len(e.observations))
@@ -116,8 +106,8 @@ def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[s
         dataset.storage.update_metadata({"dataset_size": dataset.storage.get_size()})
         origin = {**origin, "n_actions": n_actions}
         made = _joined(kept, folder / FRAMES, name, hasher.digest, origin)
-        store.write_sidecar(folder, made, origin, {"frames": FRAMES})
-    return _joined(kept, store.path_of(name) / FRAMES, name, hasher.digest, origin)
+        write_sidecar(folder, made, origin, {"frames": FRAMES})
+    return _joined(kept, path_of(name) / FRAMES, name, hasher.digest, origin)
 
 
 def _put(file: Any, number: int, e: Episode, frames: FrameArray) -> None:
@@ -126,15 +116,13 @@ def _put(file: Any, number: int, e: Episode, frames: FrameArray) -> None:
     group.attrs["id"], group.attrs["total_steps"] = number, len(e.rewards)
     if e.seed is not None:
         group.attrs["seed"] = e.seed
-    ended = np.zeros(len(e.rewards), dtype=bool)
-    ended[-1] = True
-    never = np.zeros_like(ended)
+    terminations, truncations = ends(len(e.rewards), e.terminated)
     chunk = (min(CHUNK, len(frames)), *frames.shape[1:])
     group.create_dataset("observations", data=frames, chunks=chunk, compression="gzip", compression_opts=LEVEL)
     group.create_dataset("actions", data=e.actions)
     group.create_dataset("rewards", data=e.rewards)
-    group.create_dataset("terminations", data=ended if e.terminated else never)
-    group.create_dataset("truncations", data=never if e.terminated else ended)
+    group.create_dataset("terminations", data=terminations)
+    group.create_dataset("truncations", data=truncations)
 
 
 def _joined(episodes: list[Episode], frames: Path, name: str, digest: str, origin: Mapping[str, Any]) -> Trajectories:
@@ -154,18 +142,17 @@ def _joined(episodes: list[Episode], frames: Path, name: str, digest: str, origi
     )
 
 
-def read(name: str, noted: Mapping[str, Any]) -> Trajectories:
-    """The data set, its frames unpacked if they are not; checked against the hash in ``noted``.
+def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
+    """The data set, checked against the hash in its sidecar ``recorded``. Writes ``frames.npy`` if it is missing.
 
     Raises:
-        DataError: truncated, inconsistent, or changed since it was made.
+        DataError: truncated, inconsistent, or changed since it was written.
     """
     import h5py
 
-    folder, origin = store.path_of(name), noted["origin"]
-    problem = f"data set {name!r} in {folder}"
+    folder, origin = path_of(name), recorded["origin"]
     hasher, episodes = _Hash(), []
-    try:
+    with reading(name, folder):
         with h5py.File(folder / HDF5, "r") as file:
             groups = [file[f"episode_{number}"] for number in range(len(file))]
             for number, group in enumerate(groups):
@@ -176,28 +163,19 @@ def read(name: str, noted: Mapping[str, Any]) -> Trajectories:
                 episodes.append(e)
             if not (folder / FRAMES).is_file():
                 _unpack(groups, folder)
-        result = _joined(episodes, folder / FRAMES, name, "", origin)
-        assert isinstance(result.states, Frames)
-        for block in result.states.blocks():
+        for block in Frames(folder / FRAMES).blocks():
             hasher.frames.update(block.data)
-    except (DataError, UserError) as error:
-        raise DataError(f"{error} (in {folder}); {store.remedy(name)}") from error
-    except (OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{problem} cannot be read ({reason}); {store.remedy(name)}") from error
-    if hasher.digest != noted.get("digest"):
-        raise DataError(f"{problem} is not what was written: its hash has changed; {store.remedy(name)}")
-    return _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
+        if hasher.digest != recorded.get("digest"):
+            raise DataError(f"data set {name!r} is not what was written: its hash has changed")
+        return _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
 
 
 def _unpack(groups: list[Any], folder: Path) -> None:
-    """Write ``frames.npy`` from the compressed frames, whole or not at all."""
-    handle, part = tempfile.mkstemp(prefix=".frames-", dir=folder)
-    os.close(handle)
-    try:
-        with writing(Path(part)) as out:
+    """Write ``frames.npy`` from the compressed frames, completely or not at all."""
+
+    def content(path: Path) -> None:
+        with writing(path) as out:
             for group in groups:
                 out.append(group["observations"][:])
-        os.replace(part, folder / FRAMES)
-    finally:
-        Path(part).unlink(missing_ok=True)
+
+    write_whole(folder / FRAMES, content)

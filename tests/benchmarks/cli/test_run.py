@@ -308,7 +308,7 @@ def test_verify_and_remove(call: Call, hopper_store: Path, tmp_path: Path, monke
     assert "episode 3" in broken.out
     asked = call("data", "remove", name)
     assert asked.code == 2
-    assert "say so with --yes" in asked.err
+    assert "confirm with --yes" in asked.err
     assert store.exists(name)
     removed = call("data", "remove", name, "--yes")
     assert (removed.code, removed.out) == (0, f"removed {name}\n")

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import describe, store
-from backbench.benchmarks.data.describe import Finding
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.episode_checks import Finding
+from backbench.benchmarks.data.errors import DataError
 
 HOPPER = "backbench/hopper/medium-2000-v0"
 
@@ -30,7 +30,7 @@ STATE, ACTION = Box(-np.inf, np.inf, (5,), np.float64), Box(-1, 1, (2,))
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of three sets with sidecars: plain, with nested observations and numbered actions, and Arrow."""
+    """A store of three sets with sidecars: plain, with nested observations and discrete actions, and Arrow."""
     root = tmp_path_factory.mktemp("sound")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(root))
@@ -79,16 +79,16 @@ def renote(folder: Path, **metadata: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [NAME, "toy/nested-v0", "toy/arrow-v0"])
-def test_a_sound_set(sound: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_sound_set_has_no_findings(sound: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(sound))
     assert describe.inspect(name) == []
 
 
-def test_an_embedded_set(hopper_store: Path) -> None:
+def test_an_embedded_set_has_no_findings(hopper_store: Path) -> None:
     assert describe.inspect(HOPPER) == []
 
 
-def test_a_set_of_frames(new_store: Path) -> None:
+def test_frames_are_compared_with_the_sidecar(new_store: Path) -> None:
     from backbench.benchmarks.data.store import framestore
     from backbench.benchmarks.data.trajectories import Episode
 
@@ -106,17 +106,17 @@ def test_a_set_of_frames(new_store: Path) -> None:
     assert "hash has changed" in message
 
 
-def test_no_such_set(new_store: Path) -> None:
+def test_an_absent_set_is_named(new_store: Path) -> None:
     with pytest.raises(DataError, match="data set 'toy/walk/medium-v0' is not in the store"):
         describe.inspect(NAME)
 
 
-def test_no_sidecar(patched: Path) -> None:
+def test_a_missing_sidecar_is_a_warning(patched: Path) -> None:
     (patched / store.SIDECAR).unlink()
-    assert found() == [("warning", "its hash was never noted: no backbench.json lies beside it")]
+    assert found() == [("warning", "its hash was never recorded: no backbench.json lies beside it")]
 
 
-def test_a_garbled_sidecar(patched: Path) -> None:
+def test_a_garbled_sidecar_is_an_error(patched: Path) -> None:
     (patched / store.SIDECAR).write_text("{")
     ((level, message),) = found()
     assert level == "error"
@@ -124,7 +124,7 @@ def test_a_garbled_sidecar(patched: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["data/main_data.hdf5", "data/metadata.json"])
-def test_a_file_that_is_cut(patched: Path, file: str) -> None:
+def test_a_truncated_file_is_an_error(patched: Path, file: str) -> None:
     path = patched / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     ((level, message),) = found()
@@ -133,7 +133,7 @@ def test_a_file_that_is_cut(patched: Path, file: str) -> None:
     assert "\n" not in message
 
 
-def test_counts(patched: Path) -> None:
+def test_wrong_counts_are_errors(patched: Path) -> None:
     path = patched / "data" / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"total_steps": 17, "total_episodes": 3}))
     assert found() == [
@@ -142,7 +142,7 @@ def test_counts(patched: Path) -> None:
     ]
 
 
-def test_an_episode_that_is_missing(patched: Path) -> None:
+def test_a_missing_episode_is_an_error(patched: Path) -> None:
     change(patched, lambda file: file.__delitem__("episode_1"))
     messages = [message for _, message in found()]
     assert messages[:3] == [
@@ -152,31 +152,31 @@ def test_an_episode_that_is_missing(patched: Path) -> None:
     ]
 
 
-def test_an_id_that_is_there_twice(patched: Path) -> None:
+def test_a_repeated_id_is_an_error(patched: Path) -> None:
     change(patched, lambda file: file["episode_3"].attrs.__setitem__("id", 1))
     assert found() == [("error", "episodes 1 and 3 both have the id 1")]
 
 
-def test_another_id(patched: Path) -> None:
+def test_a_wrong_id_is_an_error(patched: Path) -> None:
     change(patched, lambda file: file["episode_3"].attrs.__setitem__("id", 9))
     assert found() == [("error", "episode 3 has the id 9")]
 
 
-def test_an_own_note_that_is_wrong(patched: Path) -> None:
+def test_a_wrong_length_attribute_is_an_error(patched: Path) -> None:
     change(patched, lambda file: file["episode_2"].attrs.__setitem__("total_steps", 30))
-    assert found() == [("error", "episode 2 has 3 steps where its own note says 30")]
+    assert found() == [("error", "episode 2 has 3 steps where its attribute says 30")]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("array", "place"), [("observations", (3, 2)), ("actions", (3, 1)), ("rewards", 3)])
-def test_not_a_number(patched: Path, array: str, place: Any, value: float) -> None:
+def test_nan_is_an_error(patched: Path, array: str, place: Any, value: float) -> None:
     change(patched, lambda file: file[f"episode_1/{array}"].__setitem__(place, value))
     outside = [("warning", "episode 1 has actions outside their space, by up to inf")]
     expected = [("error", f"episode 1, step 3: NaN or infinite {array}")]
     assert found() == expected + (outside if array == "actions" and np.isinf(value) else [])
 
 
-def test_an_episode_without_steps(patched: Path) -> None:
+def test_an_empty_episode_is_an_error(patched: Path) -> None:
     def edit(file: Any) -> None:
         for name in ("rewards", "actions", "terminations", "truncations"):
             file[f"episode_1/{name}"].resize(0, axis=0)
@@ -193,13 +193,13 @@ def test_an_episode_without_steps(patched: Path) -> None:
         ("terminations", 4, "4 terminations; expected 6"),
     ],
 )
-def test_lengths(patched: Path, array: str, length: int, said: str) -> None:
+def test_unequal_lengths_are_errors(patched: Path, array: str, length: int, said: str) -> None:
     change(patched, lambda file: file[f"episode_1/{array}"].resize(length, axis=0))
     assert ("error", f"episode 1 has {said}") in found()
     assert not any("hash" in message for _, message in found())
 
 
-def test_a_shape(patched: Path) -> None:
+def test_a_wrong_shape_is_an_error(patched: Path) -> None:
     def edit(file: Any) -> None:
         kept = file["episode_1/actions"][:, :1]
         del file["episode_1/actions"]
@@ -209,7 +209,7 @@ def test_a_shape(patched: Path) -> None:
     assert found() == [("error", "episode 1 has actions of shape (1,), not (2,)")]
 
 
-def test_an_array_that_is_missing(patched: Path) -> None:
+def test_a_missing_array_is_an_error(patched: Path) -> None:
     change(patched, lambda file: file["episode_2"].__delitem__("rewards"))
     (first, second) = found()
     assert first[0] == "error"
@@ -217,7 +217,7 @@ def test_an_array_that_is_missing(patched: Path) -> None:
     assert second == ("error", "it holds 15 steps where its metadata say 18")
 
 
-def test_the_noted_hash(patched: Path) -> None:
+def test_a_wrong_recorded_hash_is_an_error(patched: Path) -> None:
     digest = store.sidecar(NAME)["digest"]
     path = patched / store.SIDECAR
     path.write_text(path.read_text().replace(digest, "0" * 64))
@@ -225,7 +225,7 @@ def test_the_noted_hash(patched: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["episodes", "steps", "return_mean", "return_std", "return_min", "return_max"])
-def test_the_noted_figures(patched: Path, key: str) -> None:
+def test_wrong_recorded_figures_are_errors(patched: Path, key: str) -> None:
     path, noted = patched / store.SIDECAR, store.sidecar(NAME)
     path.write_text(json.dumps(noted | {key: noted[key] * (1 + 1e-7)}))
     assert found() == [], "rounding"
@@ -240,13 +240,13 @@ def test_the_noted_figures(patched: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("flag", "place", "value", "said"),
     [
-        ("terminations", 2, True, "episode 1 is terminated at step 2 but goes on to 5"),
-        ("truncations", 0, True, "episode 1 is truncated at step 0 but goes on to 5"),
+        ("terminations", 2, True, "episode 1 is terminated at step 2 but continues to 5"),
+        ("truncations", 0, True, "episode 1 is truncated at step 0 but continues to 5"),
         ("truncations", 5, False, "episode 1 is neither terminated nor truncated at its end"),
         ("terminations", 5, True, "episode 1 is both terminated and truncated at its end"),
     ],
 )
-def test_ends(patched: Path, flag: str, place: int, value: bool, said: str) -> None:
+def test_odd_ends_are_warnings(patched: Path, flag: str, place: int, value: bool, said: str) -> None:
     change(patched, lambda file: file[f"episode_1/{flag}"].__setitem__(place, value))
     renote(patched)
     assert found() == [("warning", said)]
@@ -256,14 +256,16 @@ def test_ends(patched: Path, flag: str, place: int, value: bool, said: str) -> N
     ("spec", "limit"),
     [({"id": "Toy-v0", "max_episode_steps": 5}, 5), ({"id": "Hopper-v5"}, 1000), ({"id": "Toy-v0"}, 0)],
 )
-def test_the_time_limit(patched: Path, spec: dict[str, Any], limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_episode_over_the_time_limit_is_a_warning(
+    patched: Path, spec: dict[str, Any], limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(describe, "MUJOCO_LIMIT", 5)
     spec = {"entry_point": "toy:Toy", "kwargs": {}, "additional_wrappers": [], "vector_entry_point": None} | spec
     renote(patched, env_spec=json.dumps(spec))
     assert found() == ([("warning", "episode 1 has 6 steps; the time limit is 5")] if limit else [])
 
 
-def test_actions_outside(patched: Path) -> None:
+def test_actions_outside_their_space_are_a_warning(patched: Path) -> None:
     change(patched, lambda file: file["episode_1/actions"].__setitem__((2, 1), -1.25))
     change(
         patched, lambda file: file["episode_3/actions"].__setitem__((0, 0), np.nextafter(np.float32(1), np.float32(2)))
@@ -272,13 +274,13 @@ def test_actions_outside(patched: Path) -> None:
     assert found() == [("warning", "episode 1 has actions outside their space, by up to 0.25")]
 
 
-def test_numbered_actions_outside(sound: Path, new_store: Path) -> None:
+def test_discrete_actions_outside_their_space_are_a_warning(sound: Path, new_store: Path) -> None:
     shutil.copytree(sound / "toy/nested-v0", new_store / "toy/nested-v0")
     change(new_store / "toy/nested-v0", lambda file: file["episode_0/actions"].__setitem__(1, 6))
     assert ("warning", "episode 0 has actions outside their space, by up to 3") in found("toy/nested-v0")
 
 
-def test_a_nested_number(sound: Path, new_store: Path) -> None:
+def test_nested_observations_are_checked(sound: Path, new_store: Path) -> None:
     folder = new_store / "toy/nested-v0"
     shutil.copytree(sound / "toy/nested-v0", folder)
     change(folder, lambda file: file["episode_2/observations/goal/_index_1"].__setitem__((3, 0), np.inf))
@@ -287,7 +289,7 @@ def test_a_nested_number(sound: Path, new_store: Path) -> None:
     assert ("error", "episode 2 has 2 observations.goal.1; expected 4") in found("toy/nested-v0")
 
 
-def test_constant_columns(patched: Path) -> None:
+def test_constant_columns_are_a_warning(patched: Path) -> None:
     def edit(file: Any) -> None:
         for group in file.values():
             group["observations"][:, 1] = 4.0
@@ -298,7 +300,7 @@ def test_constant_columns(patched: Path) -> None:
     assert found() == [("warning", "observations, columns 1, 3: always the same")]
 
 
-def test_equal_episodes(patched: Path) -> None:
+def test_equal_episodes_are_a_warning(patched: Path) -> None:
     def edit(file: Any) -> None:
         for number in (2, 3):
             del file[f"episode_{number}"]
@@ -310,18 +312,18 @@ def test_equal_episodes(patched: Path) -> None:
     assert found() == [("warning", "episodes 0 and 2 are equal; 2 repeat an earlier one")]
 
 
-def test_at_most_five_of_a_kind(sound: Path, new_store: Path) -> None:
+def test_five_findings_of_a_kind_are_shown(sound: Path, new_store: Path) -> None:
     make(new_store, NAME, buffers([3] * 8), STATE, ACTION)
     change(new_store / NAME, lambda file: [e["rewards"].__setitem__(1, np.nan) for e in file.values()])
     assert found() == [
         *(("error", f"episode {n}, step 1: NaN or infinite rewards") for n in range(5)),
         ("error", "and 3 more: NaN"),
-        ("warning", "its hash was never noted: no backbench.json lies beside it"),
+        ("warning", "its hash was never recorded: no backbench.json lies beside it"),
     ]
     assert Finding("error", "and 3 more: NaN") in describe.examine(new_store / NAME, None)
 
 
-def test_one_episode_at_a_time(patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_episode_is_in_memory_at_a_time(patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from minari.dataset._storages.hdf5_storage import HDF5Storage
 
     asked, real = [], HDF5Storage.get_episodes

@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.frames import STACK, Frames, writing
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.frames import Frames, writing
 from backbench.benchmarks.data.store import framestore
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.errors import UserError
 
 NAME = "backbench/pong/test-v0"
@@ -72,7 +74,7 @@ def test_equal_content_has_an_equal_hash_and_any_change_another() -> None:
         digests.add(digest)
 
 
-def test_frames_that_were_deleted_are_unpacked_anew() -> None:
+def test_deleted_frames_are_written_again() -> None:
     made = write([5, 7])
     path = store.path_of(NAME) / "frames.npy"
     before = path.read_bytes()
@@ -154,7 +156,7 @@ def test_only_what_is_read_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None
         (lambda e: e.rewards.__setitem__(1, np.nan), "episode 1 has NaN or infinite rewards"),
     ],
 )
-def test_episodes_that_cannot_be(change: object, said: str) -> None:
+def test_inconsistent_episodes_are_refused(change: object, said: str) -> None:
     bad = list(episodes([3, 4]))
     change(bad[1])  # type: ignore[operator]
     with pytest.raises(DataError, match=said):
@@ -173,13 +175,13 @@ def test_episodes_that_cannot_be(change: object, said: str) -> None:
         (Episode(np.zeros((1, 84, 84), np.uint8), np.zeros(0, int), np.zeros(0), True), "no steps"),
     ],
 )
-def test_shapes_that_cannot_be(episode: Episode, said: str) -> None:
+def test_frames_of_another_shape_are_refused(episode: Episode, said: str) -> None:
     with pytest.raises(DataError, match=said):
         framestore.write(NAME, [episode], 6, {})
     assert not store.exists(NAME)
 
 
-def test_an_older_set_stays_when_a_new_one_fails() -> None:
+def test_a_failed_write_keeps_the_old_set() -> None:
     digest = write([3]).digest
 
     def failing() -> Iterator[Episode]:
@@ -191,16 +193,16 @@ def test_an_older_set_stays_when_a_new_one_fails() -> None:
     assert store.read(NAME).digest == digest
 
 
-def test_no_episodes() -> None:
+def test_a_set_without_episodes_is_refused() -> None:
     with pytest.raises(DataError, match="no episodes"):
         framestore.write(NAME, [], 6, {})
 
 
-def test_frames_cut_short_are_named() -> None:
+def test_truncated_frames_are_named() -> None:
     write([5])
     path = store.path_of(NAME) / "frames.npy"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(DataError, match=r"frames\.npy.*cut short.*bench data make"):
+    with pytest.raises(DataError, match=r"frames\.npy.*truncated.*bench data make"):
         store.read(NAME)
 
 
@@ -222,7 +224,7 @@ def test_a_broken_hdf5_is_named() -> None:
         store.read(NAME)
 
 
-def test_an_episode_that_is_gone_from_the_hdf5_is_found() -> None:
+def test_an_episode_missing_from_the_hdf5_is_found() -> None:
     write([5, 6])
     with h5py.File(store.path_of(NAME) / "data" / "main_data.hdf5", "a") as file:
         del file["episode_0"]
@@ -230,14 +232,14 @@ def test_an_episode_that_is_gone_from_the_hdf5_is_found() -> None:
         store.read(NAME)
 
 
-def test_clipped_rewards_are_known_to_be(tmp_path: Path) -> None:
+def test_clipped_rewards_are_recorded(tmp_path: Path) -> None:
     assert not write([3]).rewards_clipped
     write([3], rewards="clipped")
     assert store.read(NAME).rewards_clipped
     assert json.loads((store.path_of(NAME) / store.SIDECAR).read_text())["origin"]["n_actions"] == 6
 
 
-def test_files_that_are_no_frames(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "floats.npy", np.zeros((2, 84, 84)))
     np.save(tmp_path / "flat.npy", np.zeros((2, 84), np.uint8))
     (tmp_path / "text.npy").write_text("hello")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbench.agents.agent import Windows
-from backbench.benchmarks.data import trajectories
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
 
 CPU = torch.device("cpu")
@@ -32,7 +28,7 @@ def random_episodes(lengths: list[int], seed: int = 0) -> list[Episode]:
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=LENGTHS, context=st.integers(1, 12), seed=st.integers(0, 2**32 - 1))
-def test_every_window(lengths: list[int], context: int, seed: int) -> None:
+def test_every_window_equals_a_plain_loop(lengths: list[int], context: int, seed: int) -> None:
     episodes = random_episodes(lengths, seed % 7)
     data = Trajectories.from_episodes(episodes)
     sampler = WindowSampler(data, context, 4, seed, CPU)
@@ -109,15 +105,15 @@ def assert_same_bits(one: Windows, other: Windows) -> None:
 @given(
     lengths=LENGTHS,
     context=st.integers(1, 12),
-    numbered=st.booleans(),
+    discrete=st.booleans(),
     clipped=st.booleans(),
     picked=st.lists(st.integers(0, 10**6), min_size=1, max_size=6),
 )
-def test_the_same_bits_as_ever(
-    lengths: list[int], context: int, numbered: bool, clipped: bool, picked: list[int]
+def test_batches_keep_their_bits(
+    lengths: list[int], context: int, discrete: bool, clipped: bool, picked: list[int]
 ) -> None:
     made = Trajectories.from_episodes(random_episodes(lengths, len(picked)))
-    data = changed(made, actions=np.arange(sum(lengths)), n_actions=99) if numbered else made
+    data = replace(made, actions=np.arange(sum(lengths)), n_actions=99) if discrete else made
     sampler = WindowSampler(data, context, 4, 0, CPU, clipped)
     starts = torch.tensor(picked) % sum(lengths)  # with and without windows that reach past the data
     assert_same_bits(sampler.windows(starts), by_single_rows(data, context, starts, clipped))
@@ -137,7 +133,7 @@ def test_windows_are_copies_and_the_data_are_not() -> None:
     assert sampler.states.rows.data_ptr() == data.states.ctypes.data, "the states are in memory twice"
 
 
-def test_other_seed_or_number_other_batch() -> None:
+def test_another_seed_or_number_gives_another_batch() -> None:
     data = Trajectories.from_episodes(random_episodes([500, 500]))
     draws = [
         tuple(WindowSampler(data, 4, 16, seed, CPU).starts(step).tolist()) for seed in range(4) for step in range(4)
@@ -145,7 +141,7 @@ def test_other_seed_or_number_other_batch() -> None:
     assert len(set(draws)) == len(draws)
 
 
-def test_drawn_in_proportion_to_length() -> None:
+def test_episodes_are_sampled_in_proportion_to_their_length() -> None:
     lengths = [1, 9, 90, 400]
     data = Trajectories.from_episodes(random_episodes(lengths))
     sampler = WindowSampler(data, 3, 1000, 11, CPU)
@@ -161,126 +157,3 @@ def test_drawn_in_proportion_to_length() -> None:
     expected = draws / sum(lengths)
     chi2 = float(((counts - expected) ** 2 / expected).sum())
     assert abs(chi2 - 499) < 5 * np.sqrt(2 * 499)
-
-
-def test_statistics() -> None:
-    episodes = random_episodes([3, 5])
-    episodes[0].observations[:, 1] = episodes[1].observations[:, 1] = 4.0  # a state that never moves
-    data = Trajectories.from_episodes(episodes)
-    seen = np.concatenate([e.observations[:-1] for e in episodes])  # without the states after the last action
-    mean, std = data.state_statistics()
-    np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(std, np.maximum(seen.std(0), 1e-6), rtol=1e-4)
-    returns = [float(e.rewards.sum()) for e in episodes]
-    summary = data.summary()
-    assert (summary["episodes"], summary["steps"]) == (2, 8)
-    assert summary["return_mean"] == pytest.approx(np.mean(returns))
-    assert summary["return_std"] == pytest.approx(np.std(returns))
-    assert (summary["return_min"], summary["return_max"]) == pytest.approx((min(returns), max(returns)))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    rows=st.one_of(st.integers(1, 40), st.integers(1, 3000)),
-    columns=st.integers(1, 20),
-    block=st.sampled_from([1, 2, 7, 64, 1000, trajectories.BLOCK]),
-    seed=st.integers(0, 999),
-)
-def test_statistics_to_the_bit(rows: int, columns: int, block: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    scale = 10 ** rng.uniform(-5, 5, columns)
-    states = (scale * rng.standard_normal((rows, columns)) + rng.standard_normal(columns)).astype(np.float32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trajectories, "BLOCK", block)
-        mean, std = trajectories._moments(states)
-    assert mean.tobytes() == states.mean(axis=0, dtype=np.float64).tobytes()
-    assert std.tobytes() == states.std(axis=0, dtype=np.float64).tobytes()
-
-
-@pytest.mark.parametrize("rows", [4095, 4096, 4097, 8192, 50_001])
-def test_statistics_of_many_steps_to_the_bit(rows: int) -> None:
-    states = np.random.default_rng(rows).standard_normal((rows, 17)).astype(np.float32)
-    data = Trajectories(states, states[:, :2], states[:, 0].astype(np.float64), np.ones(1, bool), np.array([0, rows]))
-    mean, std = data.state_statistics()
-    assert np.array_equal(mean, states.mean(axis=0, dtype=np.float64).astype(np.float32))
-    assert np.array_equal(std, states.std(axis=0, dtype=np.float64).astype(np.float32))
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40),
-    observed=st.sampled_from([np.float32, np.float64]),
-    acted=st.sampled_from([np.float32, np.float64]),
-)
-def test_joined_from_a_stream(lengths: list[int], observed: type, acted: type) -> None:
-    episodes = [
-        changed(e, observations=e.observations.astype(observed), actions=e.actions.astype(acted))
-        for e in random_episodes(lengths)
-    ]
-    data = Trajectories.from_episodes(iter(episodes), "a/set-v0")
-    expected = {
-        "states": np.concatenate([e.observations[:-1] for e in episodes]).astype(np.float32),
-        "actions": np.concatenate([e.actions for e in episodes]).astype(np.float32),
-        "rewards": np.concatenate([e.rewards for e in episodes]),
-        "terminated": np.array([e.terminated for e in episodes]),
-        "offsets": np.concatenate([[0], np.cumsum(lengths)]),
-    }
-    for name, array in expected.items():
-        found = getattr(data, name)
-        assert (found.dtype, found.shape) == (array.dtype, array.shape), name
-        assert np.array_equal(found, array), name
-        assert found.flags.owndata, f"{name} holds on to more than it shows"
-    text = hashlib.sha256()  # the definition that published boards go by
-    for e in episodes:
-        for label in ("observations", "actions", "rewards"):
-            array = getattr(e, label)
-            text.update(f"{label} {array.dtype.str} {array.shape};".encode() + array.tobytes())
-        text.update(b"terminated" if e.terminated else b"truncated")
-    assert data.digest == text.hexdigest()
-
-
-def test_no_episodes() -> None:
-    with pytest.raises(DataError, match="'a/set-v0' has no episodes"):
-        Trajectories.from_episodes(iter([]), "a/set-v0")
-
-
-def changed(made: Any, **values: Any) -> Any:
-    return replace(made, **values)
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (lambda e: changed(e, rewards=e.rewards[:0], actions=e.actions[:0]), "episode 1 has no steps"),
-        (lambda e: changed(e, rewards=e.rewards[:-1]), "episode 1 has 5 observations, 4 actions and 3 rewards"),
-        (lambda e: changed(e, observations=e.observations[:-1]), "episode 1 has 4 observations"),
-        (lambda e: changed(e, rewards=e.rewards * np.nan), "episode 1 has NaN or infinite rewards"),
-        (lambda e: changed(e, actions=e.actions + np.inf), "episode 1 has NaN or infinite actions"),
-        (lambda e: changed(e, observations=e.observations[:, :2]), "episode 1 have shapes"),
-        (lambda e: changed(e, actions=e.actions[:, :1]), "episode 1 have shapes"),
-    ],
-)
-def test_broken_episodes_are_refused(fault: Callable[[Episode], Episode], said: str) -> None:
-    good, bad = random_episodes([4, 4])
-    with pytest.raises(DataError, match=said):
-        Trajectories.from_episodes([good, fault(bad)], "some/set-v0")
-
-
-def test_the_hash_sees_every_part() -> None:
-    base = random_episodes([4, 6])
-    e = base[1]
-    bumped = e.rewards.copy()
-    bumped[-1] = np.nextafter(bumped[-1], np.inf)
-    last = e.observations.copy()
-    last[-1, -1] += 1e-9  # the state after the last action
-    others = [
-        [base[0]],
-        base[::-1],
-        [base[0], changed(e, rewards=bumped)],
-        [base[0], changed(e, observations=last)],
-        [base[0], changed(e, terminated=not e.terminated)],
-        [base[0], changed(e, actions=e.actions.astype(np.float32))],
-    ]
-    digests = {Trajectories.from_episodes(episodes).digest for episodes in [base, *others]}
-    assert len(digests) == len(others) + 1
-    assert Trajectories.from_episodes(random_episodes([4, 6])).digest in digests

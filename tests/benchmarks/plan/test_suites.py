@@ -159,7 +159,7 @@ BAD: list[tuple[Any, str]] = [
     ({"max_steps": 3}, "tasks: field required"),
     ({"tasks": {}}, "tasks: dictionary should have at least 1 item"),
     (changed(max_step=5), "unknown key max_step; did you mean 'max_steps'"),
-    (changed(tasks__walk_far__sources__local__env=5), "unknown key suites.walk-far.sources.local.env"),
+    (changed(tasks__walk_far__sources__local__env=5), "unknown key tasks.walk-far.sources.local.env"),
     (changed(tasks__walk_far__sources__local__env_id=None), "tasks.walk-far.sources.local.env_id: field required"),
     (changed(tasks__walk_far__sources__local__data_id="../x-v0"), "data_id: string should match pattern"),
     (changed(tasks__walk_far__sources__local__data_id="x"), "data_id: string should match pattern"),

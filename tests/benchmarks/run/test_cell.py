@@ -12,7 +12,8 @@ import planted_backbones
 import pytest
 from paths import HELPERS
 
-from backbench.benchmarks.data.trajectories import DataError, Trajectories
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.compose import check_models
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.cell import run_cell

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ram_policies import made_up
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies.ram import RamPolicy, load
-from backbench.benchmarks.data.trajectories import DataError
 
 
 def memories(count: int, seed: int = 0) -> np.ndarray:
@@ -22,7 +22,7 @@ def generators(count: int, seed: int = 0) -> list[np.random.Generator]:
     return [np.random.default_rng([seed, row]) for row in range(count)]
 
 
-def test_logits() -> None:
+def test_logits_equal_a_plain_perceptron() -> None:
     arrays = {name: array.astype(np.float64) for name, array in made_up().items()}
     ram = memories(5)
     h = np.clip((ram - arrays["obs_mean"]) * arrays["obs_scale"], -10, 10)
@@ -47,7 +47,7 @@ def test_a_row_does_not_depend_on_the_others(rows: int, seed: int, temperature: 
 
 
 @pytest.mark.parametrize(("temperature", "epsilon"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.5), (1.0, 1.0), (1e-6, 0.0)])
-def test_draws_follow_the_declared_shares(temperature: float, epsilon: float) -> None:
+def test_samples_follow_the_declared_shares(temperature: float, epsilon: float) -> None:
     policy, ram = RamPolicy.from_arrays(made_up()), memories(1)
     logits = policy.logits(ram)[0].astype(np.float64) / temperature
     softmax = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
@@ -68,7 +68,7 @@ def test_a_call_takes_three_numbers_a_row(epsilon: float) -> None:
     assert rng.bit_generator.state == same.bit_generator.state
 
 
-def test_load(tmp_path: Path) -> None:
+def test_a_missing_game_or_snapshot_is_named(tmp_path: Path) -> None:
     arrays = made_up()
     content = {f"expert/{name}": array for name, array in arrays.items()} | {"half/w0": arrays["w0"]}
     np.savez(tmp_path / "pong.npz", **content)

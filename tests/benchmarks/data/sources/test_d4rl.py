@@ -11,15 +11,15 @@ import pytest
 from d4rl_files import ARRAYS, FILE, NAME, SIZES, Server, episodes, files, pull, write
 
 from backbench.benchmarks.data import download, store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import d4rl
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.plan import suites
 
 pytestmark = pytest.mark.usefixtures("soon")
 
 
-def test_ids_and_files() -> None:
-    assert len(d4rl.names()) == len(set(d4rl.names())) == 24
+def test_each_id_has_its_published_file() -> None:
+    assert len(d4rl.SOURCE.ids()) == len(set(d4rl.SOURCE.ids())) == 24
     assert d4rl.file_name("d4rl/walker2d/medium-v2") == "walker2d_medium-v2.hdf5"
     assert d4rl.file_name("d4rl/hopper/medium-replay-v2") == "hopper_medium_replay-v2.hdf5"
     assert d4rl.file_name("d4rl/halfcheetah/medium-expert-v2") == "halfcheetah_medium_expert-v2.hdf5"
@@ -27,21 +27,21 @@ def test_ids_and_files() -> None:
     assert d4rl.PUBLIC == "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
     assert d4rl.VARIABLE == "BACKBENCH_D4RL"
     for name in ("halfcheetah-medium", "hopper-medium-replay", "walker2d-medium-expert"):
-        assert suites.resolve("d4rl", name, "d4rl").data_id in d4rl.names()
+        assert suites.resolve("d4rl", name, "d4rl").data_id in d4rl.SOURCE.ids()
 
 
 @pytest.mark.parametrize("name", ["d4rl/hoper/medium-v2", "d4rl/hopper/medium-v0", "hopper-medium", "../../etc", ""])
-def test_ids_that_there_are_not(new_store: Path, name: str) -> None:
+def test_unknown_ids_are_refused(new_store: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"d4rl: no data set '.*'.* known: .*d4rl/hopper/medium-v2"):
         pull("nowhere", name)
     assert not new_store.exists()
 
 
-def test_from_a_folder(new_store: Path, folder: Path, digest: str) -> None:
+def test_a_set_is_imported_from_a_folder(new_store: Path, folder: Path, digest: str) -> None:
     lines: list[str] = []
     made = pull(folder, report=lines.append)
     assert made.digest == digest == store.read(NAME).digest
-    assert lines == [f"{FILE}: the last 4 steps are of an episode that was cut off; they are left out"]
+    assert lines == [f"{FILE}: skipped the last 4 steps, an incomplete episode"]
     content = (folder / FILE).read_bytes()
     origin = store.sidecar(NAME)["origin"]
     assert origin == {
@@ -62,7 +62,7 @@ def test_from_a_folder(new_store: Path, folder: Path, digest: str) -> None:
         assert str(folder) not in path.read_text()
 
 
-def test_what_is_read_back(new_store: Path, folder: Path) -> None:
+def test_the_store_returns_the_files_arrays(new_store: Path, folder: Path) -> None:
     pull(folder)
     data = store.read(NAME)
     assert data.lengths.tolist() == [30, 1, 20]
@@ -73,7 +73,7 @@ def test_what_is_read_back(new_store: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", SIZES)
-def test_minari_opens_it(new_store: Path, tmp_path: Path, environment: str) -> None:
+def test_minari_opens_the_set(new_store: Path, tmp_path: Path, environment: str) -> None:
     """With the environment's own spaces; termination and truncation are kept apart."""
     import gymnasium
     import minari
@@ -117,7 +117,7 @@ def test_both_ends_at_one_step_are_a_termination(new_store: Path, tmp_path: Path
     assert ends == [(True, False), (False, True)]
 
 
-def test_without_next_observations(new_store: Path, tmp_path: Path) -> None:
+def test_without_next_observations_the_last_one_is_repeated(new_store: Path, tmp_path: Path) -> None:
     import minari
 
     arrays = {name: array for name, array in ARRAYS.items() if name != "next_observations"}
@@ -142,7 +142,7 @@ def test_medium_expert_is_its_own_file(new_store: Path, tmp_path: Path) -> None:
         pull(tmp_path, "d4rl/hopper/medium-expert-v2")
 
 
-def test_what_is_odd_is_said_and_noted(new_store: Path, tmp_path: Path) -> None:
+def test_oddities_are_reported_and_recorded(new_store: Path, tmp_path: Path) -> None:
     arrays = episodes([1001, 5], [False, True])
     arrays["next_observations"][1003, 0] += 1
     write(tmp_path / FILE, arrays)
@@ -166,7 +166,9 @@ def test_a_broken_file_of_the_users_stays(new_store: Path, folder: Path) -> None
     assert files(new_store) == []
 
 
-def test_the_variable(new_store: Path, folder: Path, digest: str, server: Server, monkeypatch: Any) -> None:
+def test_the_variable_replaces_the_public_address(
+    new_store: Path, folder: Path, digest: str, server: Server, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("BACKBENCH_D4RL", str(folder))
     assert pull("").digest == digest
     monkeypatch.setenv("BACKBENCH_D4RL", f"{server.url}/")

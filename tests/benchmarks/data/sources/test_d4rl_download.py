@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import download, store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import d4rl
-from backbench.benchmarks.data.trajectories import DataError
 
 OFFLINE = (
     "; with no network, copy the file from elsewhere and give its folder: bench data pull d4rl hopper-medium "
@@ -33,7 +33,7 @@ OFFLINE = (
 pytestmark = pytest.mark.usefixtures("soon")
 
 
-def test_over_http(new_store: Path, server: Server, digest: str) -> None:
+def test_a_set_is_downloaded(new_store: Path, server: Server, digest: str) -> None:
     lines: list[str] = []
     made = pull(server.url + "/", report=lines.append)
     assert made.digest == digest == store.read(NAME).digest
@@ -44,7 +44,7 @@ def test_over_http(new_store: Path, server: Server, digest: str) -> None:
     assert [p.name for p in new_store.iterdir()] == ["d4rl"], "what was fetched is removed"
 
 
-def test_what_is_fetched_can_be_kept(new_store: Path, server: Server, folder: Path, digest: str) -> None:
+def test_the_file_can_be_kept(new_store: Path, server: Server, folder: Path, digest: str) -> None:
     import minari
 
     assert pull(server.url, keep=True).digest == digest
@@ -57,7 +57,9 @@ def test_what_is_fetched_can_be_kept(new_store: Path, server: Server, folder: Pa
     assert [p.name for p in new_store.iterdir()] == ["d4rl"]
 
 
-def test_progress(new_store: Path, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_tells_bytes_and_total(
+    new_store: Path, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     size = (folder / FILE).stat().st_size
     told: list[tuple[int, int | None]] = []
     monkeypatch.setattr(download, "TICK", 0.0)
@@ -78,7 +80,7 @@ def test_progress(new_store: Path, server: Server, folder: Path, monkeypatch: py
 @given(
     shares=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4), validators=st.sampled_from([0, 1, 2])
 )
-def test_interrupted_anywhere(
+def test_a_download_interrupted_anywhere_resumes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     server: Server,
@@ -114,10 +116,10 @@ def test_interrupted_anywhere(
 @pytest.mark.parametrize("validators", [("ETag",), ("Last-Modified",), ()])
 @pytest.mark.parametrize("fault", [None, "deaf"])
 @pytest.mark.parametrize("calls", [1, 2])
-def test_a_file_that_changes_in_between(
+def test_two_versions_are_never_joined(
     new_store: Path, server: Server, folder: Path, monkeypatch: Any, validators: tuple[str, ...], fault: Any, calls: int
 ) -> None:
-    """Two versions are not glued together, neither by a further try nor by a further call."""
+    """Neither a further try nor a further call joins two versions."""
     other = episodes([30, 1, 25], [True, True, False], seed=9)
 
     def replace() -> None:
@@ -159,7 +161,7 @@ def test_a_weak_etag_is_no_version() -> None:
     assert download._version(answer, None) == {"modified": "yesterday", "etag": '"same"'}
 
 
-def test_a_part_that_is_all_of_it(new_store: Path, server: Server, folder: Path, digest: str) -> None:
+def test_a_complete_part_is_used(new_store: Path, server: Server, folder: Path, digest: str) -> None:
     """Killed between the last byte and the new name."""
     content = (folder / FILE).read_bytes()
     cache(new_store).mkdir(parents=True)
@@ -180,14 +182,14 @@ def test_a_part_that_is_all_of_it(new_store: Path, server: Server, folder: Path,
         [("cut", 900), ("longer", 10)],
     ],
 )
-def test_what_passes(new_store: Path, server: Server, digest: str, faults: list[Any]) -> None:
+def test_passing_faults_are_tried_again(new_store: Path, server: Server, digest: str, faults: list[Any]) -> None:
     server.faults = faults
     assert pull(server.url).digest == digest
     assert files(new_store / ".cache") == []
 
 
-def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest: str) -> None:
-    """The file is taken for whole, and then refused; the next call fetches it anew."""
+def test_a_server_that_announces_too_little_gives_a_broken_file(new_store: Path, server: Server, digest: str) -> None:
+    """The file seems complete, and is then refused. The next call downloads it again."""
     server.faults = [("shorter", 100)]
     with pytest.raises(DataError, match="cannot be read as HDF5"):
         pull(server.url)
@@ -195,7 +197,7 @@ def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest
     assert pull(server.url).digest == digest
 
 
-def test_a_page_in_its_place(new_store: Path, server: Server, folder: Path, digest: str) -> None:
+def test_a_login_page_is_refused(new_store: Path, server: Server, folder: Path, digest: str) -> None:
     """What a portal answers to everything."""
     content = (folder / FILE).read_bytes()
     (folder / FILE).write_text("<html>please log in</html>")
@@ -214,10 +216,10 @@ def test_a_page_in_its_place(new_store: Path, server: Server, folder: Path, dige
         (500, "the server answered 500, 4 times in a row", 4),
         (429, "the server answered 429, 4 times in a row", 4),
         (("hang", 0.4), "no answer within 0.1 seconds, 4 times in a row", 4),
-        (("stall", 0.4), "no answer within 0.1 seconds, 4 times in a row; what came so far is kept", 4),
+        (("stall", 0.4), "no answer within 0.1 seconds, 4 times in a row; the part so far is kept", 4),
     ],
 )
-def test_what_the_server_refuses(
+def test_a_refusal_is_one_line(
     new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch, fault: Any, said: str, tries: int
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.1)
@@ -239,7 +241,7 @@ def closed_port() -> int:
         return port
 
 
-def test_nobody_is_there_is_said_at_once(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_connection_is_reported_at_once(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(download.time, "sleep", slept.append)
     port = closed_port()
@@ -291,7 +293,7 @@ def test_a_host_that_does_not_answer_is_given_up_soon(new_store: Path, monkeypat
     assert (download.CONNECT, download.TIMEOUT) == (2.0, 30.0)
 
 
-def test_a_server_that_takes_its_time(new_store: Path, server: Server, digest: str, monkeypatch: Any) -> None:
+def test_a_slow_server_is_waited_for(new_store: Path, server: Server, digest: str, monkeypatch: Any) -> None:
     """It was reached: only the connecting has to be quick."""
     monkeypatch.setattr(download, "CONNECT", 0.2)
     server.faults = [("hang", 0.5)]
@@ -299,7 +301,9 @@ def test_a_server_that_takes_its_time(new_store: Path, server: Server, digest: s
     assert len(server.asked) == 1
 
 
-def test_a_network_that_goes_and_comes_back(new_store: Path, server: Server, digest: str, monkeypatch: Any) -> None:
+def test_a_network_that_returns_resumes_the_download(
+    new_store: Path, server: Server, digest: str, monkeypatch: Any
+) -> None:
     """In the middle of a file even an unknown host is tried again."""
     server.faults = [("cut", 900)]
     real, errors = socket.create_connection, [None, OSError(101, "Network is unreachable"), socket.gaierror(-3, "no")]
@@ -316,7 +320,7 @@ def test_a_network_that_goes_and_comes_back(new_store: Path, server: Server, dig
     assert errors == []
 
 
-def test_a_network_that_goes_for_good(new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_network_ends_the_download(new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.faults = [("cut", 900)]
     real, calls = socket.create_connection, []
 
@@ -330,12 +334,12 @@ def test_a_network_that_goes_for_good(new_store: Path, server: Server, monkeypat
     with pytest.raises(DataError) as caught:
         pull(server.url)
     assert str(caught.value).endswith(
-        "(Network is unreachable), 4 times in a row; what came so far is kept: run the command again" + OFFLINE
+        "(Network is unreachable), 4 times in a row; the part so far is kept: run the command again" + OFFLINE
     )
     assert len(calls) == 4
 
 
-def test_through_a_proxy(new_store: Path, server: Server, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_used(new_store: Path, server: Server, digest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loopback server is asked for a host that there is not."""
     monkeypatch.delenv("NO_PROXY")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -351,14 +355,14 @@ def test_through_a_proxy(new_store: Path, server: Server, digest: str, monkeypat
     "location",
     ["http://name:word@host/x", "http://host/x?key=1", "https://host/x#y", "http:///x", "http://[::1", "ftp://host/x"],
 )
-def test_addresses_that_are_refused(new_store: Path, location: str) -> None:
+def test_addresses_with_credentials_are_refused(new_store: Path, location: str) -> None:
     with pytest.raises(DataError, match=r"^--from: .*without name, password") as caught:
         pull(location)
     assert "word" not in str(caught.value).replace("password", "")
     assert not new_store.exists()
 
 
-def test_the_store_cannot_be_written(new_store: Path, server: Server, digest: str, monkeypatch: Any) -> None:
+def test_a_failed_write_keeps_the_download(new_store: Path, server: Server, digest: str, monkeypatch: Any) -> None:
     """What was fetched is not to be fetched again for that."""
 
     def full(*_: Any) -> None:
@@ -386,18 +390,21 @@ def test_a_pull_that_fails_keeps_the_old_set(new_store: Path, folder: Path, dige
 
 
 def process(url: str) -> subprocess.Popen[str]:
-    code = f"from backbench.benchmarks.data import d4rl; print(d4rl.pull({NAME!r}, {url!r}, report=id).digest)"
+    code = (
+        "from backbench.benchmarks.data import store; from backbench.benchmarks.data.sources import Pull, d4rl; "
+        f"d4rl.SOURCE.fetch({NAME!r}, Pull({url!r}, report=id)); print(store.load({NAME!r}).digest)"
+    )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
-def test_two_processes_at_once(new_store: Path, server: Server, digest: str) -> None:
+def test_a_second_process_is_refused(new_store: Path, server: Server, digest: str) -> None:
     """The second one says so, and does not disturb the first; another set is no trouble."""
     going, go = threading.Event(), threading.Event()
     server.faults = [("call", lambda: (going.set(), go.wait(30)))]
     first = process(server.url)
     try:
         assert going.wait(30)
-        with pytest.raises(DataError, match=r"hopper_medium-v2 is in use by another process; wait for that one"):
+        with pytest.raises(DataError, match=r"hopper_medium-v2 is in use by another process; wait until it is done"):
             pull(server.url)
         write(server.folder / "hopper_random-v2.hdf5", ARRAYS)
         assert pull(server.url, "d4rl/hopper/random-v2").digest == digest
@@ -411,7 +418,7 @@ def test_two_processes_at_once(new_store: Path, server: Server, digest: str) -> 
     assert pull(server.url).digest == digest
 
 
-def test_a_process_that_is_killed(new_store: Path, server: Server, folder: Path) -> None:
+def test_a_killed_download_resumes(new_store: Path, server: Server, folder: Path) -> None:
     """What it left is continued, and is not taken for whole."""
     arrays = episodes([900, 1000], [True, False])
     write(folder / FILE, arrays)

@@ -13,8 +13,9 @@ from d4rl_files import episodes, flat, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import d4rl_hdf5
-from backbench.benchmarks.data.trajectories import DataError, Trajectories
+from backbench.benchmarks.data.trajectories import Trajectories
 
 HOPPER = (11, 3)
 FAST = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -59,7 +60,7 @@ def test_split_as_a_plain_loop_does(tmp_path: Path, ends: list[tuple[bool, bool]
     if not recorded:
         del arrays["next_observations"]
     if not any(map(any, ends)):
-        with pytest.raises(DataError, match="no whole episode"):
+        with pytest.raises(DataError, match="no complete episode"):
             read(tmp_path, arrays)
         return
     found = read(tmp_path, arrays)
@@ -79,7 +80,7 @@ def test_split_as_a_plain_loop_does(tmp_path: Path, ends: list[tuple[bool, bool]
         ("1", "0", [1], [True], 0),
     ],
 )
-def test_ends(
+def test_an_episode_ends_at_a_terminal_or_timeout(
     tmp_path: Path, terminals: str, timeouts: str, lengths: list[int], terminated: list[bool], dropped: int
 ) -> None:
     found = read(tmp_path, flat(*([c == "1" for c in row] for row in (terminals, timeouts))))
@@ -89,7 +90,7 @@ def test_ends(
     assert found.dropped == dropped
 
 
-def test_it_is_a_sequence(tmp_path: Path) -> None:
+def test_episodes_are_a_sequence(tmp_path: Path) -> None:
     arrays = episodes([2, 1, 3], [True, False, True])
     found = read(tmp_path, arrays)
     assert np.array_equal(found[-1].rewards, arrays["rewards"][3:])
@@ -101,7 +102,7 @@ def test_it_is_a_sequence(tmp_path: Path) -> None:
     assert np.shares_memory(found[0].actions, found.actions), "actions are not copied"
 
 
-def test_types_are_the_files(tmp_path: Path) -> None:
+def test_arrays_keep_the_types_of_the_file(tmp_path: Path) -> None:
     """And the rewards are float64 of the file's float32, not of what they were rounded from."""
     arrays = episodes([4], [True])
     arrays["rewards"][0] = np.float32(0.1)
@@ -116,7 +117,7 @@ def test_storage_does_not_matter(tmp_path: Path) -> None:
     assert Trajectories.from_episodes(packed).digest == plainly
 
 
-def test_longer_than_the_time_limit(tmp_path: Path) -> None:
+def test_episodes_over_the_time_limit_give_a_warning(tmp_path: Path) -> None:
     found = read(tmp_path, episodes([1000, 3, 1001, 1200], [False] * 4))
     assert found.warnings == (
         "hopper_medium-v2.hdf5: 2 episodes are longer than 1,000 steps, the first of them episode 2 with 1,001",
@@ -126,7 +127,7 @@ def test_longer_than_the_time_limit(tmp_path: Path) -> None:
 
 @FAST
 @given(where=st.sets(st.integers(0, 11)))
-def test_next_observations_that_do_not_go_on(tmp_path: Path, where: set[int]) -> None:
+def test_discontinuities_are_counted(tmp_path: Path, where: set[int]) -> None:
     """Episodes of 4, 1 and 5 steps, and two steps that are left out; an episode's last step agrees with nothing."""
     arrays = episodes([4, 1, 5], [True, False, True], rest=2)
     for t in where:
@@ -145,7 +146,7 @@ def test_next_observations_that_do_not_go_on(tmp_path: Path, where: set[int]) ->
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ARRAYS)
-def test_not_a_number(tmp_path: Path, name: str, value: float) -> None:
+def test_nan_is_refused(tmp_path: Path, name: str, value: float) -> None:
     arrays = episodes([4, 1, 5], [True, False, True], rest=2)
     arrays[name][7] = value
     with pytest.raises(DataError) as caught:
@@ -155,14 +156,14 @@ def test_not_a_number(tmp_path: Path, name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_not_a_number_in_what_is_left_out(tmp_path: Path, name: str) -> None:
+def test_nan_in_skipped_steps_is_ignored(tmp_path: Path, name: str) -> None:
     arrays = episodes([4, 1], [True, False], rest=2)
     arrays[name][5:] = np.nan
     assert read(tmp_path, arrays).dropped == 2
 
 
 @pytest.mark.parametrize("name", ["observations", "actions", "rewards", "terminals", "timeouts"])
-def test_a_missing_array(tmp_path: Path, name: str) -> None:
+def test_a_missing_array_is_named(tmp_path: Path, name: str) -> None:
     arrays = episodes([4], [True])
     del arrays[name]
     with pytest.raises(
@@ -204,12 +205,15 @@ FORMS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "rewards in words": (change("rewards", lambda array: array.astype("S8")), r"of type \|S8, not floating"),
     "counted terminals": (change("terminals", lambda array: array.astype(np.float32)), "float32, not booleans"),
     "no steps": (lambda arrays: {name: array[:0] for name, array in arrays.items()}, "has no steps"),
-    "no end": (lambda a: a | {"terminals": a["terminals"] & False, "timeouts": a["timeouts"] & False}, "no whole epis"),
+    "no end": (
+        lambda a: a | {"terminals": a["terminals"] & False, "timeouts": a["timeouts"] & False},
+        "no complete epis",
+    ),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_has_another_form(tmp_path: Path, form: str) -> None:
+def test_an_array_of_another_form_is_refused(tmp_path: Path, form: str) -> None:
     how, said = FORMS[form]
     with pytest.raises(DataError, match=said) as caught:
         read(tmp_path, how(episodes([4, 6], [True, False])))
@@ -217,7 +221,7 @@ def test_what_has_another_form(tmp_path: Path, form: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_another_environment(tmp_path: Path) -> None:
+def test_a_file_of_another_environment_is_refused(tmp_path: Path) -> None:
     arrays = episodes([4], [True], environment="walker2d")
     with pytest.raises(
         DataError, match=r"'observations' has shape \(4, 17\), expected \(steps, 11\); is this the right"
@@ -226,7 +230,7 @@ def test_another_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not here</html>", b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" * 500])
-def test_no_hdf5(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "hopper_medium-v2.hdf5"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"cannot be read as HDF5 \(.+\); get the file again") as caught:
@@ -245,7 +249,7 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @settings(FAST, max_examples=150)
 @given(share=st.floats(0, 1))
-def test_cut_anywhere(tmp_path: Path, whole: tuple[bytes, str], share: float) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, whole: tuple[bytes, str], share: float) -> None:
     content, digest = whole
     path = tmp_path / "file"
     path.write_bytes(content[: int(share * len(content))])
@@ -257,7 +261,7 @@ def test_cut_anywhere(tmp_path: Path, whole: tuple[bytes, str], share: float) ->
         assert Trajectories.from_episodes(found).digest == digest
 
 
-def test_reading_that_fails_half_way(tmp_path: Path) -> None:
+def test_an_error_while_reading_is_named(tmp_path: Path) -> None:
     """A damaged block of a packed array: the file opens, its arrays are listed, and then one cannot be read."""
     path = write(tmp_path / "file", episodes([300], [True]), chunks=True, compression="gzip")
     with h5py.File(path) as file:

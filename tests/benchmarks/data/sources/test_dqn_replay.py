@@ -15,11 +15,12 @@ import pytest
 from replay_logs import KINDS, Buffer, agent, expected_visits, name_of, packed, row_of, step_of, write
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
-from backbench.benchmarks.data.sources import dqn_replay, dqn_select
+from backbench.benchmarks.data.sources import Pull, dqn_replay, dqn_select, dqn_shard
 from backbench.benchmarks.data.sources.dqn_select import Choice
 from backbench.benchmarks.data.store import framestore
-from backbench.benchmarks.data.trajectories import DataError, Trajectories
+from backbench.benchmarks.data.trajectories import Trajectories
 
 CHOICE = Choice(60, 5, trajectories_per_buffer=2, buffers=3)
 NAME = CHOICE.data_id("breakout")
@@ -42,7 +43,9 @@ def folder(tmp_path: Path, buffers: list[Buffer]) -> Path:
 
 
 def pull(folder: Path, choice: Choice = CHOICE, game: str = "breakout") -> Trajectories:
-    return dqn_replay.pull(game, choice, str(folder), report=quiet)
+    name = choice.data_id(game)
+    dqn_replay.SOURCE.fetch(name, Pull(str(folder), choice=choice, report=quiet))
+    return store.read(name)
 
 
 def frames_of(data: Trajectories, episode: int) -> Any:
@@ -80,7 +83,7 @@ def test_what_was_logged_is_written(new_store: Path, tmp_path: Path, folder: Pat
         assert data.returns_to_go[steps].tolist() == [sum(r for _, r in rows[i:]) for i in range(len(rows))]
 
 
-def test_minari_opens_it(new_store: Path, tmp_path: Path, folder: Path) -> None:
+def test_minari_opens_the_set(new_store: Path, tmp_path: Path, folder: Path) -> None:
     import minari
 
     made = pull(tmp_path)
@@ -90,7 +93,7 @@ def test_minari_opens_it(new_store: Path, tmp_path: Path, folder: Path) -> None:
     assert np.array_equal(first.observations, frames_of(made, 0))
 
 
-def test_its_origin_says_what_it_is_and_not_where_it_lay(new_store: Path, tmp_path: Path, folder: Path) -> None:
+def test_the_origin_records_the_choice_and_no_path(new_store: Path, tmp_path: Path, folder: Path) -> None:
     pull(tmp_path)
     origin = store.sidecar(NAME)["origin"]
     assert origin["location"] == "folder"
@@ -123,7 +126,7 @@ def test_a_black_first_picture_is_kept(new_store: Path, tmp_path: Path) -> None:
     assert set(pull(write(tmp_path / "logs", made)).lengths.tolist()) == {10}
 
 
-def test_only_the_window_is_looked_at(
+def test_only_the_window_is_used(
     new_store: Path, tmp_path: Path, folder: Path, buffers: list[Buffer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dqn_replay, "WINDOW", 50)
@@ -135,20 +138,20 @@ def test_only_the_window_is_looked_at(
 
 
 @pytest.mark.parametrize("place", [".", "Breakout/1/replay_logs", "dqn/Breakout/1/replay_logs"])
-def test_three_layouts(new_store: Path, tmp_path: Path, buffers: list[Buffer], place: str) -> None:
+def test_three_layouts_of_folders_are_found(new_store: Path, tmp_path: Path, buffers: list[Buffer], place: str) -> None:
     write(tmp_path / "given" / place, buffers)
     given = pull(tmp_path / "given").digest
     assert given == pull(write(tmp_path / "plain", buffers)).digest == store.read(NAME).digest
 
 
-def test_the_run_that_was_asked_for(new_store: Path, tmp_path: Path, buffers: list[Buffer]) -> None:
+def test_the_chosen_run_is_used(new_store: Path, tmp_path: Path, buffers: list[Buffer]) -> None:
     write(tmp_path / "Breakout" / "2" / "replay_logs", buffers)
     with pytest.raises(DataError, match="no files of the DQN-replay logs"):
         pull(tmp_path)
     assert pull(tmp_path, Choice(60, 5, 2, 2, 3)).name == "dqn-replay/breakout/1pct-60-seed5-run2-per2-last3-v0"
 
 
-def test_another_seed_is_another_set(new_store: Path, tmp_path: Path, folder: Path) -> None:
+def test_another_seed_gives_another_set(new_store: Path, tmp_path: Path, folder: Path) -> None:
     choices = [Choice(60, seed, trajectories_per_buffer=2, buffers=3) for seed in range(6)]
     digests = [pull(tmp_path, choice).digest for choice in choices]
     assert len(set(digests)) > 1
@@ -164,11 +167,12 @@ def test_a_shard_is_never_in_memory(new_store: Path, tmp_path: Path) -> None:
     pull(folder, Choice(10, trajectories_per_buffer=1, buffers=1))  # imports
     tracemalloc.start()
     try:
-        data = pull(folder, choice)
+        name = choice.data_id("breakout")
+        dqn_replay.SOURCE.fetch(name, Pull(str(folder), choice=choice, report=quiet))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(data.rewards) == 3600
+    assert len(store.read(name).rewards) == 3600
     assert peak < 4e6, f"{peak / 1e6:.1f} MB"
 
 
@@ -197,7 +201,7 @@ Alone = tuple[Path, Choice, list[Buffer]]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("at", [0, 1, 5, 10, 11, 40, 0.3, 0.6, -9, -8, -4, -1])
-def test_cut_short(new_store: Path, alone: Alone, kind: str, at: float) -> None:
+def test_a_truncated_shard_is_named(new_store: Path, alone: Alone, kind: str, at: float) -> None:
     folder, choice, _ = alone
     path = folder / name_of(kind, 49)
     content = path.read_bytes()
@@ -206,7 +210,7 @@ def test_cut_short(new_store: Path, alone: Alone, kind: str, at: float) -> None:
     if kind == "observation" and isinstance(at, int) and at < 0:
         assert len(pull(folder, choice).rewards) >= 60, "it has all the frames that are wanted"
         return
-    with pytest.raises(DataError, match=r"is cut short|cannot be read") as caught:
+    with pytest.raises(DataError, match=r"is truncated|cannot be read") as caught:
         pull(folder, choice)
     message = str(caught.value)
     assert str(path) in message
@@ -277,7 +281,7 @@ def test_what_is_broken_is_named(new_store: Path, alone: Alone, damage: str) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_missing_file(new_store: Path, alone: Alone, kind: str) -> None:
+def test_a_missing_file_is_named(new_store: Path, alone: Alone, kind: str) -> None:
     folder, choice, _ = alone
     (folder / name_of(kind, 49)).unlink()
     with pytest.raises(DataError, match="is missing; put it there") as caught:
@@ -286,7 +290,7 @@ def test_a_missing_file(new_store: Path, alone: Alone, kind: str) -> None:
     assert nothing_written(new_store)
 
 
-def test_no_logs(new_store: Path, tmp_path: Path) -> None:
+def test_a_folder_without_logs_is_named(new_store: Path, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "not there"):
         with pytest.raises(DataError, match="no files of the DQN-replay logs") as caught:
             pull(place)
@@ -294,18 +298,18 @@ def test_no_logs(new_store: Path, tmp_path: Path) -> None:
     assert not new_store.exists()
 
 
-def test_what_was_there_stays(new_store: Path, alone: Alone) -> None:
+def test_a_failed_pull_keeps_the_old_set(new_store: Path, alone: Alone) -> None:
     folder, choice, _ = alone
     digest = pull(folder, choice).digest
     path = folder / name_of("observation", 49)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="truncated"):
         pull(folder, choice)
     assert store.read(choice.data_id("breakout")).digest == digest
     assert [p.name for p in new_store.iterdir()] == ["dqn-replay"]
 
 
-def test_python_2_wrote_it(new_store: Path, alone: Alone, recwarn: pytest.WarningsRecorder) -> None:
+def test_headers_of_python_2_are_read(new_store: Path, alone: Alone, recwarn: pytest.WarningsRecorder) -> None:
     folder, choice, buffers = alone
     digest = pull(folder, choice).digest
     content = gzip.decompress(header(described("(150L,)"))) + buffers[0].arrays["action"].tobytes()
@@ -314,7 +318,7 @@ def test_python_2_wrote_it(new_store: Path, alone: Alone, recwarn: pytest.Warnin
     assert [w for w in recwarn if issubclass(w.category, UserWarning)] == []
 
 
-def test_the_games_and_their_actions() -> None:
+def test_games_have_the_emulators_actions() -> None:
     ale_py = pytest.importorskip("ale_py")
     from ale_py import roms
 
@@ -324,20 +328,20 @@ def test_the_games_and_their_actions() -> None:
         ale.loadROM(roms.get_rom_path(game))
         assert len(ale.getMinimalActionSet()) == count, game
     with pytest.raises(DataError, match="no game 'Pong'; did you mean 'pong'"):
-        dqn_replay.pull("Pong", CHOICE, report=quiet)
+        dqn_replay.SOURCE.resolve("Pong", Pull(), [])
 
 
 def test_one_buffer_is_read_once(new_store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it was visited: a gzip stream can only be read from its begin."""
     read: list[str] = []
-    real = dqn_replay.Shard.skip
+    real = dqn_shard.Shard.skip
 
     def skip(shard: Any, count: int) -> None:
         assert count >= 0
         read.append(shard.path.name)
         real(shard, count)
 
-    monkeypatch.setattr(dqn_replay.Shard, "skip", skip)
+    monkeypatch.setattr(dqn_shard.Shard, "skip", skip)
     choice = Choice(60, 5, trajectories_per_buffer=1, buffers=3)
     visits = dqn_select.select(choice, lambda n: agent(LENGTHS, 80, 47)[n - 47].log())[0]
     assert len(visits) > len({v.buffer for v in visits})

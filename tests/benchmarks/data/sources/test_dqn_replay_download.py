@@ -13,9 +13,9 @@ import pytest
 from replay_logs import Server, agent, name_of, serving, write
 
 from backbench.benchmarks.data import download, store
-from backbench.benchmarks.data.sources import dqn_replay
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.sources import Pull, dqn_replay
 from backbench.benchmarks.data.sources.dqn_select import Choice
-from backbench.benchmarks.data.trajectories import DataError
 
 CHOICE = Choice(60, trajectories_per_buffer=2, buffers=2)
 NAME = CHOICE.data_id("breakout")
@@ -54,7 +54,12 @@ def digest(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def pull(location: str, keep: bool = False) -> Any:
-    return dqn_replay.pull("breakout", CHOICE, location, keep, report=lambda line: None)
+    return pull_reporting(location, lambda line: None, keep)
+
+
+def pull_reporting(location: str, report: Any, keep: bool = False) -> Any:
+    dqn_replay.SOURCE.fetch(NAME, Pull(location, keep, choice=CHOICE, report=report))
+    return store.read(NAME)
 
 
 def cache(root: Path) -> Path:
@@ -68,9 +73,9 @@ def files(folder: Path) -> list[str]:
 SMALL = sorted(name_of(kind, n) for kind in ("action", "reward", "terminal") for n in (48, 49))
 
 
-def test_the_same_set(new_store: Path, server: Server, digest: str) -> None:
+def test_a_download_gives_the_same_set_as_a_folder(new_store: Path, server: Server, digest: str) -> None:
     lines: list[str] = []
-    made = dqn_replay.pull("breakout", CHOICE, server.url + "/", report=lines.append)
+    made = pull_reporting(server.url + "/", lines.append)
     assert made.digest == digest == store.read(NAME).digest
     assert store.sidecar(NAME)["origin"]["location"] == f"{server.url}/Breakout/1/replay_logs"
     assert sorted(name for name, _ in server.asked) == sorted([*SMALL, FRAMES, name_of("observation", 48)])
@@ -102,7 +107,7 @@ def test_frames_can_be_kept(new_store: Path, server: Server, digest: str) -> Non
         [("cut", 600), ("elsewhere", 9)],
     ],
 )
-def test_what_was_cut_is_continued(new_store: Path, server: Server, digest: str, faults: list[Any]) -> None:
+def test_interrupted_downloads_resume(new_store: Path, server: Server, digest: str, faults: list[Any]) -> None:
     server.faults = [None] * len(SMALL) + faults
     assert pull(server.url).digest == digest
     ranges = [wanted for name, wanted in server.asked if name == server.asked[len(SMALL)][0]]
@@ -116,7 +121,7 @@ def test_what_was_cut_is_continued(new_store: Path, server: Server, digest: str,
     assert files(cache(new_store)) == SMALL
 
 
-def test_it_gives_up_and_goes_on_later(new_store: Path, server: Server, digest: str) -> None:
+def test_a_download_gives_up_and_the_next_call_resumes(new_store: Path, server: Server, digest: str) -> None:
     server.faults = [("cut", 20)] * 4
     with pytest.raises(DataError, match=r"ended after 80 of [\d,]+ bytes, 4 times in a row; .* run the command again"):
         pull(server.url)
@@ -129,7 +134,7 @@ def test_it_gives_up_and_goes_on_later(new_store: Path, server: Server, digest: 
     assert files(cache(new_store)) == SMALL
 
 
-def test_frames_that_do_not_come(new_store: Path, server: Server, digest: str) -> None:
+def test_missing_frames_leave_the_small_files(new_store: Path, server: Server, digest: str) -> None:
     """The small files are there, the set is begun: it goes, what was fetched stays."""
     server.faults = [None] * 6 + [("cut", 300)] * 4
     with pytest.raises(DataError, match="ended after 1,200 of"):
@@ -140,7 +145,7 @@ def test_frames_that_do_not_come(new_store: Path, server: Server, digest: str) -
     assert pull(server.url).digest == digest
 
 
-def test_a_part_that_is_all_of_it(new_store: Path, server: Server, digest: str, logs: Path) -> None:
+def test_a_complete_part_is_used(new_store: Path, server: Server, digest: str, logs: Path) -> None:
     """Killed between the last byte and the new name."""
     cache(new_store).mkdir(parents=True)
     content = (logs / "dqn/Breakout/1/replay_logs" / FRAMES).read_bytes()
@@ -149,13 +154,13 @@ def test_a_part_that_is_all_of_it(new_store: Path, server: Server, digest: str, 
     assert [(name, wanted) for name, wanted in server.asked if name == FRAMES] == [(FRAMES, f"bytes={len(content)}-")]
 
 
-def test_a_part_that_is_too_long(new_store: Path, server: Server, digest: str) -> None:
+def test_a_part_that_is_too_long_is_replaced(new_store: Path, server: Server, digest: str) -> None:
     cache(new_store).mkdir(parents=True)
     (cache(new_store) / f"{FRAMES}.part").write_bytes(b"x" * 10**6)
     assert pull(server.url).digest == digest
 
 
-def test_more_is_announced_than_comes(new_store: Path, server: Server, digest: str) -> None:
+def test_a_server_that_announces_too_much_is_asked_again(new_store: Path, server: Server, digest: str) -> None:
     """Asked for the rest, the server says that there is none."""
     server.faults = [("longer", 10)]
     assert pull(server.url).digest == digest
@@ -164,10 +169,12 @@ def test_more_is_announced_than_comes(new_store: Path, server: Server, digest: s
     assert rest == f"bytes={(cache(new_store) / name).stat().st_size}-"
 
 
-def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest: str) -> None:
+def test_a_server_that_announces_too_little_gives_a_truncated_file(
+    new_store: Path, server: Server, digest: str
+) -> None:
     """Nothing tells it from a whole file but its content."""
     server.faults = [("shorter", 10)]
-    with pytest.raises(DataError, match="is cut short; get the file again"):
+    with pytest.raises(DataError, match="is truncated; get the file again"):
         pull(server.url)
     assert files(cache(new_store)) == []
     assert pull(server.url).digest == digest
@@ -184,7 +191,7 @@ def test_less_is_announced_than_there_is(new_store: Path, server: Server, digest
         (("hang", 0.5), "no answer within 0.1 seconds, 4 times in a row", 4),
     ],
 )
-def test_what_the_server_refuses(
+def test_a_refusal_is_one_line(
     new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch, fault: Any, said: str, tries: int
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.1)
@@ -198,7 +205,7 @@ def test_what_the_server_refuses(
     assert files(new_store) == []
 
 
-def test_nobody_is_there(new_store: Path) -> None:
+def test_a_host_that_refuses_connections_is_named(new_store: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -235,8 +242,8 @@ def test_pauses_grow(new_store: Path, server: Server, monkeypatch: pytest.Monkey
     assert download.TIMEOUT == 30
 
 
-@pytest.mark.parametrize(("name", "said"), [(ACTIONS, "cut short"), (FRAMES, "cut short")])
-def test_what_is_broken_is_fetched_anew(
+@pytest.mark.parametrize(("name", "said"), [(ACTIONS, "truncated"), (FRAMES, "truncated")])
+def test_a_broken_file_is_downloaded_again(
     new_store: Path, server: Server, digest: str, logs: Path, name: str, said: str
 ) -> None:
     cache(new_store).mkdir(parents=True)
@@ -248,7 +255,7 @@ def test_what_is_broken_is_fetched_anew(
     assert pull(server.url).digest == digest
 
 
-def test_one_process_at_a_time(new_store: Path, server: Server) -> None:
+def test_a_second_process_is_refused(new_store: Path, server: Server) -> None:
     cache(new_store).mkdir(parents=True)
     handle = os.open(cache(new_store), os.O_RDONLY)
     try:
@@ -260,7 +267,9 @@ def test_one_process_at_a_time(new_store: Path, server: Server) -> None:
     assert server.asked == []
 
 
-def test_no_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file" / "store"))
     with pytest.raises(DataError, match=r"cannot write to .*Not a directory"):
@@ -268,7 +277,7 @@ def test_no_place_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_the_disk_is_full(new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named(new_store: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -281,7 +290,7 @@ def test_the_disk_is_full(new_store: Path, server: Server, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "location", ["http://name:word@host/x", "http://host/x?key=1", "https://host/x#y", "http:///x"]
 )
-def test_addresses_that_are_refused(new_store: Path, location: str) -> None:
+def test_addresses_with_credentials_are_refused(new_store: Path, location: str) -> None:
     with pytest.raises(DataError, match="without name, password"):
         pull(location)
     assert not new_store.exists()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_logs import Buffer, agent, expected_visits
 
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources.dqn_select import Choice, Log, Span, Visit, select
-from backbench.benchmarks.data.trajectories import DataError
 
 
 def log(terminals: str, buffer: int = 49, actions: Any = None, rewards: Any = None) -> Log:
@@ -38,7 +38,7 @@ def chosen(choice: Choice, logs: list[Log]) -> list[Visit]:
         ("....x", 0, [(0, 5)]),
     ],
 )
-def test_whole_episodes(terminals: str, buffer: int, episodes: list[Span]) -> None:
+def test_only_complete_episodes_count(terminals: str, buffer: int, episodes: list[Span]) -> None:
     assert log(terminals, buffer).episodes == episodes
 
 
@@ -48,7 +48,7 @@ def test_a_visit_takes_as_many_as_it_should() -> None:
     assert visits == [Visit(49, tuple((1 + 3 * i, 4 + 3 * i) for i in range(10)))]
 
 
-def test_a_visit_that_runs_into_the_end_leaves_nothing() -> None:
+def test_a_visit_that_reaches_the_end_takes_nothing() -> None:
     """The published code drops its transitions and keeps its ends, so that returns-to-go cross episodes."""
     short, long = log("x..x..x..", 48), log("x" + ".x" * 20, 49)
     for seed in range(20):
@@ -57,16 +57,16 @@ def test_a_visit_that_runs_into_the_end_leaves_nothing() -> None:
         assert [e for v in visits for e in v.episodes] == [(1 + 2 * i, 3 + 2 * i) for i in range(20)]
 
 
-def test_it_goes_on_where_it_was() -> None:
+def test_a_second_visit_continues_the_first() -> None:
     visits = chosen(Choice(12, trajectories_per_buffer=2, buffers=1), [log("x" + "..x" * 5)])
     assert visits == [Visit(49, ((1, 4), (4, 7))), Visit(49, ((7, 10), (10, 13)))]
 
 
-def test_enough_is_enough() -> None:
+def test_visits_end_with_enough_transitions() -> None:
     logs = [log("x" + ".x" * 50)]
     for transitions, visits in ((1, 1), (20, 1), (21, 2), (100, 5)):
         assert len(chosen(Choice(transitions, buffers=1), logs)) == visits
-    with pytest.raises(DataError, match=r"give 100 transitions .* 101 were asked for; give fewer --transitions"):
+    with pytest.raises(DataError, match=r"give 100 transitions .* 101 were requested; give fewer --transitions"):
         chosen(Choice(101, buffers=1), logs)
 
 
@@ -79,7 +79,7 @@ def test_padding_is_no_transition() -> None:
 
 @pytest.mark.parametrize("row", [(1, 0.0, False), (0, 1.0, False), (0, 0.0, True)])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_what_is_no_padding(row: tuple[int, float, bool], place: int) -> None:
+def test_other_entries_are_no_padding(row: tuple[int, float, bool], place: int) -> None:
     actions, rewards, terminals = np.zeros(5, np.int32), np.zeros(5, np.float32), np.zeros(5, bool)
     assert Log(0, actions, rewards, terminals, 5).may_be_padded(0)
     actions[place], rewards[place], terminals[place] = row
@@ -96,7 +96,7 @@ def test_what_is_no_padding(row: tuple[int, float, bool], place: int) -> None:
     seed=st.integers(0, 1000),
     first=st.sampled_from([0, 40]),
 )
-def test_the_same_as_step_by_step(
+def test_the_choice_equals_a_plain_loop(
     lengths: list[int], size: int, padding: int, transitions: int, per: int, seed: int, first: int
 ) -> None:
     choice = Choice(transitions, seed, trajectories_per_buffer=per, buffers=50 if first == 0 else 10)
@@ -158,7 +158,7 @@ def plain(entry: Log) -> dict[str, Any]:
         ({"buffers": 51}, "buffers is 51; give from 1 to 50"),
     ],
 )
-def test_a_choice_that_cannot_be(changes: dict[str, int], said: str) -> None:
+def test_an_impossible_choice_is_refused(changes: dict[str, int], said: str) -> None:
     with pytest.raises(DataError, match=said):
         Choice(**changes)
 

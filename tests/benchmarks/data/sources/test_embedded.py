@@ -1,4 +1,4 @@
-"""Data made on the spot: the policies are all there, and the same call makes the same bytes anywhere."""
+"""Generated data: the policies are complete, and the same call makes the same bytes anywhere."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies import gaussian
 from backbench.benchmarks.data.policies.gaussian import GaussianPolicy
 from backbench.benchmarks.data.sources import embedded
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.environments.atari.protocol import GAMES
 from backbench.benchmarks.plan import suites
 
@@ -61,7 +61,7 @@ def test_policies_play_as_the_manifest_says(environment: str, monkeypatch: pytes
         assert abs(mean - noted["return_mean"]) < 4 * noted["return_std"] + 0.1 * abs(noted["return_mean"])
 
 
-def test_a_snapshot_that_is_not_there() -> None:
+def test_a_missing_snapshot_is_named() -> None:
     with pytest.raises(KeyError, match="'replay9'"):
         gaussian.load("hopper", "replay9")
 
@@ -77,7 +77,7 @@ HIDDEN = {
 }
 
 
-def test_squashed_form() -> None:
+def test_a_squashed_policy_equals_its_formula() -> None:
     """SAC: ReLU, spread from the state, tanh of the draw."""
     arrays = HIDDEN | {"std_w": np.array([[0.0], [0.0], [-1.0]]), "std_b": np.array([0.5])}
     policy = GaussianPolicy.from_arrays(arrays)
@@ -91,7 +91,7 @@ def test_squashed_form() -> None:
     assert drawn.dtype == np.float32
 
 
-def test_clipped_form() -> None:
+def test_a_clipped_policy_equals_its_formula() -> None:
     """PPO: tanh units, one spread for all states, clipped to the range."""
     policy = GaussianPolicy.from_arrays(HIDDEN | {"log_std": np.array([np.log(3.0)])})
     assert not policy.squash
@@ -129,26 +129,26 @@ def test_observations_are_clipped_and_spread_is_bounded() -> None:
         "",
     ],
 )
-def test_names_that_cannot_be_made(name: str) -> None:
+def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(DataError, match="cannot be made") as caught:
         embedded.parse(name)
     assert "backbench/hopper/medium-v0" in str(caught.value)
 
 
-def test_names() -> None:
-    assert len(embedded.names()) == 13
-    for name in embedded.names():
+def test_every_id_can_be_made_in_every_size() -> None:
+    assert len(embedded.SOURCE.ids()) == 13
+    for name in embedded.SOURCE.ids():
         assert embedded.parse(name).id == name
         assert embedded.parse(name).steps == (100_000 if "replay-v" in name and "medium" not in name else 50_000)
-        assert embedded.sized(name, embedded.parse(name).steps) == name
-        small = embedded.sized(name, 2000)
+        assert embedded.SOURCE.sized(name, embedded.parse(name).steps) == name
+        small = embedded.SOURCE.sized(name, 2000)
         parsed = embedded.parse(small)
         assert (parsed.steps, parsed.mixture) == (2000, embedded.parse(name).mixture)
     made = [id_ for suite in suites.built_in() for id_ in suites.data_ids(suite, "embedded")]
-    assert sorted(made) == sorted(embedded.names())
+    assert sorted(made) == sorted(embedded.SOURCE.ids())
 
 
-def test_small_set(hopper_store: Path) -> None:
+def test_a_small_set_has_complete_episodes(hopper_store: Path) -> None:
     """Whole episodes of the environment, at least as many steps as asked for, actions in range."""
     data = store.read("backbench/hopper/medium-2000-v0")
     assert 2000 <= len(data.rewards) < 2000 + embedded.SLOTS * 1000
@@ -171,7 +171,7 @@ def test_every_started_episode_is_finished() -> None:
 
 MAKE = """
 import sys
-from backbench.benchmarks.data import {module}
+from backbench.benchmarks.data.sources import {module}
 {call}
 assert "torch" not in sys.modules, "making data needs no torch"
 """

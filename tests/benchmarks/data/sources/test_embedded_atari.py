@@ -1,4 +1,4 @@
-"""Data of games made on the spot: whole episodes, the same bytes anywhere, and every step can be played again."""
+"""Generated Atari data: complete episodes, the same bytes anywhere, and every step can be replayed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ale_py.vector_env import AtariVectorEnv
 from ram_policies import made_up
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies import gaussian
 from backbench.benchmarks.data.sources import embedded, embedded_atari
 from backbench.benchmarks.data.sources.embedded_atari import MIXTURE, Part
-from backbench.benchmarks.data.trajectories import DataError
 from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import GAMES, AtariProtocol
 
@@ -130,7 +130,7 @@ def test_parts_follow_one_another_by_their_shares(pack: Path, monkeypatch: pytes
     assert len({e.seed for e in made}) == len(made)
 
 
-def test_mixture() -> None:
+def test_the_mixture_is_as_declared() -> None:
     assert sum(part.share for part in MIXTURE) == pytest.approx(1)
     assert sum(part.share for part in MIXTURE if part.snapshot == "expert") >= 1 / 3
     ranges = [(first, first + 999_999) for first in embedded_atari.FIRST_SEED.values()]
@@ -138,7 +138,7 @@ def test_mixture() -> None:
     assert all(a[1] < b[0] for a, b in pairwise(sorted(ranges)))
 
 
-def test_long_episodes_are_cut_off(pack: Path) -> None:
+def test_long_episodes_are_truncated(pack: Path) -> None:
     """At the protocol's cap, and not as if the game had been over."""
     protocol = AtariProtocol(max_frames=80)
     made = list(embedded_atari.episodes("breakout", 50, protocol=protocol, folder=pack))
@@ -153,21 +153,21 @@ def test_no_more_than_one_episode_is_played_ahead(pack: Path) -> None:
     assert next(episodes).seed == embedded_atari.FIRST_SEED["breakout"] + 1
 
 
-def test_what_cannot_be_made(pack: Path, new_store: Path) -> None:
+def test_games_without_policies_are_refused(pack: Path, new_store: Path) -> None:
     with pytest.raises(DataError, match="no behaviour policies of 'qbert'"):
         embedded_atari.make("backbench/qbert/replay-10-v0", "qbert", 10, folder=pack)
     os.rename(pack / "breakout.npz", pack / "pong.npz")
-    with pytest.raises(DataError, match="know 4 actions, the game has 6"):
+    with pytest.raises(DataError, match="have 4 actions, the game has 6"):
         embedded_atari.make("backbench/pong/replay-10-v0", "pong", 10, folder=pack)
     assert files(new_store) == {}
 
 
-def test_ids() -> None:
+def test_every_game_has_an_id() -> None:
     for game in GAMES:
         name = f"backbench/{game}/replay-v0"
-        assert name in embedded.names()
+        assert name in embedded.SOURCE.ids()
         assert embedded.parse(name) == embedded.Name(name, game, "replay", 100_000)
-        small = embedded.sized(name, 2000)
+        small = embedded.SOURCE.sized(name, 2000)
         assert small == f"backbench/{game}/replay-2000-v0"
         assert embedded.parse(small).steps == 2000
     for wrong in ("backbench/breakout/medium-v0", "backbench/hopper/replay-v0", "backbench/brekout/replay-v0"):
@@ -175,7 +175,7 @@ def test_ids() -> None:
             embedded.parse(wrong)
 
 
-def test_embedded_makes_games_too(pack: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_makes_atari_sets(pack: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(embedded_atari, "make", lambda *words: asked.append(words))
     embedded.make("backbench/seaquest/replay-300-v0")
@@ -186,7 +186,7 @@ PACKED = [game for game in GAMES if (gaussian.PACK / f"{game}.npz").is_file()]
 
 
 @pytest.mark.parametrize("game", PACKED)
-def test_the_pack(game: str) -> None:
+def test_the_pack_has_a_policy_for_every_part(game: str) -> None:
     card = gaussian.manifest()[game]
     wanted = {part.snapshot for part in MIXTURE}
     assert set(card["snapshots"]) == wanted

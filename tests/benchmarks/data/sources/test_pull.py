@@ -1,19 +1,22 @@
-"""``bench data pull``: what it prints, what it refuses, and what names it when a set is missing."""
+"""``bench data pull``: what it prints, what it refuses, and which sets its names stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from replay_logs import agent, serving, write
 
-from backbench.benchmarks.data import sources, store
-from backbench.benchmarks.data.sources import d4rl, dqn_replay, minari_atari, minari_hub, pull
+from backbench.benchmarks.cli.data import _of_suites
+from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.sources import SOURCES, Pull
+from backbench.benchmarks.data.sources.dqn_replay import GAMES
 from backbench.benchmarks.data.sources.dqn_select import Choice
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.sources.minari import atari, hub
+from backbench.benchmarks.data.sources.pull import pull
 from backbench.benchmarks.plan import suites
 
 Bench = Callable[..., Any]
@@ -29,7 +32,7 @@ def logs(tmp_path: Path) -> Path:
     return tmp_path / "logs"
 
 
-def test_two_games(new_store: Path, logs: Path, bench: Bench) -> None:
+def test_each_game_is_pulled_once(new_store: Path, logs: Path, bench: Bench) -> None:
     ran = bench("data", "pull", "dqn-replay", "pong", "breakout", "--from", logs, *OPTIONS)
     assert ran.code == 0, ran.err
     shown = [
@@ -40,13 +43,13 @@ def test_two_games(new_store: Path, logs: Path, bench: Bench) -> None:
     assert "pong: buffer 49 (1 of 1): 6 episodes, 66 transitions" in ran.err.splitlines()
     again = bench("data", "pull", "dqn-replay", "pong", "breakout", "--from", logs, *OPTIONS)
     assert (again.code, again.out) == (0, ran.out)
-    assert f"{NAME.format('pong')} is in the store already; --force brings it anew" in again.err
+    assert f"{NAME.format('pong')} is in the store already; --force replaces it" in again.err
     forced = bench("data", "pull", "dqn-replay", "pong", "--force", "--from", logs, *OPTIONS)
     assert forced.out.splitlines() == shown[:1]
     assert "already" not in forced.err
 
 
-def test_over_http_and_refused(new_store: Path, logs: Path, bench: Bench) -> None:
+def test_a_server_is_used_and_its_refusal_is_one_line(new_store: Path, logs: Path, bench: Bench) -> None:
     with serving(logs) as server:
         ran = bench("data", "pull", "dqn-replay", "breakout", "--from", server.url, *OPTIONS, NO_PROXY="*")
         assert ran.code == 0, ran.err
@@ -58,7 +61,7 @@ def test_over_http_and_refused(new_store: Path, logs: Path, bench: Bench) -> Non
     assert len(refused.err.splitlines()) == 1
 
 
-def test_what_is_done_is_said_before_what_fails(new_store: Path, logs: Path, bench: Bench) -> None:
+def test_sets_before_a_failure_are_kept_and_printed(new_store: Path, logs: Path, bench: Bench) -> None:
     ran = bench("data", "pull", "dqn-replay", "pong", "qbert", "--from", logs, *OPTIONS)
     assert ran.code == 2
     assert ran.out.startswith(f"{NAME.format('pong')}: 6 episodes")
@@ -69,12 +72,12 @@ def test_what_is_done_is_said_before_what_fails(new_store: Path, logs: Path, ben
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere"], "data source 'nowhere' cannot be pulled; known: d4rl, dqn-replay, minari"),
+        (["nowhere"], "data source 'nowhere' cannot be pulled; known: d4rl, minari, dqn-replay"),
         (["dqn-replay", "brakeout"], "no game 'brakeout'; did you mean 'breakout'"),
         (["dqn-replay", "pong", "--run", "9"], "run is 9; give from 1 to 5"),
         (["dqn-replay", "pong", "--from", "not-there"], "no files of the DQN-replay logs"),
-        (["minari", "pong", "--seed", "1"], "source 'minari' has whole sets"),
-        (["d4rl", "hopper-medium", "--run", "2"], "source 'd4rl' has whole sets"),
+        (["minari", "pong", "--seed", "1"], "source 'minari' has complete data sets"),
+        (["d4rl", "hopper-medium", "--run", "2"], "source 'd4rl' has complete data sets"),
         (["minari", "pong", "--from", "x"], "set MINARI_REMOTE for another one"),
         (["minari", "hopper-exprt"], "did you mean 'hopper-expert'?"),
         (["d4rl", "hopper-simple"], "source 'd4rl' has no data set, task or suite 'hopper-simple'"),
@@ -88,19 +91,37 @@ def test_mistakes_are_one_line(new_store: Path, bench: Bench, words: list[str], 
     assert not new_store.exists()
 
 
-def test_one_game_s_files_are_not_another_s(new_store: Path, tmp_path: Path) -> None:
+def names_of(source: str, *names: str) -> dict[str, list[str]]:
+    """What the command says about suites and tasks."""
+    return _of_suites(list(names), source)
+
+
+def test_files_of_one_game_are_not_used_for_another(new_store: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "one", agent([8] * 20, 120, 49))
     with pytest.raises(DataError, match="holds the files of one game; name the game"):
-        pull.pull("dqn-replay", [], Choice(), str(folder), False, False, print)
+        pull("dqn-replay", [], Pull(str(folder)), {})
 
 
-def test_no_game_means_all(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(dqn_replay, "pull", lambda *words: asked.append(words))
-    names = list(pull.pull("dqn-replay", [], Choice(), "", False, False, print))
-    assert [words[0] for words in asked] == ["breakout", "qbert", "pong", "seaquest"] == list(dqn_replay.GAMES)
-    assert {words[2] for words in asked} == {dqn_replay.PUBLIC}
-    assert names == [f"dqn-replay/{game}/1pct-v0" for game in dqn_replay.GAMES]
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Grows by (source, id, location, keep) instead of fetching."""
+    calls: list[Any] = []
+    for source in SOURCES.all().values():
+
+        def fetch(data_id: str, how: Pull, name: str = source.name) -> None:
+            calls.append((name, data_id, how.location, how.keep))
+
+        monkeypatch.setattr(source, "fetch", fetch)
+    return calls
+
+
+def test_without_names_the_default_is_pulled(new_store: Path, asked: list[Any]) -> None:
+    ids = [f"dqn-replay/{game}/1pct-v0" for game in GAMES]
+    assert list(pull("dqn-replay", [], Pull(), names_of("dqn-replay"))) == ids
+    assert asked == [("dqn-replay", id_, "", False) for id_ in ids]
+    assert list(pull("d4rl", [], Pull(), names_of("d4rl"))) == suites.data_ids("d4rl", "d4rl")
+    with pytest.raises(DataError, match="source 'minari' has many data sets; name some"):
+        pull("minari", [], Pull(), {})
 
 
 @pytest.mark.parametrize(
@@ -115,52 +136,28 @@ def test_no_game_means_all(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("minari", "D4RL/minigrid/fourrooms-v0", ["D4RL/minigrid/fourrooms-v0"]),
         ("minari", "pong", ["minari/pong/expert-v0"]),
         ("minari", "d4rl-kitchen", [f"D4RL/kitchen/{kind}-v2" for kind in ("complete", "partial", "mixed")]),
+        ("dqn-replay", "pong", ["dqn-replay/pong/1pct-v0"]),
     ],
 )
-def test_what_a_name_stands_for(source: str, name: str, ids: list[str]) -> None:
-    assert pull.named(source, name) == ids
+def test_a_name_stands_for_ids(new_store: Path, asked: list[Any], source: str, name: str, ids: list[str]) -> None:
+    assert list(pull(source, [name, name], Pull("here" if source == "d4rl" else ""), names_of(source, name))) == ids
+    assert [call[1] for call in asked] == ids
     assert len(suites.data_ids("d4rl", "d4rl")) == 9
 
 
-def test_each_set_goes_to_its_source(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_from_the_logs_changes_the_id(new_store: Path, asked: list[Any]) -> None:
+    how = Pull(choice=Choice(transitions=40, seed=3))
+    assert list(pull("dqn-replay", ["pong"], how, names_of("dqn-replay"))) == ["dqn-replay/pong/1pct-40-seed3-v0"]
+
+
+def test_minari_converts_its_atari_sets_and_downloads_the_others(
+    new_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(d4rl, "pull", lambda *words: asked.append(("d4rl", *words[:3])))
-    monkeypatch.setattr(minari_atari, "pull", lambda *words: asked.append(("atari", words[0])))
-    monkeypatch.setattr(minari_hub, "pull", lambda *words, **more: asked.append(("hub", words[0])))
-    list(pull.pull("d4rl", ["hopper-medium", "hopper-medium"], Choice(), "here", True, False, print))
-    list(pull.pull("minari", ["pong", "hopper-medium"], Choice(), "", False, False, print))
-    assert asked == [
-        ("d4rl", "d4rl/hopper/medium-v2", "here", True),
-        ("atari", "pong"),
-        ("hub", "mujoco/hopper/medium-v0"),
-    ]
-    assert [words[0] for words in pull.pull("d4rl", [], Choice(), "", False, False, print)] == ["d"] * 9
-
-
-def resolved(suite: str, name: str, source: str) -> tuple[str, Any]:
-    return source, suites.resolve(suite, name, source)
-
-
-def test_a_plan_fetches_makes_or_says_how(new_store: Path) -> None:
-    wanted = [
-        resolved("d4rl", "hopper-medium", "d4rl"),
-        resolved("d4rl", "hopper-medium", "minari"),
-        resolved("d4rl", "hopper-medium", "embedded"),
-        resolved("atari", "pong", "minari"),
-        resolved("d4rl", "hopper-medium", "d4rl"),
-    ]
-    plan = sources.plan(wanted)
-    assert plan.make == ("backbench/hopper/medium-v0",)
-    assert plan.fetch == (
-        ("d4rl", "d4rl/hopper/medium-v2"),
-        ("minari", "mujoco/hopper/medium-v0"),
-        ("minari", "minari/pong/expert-v0"),
-    )
-    with pytest.raises(DataError, match=r"get it: bench data pull dqn-replay seaquest --from FOLDER$"):
-        sources.plan([*wanted, resolved("atari", "seaquest", "dqn-replay")])
-    task = replace(suites.resolve("d4rl", "hopper-medium", "embedded"), data_id="me/mine-v0")
-    with pytest.raises(DataError, match=r"'me/mine-v0' is not in the store .* put the set there"):
-        sources.plan([("local", task)])
+    monkeypatch.setattr(atari, "convert", lambda *words: asked.append(("convert", words[0])))
+    monkeypatch.setattr(hub, "pull", lambda *words: asked.append(("download", words[0])))
+    list(pull("minari", ["pong", "hopper-medium"], Pull(), names_of("minari")))
+    assert asked == [("convert", "pong"), ("download", "mujoco/hopper/medium-v0")]
 
 
 def test_help_is_quick(bench: Bench) -> None:

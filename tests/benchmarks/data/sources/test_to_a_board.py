@@ -34,7 +34,7 @@ def test_d4rl_s_file_from_a_server_to_a_row(
     assert ran.code == 0, ran.err + ran.out
     assert server.asked[1][1] == "bytes=4000-"
     assert f"{NAME}: 3 episodes, 51 steps, sha256 {digest}" in ran.err
-    assert "the last 4 steps are of an episode that was cut off" in ran.err
+    assert "skipped the last 4 steps, an incomplete episode" in ran.err
     assert "1. d4rl, data d4rl, preset smoke" in ran.out
     (record,) = records(tmp_path)
     assert (record.identity.source, record.identity.environment) == ("d4rl", "Hopper-v4")

@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.store import flat
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.store import flat, reading
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
 
 NAME = "backbench/hopper/handmade-v0"
 ARRAYS = ("states", "actions", "rewards", "terminated", "offsets")
@@ -30,7 +31,7 @@ Episodes = Callable[..., list[Episode]]
 
 @pytest.fixture
 def written(new_store: Path, make_episodes: Episodes) -> Path:
-    """A set of three episodes that nobody has read yet; its folder."""
+    """The folder of a set of three episodes that is not read yet."""
     store.write(NAME, make_episodes([4, 7, 1]), "Hopper-v5", {})
     return new_store / NAME
 
@@ -40,7 +41,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by a name whenever Minari's files are read."""
     names: list[str] = []
     real = store.load
-    monkeypatch.setattr(store, "load", lambda name: names.append(name) or real(name))
+    monkeypatch.setattr(reading, "load", lambda name: names.append(name) or real(name))
     return names
 
 
@@ -63,7 +64,7 @@ def test_the_second_reading_is_from_the_copy(written: Path, loads: list[str]) ->
     assert loads == [NAME]
     copy = (written / flat.FILE).read_bytes()
     warm = store.read(NAME)
-    assert loads == [NAME], "it was read anew"
+    assert loads == [NAME], "it was read again"
     assert_equal(warm, cold)
     assert (written / flat.FILE).read_bytes() == copy
     assert hidden(written) == []
@@ -93,7 +94,7 @@ def test_any_damage_is_found(damaged: tuple[Path, bytes, Trajectories], place: f
     (folder / flat.FILE).write_bytes(copy[:at] if cut else bytes(changed))
     assert flat.read(folder, NAME) is None
     assert_equal(store.read(NAME), cold)
-    assert (folder / flat.FILE).read_bytes() == copy, "it was not made anew"
+    assert (folder / flat.FILE).read_bytes() == copy, "it was not written again"
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ MISFITS: dict[str, Callable[[bytes], bytes | None]] = {
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
-def test_what_does_not_fit_is_made_anew(
+def test_a_copy_that_does_not_fit_is_replaced(
     damaged: tuple[Path, bytes, Trajectories], loads: list[str], misfit: str
 ) -> None:
     folder, copy, cold = damaged
@@ -164,7 +165,7 @@ def _note(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_change, _note])
-def test_what_has_changed_is_not_covered_up(written: Path, change: Callable[[Path], None]) -> None:
+def test_a_copy_does_not_hide_a_change(written: Path, change: Callable[[Path], None]) -> None:
     store.read(NAME)
     change(written)
     for _ in range(2):
@@ -172,7 +173,7 @@ def test_what_has_changed_is_not_covered_up(written: Path, change: Callable[[Pat
             store.read(NAME)
 
 
-def test_data_without_a_note_that_change_are_read_anew(written: Path, loads: list[str]) -> None:
+def test_changed_data_without_a_sidecar_are_read_again(written: Path, loads: list[str]) -> None:
     (written / store.SIDECAR).unlink()
     before = store.read(NAME)
     _change(written)
@@ -206,7 +207,7 @@ def test_data_that_change_while_they_are_read_leave_no_copy(written: Path, monke
         os.utime(written / "data" / "metadata.json", ns=(0, 1))
         return made
 
-    monkeypatch.setattr(store, "load", load)
+    monkeypatch.setattr(reading, "load", load)
     store.read(NAME)
     assert not (written / flat.FILE).exists()
     assert hidden(written) == []
@@ -227,7 +228,7 @@ def _no_rename(patch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("fault", [_full_disk, _no_rename])
-def test_where_it_cannot_be_written_the_data_are_read_all_the_same(
+def test_a_copy_that_cannot_be_written_is_not_needed(
     written: Path, loads: list[str], fault: Callable[[pytest.MonkeyPatch], Callable[[], None]]
 ) -> None:
     before = sorted(path.name for path in written.iterdir())
@@ -242,7 +243,7 @@ def test_where_it_cannot_be_written_the_data_are_read_all_the_same(
     assert sorted(path.name for path in written.iterdir()) == before
 
 
-def test_what_a_killed_process_leaves_is_no_copy_and_is_cleared(written: Path, loads: list[str]) -> None:
+def test_leftovers_of_a_killed_process_are_ignored_and_cleared(written: Path, loads: list[str]) -> None:
     child = os.fork()
     if child == 0:  # it dies with the file written and not yet in place
         os.replace = lambda *_: os._exit(9)
@@ -262,7 +263,7 @@ def test_what_a_killed_process_leaves_is_no_copy_and_is_cleared(written: Path, l
     assert (written / flat.FILE).is_file()
 
 
-def test_what_is_open_outlives_the_file(written: Path, make_episodes: Episodes) -> None:
+def test_an_open_copy_outlives_its_file(written: Path, make_episodes: Episodes) -> None:
     cold = store.read(NAME)
     warm = store.read(NAME)
     warm.rewards[0] += 1.0
@@ -273,7 +274,7 @@ def test_what_is_open_outlives_the_file(written: Path, make_episodes: Episodes) 
     assert_equal(warm, cold)
 
 
-def test_many_at_once(written: Path) -> None:
+def test_many_readers_and_writers_agree(written: Path) -> None:
     """Readers, some of which find no copy, or find one that another has just taken away."""
     cold = store.load(NAME)
     wrong: list[object] = []

@@ -16,8 +16,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.store import flat
-from backbench.benchmarks.data.trajectories import DataError, Episode
+from backbench.benchmarks.data.trajectories import Episode
 from backbench.errors import UserError
 
 NAME = "backbench/hopper/handmade-v0"
@@ -38,7 +39,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 @pytest.mark.parametrize("name", ["/tmp/elsewhere/x-v0", "../elsewhere/x-v0", "a/../../x-v0", "a//b-v0", "", "a/.b-v0"])
-def test_a_path_is_no_id(new_store: Path, tmp_path: Path, name: str) -> None:
+def test_paths_are_refused_as_ids(new_store: Path, tmp_path: Path, name: str) -> None:
     """Or ``remove`` would remove what is not the store's."""
     for ask in (store.exists, store.read, store.remove, store.size, store.sidecar):
         with pytest.raises(DataError, match="is no id of a data set"):
@@ -56,7 +57,7 @@ def test_the_hash_is_known_without_reading(new_store: Path, make_episodes: Calla
     assert store.digest("toy/walk-v0") is None
 
 
-def test_round_trip(written: Path, make_episodes: Episodes) -> None:
+def test_what_is_written_reads_back(written: Path, make_episodes: Episodes) -> None:
     before = contents(written)
     data = store.read(NAME)
     episodes = make_episodes([4, 7, 1])
@@ -74,7 +75,7 @@ def test_round_trip(written: Path, make_episodes: Episodes) -> None:
     assert sorted(p.name for p in store.root().iterdir() if p.name.startswith(".")) == []
 
 
-def test_minari_opens_it(written: Path, make_episodes: Episodes) -> None:
+def test_minari_opens_the_set(written: Path, make_episodes: Episodes) -> None:
     import gymnasium
     import minari
 
@@ -173,14 +174,16 @@ def test_what_is_broken_is_named_and_left_alone(written: Path, fault: str) -> No
     assert contents(written) == before
 
 
-def test_absent(new_store: Path) -> None:
+def test_an_absent_set_names_the_command(new_store: Path) -> None:
     assert store.names() == []
     with pytest.raises(DataError, match="bench data pull minari D4RL/door/human-v2"):
         store.read("D4RL/door/human-v2")
     assert not new_store.exists()
 
 
-def test_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_episodes: Episodes) -> None:
+def test_a_store_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_episodes: Episodes
+) -> None:
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file" / "store"))
     with pytest.raises(DataError, match=r"cannot write to the data store .*set MINARI_DATASETS_PATH"):
@@ -234,7 +237,7 @@ def test_a_write_that_fails_leaves_nothing(
     assert store.read(NAME).lengths.tolist() == [5]
 
 
-def test_a_write_replaces(written: Path, make_episodes: Episodes) -> None:
+def test_a_write_replaces_the_old_set(written: Path, make_episodes: Episodes) -> None:
     store.read(NAME)
     made = store.write(NAME, make_episodes([5], seed=3), "Hopper-v5", {})
     for _ in range(2):
@@ -274,7 +277,7 @@ def test_episodes_may_be_made_when_they_are_asked_for(new_store: Path, make_epis
     assert given.asked <= 2 * (len(episodes) + 1)
 
 
-def test_a_set_in_another_folder(written: Path, tmp_path: Path) -> None:
+def test_a_folder_replaces_the_store(written: Path, tmp_path: Path) -> None:
     digest = store.read(NAME).digest
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(store.root(), elsewhere)
@@ -306,7 +309,7 @@ def by_minari(name: str, observation_space: Any, action_space: Any, episodes: li
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_goals_and_wide_bounds(new_store: Path) -> None:
+def test_nested_observations_and_wide_bounds_are_converted(new_store: Path) -> None:
     rng = np.random.default_rng(0)
     space = Dict({"observation": Box(-9, 9, (3,)), "desired_goal": Box(-9, 9, (2,)), "achieved_goal": Box(-9, 9, (2,))})
     seen = [{k: rng.standard_normal((n, *b.shape)) for k, b in space.items()} for n in (5, 3)]
@@ -333,7 +336,7 @@ def numbered(actions: list[Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_numbered_actions(new_store: Path) -> None:
+def test_discrete_actions_start_at_zero(new_store: Path) -> None:
     by_minari("toy/numbered-v0", Box(-1, 1, (2,)), Discrete(3, start=5), numbered([5, 7, 6]))
     for _ in range(2):
         data = store.read("toy/numbered-v0")
@@ -352,7 +355,9 @@ def test_numbered_actions(new_store: Path) -> None:
         (Box(0, 255, (8, 8, 3), np.uint8), Discrete(3), [0], "pixels"),
     ],
 )
-def test_what_no_agent_takes(new_store: Path, seen: Any, acted: Any, actions: Any, said: str) -> None:
+def test_sets_that_no_agent_can_use_are_refused(
+    new_store: Path, seen: Any, acted: Any, actions: Any, said: str
+) -> None:
     by_minari("toy/odd-v0", seen, acted, numbered(actions))
     with pytest.raises(UserError, match=said) as caught:
         store.read("toy/odd-v0")

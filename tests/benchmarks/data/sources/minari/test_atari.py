@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
-from backbench.benchmarks.data.sources import minari_atari
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.sources.minari import atari as minari_atari
 
 pytest.importorskip("ale_py")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Minari misses an author, and more
@@ -109,12 +109,12 @@ def grey(screens: Any) -> Any:
 
 
 @pytest.mark.parametrize("jpeg", [False, True])
-def test_the_same_play(played: list[Any], jpeg: bool) -> None:
+def test_the_converted_set_is_the_same_play(played: list[Any], jpeg: bool) -> None:
     import minari
 
     record(played, jpeg=jpeg, spec={"frameskip": 4, "repeat_action_probability": 0, "full_action_space": False})
     lines: list[str] = []
-    minari_atari.pull("breakout", lines.append)
+    minari_atari.convert("breakout", lines.append)
     data = store.read(NAME)
     assert data.lengths.tolist() == [70, 5, 12]
     assert data.actions.tolist() == [a for _, actions, _ in played for a in actions]
@@ -135,13 +135,13 @@ def test_the_same_play(played: list[Any], jpeg: bool) -> None:
     assert origin["environment"].items() >= {"frameskip": 4, "full_action_space": False}.items()
 
 
-def test_twice_is_the_same(played: list[Any]) -> None:
+def test_converting_twice_gives_the_same_hash(played: list[Any]) -> None:
     record(played)
-    digest = minari_atari.pull("breakout", quiet).digest
-    assert minari_atari.pull("breakout", quiet).digest == digest == store.read(NAME).digest
+    digest = minari_atari.convert("breakout", quiet).digest
+    assert minari_atari.convert("breakout", quiet).digest == digest == store.read(NAME).digest
 
 
-def test_it_is_the_emulator_s_frame_without_the_maximum(played: list[Any]) -> None:
+def test_frames_equal_the_emulators_without_the_maximum(played: list[Any]) -> None:
     """Against the emulator itself, told not to take the maximum."""
     from backbench.benchmarks.environments.atari.emulator import Emulator
     from backbench.benchmarks.environments.atari.protocol import AtariProtocol
@@ -156,19 +156,19 @@ def test_it_is_the_emulator_s_frame_without_the_maximum(played: list[Any]) -> No
         assert np.array_equal(frame, emulator.frame())
 
 
-def test_all_actions_of_the_console(played: list[Any]) -> None:
+def test_actions_of_the_console_become_the_games(played: list[Any]) -> None:
     """NOOP, FIRE, RIGHT and LEFT are 0, 1, 3 and 4 of 18, and Breakout's own 0 to 3."""
     screens, _, rewards = played[1]
     record([(screens, [0, 1, 3, 4, 1], rewards)], n_actions=18)
-    assert minari_atari.pull("breakout", quiet).actions.tolist() == [0, 1, 2, 3, 1]
+    assert minari_atari.convert("breakout", quiet).actions.tolist() == [0, 1, 2, 3, 1]
     assert store.sidecar(NAME)["origin"]["n_actions"] == 4
 
 
-def test_an_action_without_a_counterpart(played: list[Any]) -> None:
+def test_an_action_without_a_counterpart_is_refused(played: list[Any]) -> None:
     screens, _, rewards = played[1]
     record([(screens, [0, 1, 3, 5, 1], rewards)], n_actions=18)
     with pytest.raises(DataError, match=r"episode 0, step 3: action 5 of the console's 18 has no counterpart"):
-        minari_atari.pull("breakout", quiet)
+        minari_atari.convert("breakout", quiet)
     assert store.names() == [ORIGINAL]
 
 
@@ -179,23 +179,23 @@ def test_an_action_without_a_counterpart(played: list[Any]) -> None:
         ({"spec": {"frameskip": 1}}, "recorded with frameskip=1; the protocol has 4"),
     ],
 )
-def test_what_was_recorded_otherwise(played: list[Any], changes: dict[str, Any], said: str) -> None:
+def test_other_recordings_are_refused(played: list[Any], changes: dict[str, Any], said: str) -> None:
     record(played[1:2], **changes)
     with pytest.raises(DataError, match=said):
-        minari_atari.pull("breakout", quiet)
+        minari_atari.convert("breakout", quiet)
     assert store.names() == [ORIGINAL]
 
 
-def test_screens_of_another_shape(played: list[Any]) -> None:
+def test_screens_of_another_shape_are_refused(played: list[Any]) -> None:
     screens, actions, rewards = played[1]
     record([(screens[:, :84, :84], actions, rewards)])
     with pytest.raises(DataError, match=r"expected screens uint8 \(210, 160, 3\)"):
-        minari_atari.pull("breakout", quiet)
+        minari_atari.convert("breakout", quiet)
 
 
-def test_absent(new_store: Path) -> None:
+def test_an_absent_original_names_the_command(new_store: Path) -> None:
     with pytest.raises(DataError, match="minari download atari/seaquest/expert-v0") as caught:
-        minari_atari.pull("seaquest", quiet)
+        minari_atari.convert("seaquest", quiet)
     assert str(new_store) in str(caught.value)
 
 
@@ -238,15 +238,15 @@ def test_what_is_broken_is_named(played: list[Any], new_store: Path, fault: str)
     break_it, said = FAULTS[fault]
     break_it(new_store / ORIGINAL)
     with pytest.raises(DataError, match=said) as caught:
-        minari_atari.pull("breakout", quiet)
+        minari_atari.convert("breakout", quiet)
     message = str(caught.value)
-    assert message.endswith(f"bring it anew: minari delete {ORIGINAL}, then minari download {ORIGINAL}")
+    assert message.endswith(f"get it again: minari delete {ORIGINAL}, then minari download {ORIGINAL}")
     assert "\n" not in message
     assert store.names() == [ORIGINAL]
     assert [p.name for p in new_store.iterdir() if p.name.startswith(".")] == []
 
 
-def test_the_command(played: list[Any], bench: Callable[..., Any]) -> None:
+def test_the_command_converts_and_prints_the_set(played: list[Any], bench: Callable[..., Any]) -> None:
     record(played)
     ran = bench("data", "pull", "minari", "breakout")
     assert ran.code == 0, ran.err
@@ -254,5 +254,5 @@ def test_the_command(played: list[Any], bench: Callable[..., Any]) -> None:
     assert ran.out == f"{NAME}: 3 episodes, 87 steps, sha256 {noted['digest']}\n"
     missing = bench("data", "pull", "minari", "pong")
     assert missing.code == 2
-    assert "bring it: minari download atari/pong/expert-v0" in missing.err
+    assert "get it: minari download atari/pong/expert-v0" in missing.err
     assert len(missing.err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Official sets through Minari's remote: whole or not at all, whatever the server does, and soon when there is none."""
+"""Sets from Minari's remote arrive complete or not at all, whatever the server does, and fail fast without one."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from gymnasium.spaces import Box, Dict
 from hub_server import Hub, bucket, buffers, make, publish, serving, wait_until
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.sources import minari_hub
-from backbench.benchmarks.data.trajectories import DataError
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.sources.minari import client
+from backbench.benchmarks.data.sources.minari import hub as minari_hub
 
 SMALL, GOAL, BIG, PICTURES = "toy/walk/medium-v0", "toy/maze/goal-v1", "toy/walk/big-v0", "toy/film/short-v0"
 STATE, ACTION = Box(-np.inf, np.inf, (5,), np.float64), Box(-1, 1, (2,))
@@ -87,7 +88,7 @@ def change(
 def pull(name: str, force: bool = False) -> list[str]:
     """The lines of a report."""
     lines: list[str] = []
-    assert minari_hub.pull(name, lines.append, force) == name
+    minari_hub.pull(name, lines.append, force)
     return lines
 
 
@@ -114,7 +115,7 @@ def expected_digest(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [SMALL, GOAL])
-def test_a_set_comes_whole(hub: Hub, new_store: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+def test_a_set_arrives_complete(hub: Hub, new_store: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
     lines = pull(name)
     steps = sum(LENGTHS[name])
     assert lines == [f"{name}: 2 episodes, {steps} steps from hf://farama-minari"]
@@ -134,7 +135,7 @@ def test_a_set_comes_whole(hub: Hub, new_store: Path, capfd: pytest.CaptureFixtu
     origin = {"source": "minari", "remote": "hf://farama-minari", "original": name}
     assert noted["origin"] == origin | (TOLD if name == SMALL else {})
     hub.asked.clear()
-    assert pull(name) == [f"{name} is in the store already; --force brings it anew"]
+    assert pull(name) == [f"{name} is in the store already; --force replaces it"]
     assert hub.asked == []
 
 
@@ -146,7 +147,7 @@ def ranges(hub: Hub) -> list[str | None]:
     return [wanted for request, wanted in hub.asked if request.startswith("GET") and request.endswith(DATA)]
 
 
-def test_a_connection_that_ends_is_taken_up_again(hub: Hub, originals: Path) -> None:
+def test_an_interrupted_connection_resumes(hub: Hub, originals: Path) -> None:
     hub.faults = [("main_data", ("cut", 700_000))]
     pull(BIG)
     assert ranges(hub) == [None, "bytes=700000-"]
@@ -156,7 +157,7 @@ def test_a_connection_that_ends_is_taken_up_again(hub: Hub, originals: Path) -> 
 
 @pytest.fixture
 def impatient(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Once the server has fallen silent, nobody waits for long."""
+    """Waits only briefly once the server has fallen silent."""
     monkeypatch.setattr(minari_hub, "STALL", 60.0)
 
     def hurry() -> None:
@@ -171,12 +172,12 @@ def impatient(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     thread.join()
 
 
-def test_a_server_that_falls_silent(
+def test_a_silent_server_ends_the_download_and_the_next_call_resumes(
     hub: Hub, impatient: None, originals: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of the file; the next call goes on from there."""
     hub.faults = [("GET /datasets/farama-minari/toy/resolve/main/walk/big-v0/data/main", ("stall", 600_000))]
-    assert "nothing has arrived for 0.2 seconds; what came so far is kept: run the command again" in refused(BIG)
+    assert "no data have arrived for 0.2 seconds; the part so far is kept: run the command again" in refused(BIG)
     assert store.names() == []
     assert len(hidden(new_store)) == 1
     monkeypatch.setattr(minari_hub, "STALL", 60.0)
@@ -188,14 +189,14 @@ def test_a_server_that_falls_silent(
     assert hidden(new_store) == []
 
 
-def test_a_server_that_never_answers(hub: Hub, impatient: None) -> None:
+def test_a_server_that_never_answers_ends_the_download(hub: Hub, impatient: None) -> None:
     """Where the hub's client would wait for ever."""
     hub.faults = [("GET /api/datasets/farama-minari/toy", ("stall", 0))]
-    assert "nothing has arrived for 0.2 seconds" in refused(SMALL)
+    assert "no data have arrived for 0.2 seconds" in refused(SMALL)
 
 
-def test_killed_and_called_again(hub: Hub, originals: Path, new_store: Path) -> None:
-    code = f"from backbench.benchmarks.data import minari_hub; minari_hub.pull({BIG!r})"
+def test_a_killed_pull_resumes(hub: Hub, originals: Path, new_store: Path) -> None:
+    code = f"from backbench.benchmarks.data.sources.minari import hub; hub.pull({BIG!r})"
     hub.faults = [("GET /datasets/farama-minari/toy/resolve/main/walk/big-v0/data/main", ("stall", 500_000))]
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as victim:
         assert hub.stalled.wait(30)
@@ -222,7 +223,7 @@ def free(folder: Path) -> bool:
     return True
 
 
-def test_another_version_is_not_glued_to_a_part(
+def test_another_version_does_not_resume_a_part(
     hub: Hub, impatient: None, originals: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.faults = [("data/main", ("stall", 500_000))]
@@ -248,15 +249,15 @@ def test_another_version_is_not_glued_to_a_part(
         ("HEAD /datasets/farama-minari/toy/resolve/main/walk/medium-v0/data/metadata", 404, "server answered 404"),
     ],
 )
-def test_what_the_server_refuses(hub: Hub, where: str, fault: Any, said: str) -> None:
+def test_a_refusal_is_one_line(hub: Hub, where: str, fault: Any, said: str) -> None:
     hub.faults = [(where, fault)]
     assert re.search(said, refused(SMALL))
     assert store.names() == []
 
 
-def test_a_server_that_fails_once(hub: Hub) -> None:
+def test_after_a_failure_the_next_call_succeeds(hub: Hub) -> None:
     hub.faults = [("GET /datasets/farama-minari/toy/resolve", 503)]
-    assert refused(SMALL).endswith("the server answered 503; what came so far is kept: run the command again")
+    assert refused(SMALL).endswith("the server answered 503; the part so far is kept: run the command again")
     pull(SMALL)
     assert store.read(SMALL).digest == expected_digest(SMALL)
 
@@ -271,7 +272,7 @@ def test_a_first_answer_that_takes_long_is_an_answer(hub: Hub) -> None:
     ("name", "near"),
     [("toy/walk/medium-v7", SMALL), ("toy/walk/medum-v0", SMALL), ("nothing/alike/at-v0", "near it: none")],
 )
-def test_no_such_set(hub: Hub, name: str, near: str) -> None:
+def test_an_unknown_set_names_near_ones(hub: Hub, name: str, near: str) -> None:
     said = refused(name)
     assert f"there is no data set {name!r} at hf://farama-minari; " in said
     assert near in said
@@ -280,12 +281,12 @@ def test_no_such_set(hub: Hub, name: str, near: str) -> None:
 @pytest.mark.parametrize(
     "name", ["hopper", "toy/walk/medium", "../out-v0", "toy//x-v0", "hf://farama-minari/a/b-v0", ""]
 )
-def test_what_is_no_id(new_store: Path, name: str) -> None:
+def test_other_names_are_refused(new_store: Path, name: str) -> None:
     assert "write it with its version: mujoco/hopper/medium-v0" in refused(name)
     assert not new_store.exists()
 
 
-def test_pictures_are_refused_before_they_come(hub: Hub) -> None:
+def test_images_are_refused_before_the_download(hub: Hub) -> None:
     assert "pixels (84, 84, 3)" in refused(PICTURES)
     assert "main_data.hdf5" not in hub.sent
 
@@ -332,7 +333,7 @@ UNSOUND: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", UNSOUND)
-def test_what_is_not_sound_is_not_put_in_place(change: Callable[..., Hub], new_store: Path, fault: str) -> None:
+def test_an_unsound_set_is_not_put_into_the_store(change: Callable[..., Hub], new_store: Path, fault: str) -> None:
     break_it, said = UNSOUND[fault]
     change(break_it)
     message = refused(SMALL)
@@ -342,12 +343,12 @@ def test_what_is_not_sound_is_not_put_in_place(change: Callable[..., Hub], new_s
     assert list(new_store.rglob("main_data.hdf5")) == []
 
 
-def test_a_set_that_is_not_what_the_remote_said(originals: Path) -> None:
+def test_a_set_that_contradicts_the_remote_is_refused(originals: Path) -> None:
     with pytest.raises(DataError, match=r"has total_steps 8 in its metadata\.json; expected 80"):
         minari_hub._checked(SMALL, originals / SMALL, "hf://farama-minari", {"total_steps": 80}, print)
 
 
-def test_force_replaces_and_failing_keeps(change: Callable[..., Hub]) -> None:
+def test_force_replaces_a_set_and_a_failure_keeps_it(change: Callable[..., Hub]) -> None:
     change(lambda folder: None)
     pull(SMALL)
     before = store.read(SMALL).digest
@@ -364,16 +365,18 @@ def test_force_replaces_and_failing_keeps(change: Callable[..., Hub]) -> None:
     assert store.sidecar(SMALL)["digest"] == store.read(SMALL).digest
 
 
-def test_a_set_that_minari_brought(originals: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_minari_downloaded_gets_a_sidecar(
+    originals: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # it is not asked
     shutil.copytree(originals / SMALL, new_store / SMALL)
-    assert pull(SMALL) == [f"{SMALL} is in the store already; it is sound, and its hash is noted now"]
+    assert pull(SMALL) == [f"{SMALL} is in the store already; it is sound, and its hash is recorded now"]
     assert store.sidecar(SMALL)["digest"] == expected_digest(SMALL)
     assert "remote" not in store.sidecar(SMALL)["origin"]
     assert hidden(new_store) == []
 
 
-def test_one_that_minari_brought_broken(originals: Path, new_store: Path) -> None:
+def test_a_broken_set_that_minari_downloaded_gets_no_sidecar(originals: Path, new_store: Path) -> None:
     shutil.copytree(originals / SMALL, new_store / SMALL)
     edited(no_number)(new_store / SMALL)
     assert "episode 1, step 2: NaN or infinite observations" in refused(SMALL)
@@ -410,7 +413,7 @@ def test_no_network_is_said_at_once(new_store: Path, monkeypatch: pytest.MonkeyP
     assert not new_store.exists()
 
 
-def test_a_host_that_drops_what_it_gets(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_drops_connections_is_reported_at_once(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full backlog: the connection is never made."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
@@ -427,25 +430,27 @@ def test_a_host_that_drops_what_it_gets(new_store: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("remote", ["farama-minari", "s3://bucket", "hf://"])
-def test_a_remote_of_another_kind(new_store: Path, monkeypatch: pytest.MonkeyPatch, remote: str) -> None:
+def test_another_kind_of_remote_is_refused(new_store: Path, monkeypatch: pytest.MonkeyPatch, remote: str) -> None:
     monkeypatch.setenv("MINARI_REMOTE", remote)
     assert refused(SMALL) == f"MINARI_REMOTE is '{remote}'; write hf://ORGANISATION or gcp://BUCKET"
 
 
-def test_a_bucket_without_its_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_needs_its_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_REMOTE", "gcp://bucket")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", hub.url)
     assert refused(SMALL).endswith('pip install "minari[gcs]"`')
 
 
-def test_a_bucket(hub: Hub, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_arrives_from_a_bucket(
+    hub: Hub, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Google's client is no part of the installation; a stand-in shows that Minari's way through it works too."""
     monkeypatch.setenv("MINARI_REMOTE", "gcp://bucket")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", hub.url)
-    monkeypatch.setenv("PYTHONPATH", str(bucket(tmp_path / "client")))
+    monkeypatch.setenv("PYTHONPATH", str(bucket(tmp_path / "client")), prepend=os.pathsep)
     monkeypatch.setenv("BUCKET", str(originals))
     monkeypatch.setenv("DIE", "1")
-    assert refused(SMALL) == f"{SMALL}: the download ended with status 9{minari_hub.KEPT}"
+    assert refused(SMALL) == f"{SMALL}: the download ended with status 9{client.KEPT}"
     assert store.names() == []
     monkeypatch.delenv("DIE")
     pull(SMALL)
@@ -453,9 +458,9 @@ def test_a_bucket(hub: Hub, originals: Path, tmp_path: Path, monkeypatch: pytest
     assert store.sidecar(SMALL)["origin"]["remote"] == "gcp://bucket"
 
 
-def test_two_at_once(hub: Hub, new_store: Path) -> None:
+def test_a_second_pull_of_the_same_set_is_refused(hub: Hub, new_store: Path) -> None:
     with minari_hub._staging("hf://farama-minari", SMALL):
-        assert refused(SMALL) == f"{SMALL} is being pulled by another process; wait for that one"
+        assert refused(SMALL) == f"{SMALL} is being pulled by another process; wait until it is done"
     assert hub.asked == [("HEAD /", None)]
     pull(SMALL)
 
@@ -463,11 +468,11 @@ def test_two_at_once(hub: Hub, new_store: Path) -> None:
 def test_a_full_disk_is_named() -> None:
     problem = RuntimeError("Please check your connection\nand so on")
     problem.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert minari_hub._in_words(problem) == "the disk is full (No space left on device)" + minari_hub.KEPT
-    assert minari_hub._in_words(ValueError("one\ntwo")) == "one two" + minari_hub.KEPT
+    assert client.in_words(problem) == "the disk is full (No space left on device)" + client.KEPT
+    assert client.in_words(ValueError("one\ntwo")) == "one two" + client.KEPT
 
 
-def test_no_folder_can_be_made(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file" / "store"))
     assert f"cannot write to the data store {tmp_path / 'file' / 'store'}" in refused(SMALL)

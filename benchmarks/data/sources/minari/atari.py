@@ -1,29 +1,31 @@
-"""Source ``minari``: Farama's expert sets of Atari games, turned into the protocol's frames beside the originals.
+"""Farama's Atari expert sets, converted to the protocol's frames beside the originals.
 
 ``atari/<game>/expert-v0`` holds the coloured screen after each step of four frames. The protocol's frame is the maximum
-over the last two of those four, and the one before the last was not kept: things that are drawn on every other screen
-only are missing from some of the frames made here. Screens that Minari keeps as JPEG are not exact either.
+over the last two of those four, and the originals lack the first of the two. So objects that are drawn on every other
+screen are missing from some frames. Screens that Minari stores as JPEG are not exact either.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray
+from backbench.benchmarks.data.reporting import Report
 from backbench.benchmarks.data.store import framestore
-from backbench.benchmarks.data.trajectories import DataError, Episode, Trajectories
+from backbench.benchmarks.data.store.paths import reading
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.environments.atari.screen import area_resize, grey_from_rgb
 
 SCREEN = (210, 160, 3)
-BLOCK = 64  # screens that are turned into frames at a time
+BLOCK = 64  # screens that are converted at a time
 FULL = 18  # actions of the console
 
 
@@ -37,23 +39,23 @@ def original_id(game: str) -> str:
     return f"atari/{game}/expert-v0"
 
 
-def pull(game: str, report: Callable[[str], None] = print) -> Trajectories:
-    """Convert the original set, which Minari has put into the store and which stays there.
+def convert(game: str, report: Report = print) -> Trajectories:
+    """Convert the original set, which Minari has put into the store. The original stays there.
 
-    Minari unpacks an episode's screens all at once: 100 kB a step, 2.7 GB for the longest that there can be.
+    Minari holds one episode's screens in memory: 100 kB a step, 2.7 GB for the longest possible episode.
 
     Args:
         game: name of a ROM, such as ``breakout``.
-        report: gets a line for each episode.
+        report: receives a line for each episode.
 
     Raises:
-        DataError: the original is not there, is broken, or was recorded otherwise than the protocol needs.
+        DataError: the original is missing, broken, or was not recorded as the protocol requires.
     """
     name = original_id(game)
     if not store.exists(name):
-        raise DataError(f"data set {name!r} is not in the store {store.root()}; bring it: minari download {name}")
+        raise DataError(f"data set {name!r} is not in the store {store.root()}; get it: minari download {name}")
     dataset, count, kwargs = _open(name)
-    numbers, n_actions = _action_numbers(name, game, count)
+    numbers, n_actions = _game_actions(name, game, count)
     origin = {
         "source": "minari",
         "original": name,
@@ -67,27 +69,12 @@ def pull(game: str, report: Callable[[str], None] = print) -> Trajectories:
     return framestore.write(data_id(game), _episodes(name, dataset, numbers, report), n_actions, origin)
 
 
-def _remedy(name: str) -> str:
-    return f"bring it anew: minari delete {name}, then minari download {name}"
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # h5py, Pillow and Minari raise many kinds for a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"data set {name!r} in {store.path_of(name)} cannot be read ({reason}); {_remedy(name)}"
-        ) from error
-
-
 def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
-    """The original, how many actions it has, and what its environment was made with."""
+    """The original, its number of actions, and the arguments of its environment."""
     import minari
     from gymnasium.spaces import Discrete
 
-    with _reading(name):
+    with reading(name, store.path_of(name)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = minari.load_dataset(name)
@@ -95,7 +82,7 @@ def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
         kwargs = dict(dataset.env_spec.kwargs) if dataset.env_spec is not None else {}
     if screens.shape != SCREEN or screens.dtype != np.uint8 or not isinstance(actions, Discrete) or actions.start != 0:
         raise DataError(
-            f"data set {name!r} has {screens} and {actions}; expected screens uint8 {SCREEN}, numbered actions"
+            f"data set {name!r} has {screens} and {actions}; expected screens uint8 {SCREEN}, discrete actions"
         )
     skip = AtariProtocol().frame_skip
     if kwargs.get("frameskip", skip) != skip:
@@ -103,8 +90,8 @@ def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
     return dataset, int(actions.n), kwargs
 
 
-def _action_numbers(name: str, game: str, count: int) -> tuple[NDArray[np.int64], int]:
-    """The number in the game's own set of each of the original's actions, -1 where it has none; and that set's size."""
+def _game_actions(name: str, game: str, count: int) -> tuple[NDArray[np.int64], int]:
+    """For each of the original's actions its number in the game's own set, or -1, and the size of that set."""
     from backbench.benchmarks.environments.atari.emulator import action_names
 
     ours = action_names(game, AtariProtocol())
@@ -116,25 +103,25 @@ def _action_numbers(name: str, game: str, count: int) -> tuple[NDArray[np.int64]
     return np.array([ours.index(action) if action in ours else -1 for action in theirs]), len(ours)
 
 
-def _episodes(name: str, dataset: Any, numbers: NDArray[np.int64], report: Callable[[str], None]) -> Iterator[Episode]:
+def _episodes(name: str, dataset: Any, numbers: NDArray[np.int64], report: Report) -> Iterator[Episode]:
     total = int(dataset.total_episodes)
     for number in range(total):
-        with _reading(name):
+        with reading(name, store.path_of(name)):
             e = next(iter(dataset.storage.get_episodes([number])))
             screens, actions = e["observations"], np.asarray(e["actions"])
             rewards = np.asarray(e["rewards"], dtype=np.float64)
             terminated = bool(np.any(e["terminations"]))
-        ours = _renumbered(name, number, actions, numbers)
+        ours = _in_game_set(name, number, actions, numbers)
         frames = to_frames(screens)
         del e, screens
         yield Episode(frames, ours, rewards, terminated)
         report(f"{name}: episode {number + 1} of {total}, {len(rewards):,} steps")
 
 
-def _renumbered(name: str, episode: int, actions: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def _in_game_set(name: str, episode: int, actions: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     where = f"data set {name!r}: episode {episode}"
     if not np.issubdtype(actions.dtype, np.integer) or ((actions < 0) | (actions >= len(numbers))).any():
-        raise DataError(f"{where} has actions outside 0 to {len(numbers) - 1}; {_remedy(name)}")
+        raise DataError(f"{where} has actions outside 0 to {len(numbers) - 1}; {store.remedy(name)}")
     ours: NDArray[np.int64] = numbers[actions]
     if (ours < 0).any():
         step = int(np.argmax(ours < 0))
@@ -146,7 +133,7 @@ def _renumbered(name: str, episode: int, actions: NDArray[Any], numbers: NDArray
 
 
 def to_frames(screens: NDArray[np.uint8]) -> FrameArray:
-    """Frames uint8 (n, 84, 84) of coloured screens uint8 (n, 210, 160, 3)."""
+    """Frames uint8 (n, 84, 84) from coloured screens uint8 (n, 210, 160, 3)."""
     out = np.empty((len(screens), 84, 84), np.uint8)
     for first in range(0, len(screens), BLOCK):
         block = slice(first, first + BLOCK)

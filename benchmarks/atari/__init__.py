@@ -1,1 +1,0 @@
-"""Atari games: the protocol, the emulator, and the policies that play them."""

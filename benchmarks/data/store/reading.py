@@ -1,0 +1,81 @@
+"""Read data sets from the store, checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.store import flat, framestore
+from backbench.benchmarks.data.store.paths import check_there, path_of, reading
+from backbench.benchmarks.data.store.sidecar import sidecar
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
+from backbench.benchmarks.environments import spaces
+
+
+def read(name: str) -> Trajectories:
+    """Read a data set and check its counts, and its hash where one was recorded.
+
+    The first reading of a data set of vectors leaves a copy that the next ones open faster.
+
+    Raises:
+        DataError: absent, truncated, inconsistent, or changed since it was written.
+        UserError: observations that are no vectors, or actions that no agent here has.
+    """
+    check_there(name)
+    recorded = sidecar(name)
+    if "frames" in recorded:
+        return framestore.read(name, recorded)
+    return flat.through(path_of(name), name, recorded.get("digest", "") if recorded else None, lambda: load(name))
+
+
+def load(name: str, root: Path | None = None) -> Trajectories:
+    """A data set of vectors from Minari's files, with every check, one episode in memory at a time.
+
+    ``root`` replaces the store. Raises what ``read`` raises.
+    """
+    check_there(name, root)
+    folder, recorded = path_of(name, root), sidecar(name, root)
+    with reading(name, folder):
+        dataset = _dataset(folder)
+        steps = int(dataset.total_steps)
+    where = f"data set {name!r} in {folder}"
+    spaces.check_observations(dataset.observation_space, where)
+    actions = spaces.Actions.of(dataset.action_space, where)
+    with reading(name, folder):
+        trajectories = Trajectories.from_episodes(_episodes(dataset), name, actions)
+        if len(trajectories.rewards) != steps:
+            raise DataError(f"data set {name!r} has {len(trajectories.rewards)} steps where its metadata say {steps}")
+        if recorded and recorded.get("digest") != trajectories.digest:
+            raise DataError(f"data set {name!r} is not what was written: its hash has changed")
+    return trajectories
+
+
+def recorded_spaces(name: str) -> tuple[Any, Any]:
+    """The observation space and the action space that a data set of vectors was recorded with."""
+    folder = path_of(name)
+    with reading(name, folder):
+        dataset = _dataset(folder)
+        return dataset.observation_space, dataset.action_space
+
+
+def _dataset(folder: Path) -> Any:
+    import minari
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return minari.MinariDataset(folder / "data")
+
+
+def _episodes(dataset: Any) -> Iterator[Episode]:
+    for e in dataset.storage.get_episodes(range(dataset.total_episodes)):
+        yield Episode(
+            observations=spaces.flatten(dataset.observation_space, e["observations"]),
+            actions=np.asarray(e["actions"]),
+            rewards=np.asarray(e["rewards"], dtype=np.float64),
+            terminated=bool(np.any(e["terminations"])),
+        )
