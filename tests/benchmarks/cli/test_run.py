@@ -15,11 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from planning import cells
 from record_factory import make_record
 
 from backbench.benchmarks.cli import app
 from backbench.benchmarks.data import store
-from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import runner
 from backbench.leaderboard.record.files import dump_record
