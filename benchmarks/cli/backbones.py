@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -43,21 +43,22 @@ def list_(
 
 def _list_backbones() -> None:
     from backbench.backbones import BACKBONES
+    from backbench.backbones.registry import summary_of
 
     for name in BACKBONES.names():
         try:
             cls = BACKBONES.get(name)
         except UserError as error:  # one broken plug-in does not hide the others
-            print(f"{name:<16} broken: {error}")
+            print(f"{name:<12} broken: {error}")
             continue
-        origin = BACKBONES.origin(name)
-        summary = getattr(cls, "summary", "") or (inspect.getdoc(cls) or "").partition("\n")[0]
-        paper = getattr(cls, "paper", "")
-        more = [f"({paper})"] if paper else []
-        more += [f"[{origin}]"] if origin != "built-in" else []
-        print(" ".join([f"{name:<16}", summary, *more]))
-        for field in dataclasses.fields(cls.Options):
-            print(f"{'':<16}   backbone.{field.name}={_default(field)}")
+        origin, paper = BACKBONES.origin(name), getattr(cls, "paper", "")
+        print(f"{name:<12} {summary_of(cls)}{'' if origin == 'built-in' else f' [{origin}]'}")
+        options = "  ".join(f"backbone.{field.name}={_default(field)}" for field in dataclasses.fields(cls.Options))
+        for text in (paper and f"paper: {paper}", options):
+            print(
+                textwrap.fill(text, 110, initial_indent=" " * 13, subsequent_indent=" " * 13) + "\n" * bool(text),
+                end="",
+            )
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from backbench.benchmarks.plan.settings import Cell
     from backbench.benchmarks.run.runner import Outcome
-    from backbench.benchmarks.run.sinks.tracking import Tracker
     from backbench.leaderboard.record.schema import Record
 
 Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
@@ -41,7 +40,10 @@ def run(
         str, typer.Option(help="Only these tasks of the suite, comma-separated.", autocompletion=words.tasks)
     ] = "",
     seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
-    data: Annotated[str, typer.Option(help=f"Data source instead of the preset's: {', '.join(NAMES)}.")] = "",
+    data: Annotated[
+        str,
+        typer.Option(help=f"Data source instead of the preset's: {', '.join(NAMES)}.", autocompletion=words.sources),
+    ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Results = Path("results"),
@@ -70,7 +72,12 @@ def run(
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
     where = Where(jobs=jobs, device=device, out=out, track=track or None)
-    raise typer.Exit(show_plan(request, where) if dry_run else invoke(request, where))
+    if dry_run:
+        from backbench.benchmarks.cli.dry_run import show_plan
+
+        show_plan(request, where.out, where.jobs)
+    else:
+        raise typer.Exit(invoke(request, where))
 
 
 def _no_positional_words(request: Request) -> None:
@@ -133,6 +140,7 @@ def _run(request: Request, where: Where, cells: Sequence[Cell], left: Sequence[C
     from backbench.benchmarks.run.executors import Job
     from backbench.benchmarks.run.executors.local import LocalExecutor
     from backbench.benchmarks.run.sinks import terminal
+    from backbench.benchmarks.run.sinks.tracking import Tracker
 
     device = choose_device(where.device)
     jobs = min(where.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
@@ -145,7 +153,7 @@ def _run(request: Request, where: Where, cells: Sequence[Cell], left: Sequence[C
     if device.type == "cpu" and (note := slow_note()):
         _warn(f"{note} (bench doctor says more)")
     command = ("bench", *sys.argv[1:])
-    with _tracker(where) as tracker:
+    with Tracker(where.out, where.track, warn=_warn) as tracker:
         tracker.start({"name": " ".join(command[:8]), "suite": cells[0].task.suite, "preset": request.preset})
         with terminal.RunDisplay(left, console) as display:
             job = Job(where.out, str(device), command)
@@ -154,12 +162,6 @@ def _run(request: Request, where: Where, cells: Sequence[Cell], left: Sequence[C
             tracker.board(alike(cells[0], where.out, silent=True)[0])
     _say_what_failed(outcome, len(left), console)
     return outcome.status
-
-
-def _tracker(where: Where) -> Tracker:
-    from backbench.benchmarks.run.sinks.tracking import Tracker
-
-    return Tracker(where.out, where.track, warn=_warn)
 
 
 def _warn(text: str) -> None:
@@ -229,45 +231,3 @@ def print_board(records: Sequence[Record]) -> None:
     console = Console()
     # Papers' scores on other data say little beside a fresh run; `bench leaderboard` shows them.
     console.print(to_rich(build_board(records), console.width, published=False))
-
-
-def show_plan(request: Request, where: Where) -> int:
-    """List the cells with an estimate of time, and the resolved settings of the first. Writes nothing."""
-    import yaml
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from backbench.benchmarks.plan.compose import plan
-    from backbench.benchmarks.run import provenance
-    from backbench.benchmarks.run.estimate import Estimator
-    from backbench.benchmarks.run.runner import finished
-    from backbench.benchmarks.run.sinks.terminal import clock, say
-
-    console = Console()
-    cells = plan(request)
-    estimator = Estimator([where.out, Path("leaderboard/published/records")])
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("cell", "state", "about"):
-        table.add_column(name, justify="right" if name == "about" else "left", overflow="fold")
-    seconds: list[float | None] = []
-    for cell in cells:
-        done = finished(cell, where.out) is not None
-        about = estimator.seconds(cell)
-        seconds += [] if done else [about]
-        table.add_row(escape(cell.key), "done" if done else "to run", "" if done or about is None else clock(about))
-    console.print(table)
-    jobs = where.jobs or provenance.cores()
-    known = [value for value in seconds if value is not None]
-    total = (
-        f"about {clock(sum(known) / min(jobs, max(1, len(seconds))))} with {jobs} at a time"
-        if known
-        else "time unknown"
-    )
-    unknown = len(seconds) - len(known)
-    more = f"; {unknown} without an estimate (no finished record of that backbone and size)" if unknown else ""
-    say(console, f"{len(seconds)} of {len(cells)} cells to run; {total}{more}. {estimator.basis}")
-    say(console, f"\nSettings of {cells[0].key}:")
-    settings: dict[str, Any] = cells[0].resolved()
-    say(console, yaml.safe_dump(settings, sort_keys=False, width=100).rstrip())
-    return 0

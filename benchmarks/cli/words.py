@@ -72,6 +72,13 @@ def presets(incomplete: str) -> list[str]:
     return _ending(incomplete, compose.presets())
 
 
+def sources(incomplete: str) -> list[str]:
+    """Completes ``--data``."""
+    from backbench.benchmarks.data.sources.registry import NAMES
+
+    return _ending(incomplete, list(NAMES))
+
+
 def records(incomplete: str) -> list[str]:
     """Completes the key of a record in ``results``, or leaves paths to the shell."""
     return [path.stem for path in sorted(Path("results/records").glob(f"{incomplete}*.json"))]

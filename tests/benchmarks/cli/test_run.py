@@ -347,6 +347,7 @@ def test_a_dry_run_estimates_time_from_finished_records(call: Call, hopper_store
         ("bench run --preset sm", "smoke"),
         ("bench check tr", "transformer"),
         ("bench list su", "suites"),
+        ("bench run --data d4", "d4rl"),
         ("bench watch glo", "gloma.hopper-medium"),
     ],
 )
