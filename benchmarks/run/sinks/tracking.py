@@ -145,7 +145,7 @@ class Tracker:
             if go and self._parent is not None and records:
                 for name, value in board_metrics(records).items():
                     self._client.log_metric(self._parent, _key(name), value)
-                for path, text in pages_of(records, folder=None).items():
+                for path, text in pages_of(records, folder=None, repository=None).items():
                     self._client.log_text(self._parent, text, f"board/{path}")
 
     def close(self, *, failed: bool = False) -> None:
