@@ -1,8 +1,8 @@
 """Follow one cell from the command to its first loss: how many files, and how far its backbone's name travels.
 
 Run ``PYTHONPATH=src python tools/trace_cell.py``. The cell runs in this process (a worker's work is done inline).
-Printed are the files in which a function ran before the first loss was there, and the calls that got the backbone's
-name as an argument, directly or in a tuple.
+It prints the files on the call stack of the first loss, the files in which any function ran before it, and the
+functions that got the backbone's name as an argument, directly or in a tuple.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,6 +42,16 @@ class Inline:
         return False
 
 
+@cache
+def product_file(name: str) -> str | None:
+    """A file of the product below the repository's root; None for others."""
+    if name.startswith("<"):
+        return None
+    path = Path(name).resolve()
+    inside = path.is_relative_to(ROOT) and path not in SKIPPED and ".venv" not in path.parts
+    return str(path.relative_to(ROOT)) if inside else None
+
+
 def carries(values: Mapping[str, Any], code: Any) -> bool:
     """Whether an argument of this call is the name, or a tuple or list with it."""
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
@@ -56,16 +67,14 @@ def main() -> None:
 
     def hear(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        path = Path(code.co_filename).resolve()
-        if event != "call" or code.co_name.startswith("<") or not path.is_relative_to(ROOT) or path in SKIPPED:
+        if event != "call" or code.co_name.startswith("<") or (name := product_file(code.co_filename)) is None:
             return
-        name = str(path.relative_to(ROOT))
         files[name] = None
         if carries(frame.f_locals, code):
             calls[f"{name}:{code.co_name}"] = None
         if (name, code.co_name) == ("agents/agent.py", "loss"):
             sys.setprofile(None)
-            show(list(files), list(calls))
+            show(list(files), list(calls), frame)
 
     sys.argv = ["bench", *WORDS, "--out", tempfile.mkdtemp()]
     multiprocessing.context.SpawnContext.Process = Inline  # type: ignore[misc, assignment]
@@ -75,9 +84,15 @@ def main() -> None:
     entry()
 
 
-def show(files: list[str], calls: list[str]) -> None:
-    """Print and leave."""
-    print(*files, f"{len(files)} files from the command to the loss", "", *calls, sep="\n")
+def show(files: list[str], calls: list[str], frame: FrameType | None) -> None:
+    """Print and leave. ``frame`` is the call of the loss."""
+    stack: dict[str, None] = {}
+    while frame is not None:
+        if name := product_file(frame.f_code.co_filename):
+            stack[name] = None
+        frame = frame.f_back
+    print(*reversed(stack), f"{len(stack)} files are on the stack from the command to the loss", "", sep="\n")
+    print(*files, f"a function ran in {len(files)} files before the first loss", "", *calls, sep="\n")
     through = {call.partition(":")[0] for call in calls}
     print(f"{len(calls)} functions get the backbone's name, in {len(through)} files", flush=True)
     os._exit(0)
