@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, cite, el, join, name
-from backbench.leaderboard.views.page.numbers import NOTHING, score
+from backbench.leaderboard.views.page.numbers import score
 from backbench.leaderboard.views.page.parts import badge, estimate, grid
-from backbench.leaderboard.views.page.words import REPORTED
 
 
 def published(section: View, labels: Mapping[str, str]) -> Html:
     """Both tables under their headings. ``labels``: row id to label."""
-    reported, reproduced = _reported(section), _reproduction(section, labels)
-    if reported is None and reproduced is None:
+    if not section["reported"] and not section["reproduction"]:
         return el("p", None, "No published scores are known for these tasks on this scale.")
+    says = "Others reported these scores, with their own data and protocols. They enter no aggregate of ours."
     why = "No difference to reported scores is shown: their data source or protocol differs from ours."
     why = next((note for note in section["notes"] if "reported" in note), why)
-    return join(
-        el("p", None, REPORTED), reported, el("h4", None, "Ours against theirs"), reproduced or el("p", None, name(why))
-    )
+    ours = _reproduction(section, labels) if section["reproduction"] else el("p", None, name(why))
+    theirs = _reported(section) if section["reported"] else None
+    return join(el("p", None, says), theirs, el("h4", None, "Ours against theirs"), ours)
 
 
-def _reported(section: View) -> Html | None:
+def _reported(section: View) -> Html:
     """Published scores, method by task."""
     methods: dict[tuple[str, str, str], dict[str, View]] = {}
     for one in section["reported"]:
         key = (one["method"], one["citation"] or "", one["note"] or "")
         methods.setdefault(key, {})[one["task"]] = one
-    if not methods:
-        return None
     known = {one["task"] for one in section["reported"]}
     tasks = [task for task in section["tasks"] if task in known]
     tasks += sorted(known - set(tasks))
@@ -37,11 +34,10 @@ def _reported(section: View) -> Html | None:
     lines = []
     for (method, citation, note), found in methods.items():
         number = el("small", None, f"[{sources.index((citation, note)) + 1}]")
-        head = (name(method), " ", number, " ", badge("rep", "reported"))
-        line: list[Child] = [head]
+        line: list[Child] = [(name(method), " ", number, " ", badge("rep", "reported"))]
         for one in map(found.get, tasks):
             spread = el("small", None, f" ± {one['std']:.1f}") if one and one["std"] is not None else None
-            line.append((score(one["score"]) if one else NOTHING, spread))
+            line.append((score(one["score"] if one else None), spread))
         lines.append(line)
     units = ", ".join(sorted({str(one["unit"]).replace("_", " ") for one in section["reported"]}))
     cited = [el("li", None, cite(citation), f" ({note})" if note else None) for citation, note in sources]
@@ -49,10 +45,8 @@ def _reported(section: View) -> Html | None:
     return join(grid(caption, ["Method", *map(breakable, tasks)], lines), el("ol", {"class": "cited"}, cited))
 
 
-def _reproduction(section: View, labels: Mapping[str, str]) -> Html | None:
+def _reproduction(section: View, labels: Mapping[str, str]) -> Html:
     """Ours minus reported, where source and protocol are the same."""
-    if not section["reproduction"]:
-        return None
     lines = [
         (
             name(labels.get(one["row"], one["row"])),

@@ -10,32 +10,24 @@ from backbench.leaderboard.views.page.numbers import score
 from backbench.leaderboard.views.page.parts import fold, grid
 
 
-def anchor(key: str) -> str:
-    """The id of a record's element."""
-    return f"record-{key}"
-
-
 def record_part(key: str, cell: View, folder: str | None) -> Html:
     """The record of ``cell``, folded. ``folder``: where records are committed, below the repository's root."""
     record = cell["record"]
     failed = cell["status"] == "failed"
     result = el("span", {"class": "bad" if failed else "good"}, "failed" if failed else f"score {score(cell['score'])}")
     head = join(el("b", None, cell["task"]), f", seed {cell['seed']}: ", result, " ", el("code", None, key))
-    return fold(
-        head,
-        _reproduce(key, record, folder),
-        _command("Made by", record["provenance"]["command"]),
-        _episodes(record),
-        fold("The complete record", el("div", {"class": "tree"}, tree(record))),
-        **{"class": "record", "id": anchor(key)},
-    )
+    made_by = _command("Made by", record["provenance"]["command"])
+    everything = fold("The complete record", el("div", {"class": "tree"}, tree(record)))
+    content = _reproduce(key, record, folder), made_by, _episodes(record), everything
+    return fold(head, content, **{"class": "record", "id": f"record-{key}"})
 
 
 def _reproduce(key: str, record: View, folder: str | None) -> Html:
     if record["failure"] is not None:
         return el("p", None, "A failed cell has no score to reproduce.")
-    path = f"{key}.json" if folder is None else f"{folder}/{record['identity']['suite']}/{key}.json"
-    where = "" if folder is None else ", from the repository’s root"
+    path, where = f"{key}.json", ""
+    if folder is not None:
+        path, where = f"{folder}/{record['identity']['suite']}/{path}", ", from the repository’s root"
     commit = record["provenance"].get("git_commit")
     code = f" (made at commit {commit})" if commit else ""
     return _command(f"Reproduce it{where}{code}", "bench reproduce " + shlex.quote(path))
@@ -49,23 +41,22 @@ def _command(title: str, command: str) -> Html:
 
 def _episodes(record: View) -> Html:
     """Return and length of every episode, of the last checkpoint and of the best one."""
-    tables = []
+    scores, tables = record["scores"] or {}, []
     for which in ("last", "best"):
-        checkpoint = (record["scores"] or {}).get(which)
-        if not checkpoint:
+        if not (checkpoint := scores.get(which)):
             continue
-        columns = checkpoint["targets"]
+        targets = checkpoint["targets"]
         heads, means = ["Episode"], ["mean"]
-        for one in columns:
+        for one in targets:
             heads += [f"return, target {one['target']:g}", "length"]
             means += [f"{score(one['raw_mean'], 2)} (score {score(one['normalised_mean'])})", ""]
         lines = []
-        for index in range(max(len(one["returns"]) for one in columns)):
-            pairs = [(score(one["returns"][index], 2), one["lengths"][index]) for one in columns]
+        for index in range(max(len(one["returns"]) for one in targets)):
+            pairs = [(score(one["returns"][index], 2), one["lengths"][index]) for one in targets]
             lines.append([str(index), *(each for pair in pairs for each in pair)])
         caption = f"Every episode, {which} checkpoint, step {checkpoint['step']:,}"
         tables.append(grid(caption, heads, [*lines, means], kind="sums"))
-    return join(*tables)
+    return join(tables)
 
 
 def tree(value: object) -> Html:

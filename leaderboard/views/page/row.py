@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page import parts
-from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name
+from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name, page
 from backbench.leaderboard.views.page.numbers import exact, score
 from backbench.leaderboard.views.page.plots import tasks
 from backbench.leaderboard.views.page.plots.panel import Style
-from backbench.leaderboard.views.page.record import anchor, record_part, tree
-from backbench.leaderboard.views.page.words import protocol
+from backbench.leaderboard.views.page.record import record_part, tree
 
 Cells = Sequence[tuple[str, View]]  # key and cell, with its complete record
 
@@ -24,21 +23,17 @@ def row_page(section: View, row: View, cells: View, folder: str | None, reposito
     title = f"{row['label']} – {section['title']}"
     back = el("a", {"href": home}, "Leaderboard")
     trail = el("nav", {"class": "trail", "aria-label": "Path"}, back, " › ", name(section["title"]))
-    badges = el("p", {"class": "badges"}, parts.badges(row))
-    above = parts.header(name(row["label"]), badges, trail=trail)
+    above = parts.header(name(row["label"]), el("p", {"class": "badges"}, parts.badges(row)), trail=trail)
     back_home = el("p", None, el("a", {"href": home}, "Back to the leaderboard"))
     below = el("footer", None, back_home, parts.links(repository))
     estimates = row["aggregates"]
+    metrics = columns.shown(columns.METRICS, "page") if estimates else ()
     boxes = [
         el("section", {"class": "tree", "aria-label": title}, el("h3", None, title), tree(row[title.lower()]))
         for title in ("Options", "Model")
     ]
     content = (
-        parts.facts(
-            (one.title, parts.estimate(estimates[one.key], one.digits))
-            for one in columns.shown(columns.METRICS, "page")
-            if estimates
-        ),
+        parts.facts((one.title, parts.estimate(estimates[one.key], one.digits)) for one in metrics),
         _scores(section, row),
         _failed(row, found),
         el("h2", None, "Costs and setting"),
@@ -53,7 +48,7 @@ def row_page(section: View, row: View, cells: View, folder: str | None, reposito
         [record_part(key, cell, folder) for key, cell in found],
     )
     about = f"Scores, costs and provenance of one row: {title}"
-    return parts.page(title, about, "Skip to the row", (above, below), content)
+    return page(title, about, "Skip to the row", (above, below), content)
 
 
 def _keys(section: View, row: View, cells: View) -> list[str]:
@@ -80,16 +75,14 @@ def _scores(section: View, row: View) -> Html:
 
 
 def _failed(row: View, found: Cells) -> Html | None:
-    if not row["failed"]:
-        return None
     keys = {(cell["task"], cell["seed"]): key for key, cell in found if cell["status"] == "failed"}
     lines: list[Sequence[Child]] = []
     for cell in row["failed"]:
         key = keys.get((cell["task"], cell["seed"]))
-        seed = el("a", {"href": f"#{anchor(key)}"}, cell["seed"]) if key else cell["seed"]
+        seed = el("a", {"href": f"#record-{key}"}, cell["seed"]) if key else cell["seed"]
         lines.append((cell["task"], seed, name(cell["reason"])))
     table = parts.grid("Cells without a score", ("Task", "Seed", "Reason"), lines, left=(2,))
-    return join(el("h2", {"id": "failed"}, f"Failed cells ({len(lines)})"), table)
+    return join(el("h2", {"id": "failed"}, f"Failed cells ({len(lines)})"), table) if lines else None
 
 
 def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
@@ -99,7 +92,7 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
     yield "Backbone", el("code", None, row["backbone"])
     yield "Differs from the preset in", name(row["variant"]) if row["variant"] else "nothing"
     yield "Suite", f"{section['suite']}, data {section['source']}, preset {section['preset']}"
-    yield "Protocol", protocol(section)
+    yield "Protocol", parts.protocol(section)
     yield "Scale of scores", cite(section["citation"] or str(section["normaliser"]))
     yield "Seeds with every task", ", ".join(map(str, row["seeds"])) or "none"
     yield "Cells verified by a second machine", f"{row['verified_cells']} of {row['cells']}"
@@ -109,12 +102,12 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
 
 def _plots(section: View, row: View) -> Html | None:
     styles = {row["id"]: Style(row["id"], row["label"], 0)}
-    groups = {
-        "Training loss: mean, smallest and largest seed": tasks.curves(section, [row], styles, detailed=True),
-        "Score during training": tasks.evaluations(section, [row], styles),
-        "Return against target return": tasks.targets(section, [row], styles),
-    }
-    shown = [parts.figure(title, panels, level="h3") for title, panels in groups.items()]
+    losses = tasks.courses("curves", section, [row], styles, detailed=True)
+    shown = [
+        parts.figure("Training loss: mean, smallest and largest seed", losses, level="h3"),
+        parts.figure("Score during training", tasks.courses("evaluations", section, [row], styles), level="h3"),
+        parts.figure("Return against target return", tasks.targets(section, [row], styles), level="h3"),
+    ]
     return el("div", {"class": "plots"}, el("h2", None, "Plots"), shown) if any(shown) else None
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backbench.leaderboard.views.page import words
 from backbench.leaderboard.views.page.figures import figures
 from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name
 from backbench.leaderboard.views.page.numbers import NOTHING, short
-from backbench.leaderboard.views.page.parts import choice, fold, grid, warning
+from backbench.leaderboard.views.page.parts import choice, fold, grid, protocol, warning
 from backbench.leaderboard.views.page.plots.panel import Style
 from backbench.leaderboard.views.page.published import published
 from backbench.leaderboard.views.page.table import GROUPS, main_table, ordered
 
 DRAWN = 12  # most rows in a plot
+EMBEDDED = (
+    "Small policies generated these data. They are not the published data sets of the same names. No score here "
+    "compares with a paper."
+)
+EPISODES = (
+    "An interval marked e is over the evaluation episodes of a single seed. It does not include the noise of training, "
+    "which is usually larger."
+)
 
 
 @dataclass(frozen=True)
@@ -29,32 +36,33 @@ class Detail:
 def section_part(section: View, sections: Sequence[View], detail: Detail) -> Html:
     """``section`` of ``sections``. Scores come first, and every explanation is folded."""
     rows = ordered(section["rows"])
-    shown = rows if detail.rows is None else rows[: detail.rows]
+    shown = rows[: detail.rows]
     styles = {row["id"]: Style(row["id"], row["label"], index) for index, row in enumerate(rows[:DRAWN])}
-    fewer = f"Only {len(shown)} of {len(rows)} rows are shown. The CSV and JSON views have all."
-    heading = f"{section['id']}-title"
+    generated = section["source"] == "embedded"
+    over_episodes = any(one["over"] == "episodes" for row in rows for one in row["scores"].values())
+    warnings = {
+        "Generated data: do not compare with papers.": generated,
+        "One seed only: do not rank these rows.": over_episodes,
+        f"Only {len(shown)} of {len(rows)} rows are shown. The CSV and JSON views have all.": len(shown) < len(rows),
+    }
+    plots = figures(section, rows, styles, single_tasks=detail.single_tasks) if detail.plots else None
+    instead = "No plots: the page would be too large. Each row's page has its own."
+    notes, heading = section["notes"], f"{section['id']}-title"
+    listed = el("ul", {"class": "notes"}, [el("li", None, name(note)) for note in notes])
     return el(
         "section",
         {"class": "section", "id": section["id"], "aria-labelledby": heading},
         el("h2", {"id": heading, "tabindex": "-1"}, name(section["title"])),
-        warning(words.GENERATED) if section["source"] == "embedded" else None,
-        warning(words.ONE_SEED) if _over_episodes(rows) else None,
-        warning(fewer) if len(shown) < len(rows) else None,
+        [warning(says) for says, holds in warnings.items() if holds],
         _controls(section),
         main_table(section, shown, styles),
         _apart(section, sections),
-        _notes(section["notes"]),
-        _protocol(section, rows),
-        figures(section, rows, styles, single_tasks=detail.single_tasks)
-        if detail.plots
-        else warning("No plots: the page would be too large. Each row's page has its own."),
+        fold(f"{len(notes)} note{'' if len(notes) == 1 else 's'} on these records", listed) if notes else None,
+        _protocol(section, EMBEDDED if generated else None, EPISODES if over_episodes else None),
+        plots if detail.plots else warning(instead),
         el("h3", None, "Published scores"),
         published(section, {row["id"]: row["label"] for row in rows}),
     )
-
-
-def _over_episodes(rows: Sequence[View]) -> bool:
-    return any(one["over"] == "episodes" for row in rows for one in row["scores"].values())
 
 
 def _controls(section: View) -> Html:
@@ -81,38 +89,24 @@ def _apart(section: View, sections: Sequence[View]) -> Html | None:
     return fold("Why this is a separate table", el("p", None, "It differs from ", other, " in:"), reasons)
 
 
-def _notes(notes: Sequence[str]) -> Html | None:
-    if not notes:
-        return None
-    listed = el("ul", {"class": "notes"}, [el("li", None, name(note)) for note in notes])
-    return fold(f"{len(notes)} note{'' if len(notes) == 1 else 's'} on these records", listed)
-
-
-def _protocol(section: View, rows: Sequence[View]) -> Html:
+def _protocol(section: View, *remarks: str | None) -> Html:
     """How the rows were evaluated, on which data, and with which versions."""
-    lines = [
-        (
-            task,
-            one["environment"],
-            str(one["context"]),
-            ", ".join(f"{target:g}" for target in one["targets"]),
-            short(one["max_steps"]),
-            one["returns_to_go"],
-            f"{section['data'][task]:.1f}" if task in section["data"] else NOTHING,
-            el("code", None, one["data_sha256"] or "unknown"),
-        )
-        for task, one in section["task_settings"].items()
-    ]
+    lines: list[Sequence[Child]] = []
+    for task, one in section["task_settings"].items():
+        targets = ", ".join(f"{target:g}" for target in one["targets"])
+        mean = f"{section['data'][task]:.1f}" if task in section["data"] else NOTHING
+        digest = el("code", None, one["data_sha256"] or "unknown")
+        evaluated = targets, short(one["max_steps"]), one["returns_to_go"]
+        lines.append((task, one["environment"], str(one["context"]), *evaluated, mean, digest))
     heads = ("Task", "Environment", "K", "Target returns", "Longest episode", "Returns-to-go", "Data mean",
              "Data sha256")  # fmt: skip
     versions = ", ".join(f"{package} {version}" for package, version in sorted((section["versions"] or {}).items()))
     scale = cite(section["citation"] or str(section["normaliser"]))
-    says: list[Child] = [
-        f"Protocol: {words.protocol(section)}.",
+    says = [
+        f"Protocol: {protocol(section)}.",
         "Scores are of the last checkpoint and the first target return, as a mean over seeds.",
         join("Scale: ", scale, ". × is the score divided by the data set’s own mean."),
-        words.EMBEDDED if section["source"] == "embedded" else None,
-        words.EPISODES if _over_episodes(rows) else None,
+        *remarks,
         f"Versions that every row shares: {versions}." if versions else None,
     ]
     prose = [el("p", None, one) for one in says if one]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from backbench.leaderboard.board import columns as board_columns
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, el, row_file
 from backbench.leaderboard.views.page.numbers import NOTHING, coordinate, exact, score
 from backbench.leaderboard.views.page.parts import badges, estimate, scroll
@@ -22,8 +23,7 @@ class Column:
     key: str
     group: str
     title: Child
-    cell: Callable[[View], tuple[float, Child] | None]
-    """The value that a row sorts by, and what its cell shows. Rows without one come last."""
+    cell: Callable[[View], tuple[float, Child] | None]  # the sort value and the content; None comes last
     data: float | None = None  # score of the data set itself
     higher: bool = True  # whether more is better: the first click on the head sorts the best to the top
     unit: str = ""
@@ -41,8 +41,8 @@ def ordered(rows: Sequence[View]) -> list[View]:
 
 def main_table(section: View, rows: Sequence[View], styles: Styles) -> Html:
     """All numbers of ``rows``. With a script, buttons in the head sort it."""
-    columns = _columns(section, rows)
-    counts = {group: sum(column.group == group for column in columns) for group in GROUPS}
+    shown = _columns(section, rows)
+    counts = Counter(column.group for column in shown)
     groups = [
         el("th", {"scope": "colgroup", "colspan": counts[group], "class": f"g-{group}"}, title)
         for group, title in GROUPS.items()
@@ -50,17 +50,13 @@ def main_table(section: View, rows: Sequence[View], styles: Styles) -> Html:
     ]
     corner = _head(Column("name", "name", "Row", lambda _: None, higher=False), None)
     has_iqm = any(row["aggregates"] for row in rows)
-    heads = [_head(column, "descending" if has_iqm and column.key == "iqm" else None) for column in columns]
-    lines = [
-        el(
-            "tr",
-            {"data-row": row["id"], "data-name": f"{row['label']} {row['backbone']} {row['variant']}".lower()},
-            _name(row, styles.get(row["id"])),
-            [_cell(column, row) for column in columns],
-        )
-        for row in rows
-    ]
-    data = [el("td", {"class": f"g-{one.group}"}, None if one.data is None else score(one.data)) for one in columns]
+    heads = [_head(column, "descending" if has_iqm and column.key == "iqm" else None) for column in shown]
+    data = [el("td", {"class": f"g-{one.group}"}, None if one.data is None else score(one.data)) for one in shown]
+    lines = []
+    for row in rows:
+        attrs = {"data-row": row["id"], "data-name": f"{row['label']} {row['backbone']} {row['variant']}".lower()}
+        cells = [_cell(column, row) for column in shown]
+        lines.append(el("tr", attrs, _name(row, styles.get(row["id"])), cells))
     table = el(
         "table",
         {"class": "board"},
@@ -98,26 +94,21 @@ def _name(row: View, style: Style | None) -> Html:
 
 
 def _columns(section: View, rows: Sequence[View]) -> list[Column]:
-    columns = []
+    found = []
     if section["complete"]:
         ends = interval_ends(row["aggregates"]["iqm"] for row in rows if row["aggregates"])
         scale = Scale(min(ends), max(ends), 4, 92) if len(set(ends)) > 1 else None
-        columns += [
-            _aggregate(measure, section.get(f"data_{measure.key}"), scale)
-            for measure in board_columns.shown(board_columns.METRICS, "page")
-        ]
+        metrics = columns.shown(columns.METRICS, "page")
+        found += [_aggregate(one, section.get(f"data_{one.key}"), scale) for one in metrics]
     present = [task for task in section["tasks"] if any(task in row["scores"] for row in rows)]
-    columns += [_task(task, section["data"].get(task)) for task in present]
-    columns += [
-        _cost(measure)
-        for measure in board_columns.shown(board_columns.COSTS, "page")
-        if any(row["cost"].get(measure.key) is not None for row in rows)
-    ]
-    columns.append(Column("seeds", "run", "Seeds", lambda row: (len(row["seeds"]), len(row["seeds"]))))
-    return [*columns, Column("failed", "run", "Failed", _failed)]
+    found += [_task(task, section["data"].get(task)) for task in present]
+    costs = columns.shown(columns.COSTS, "page")
+    found += [_cost(one) for one in costs if any(row["cost"].get(one.key) is not None for row in rows)]
+    found.append(Column("seeds", "run", "Seeds", lambda row: (len(row["seeds"]), len(row["seeds"]))))
+    return [*found, Column("failed", "run", "Failed", _failed)]
 
 
-def _aggregate(measure: board_columns.Metric, own: float | None, scale: Scale | None) -> Column:
+def _aggregate(measure: columns.Metric, own: float | None, scale: Scale | None) -> Column:
     def cell(row: View) -> tuple[float, Child] | None:
         if not row["aggregates"]:
             return None
@@ -148,7 +139,7 @@ def _task(task: str, own: float | None) -> Column:
     return Column(f"task:{task}", "task", breakable(task), cell, own)
 
 
-def _cost(measure: board_columns.CostColumn) -> Column:
+def _cost(measure: columns.CostColumn) -> Column:
     def cell(row: View) -> tuple[float, Child] | None:
         if (value := row["cost"].get(measure.key)) is None:
             return None
@@ -161,5 +152,5 @@ def _cost(measure: board_columns.CostColumn) -> Column:
 
 def _failed(row: View) -> tuple[float, Child]:
     count = len(row["failed"])
-    link = el("a", {"href": f"{row_file(row)}#failed", "class": "bad"}, f"{count} failed")
-    return count, link if count else 0
+    attrs = {"href": f"{row_file(row)}#failed", "class": "bad"}
+    return count, el("a", attrs, f"{count} failed") if count else 0

@@ -17,22 +17,19 @@ PAIRS = 15  # of more pairs the plot of improvement shows only those of the firs
 
 def aggregates(rows: Sequence[View], styles: Styles) -> list[Html]:
     """A panel for each aggregate, with value and interval of each complete row."""
-    rows = [row for row in rows if row["aggregates"]]
-    return [_aggregate(measure, rows, styles) for measure in columns.shown(columns.METRICS, "page")] if rows else []
-
-
-def _aggregate(measure: columns.Metric, rows: Sequence[View], styles: Styles) -> Html:
-    found = [(row, row["aggregates"][measure.key]) for row in rows]
-    about = f"{measure.title} of each row with its 95 % interval."
-    title = f"{measure.title} ({measure.unit})"
-    panel = Panel(title, about, width=310, height=68 + 24 * len(rows), left=112, foot=28)
-    panel.x_axis(axis(interval_ends(one for _, one in found), panel.left + 4, panel.right - 8), "", 4)
-    for index, (row, one) in enumerate(found):
-        y = panel.top + 12 + 24 * index
-        panel.add(label(panel.left - 8, y + 4, shorten(row["label"], 14), "tx", "end", row=row["id"]))
-        said = f"{row['label']}: {one['value']:.{measure.digits}f}"
-        _interval(panel, styles[row["id"]], y, one, said, measure.digits)
-    return panel.svg()
+    rows, panels = [row for row in rows if row["aggregates"]], []
+    for measure in columns.shown(columns.METRICS, "page") if rows else ():
+        found = [row["aggregates"][measure.key] for row in rows]
+        title, about = f"{measure.title} ({measure.unit})", f"{measure.title} of each row with its 95 % interval."
+        panel = Panel(title, about, width=310, height=68 + 24 * len(rows), left=112, foot=28)
+        panel.x_axis(axis(interval_ends(found), panel.left + 4, panel.right - 8), "", 4)
+        for index, (row, one) in enumerate(zip(rows, found, strict=True)):
+            y = panel.top + 12 + 24 * index
+            panel.add(label(panel.left - 8, y + 4, shorten(row["label"], 14), "tx", "end", row=row["id"]))
+            said = f"{row['label']}: {one['value']:.{measure.digits}f}"
+            _interval(panel, styles[row["id"]], y, one, said, measure.digits)
+        panels.append(panel.svg())
+    return panels
 
 
 def _interval(panel: Panel, style: Style, y: float, one: View, said: str, digits: int) -> None:
@@ -88,8 +85,7 @@ def improvement(section: View, styles: Styles) -> list[Html]:
         "For each pair of rows the probability, with its interval, that a run of the first scores higher than a run of "
         "the second on the same task. At one half neither is better."
     )
-    title = "Probability of improvement, P(X > Y)"
-    panel = Panel(title, about, width=440, height=80 + 20 * len(found), left=160)
+    panel = Panel("Probability of improvement, P(X > Y)", about, width=440, height=80 + 20 * len(found), left=160)
     scale = Scale(0, 1, panel.left + 4, panel.right - 112)
     panel.x_axis(scale, "probability")
     panel.add(rule(scale(0.5), panel.top, scale(0.5), panel.bottom, "half"))

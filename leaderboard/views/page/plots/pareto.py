@@ -21,8 +21,7 @@ def pareto(section: View, rows: Sequence[View], styles: Styles) -> list[Html]:
     """A panel for each cost. Rings mark the rows that no other row beats in both, and a line joins them."""
     panels = []
     for measure in columns.shown(columns.COSTS, "page"):
-        found = [row for row in rows if row["aggregates"] and row["cost"].get(measure.key) is not None]
-        if found:
+        if found := [row for row in rows if row["aggregates"] and row["cost"].get(measure.key) is not None]:
             panels.append(_panel(measure, found, set(section["pareto"].get(measure.key, ())), styles))
     return panels
 
