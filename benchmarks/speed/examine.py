@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from backbench.agents.acting import ACTING, Actor, make_actor
+from backbench.agents.acting import ACTING, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
 from backbench.backbones.kernels import forget_ran, ran
@@ -38,47 +39,31 @@ class Examiner:
                 self.known[key] = error
             except Exception as error:  # whatever an implementation raises is why it is not timed
                 self.known[key] = Unequal(f"{operation} {implementation} raised {type(error).__name__}: {error}")
-        found = self.known[key]
-        if isinstance(found, Unequal):
+        if isinstance(found := self.known[key], Unequal):
             raise found
         return found
 
     def entry(self, model: Model) -> ModelEntry:
-        """The model's facts, what was checked, and why it is refused, if it is.
-
-        Raises:
-            UserError: a wrong option.
-        """
-        parameters, flops, refused = 0, None, None
-        kernels: dict[str, str] = {}
-        checks: list[str] = []
+        """The model's facts, what was checked, and why it is refused, if it is. UserError: a wrong option."""
+        found: dict[str, Any] = {"parameters": 0, "flops_per_token": None, "kernels": {}, "checks": (), "refused": None}
         try:
             policy = model.make(self.config, self.config.context)
-            parameters = count_parameters(policy)
+            found["parameters"] = count_parameters(policy)
             if isinstance(policy, Agent):
-                flops = policy.backbone.flops(policy.backbone.spec.max_length)
-            kernels, checks = self.check(model)
+                found["flops_per_token"] = policy.backbone.flops(policy.backbone.spec.max_length)
+            found["kernels"], found["checks"] = self.check(model)
         except Unequal as error:
-            refused = without_paths(str(error))
+            found["refused"] = without_paths(str(error))
         except UserError:
             raise
         except Exception as error:  # whatever a backbone raises is why it is not timed
-            refused = without_paths(f"raised {type(error).__name__}: {one_line(error, 200)}")
-        return ModelEntry(
-            model=model.name,
-            peer_of=model.ours.name if model.ours else None,
-            parameters=parameters,
-            flops_per_token=flops,
-            kernels=kernels,
-            checks=tuple(checks),
-            refused=refused,
-        )
+            found["refused"] = without_paths(f"raised {type(error).__name__}: {one_line(error, 200)}")
+        return ModelEntry(model=model.name, peer_of=model.ours.name if model.ours else None, **found)
 
     def check(self, model: Model) -> tuple[dict[str, str], list[str]]:
         """The kernels of a training step of ``model``, and the checks with the largest error of each.
 
-        Raises:
-            Unequal: a kernel, the complete model, or its acting is wrong.
+        Unequal: a kernel, the complete model, or its acting is wrong.
         """
         policy = make_policy(model, self.config, self.config.context).eval()
         forget_ran()
@@ -96,7 +81,7 @@ class Examiner:
             names = _tensors(name for name, _ in policy.named_parameters())
             error = largest_error(self._outputs(policy), self._outputs(reference), names)
             checks.append(f"complete model = with reference kernels: {error:.1e}")
-        if model.ours is not None and model.weights is not None:
+        if model.ours is not None:
             ours = make_policy(model.ours, self.config, self.config.context).eval()
             error = self._peer_error(policy, ours, model.weights(ours, policy))
             checks.append(f"{model.name} = {model.ours.name}: {error:.1e}")
@@ -137,9 +122,7 @@ class Examiner:
         count = 2 * context + 1 if acting == "window" else context
         g = torch.Generator().manual_seed(1)
         targets = torch.tensor([3000.0, 6000.0], device=device)
-        actors: tuple[Actor | RecomputingActor, ...] = (
-            make_actor(agent, acting, targets, context), RecomputingActor(agent, targets, context)
-        )  # fmt: skip
+        actors = make_actor(agent, acting, targets, context), RecomputingActor(agent, targets, context)
         taken: tuple[list[Tensor], list[Tensor]] = ([], [])
         for _ in range(count):
             states = torch.randn(2, OBSERVATION, generator=g).to(device)

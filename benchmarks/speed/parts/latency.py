@@ -20,7 +20,7 @@ BATCHES = (1, 16, 64)
 DECISIONS = 20  # in a round, at most
 
 
-def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Actor | RecomputingActor:
+def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Actor:
     """An actor that has decided ``context`` times for ``states`` (batch, observation), so its window is full.
 
     The backbone's work for those decisions is skipped: nothing of it is kept.
@@ -33,28 +33,26 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
             recomputing.update(targets)
         return recomputing
     actor, backbone = make_actor(policy, acting, targets, context), policy.backbone
-    if acting == "window":  # a window keeps what is prepared for each token alone; `last` mixes it afresh
-        nothing = torch.zeros(len(states), backbone.spec.d_model, device=states.device)
-        backbone.last = lambda prepared: nothing  # type: ignore[method-assign]
+    # A window keeps what is prepared for each token alone; `last` mixes it afresh. Recurrent acting does not call it.
+    nothing = torch.zeros(len(states), backbone.spec.d_model, device=states.device)
+    backbone.last = lambda prepared: nothing  # type: ignore[method-assign]
     try:
         for _ in range(context):
             actor.act(states)
             actor.update(targets)
     finally:
-        if acting == "window":
-            del backbone.last
+        del backbone.last
     return actor
 
 
-def _decisions(actor: Actor | RecomputingActor, states: Tensor, seconds: float) -> Sampler:
+def _decisions(actor: Actor, states: Tensor, seconds: float) -> Sampler:
     """A round of ``DECISIONS`` decisions; fewer when they take more than ``seconds``, at least three."""
-    rewards = torch.zeros(len(states), device=states.device)
 
     def sample() -> list[float]:
         taken: list[float] = []
         while len(taken) < DECISIONS and (len(taken) < 3 or sum(taken) < seconds):
             taken.append(seconds_of(lambda: actor.act(states), states.device))
-            actor.update(rewards)
+            actor.update(states.new_zeros(len(states)))
         return taken
 
     return sample

@@ -25,14 +25,9 @@ STEPS = 3  # the optimiser's moments exist from the first one on
 
 
 def peak_memory(name: str, config: SpeedConfig) -> MemoryEntry:
-    """Measure the backbone or peer called ``name`` in a fresh process.
-
-    Raises:
-        RuntimeError: it could not be measured, or its process was killed.
-    """
+    """Measure the backbone or peer called ``name`` in a fresh process. RuntimeError: that failed, or was killed."""
     # Ctrl-C is the parent's to handle.
-    pool = ProcessPoolExecutor(1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
-    with pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
             return pool.submit(_measure, name, config).result()
         except (RuntimeError, MemoryError, UserError) as error:
@@ -64,6 +59,7 @@ def resident(key: str) -> float:
 def _measure(name: str, config: SpeedConfig) -> MemoryEntry:
     torch.set_num_threads(config.threads)
     model = PEERS[name].model(name, config) if name in PEERS else backbone_model(name, config)
+    batch, context = config.batch_size, config.context
 
     def train(batch: int, steps: int, context: int) -> None:
         step = training_step(make_policy(model, config, context), windows(batch, context, config.device), config)
@@ -75,13 +71,12 @@ def _measure(name: str, config: SpeedConfig) -> MemoryEntry:
     if torch.device(config.device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(config.device)
         before = torch.cuda.memory_allocated(config.device) / 1e6
-        train(config.batch_size, STEPS, config.context)
+        train(batch, STEPS, context)
         after = torch.cuda.max_memory_allocated(config.device) / 1e6
     else:
         with suppress(OSError):  # where VmHWM cannot be reset, the imports' peak is a lower limit
             Path("/proc/self/clear_refs").write_text("5")
         before = resident("VmRSS")
-        train(config.batch_size, STEPS, config.context)
+        train(batch, STEPS, context)
         after = resident("VmHWM")
-    length = TOKENS_PER_STEP * config.context
-    return MemoryEntry(model=name, length=length, batch=config.batch_size, megabytes=max(0.0, after - before))
+    return MemoryEntry(model=name, length=TOKENS_PER_STEP * context, batch=batch, megabytes=max(0.0, after - before))

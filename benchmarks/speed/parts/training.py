@@ -25,13 +25,10 @@ def training_step(policy: Policy, batch: Windows, config: SpeedConfig) -> Callab
 
 def batch_of(length: int, config: SpeedConfig) -> int:
     """Windows in a batch of ``length`` tokens each, so that every length has about as many tokens a batch."""
-    tokens = config.batch_size * config.context * TOKENS_PER_STEP
-    return max(1, round(tokens / length))
+    return max(1, round(config.batch_size * config.context * TOKENS_PER_STEP / length))
 
 
-def time_training(
-    models: Mapping[str, Model], context: int, config: SpeedConfig, seconds: float
-) -> list[TrainingEntry]:
+def _time(models: Mapping[str, Model], context: int, config: SpeedConfig, seconds: float) -> list[TrainingEntry]:
     """Training steps on windows of ``context`` steps, all models in turn, in about ``seconds``."""
     length = TOKENS_PER_STEP * context
     batch = batch_of(length, config)
@@ -46,12 +43,11 @@ def time_training(
 
 def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
     """Training steps at the configured context."""
-    config = examiner.config
-    return {"training": time_training(models, config.context, config, seconds)}
+    return {"training": _time(models, examiner.config.context, examiner.config, seconds)}
 
 
 def measure_lengths(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
     """Training steps over the configured lengths."""
     config = examiner.config
     share = seconds / len(config.lengths)
-    return {"lengths": [one for n in config.lengths for one in time_training(models, steps(n), config, share)]}
+    return {"lengths": [one for n in config.lengths for one in _time(models, steps(n), config, share)]}

@@ -12,6 +12,7 @@ from backbench.leaderboard.views.page.parts import choice, fold, grid, protocol,
 from backbench.leaderboard.views.page.plots.panel import Style
 from backbench.leaderboard.views.page.published import published
 from backbench.leaderboard.views.page.table import GROUPS, main_table, ordered
+from backbench.text import count
 
 DRAWN = 12  # most rows in a plot
 EMBEDDED = (
@@ -57,7 +58,7 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
         _controls(section),
         main_table(section, shown, styles),
         _apart(section, sections),
-        fold(f"{len(notes)} note{'' if len(notes) == 1 else 's'} on these records", listed) if notes else None,
+        fold(f"{count(len(notes), 'note')} on these records", listed) if notes else None,
         _protocol(section, EMBEDDED if generated else None, EPISODES if over_episodes else None),
         plots if detail.plots else warning(instead),
         el("h3", None, "Published scores"),
@@ -70,11 +71,11 @@ def _controls(section: View) -> Html:
     field = f"{section['id']}-filter"
     attrs = {"type": "search", "id": field, "class": "filter", "autocomplete": "off", "placeholder": "part of a name"}
     rows = el("label", {"for": field}, "Filter rows"), " ", el("input", attrs), " "
-    count = el("output", {"for": field, "aria-live": "polite"})
+    found = el("output", {"for": field, "aria-live": "polite"})
     box = {"type": "checkbox", "checked": True}
     choices = [choice(title.split(",")[0], {**box, "data-group": group}) for group, title in GROUPS.items()]
     columns = el("fieldset", None, el("legend", None, "Columns"), el("div", {"class": "choices"}, choices))
-    return el("div", {"class": "controls js-only"}, el("p", None, rows, count), columns)
+    return el("div", {"class": "controls js-only"}, el("p", None, rows, found), columns)
 
 
 def _apart(section: View, sections: Sequence[View]) -> Html | None:
