@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from backbench.errors import UserError
 from backbench.files import write_whole
@@ -19,10 +19,8 @@ Fields = Mapping[str, Sequence["Entry"]]  # some of the report's fields
 Seconds = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 
 
-class Entry(BaseModel):
+class Entry(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True):
     """Base of all entries: immutable; unknown fields, NaN and infinities are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Measured(Entry):
@@ -137,9 +135,9 @@ class Report(Entry):
     @property
     def refused(self) -> list[str]:
         """Every model and implementation that failed its equality test, with the reason."""
-        return [f"{one.model}: {one.refused}" for one in self.models if one.refused] + [
-            f"{one.operation} {one.implementation}: {one.refused}" for one in self.kernels if one.refused
-        ]
+        models = [(one.model, one.refused) for one in self.models]
+        kernels = [(f"{one.operation} {one.implementation}", one.refused) for one in self.kernels]
+        return [f"{name}: {reason}" for name, reason in models + kernels if reason]
 
 
 def middle(values: Sequence[float]) -> tuple[float, float, float]:
@@ -150,10 +148,9 @@ def middle(values: Sequence[float]) -> tuple[float, float, float]:
 
 def write(report: Report, folder: Path) -> Path:
     """Write speed.json, completely or not at all. OSError when that fails."""
-    path = folder / FILE
     content = report.model_dump(mode="json", by_alias=True)
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    return path
+    write_whole(folder / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return folder / FILE
 
 
 def read(path: Path) -> Report:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,16 +44,17 @@ MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = 
 
 
 def speed(config: SpeedConfig) -> int:
-    """Measure, write speed.json and speed.png into ``config.out`` and print the tables; the exit status.
+    """Measure, write speed.json and speed.png into ``config.out`` and print the tables.
 
-    0, or 1 when a model or an implementation was refused.
-
-    Raises:
-        UserError: the settings cannot be measured here, or the folder cannot be written to. Nothing was measured.
-        OSError: the results could not be written.
+    The exit status is 0, or 1 when a model or an implementation was refused. UserError: the settings cannot be measured
+    here, or the folder cannot be written to. OSError: the results could not be written.
     """
     choose_device(config.device)
-    _check_writable(config.out)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=config.out).close()
+    except OSError as error:
+        raise UserError(f"cannot write to {config.out}: {error.strerror}; choose another folder with --out") from error
     began = time.monotonic()
     notes = Console(stderr=True, highlight=False)
 
@@ -77,18 +78,13 @@ def speed(config: SpeedConfig) -> int:
 
 
 def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
-    """Examine every model, then measure those that passed.
-
-    Raises:
-        UserError: a device, a backbone or an option that does not exist.
-    """
+    """Examine every model, then measure those that passed. UserError: no such device, backbone or option."""
     began, started = time.perf_counter(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     device = choose_device(config.device)
     config = replace(config, device=str(device))
     with _torch_settings(config.threads, device):
-        models = [backbone_model(name, config) for name in config.backbones]
         others, missing = peers(config) if config.peers else ([], [])
-        models += others
+        models = [*(backbone_model(name, config) for name in config.backbones), *others]
         examiner = Examiner(config, say)
         say("checking every model against its reference")
         entries = [examiner.entry(model) for model in models]
@@ -122,23 +118,12 @@ def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
 @contextmanager
 def _torch_settings(threads: int, device: torch.device) -> Iterator[None]:
     """The configured threads, and on a CPU deterministic algorithms, as in ``bench run``."""
-    threads_before = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
     try:
         yield
     finally:
         gc.unfreeze()
-        torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(deterministic)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])

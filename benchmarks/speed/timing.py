@@ -14,18 +14,13 @@ LEAST = 3  # timed rounds, however slow a run is
 Sampler = Callable[[], list[float]]  # one round: seconds of each of its runs
 
 
-def synchronise(device: str | torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def seconds_of(call: Callable[[], object], device: str | torch.device) -> float:
-    """Seconds of one run of ``call``."""
-    synchronise(device)
+    """Seconds of one run of ``call``, until the device has finished its work."""
+    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda _: None
+    wait(device)
     began = time.perf_counter()
     call()
-    synchronise(device)
+    wait(device)
     return time.perf_counter() - began
 
 

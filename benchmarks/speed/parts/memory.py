@@ -24,25 +24,22 @@ from backbench.errors import UserError, one_line
 STEPS = 3  # the optimiser's moments exist from the first one on
 
 
-def peak_memory(name: str, config: SpeedConfig) -> MemoryEntry:
-    """Measure the backbone or peer called ``name`` in a fresh process. RuntimeError: that failed, or was killed."""
-    # Ctrl-C is the parent's to handle.
-    with ProcessPoolExecutor(1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        try:
-            return pool.submit(_measure, name, config).result()
-        except (RuntimeError, MemoryError, UserError) as error:
-            raise RuntimeError(f"memory of {name} could not be measured: {one_line(error)}") from error
-
-
 def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:
     """Peak memory of every model that can be measured."""
     found = []
     for name in models:
         try:
             found.append(peak_memory(name, examiner.config))
-        except RuntimeError as error:
-            examiner.say(str(error))
+        except (RuntimeError, MemoryError, UserError) as error:  # also a process that was killed
+            examiner.say(f"memory of {name} could not be measured: {one_line(error)}")
     return {"memory": found}
+
+
+def peak_memory(name: str, config: SpeedConfig) -> MemoryEntry:
+    """Measure the backbone or peer called ``name`` in a fresh process. Raises what the measurement raises."""
+    # Ctrl-C is the parent's to handle.
+    with ProcessPoolExecutor(1, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        return pool.submit(_measure, name, config).result()
 
 
 def resident(key: str) -> float:
@@ -59,7 +56,7 @@ def resident(key: str) -> float:
 def _measure(name: str, config: SpeedConfig) -> MemoryEntry:
     torch.set_num_threads(config.threads)
     model = PEERS[name].model(name, config) if name in PEERS else backbone_model(name, config)
-    batch, context = config.batch_size, config.context
+    batch, context, cuda = config.batch_size, config.context, torch.device(config.device).type == "cuda"
 
     def train(batch: int, steps: int, context: int) -> None:
         step = training_step(make_policy(model, config, context), windows(batch, context, config.device), config)
@@ -68,15 +65,12 @@ def _measure(name: str, config: SpeedConfig) -> MemoryEntry:
 
     train(1, 1, 1)  # loads libraries and makes their workspaces
     gc.collect()
-    if torch.device(config.device).type == "cuda":
+    if cuda:
         torch.cuda.reset_peak_memory_stats(config.device)
-        before = torch.cuda.memory_allocated(config.device) / 1e6
-        train(batch, STEPS, context)
-        after = torch.cuda.max_memory_allocated(config.device) / 1e6
     else:
         with suppress(OSError):  # where VmHWM cannot be reset, the imports' peak is a lower limit
             Path("/proc/self/clear_refs").write_text("5")
-        before = resident("VmRSS")
-        train(batch, STEPS, context)
-        after = resident("VmHWM")
+    before = torch.cuda.memory_allocated(config.device) / 1e6 if cuda else resident("VmRSS")
+    train(batch, STEPS, context)
+    after = torch.cuda.max_memory_allocated(config.device) / 1e6 if cuda else resident("VmHWM")
     return MemoryEntry(model=name, length=TOKENS_PER_STEP * context, batch=batch, megabytes=max(0.0, after - before))
