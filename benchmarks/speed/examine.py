@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from backbench.agents.build import count_parameters
 from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.equality import Unequal, check_operation, largest_error
-from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, Weight, make_policy, windows
+from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, Weight, make_policy, same_names, windows
 from backbench.benchmarks.speed.report import ModelEntry
 from backbench.errors import UserError, one_line
 from backbench.leaderboard.record.privacy import without_paths
@@ -78,12 +78,11 @@ class Examiner:
         if model.reference is not None:
             reference = model.reference(self.config, self.config.context).to(self.config.device).eval()
             reference.load_state_dict(policy.state_dict())
-            names = _tensors(name for name, _ in policy.named_parameters())
-            error = largest_error(self._outputs(policy), self._outputs(reference), names)
+            error = self._difference(policy, reference, same_names(reference, policy))
             checks.append(f"complete model = with reference kernels: {error:.1e}")
         if model.ours is not None:
             ours = make_policy(model.ours, self.config, self.config.context).eval()
-            error = self._peer_error(policy, ours, model.weights(ours, policy))
+            error = self._difference(policy, ours, model.weights(ours, policy))
             checks.append(f"{model.name} = {model.ours.name}: {error:.1e}")
         if isinstance(policy, Agent):
             checks += [
@@ -100,8 +99,8 @@ class Examiner:
         parameters = list(policy.parameters())
         return [actions, *torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)]
 
-    def _peer_error(self, theirs: Policy, ours: Policy, pairs: list[Weight]) -> float:
-        """Largest error of a peer against our model with the same weights."""
+    def _difference(self, theirs: Policy, ours: Policy, pairs: list[Weight]) -> float:
+        """Largest error of ``theirs`` against ``ours``, which has the same weights."""
         wanted, got = self._outputs(ours), self._outputs(theirs)
         own = dict(zip(map(id, ours.parameters()), wanted[1:], strict=True))
         other = dict(zip(map(id, theirs.parameters()), got[1:], strict=True))
@@ -110,7 +109,7 @@ class Examiner:
             gradient = other[id(pair.theirs)]
             actual.append(gradient.t() if pair.transposed else gradient)
             expected.append(own[id(pair.ours)])
-        return largest_error(actual, expected, _tensors(pair.name for pair in pairs))
+        return largest_error(actual, expected, ["actions", *(f"gradient of {pair.name}" for pair in pairs)])
 
     @torch.no_grad()
     def _acting_error(self, agent: Agent, acting: str) -> float:
@@ -132,7 +131,3 @@ class Examiner:
                 actor.update(rewards)
         got, wanted = (torch.stack(actions, 1) for actions in taken)
         return largest_error([got], [wanted], [f"acting {acting}"])
-
-
-def _tensors(parameters: Iterable[str]) -> list[str]:
-    return ["actions", *(f"gradient of {name}" for name in parameters)]

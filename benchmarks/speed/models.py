@@ -43,6 +43,12 @@ class Weight:
     transposed: bool = False
 
 
+def same_names(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
+    """Pairs of parameters with the same name."""
+    others = dict(theirs.named_parameters())
+    return [Weight(name, p, others.pop(name)) for name, p in ours.named_parameters()]
+
+
 @dataclass(frozen=True)
 class Model:
     """One row of the tables: a backbone in our agent, or a peer."""
@@ -51,7 +57,7 @@ class Model:
     make: Make
     # Of a peer: our model that it must equal, and the parameters that the two share.
     ours: Model | None = None
-    weights: Callable[[nn.Module, nn.Module], list[Weight]] = lambda ours, theirs: []
+    weights: Callable[[nn.Module, nn.Module], list[Weight]] = same_names
     reference: Make | None = None  # of a backbone with the option ``kernels``: the same with the reference's kernels
 
 

@@ -17,7 +17,7 @@ from backbench.backbones.contract import Mixer, Spec, State
 from backbench.backbones.mixers.mamba import Mamba, MambaOptions
 from backbench.backbones.mixers.transformer import TransformerOptions
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION, RETURN_SCALE, SpeedConfig
-from backbench.benchmarks.speed.models import Model, PeerPolicy, Policy, Weight, agent
+from backbench.benchmarks.speed.models import Model, PeerPolicy, Policy, Weight, agent, same_names
 from backbench.benchmarks.speed.report import Missing
 
 
@@ -99,12 +99,6 @@ class DecisionTransformer(PeerPolicy):
         real = batch.mask.reshape(-1)
         error: Tensor = actions.flatten(0, 1)[real] - batch.actions.flatten(0, 1)[real]
         return error.square().mean()
-
-
-def same_names(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
-    """Pairs of parameters with the same name."""
-    others = dict(theirs.named_parameters())
-    return [Weight(name, p, others.pop(name)) for name, p in ours.named_parameters()]
 
 
 def decision_transformer_weights(ours: nn.Module, theirs: nn.Module) -> list[Weight]:

@@ -21,7 +21,7 @@ LINES = {"window": "-", "recurrent": ":"}
 
 def draw(report: Report, folder: Path) -> Path | None:
     """Write speed.png. None when nothing was measured over lengths. ImportError without matplotlib."""
-    ticks = sorted({one.length for one in (*report.lengths, *report.latency_lengths)})
+    ticks = sorted({one.length for one in report.lengths} | {one.length for one in report.latency_lengths})
     if not ticks:
         return None
     import matplotlib

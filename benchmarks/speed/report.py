@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backbench.errors import UserError
 from backbench.files import write_whole
@@ -19,8 +19,10 @@ Fields = Mapping[str, Sequence["Entry"]]  # some of the report's fields
 Seconds = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
 
 
-class Entry(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True):
+class Entry(BaseModel):
     """Base of all entries: immutable; unknown fields, NaN and infinities are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Measured(Entry):

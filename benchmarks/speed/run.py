@@ -24,7 +24,7 @@ from backbench.benchmarks.speed import report as report_file
 from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, backbone_model
-from backbench.benchmarks.speed.parts import acting, kernels, latency, memory, training
+from backbench.benchmarks.speed.parts import acting, kernels, training
 from backbench.benchmarks.speed.peers import peers
 from backbench.benchmarks.speed.report import Fields, Report
 from backbench.benchmarks.speed.tables import show
@@ -36,9 +36,9 @@ Say = Callable[[str], None]
 MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = {
     "training": training.measure,
     "lengths": training.measure_lengths,
-    "latency": latency.measure,
-    "acting": acting.measure,
-    "memory": memory.measure,
+    "latency": acting.measure_latency,
+    "acting": acting.measure_acting,
+    "memory": training.measure_memory,
     "kernels": kernels.measure,
 }
 

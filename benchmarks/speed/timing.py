@@ -16,11 +16,13 @@ Sampler = Callable[[], list[float]]  # one round: seconds of each of its runs
 
 def seconds_of(call: Callable[[], object], device: str | torch.device) -> float:
     """Seconds of one run of ``call``, until the device has finished its work."""
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda _: None
-    wait(device)
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(device)
     began = time.perf_counter()
     call()
-    wait(device)
+    if cuda:
+        torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
 
