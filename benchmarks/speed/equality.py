@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from backbench.backbones.kernels import OPERATIONS, attention, causal_conv1d, selective_scan
 
-# Largest allowed error, relative to the largest entry of each tensor.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+TOLERANCE, TOLERANCE_BF16 = 1e-5, 1e-2  # largest allowed error, relative to the largest entry of each tensor
 SHAPES = ((3, 37, 24, 5), (2, 60, 256, 16))  # batch, length, channels, state: an odd shape, and a model's
 Shape = tuple[int, int, int, int]
 Function = Callable[..., Tensor]
@@ -29,13 +28,13 @@ def largest_error(
 
     Unequal: it is more than the tolerance; the message names the tensor.
     """
-    worst, largest = "nothing", 0.0
+    errors = {}
     for name, a, e in zip(names, actual, expected, strict=True):
         scale = e.detach().abs().max().clamp(min=1e-7)
         error = float((a.detach().to(e) - e.detach()).abs().max() / scale)
-        error = error if error == error else float("inf")
-        worst, largest = (name, error) if error > largest else (worst, largest)
-    tolerance = TOLERANCE[torch.bfloat16 if bf16 else torch.float32]
+        errors[name] = error if error == error else float("inf")
+    worst, largest = max(errors.items(), key=lambda item: item[1])
+    tolerance = TOLERANCE_BF16 if bf16 else TOLERANCE
     if largest > tolerance:
         raise Unequal(f"{where}{worst} off by {largest:.1e} of its largest entry, allowed {tolerance:.0e}")
     return largest

@@ -7,8 +7,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +31,6 @@ from backbench.benchmarks.speed.tables import show
 from backbench.errors import UserError
 from backbench.leaderboard.record.privacy import without_paths
 
-Say = Callable[[str], None]
 # Each part measures the models that passed in about so many seconds. It returns fields of the report.
 MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = {
     "training": training.measure,
@@ -77,12 +76,17 @@ def speed(config: SpeedConfig) -> int:
     return 1 if report.refused else 0
 
 
-def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
+def measure(config: SpeedConfig, say: Callable[[str], None] = lambda _: None) -> Report:
     """Examine every model, then measure those that passed. UserError: no such device, backbone or option."""
     began, started = time.perf_counter(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     device = choose_device(config.device)
     config = replace(config, device=str(device))
-    with _torch_settings(config.threads, device):
+    with ExitStack() as after:
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        after.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        after.callback(gc.unfreeze)
+        torch.set_num_threads(config.threads)
+        torch.use_deterministic_algorithms(device.type == "cpu")  # as in ``bench run``
         others, missing = peers(config) if config.peers else ([], [])
         models = [*(backbone_model(name, config) for name in config.backbones), *others]
         examiner = Examiner(config, say)
@@ -113,17 +117,3 @@ def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
         missing=tuple(missing),
         **measured,
     )
-
-
-@contextmanager
-def _torch_settings(threads: int, device: torch.device) -> Iterator[None]:
-    """The configured threads, and on a CPU deterministic algorithms, as in ``bench run``."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])

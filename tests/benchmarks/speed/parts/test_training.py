@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed_settings import CONTEXT, tiny
+from speed_settings import CONTEXT, CPU, tiny
 
 from backbench.benchmarks.plan.settings import TrainConfig
 from backbench.benchmarks.speed.config import SpeedConfig
