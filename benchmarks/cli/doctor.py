@@ -53,11 +53,11 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 def examine() -> dict[str, Any]:
     """The state of the installation, as JSON holds it. ``ready``: every required package is installed."""
-    packages = _packages()
+    packages, system = _packages(), f"{platform.system()} {platform.machine()}"
     return {
         "backbench": _version("backbench"),
         "ready": all(package["version"] for package in packages if package["required"]),
-        "python": {"version": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"},
+        "python": {"version": platform.python_version(), "system": system},
         "cpu": _cpu(),
         "torch": _torch(),
         "packages": packages,
@@ -109,11 +109,11 @@ def _torch() -> dict[str, Any] | None:
         return None
     import torch
 
-    gpus = []
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        gpu = torch.cuda.get_device_properties(index)
-        memory = round(gpu.total_memory / 1e6)
-        gpus.append({"name": gpu.name, "memory_mb": memory, "capability": f"{gpu.major}.{gpu.minor}"})
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [
+        {"name": gpu.name, "memory_mb": round(gpu.total_memory / 1e6), "capability": f"{gpu.major}.{gpu.minor}"}
+        for gpu in map(torch.cuda.get_device_properties, range(count))
+    ]
     build = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()}
     return {**build, "instructions": torch.backends.cpu.get_cpu_capability(), "gpus": gpus}
 
@@ -174,16 +174,14 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 
 def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    cpu, torch, data = report["cpu"], report["torch"], report["data"]
-    yield "python", f"{report['python']['version']}, {report['python']['system']}"
+    cpu, torch, data, python = (report[key] for key in ("cpu", "torch", "data", "python"))
+    yield "python", f"{python['version']}, {python['system']}"
     yield "cpu", f"{cpu['name']}, {count(cpu['cores'], 'core')}: {' '.join(cpu['instructions'])}"
     if torch:
         build = f"CUDA {torch['cuda']}" if torch["cuda"] else "a build without CUDA"
         yield "torch", f"{torch['version']}, {build}; {count(torch['threads'], 'thread')}, {torch['instructions']}"
-        for gpu in torch["gpus"]:
-            yield "gpu", f"{gpu['name']}, {gpu['memory_mb']:,} MB, capability {gpu['capability']}"
-        if not torch["gpus"]:
-            yield "gpu", "none; everything runs without one"
+        found = [f"{gpu['name']}, {gpu['memory_mb']:,} MB, capability {gpu['capability']}" for gpu in torch["gpus"]]
+        yield from (("gpu", gpu) for gpu in found or ["none; everything runs without one"])
     if data:
         home = str(Path.home())
         folder = f"~{data['folder'].removeprefix(home)}" if data["folder"].startswith(home + os.sep) else data["folder"]
@@ -195,12 +193,10 @@ def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
 def _show(console: Console, title: str, lines: Iterable[tuple[str, str, str]], more: str = "") -> None:
     """Print a title and lines of mark, name and text, then an empty line."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(width=2)
-    table.add_column(width=13)
-    table.add_column(overflow="fold")
+    columns = Column(width=2), Column(width=13), Column(overflow="fold")
+    table = Table(*columns, box=None, show_header=False, pad_edge=False)
     for mark, name, text in lines:
         table.add_row(mark, escape(name), escape(text))
     console.print(f"[bold]{title}[/]{more}", table, "", sep="\n", highlight=False)

@@ -24,10 +24,7 @@ class Unequal(Exception):
 def largest_error(
     actual: Sequence[Tensor], expected: Sequence[Tensor], names: Sequence[str], where: str = "", bf16: bool = False
 ) -> float:
-    """The largest error of all tensors, infinite where a number is not finite.
-
-    Unequal: it is more than the tolerance; the message names the tensor.
-    """
+    """The largest error of all tensors, infinite for NaN. Unequal: more than the tolerance; names the tensor."""
     errors = {}
     for name, a, e in zip(names, actual, expected, strict=True):
         scale = e.detach().abs().max().clamp(min=1e-7)
@@ -89,10 +86,8 @@ def check_operation(
 ) -> float:
     """Compare an implementation with the reference in float64; the largest error. Raises ``Unequal``.
 
-    Args:
-        operation, implementation, device: names; ``device`` holds the inputs.
-        bf16: inputs are as under autocast: bfloat16, except the scan's A and D.
-        other: another package's function. It is checked in the plain use only, ours in all.
+    ``bf16``: inputs are as under autocast: bfloat16, except the scan's A and D. ``other``: another package's function,
+    which is checked in the plain use only; ours are checked in all.
     """
     largest = 0.0
     fused = other is None and OPERATIONS[operation].table[implementation].fused

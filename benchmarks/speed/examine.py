@@ -61,13 +61,11 @@ class Examiner:
         return ModelEntry(model=model.name, peer_of=model.ours.name if model.ours else None, **found)
 
     def check(self, model: Model) -> tuple[dict[str, str], list[str]]:
-        """The kernels of a training step of ``model``, and the checks with the largest error of each.
-
-        Unequal: a kernel, the complete model, or its acting is wrong.
-        """
-        policy = make_policy(model, self.config, self.config.context).eval()
+        """The kernels of a training step, and each check with its largest error. Unequal: one of them fails."""
+        config = self.config
+        policy = make_policy(model, config, config.context).eval()
         forget_ran()
-        self._outputs(policy, self.config.bf16)
+        self._outputs(policy, config.bf16)
         kernels = ran()
         checks = [
             f"{operation} {name} = reference: {self.kernel(operation, name):.1e}"
@@ -76,18 +74,17 @@ class Examiner:
         ]
         # Complete models are compared in float32: rounding each layer to bfloat16 would hide an error.
         if model.reference is not None:
-            reference = model.reference(self.config, self.config.context).to(self.config.device).eval()
+            reference = model.reference(config, config.context).to(config.device).eval()
             reference.load_state_dict(policy.state_dict())
             error = self._difference(policy, reference, same_names(reference, policy))
             checks.append(f"complete model = with reference kernels: {error:.1e}")
         if model.ours is not None:
-            ours = make_policy(model.ours, self.config, self.config.context).eval()
+            ours = make_policy(model.ours, config, config.context).eval()
             error = self._difference(policy, ours, model.weights(ours, policy))
             checks.append(f"{model.name} = {model.ours.name}: {error:.1e}")
         if isinstance(policy, Agent):
-            checks += [
-                f"acting {acting} = complete window: {self._acting_error(policy, acting):.1e}" for acting in ACTING
-            ]
+            for acting in ACTING:
+                checks.append(f"acting {acting} = complete window: {self._acting_error(policy, acting):.1e}")
         return kernels, checks
 
     def _outputs(self, policy: Policy, bf16: bool = False) -> list[Tensor]:
@@ -113,12 +110,9 @@ class Examiner:
 
     @torch.no_grad()
     def _acting_error(self, agent: Agent, acting: str) -> float:
-        """Largest error of decisions against one pass of the complete model over the same window.
-
-        Window acting is checked until its window has moved on by one length.
-        """
+        """Largest error of decisions against one pass of the complete model over the same window."""
         context, device = self.config.context, self.config.device
-        count = 2 * context + 1 if acting == "window" else context
+        count = 2 * context + 1 if acting == "window" else context  # until the window has moved on by one length
         g = torch.Generator().manual_seed(1)
         targets = torch.tensor([3000.0, 6000.0], device=device)
         actors = make_actor(agent, acting, targets, context), RecomputingActor(agent, targets, context)

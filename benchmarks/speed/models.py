@@ -110,10 +110,7 @@ def windows(batch: int, context: int, device: str) -> Windows:
 
 
 class RecomputingActor(Actor):
-    """Recomputes the complete model on its window at every decision, as the original evaluation loops do.
-
-    The action that is not yet known has a token of zeros. Causality keeps it from mattering.
-    """
+    """Recomputes the complete model on its window at every decision, as the original evaluation loops do."""
 
     def __init__(self, policy: Policy, targets: Tensor, context: int) -> None:
         super().__init__(targets)
@@ -121,7 +118,7 @@ class RecomputingActor(Actor):
         self.window: list[tuple[Tensor, Tensor, Tensor]] = []  # returns-to-go, states and actions of each step
 
     def remember(self, states: Tensor) -> None:
-        """Add this step's states to the window and leave its action open."""
+        """Add this step's states. Its unknown action is zeros; causality keeps it from mattering."""
         step = (self.target, states, states.new_zeros(len(states), ACTION))
         self.window = [*self.window, step][-self.context :]
 

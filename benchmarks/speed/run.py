@@ -43,10 +43,9 @@ MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = 
 
 
 def speed(config: SpeedConfig) -> int:
-    """Measure, write speed.json and speed.png into ``config.out`` and print the tables.
+    """Measure, write speed.json and speed.png into ``config.out`` and print the tables; the exit status.
 
-    The exit status is 0, or 1 when a model or an implementation was refused. UserError: the settings cannot be measured
-    here, or the folder cannot be written to. OSError: the results could not be written.
+    1 when a model or an implementation was refused. UserError: a wrong setting. OSError: results cannot be written.
     """
     choose_device(config.device)
     try:

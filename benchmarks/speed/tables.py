@@ -183,13 +183,10 @@ def _ratios(report: Report) -> Table:
 
 def _kernels(report: Report) -> Iterator[Table]:
     """The scan, the convolution, and the scan over lengths."""
-    scans, convolutions = (
-        [one for one in report.kernels if one.operation == name] for name in ("selective_scan", "causal_conv1d")
-    )
+    scans = [one for one in report.kernels if one.operation == "selective_scan"]
+    convolutions = [one for one in report.kernels if one.operation == "causal_conv1d"]
     yield _scan(scans)
-    lines: list[tuple[str, ...]] = []
-    for one in convolutions:
-        lines.append((one.implementation, *(("refused", NOTHING) if one.refused else _milliseconds(one))))
+    lines = [(one.implementation, *_milliseconds(one)) for one in convolutions]
     title = f"Causal convolution, 4 taps, forward and backward, {_shape(convolutions)}"
     yield Table(title, ("", "ms", "10–90 %"), lines)
     lines = []
@@ -209,10 +206,10 @@ def _scan(entries: Sequence[KernelEntry]) -> Table:
     widths = sorted({window for _, window in windowed if window})
     lines = []
     for name, one in plain.items():
-        cells = ["refused", *[NOTHING] * (2 + len(widths) + len(others))]
-        if not one.refused:
-            cells = [*_milliseconds(one), str(len(one.seconds)), *(windowed.get((name, w), NOTHING) for w in widths)]
-            cells += [_ratio(plain[peer].seconds, one.seconds) if peer != name else NOTHING for peer in others]
+        runs = NOTHING if one.refused else str(len(one.seconds))
+        cells = [*_milliseconds(one), runs, *(windowed.get((name, width), NOTHING) for width in widths)]
+        for peer in others:
+            cells.append(NOTHING if one.refused or peer == name else _ratio(plain[peer].seconds, one.seconds))
         lines.append((name, *cells))
     columns = ("", "ms", "10–90 %", "runs", *(f"window {w}, ms" for w in widths), *(f"× {peer}" for peer in others))
     note = "mamba-ssm's reference: its algorithm restated in plain PyTorch, with indexing inside the loop."
@@ -235,8 +232,8 @@ def _spread(values: Sequence[float]) -> tuple[str, str]:
     return median, f"{low}–{high}"
 
 
-def _milliseconds(one: KernelEntry) -> tuple[str, str]:
-    return _spread([1000 * value for value in one.seconds])
+def _milliseconds(one: KernelEntry) -> tuple[str, ...]:
+    return ("refused", NOTHING) if one.refused else _spread([1000 * value for value in one.seconds])
 
 
 def _shape(entries: Sequence[KernelEntry]) -> str:

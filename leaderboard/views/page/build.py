@@ -18,13 +18,9 @@ def build(view: View, folder: str | None = None, repository: str | None = None) 
 
     Each page is one self-contained file, readable without its script.
 
-    Args:
-        folder: where the records are committed, below the repository's root, for the commands that reproduce them.
-        repository: relative path from index.html to the repository's root, for links to the documentation; None where
-            the pages lie elsewhere, so that such links would be broken.
-
-    Raises:
-        ValueError: an id in the view is not a safe file name, or is used twice.
+    ``folder``: where the records are committed, below the repository's root, for the commands that reproduce them.
+    ``repository``: path from index.html to the repository's root, for links to the documentation; None where the pages
+    lie elsewhere. ValueError: an id in the view is not a safe file name, or is used twice.
     """
     pages: dict[str, str] = {"index.html": ""}
     sections = view["sections"]
