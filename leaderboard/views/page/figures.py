@@ -10,7 +10,6 @@ from backbench.leaderboard.views.page.markup import Html, View, el, name
 from backbench.leaderboard.views.page.parts import figure, fold
 from backbench.leaderboard.views.page.plots import comparisons, tasks
 from backbench.leaderboard.views.page.plots.panel import Styles, shorten
-from backbench.leaderboard.views.page.plots.pareto import pareto
 
 
 def figures(section: View, rows: Sequence[View], styles: Styles, *, single_tasks: bool) -> Html | None:
@@ -54,7 +53,7 @@ def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterato
     if alike := ", ".join(cost.name for cost in costs if cost.key in section["undecided_costs"]):
         says += f" No front for {alike}: rows differ by less than {ALIKE:.0%}."
     measured = fold("How costs were measured", el("p", None, section["measured"]))
-    yield figure("Score and cost", pareto(section, rows, styles), says, measured, kind="four")
+    yield figure("Score and cost", comparisons.pareto(section, rows, styles), says, measured, kind="four")
 
 
 def _tasks(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:

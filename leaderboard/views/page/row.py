@@ -1,8 +1,9 @@
-"""The page of one row: scores, costs, curves, and where it ran."""
+"""The page of one row: scores, costs, curves, where it ran, and each record with its commands and episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page import parts
@@ -10,7 +11,6 @@ from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el,
 from backbench.leaderboard.views.page.numbers import exact, score
 from backbench.leaderboard.views.page.plots import tasks
 from backbench.leaderboard.views.page.plots.panel import Style
-from backbench.leaderboard.views.page.record import record_part, tree
 
 Cells = Sequence[tuple[str, View]]  # key and cell, with its complete record
 
@@ -29,7 +29,7 @@ def row_page(section: View, row: View, cells: View, folder: str | None, reposito
     estimates = row["aggregates"]
     metrics = columns.shown(columns.METRICS, "page") if estimates else ()
     boxes = [
-        el("section", {"class": "tree", "aria-label": title}, el("h3", None, title), tree(row[title.lower()]))
+        el("section", {"class": "tree", "aria-label": title}, el("h3", None, title), _tree(row[title.lower()]))
         for title in ("Options", "Model")
     ]
     content = (
@@ -45,7 +45,7 @@ def row_page(section: View, row: View, cells: View, folder: str | None, reposito
         el("div", {"class": "columns"}, boxes),
         el("h2", {"id": "records"}, f"Records ({len(found)})"),
         el("p", None, "Each record is one cell. Open one for its commands and everything that it holds."),
-        [record_part(key, cell, folder) for key, cell in found],
+        [_record(key, cell, folder) for key, cell in found],
     )
     about = f"Scores, costs and provenance of one row: {title}"
     return page(title, about, "Skip to the row", (above, below), content)
@@ -132,3 +132,69 @@ def _origins(found: Cells) -> Html:
                 values.setdefault(title, {})[value] = None
     shown = {title: [el("div", None, name(one)) for one in several] for title, several in values.items()}
     return parts.facts(shown.items(), "facts ran")
+
+
+def _record(key: str, cell: View, folder: str | None) -> Html:
+    """The record of ``cell``, folded. ``folder``: where records are committed, below the repository's root."""
+    record = cell["record"]
+    failed = cell["status"] == "failed"
+    result = el("span", {"class": "bad" if failed else "good"}, "failed" if failed else f"score {score(cell['score'])}")
+    head = join(el("b", None, cell["task"]), f", seed {cell['seed']}: ", result, " ", el("code", None, key))
+    made_by = _command("Made by", record["provenance"]["command"])
+    everything = parts.fold("The complete record", el("div", {"class": "tree"}, _tree(record)))
+    content = _reproduce(key, record, folder), made_by, _episodes(record), everything
+    return parts.fold(head, content, **{"class": "record", "id": f"record-{key}"})
+
+
+def _reproduce(key: str, record: View, folder: str | None) -> Html:
+    if record["failure"] is not None:
+        return el("p", None, "A failed cell has no score to reproduce.")
+    path, where = f"{key}.json", ""
+    if folder is not None:
+        path, where = f"{folder}/{record['identity']['suite']}/{path}", ", from the repository’s root"
+    commit = record["provenance"].get("git_commit")
+    code = f" (made at commit {commit})" if commit else ""
+    return _command(f"Reproduce it{where}{code}", "bench reproduce " + shlex.quote(path))
+
+
+def _command(title: str, command: str) -> Html:
+    copy = el("button", {"type": "button", "class": "copy js-only"}, "Copy")
+    code = el("pre", {"tabindex": "0", "aria-label": title}, el("code", None, command))
+    return el("div", {"class": "command"}, el("p", None, title), el("div", None, code, copy))
+
+
+def _episodes(record: View) -> Html:
+    """Return and length of every episode, of the last checkpoint and of the best one."""
+    scores, tables = record["scores"] or {}, []
+    for which in ("last", "best"):
+        if not (checkpoint := scores.get(which)):
+            continue
+        targets = checkpoint["targets"]
+        heads, means = ["Episode"], ["mean"]
+        for one in targets:
+            heads += [f"return, target {one['target']:g}", "length"]
+            means += [f"{score(one['raw_mean'], 2)} (score {score(one['normalised_mean'])})", ""]
+        lines = []
+        for index in range(max(len(one["returns"]) for one in targets)):
+            pairs = [(score(one["returns"][index], 2), one["lengths"][index]) for one in targets]
+            lines.append([str(index), *(each for pair in pairs for each in pair)])
+        caption = f"Every episode, {which} checkpoint, step {checkpoint['step']:,}"
+        tables.append(parts.grid(caption, heads, [*lines, means], kind="sums"))
+    return join(tables)
+
+
+def _tree(value: object) -> Html:
+    """Nested mappings as nested lists of names and values; lists of scalars on one line."""
+    if isinstance(value, Mapping) and value:
+        return el("dl", None, [(el("dt", None, key), el("dd", None, _tree(item))) for key, item in value.items()])
+    if isinstance(value, bool):
+        return name("true" if value else "false")
+    if value is None or isinstance(value, Mapping):
+        return el("span", {"class": "none"}, "none")
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, int | float | str) for item in value):
+            return name(", ".join(str(item) for item in value) or "none")
+        if all(isinstance(item, list | tuple) for item in value):
+            return name("; ".join(" ".join(str(part) for part in item) for item in value) or "none")
+        return el("ol", None, [el("li", None, _tree(item)) for item in value])
+    return name(value)
