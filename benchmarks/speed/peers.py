@@ -91,8 +91,7 @@ class DecisionTransformer(PeerPolicy):
         inputs = {"states": states, "actions": actions, "timesteps": timesteps}
         returns = (returns_to_go / RETURN_SCALE).unsqueeze(-1)
         mask = timesteps.new_ones(timesteps.shape)
-        predicted: Tensor = self.model(**inputs, returns_to_go=returns, attention_mask=mask).action_preds
-        return predicted
+        return self.model(**inputs, returns_to_go=returns, attention_mask=mask).action_preds  # type: ignore[no-any-return]
 
     def loss(self, batch: Windows) -> Tensor:
         actions = self(batch.returns_to_go, batch.states, batch.actions, batch.timesteps)

@@ -53,17 +53,13 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
     return actor
 
 
-def _decisions(actor: Actor, states: Tensor, seconds: float) -> Sampler:
+def _decide(actor: Actor, states: Tensor, seconds: float) -> list[float]:
     """A round of ``DECISIONS`` decisions; fewer when they take more than ``seconds``, at least three."""
-
-    def sample() -> list[float]:
-        taken: list[float] = []
-        while len(taken) < DECISIONS and (len(taken) < 3 or sum(taken) < seconds):
-            taken.append(seconds_of(lambda: actor.act(states), states.device))
-            actor.update(states.new_zeros(len(states)))
-        return taken
-
-    return sample
+    taken: list[float] = []
+    while len(taken) < DECISIONS and (len(taken) < 3 or sum(taken) < seconds):
+        taken.append(seconds_of(lambda: actor.act(states), states.device))
+        actor.update(states.new_zeros(len(states)))
+    return taken
 
 
 def time_decisions(
@@ -76,7 +72,7 @@ def time_decisions(
     for name, model in models.items():
         policy = make_policy(model, config, context).eval()
         if acting == "window" or isinstance(policy, Agent):
-            calls[name] = _decisions(warm_actor(policy, acting, states, context), states, round_seconds)
+            calls[name] = partial(_decide, warm_actor(policy, acting, states, context), states, round_seconds)
     taken = interleave(calls, config.repeats, seconds)
     return [
         LatencyEntry(model=name, acting=acting, length=TOKENS_PER_STEP * context, batch=batch, seconds=values)
