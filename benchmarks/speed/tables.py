@@ -206,10 +206,10 @@ def _scan(entries: Sequence[KernelEntry]) -> Table:
     widths = sorted({window for _, window in windowed if window})
     lines = []
     for name, one in plain.items():
-        runs = NOTHING if one.refused else str(len(one.seconds))
-        cells = [*_milliseconds(one), runs, *(windowed.get((name, width), NOTHING) for width in widths)]
-        for peer in others:
-            cells.append(NOTHING if one.refused or peer == name else _ratio(plain[peer].seconds, one.seconds))
+        cells = [*_milliseconds(one), *[NOTHING] * (1 + len(widths) + len(others))]
+        if not one.refused:
+            cells[2:] = [str(len(one.seconds)), *(windowed.get((name, width), NOTHING) for width in widths)]
+            cells += [_ratio(plain[peer].seconds, one.seconds) if peer != name else NOTHING for peer in others]
         lines.append((name, *cells))
     columns = ("", "ms", "10–90 %", "runs", *(f"window {w}, ms" for w in widths), *(f"× {peer}" for peer in others))
     note = "mamba-ssm's reference: its algorithm restated in plain PyTorch, with indexing inside the loop."
