@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from backbench.benchmarks.run import provenance
-from backbench.benchmarks.speed.parts.memory import resident
+from backbench.benchmarks.speed.parts.training import resident
 from backbench.errors import UserError, require
 
 CPU = torch.device("cpu")

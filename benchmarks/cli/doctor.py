@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from backbench.text import count
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -51,12 +53,11 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 def examine() -> dict[str, Any]:
     """The state of the installation, as JSON holds it. ``ready``: every required package is installed."""
-    packages = [_package(*required) for required in _required()]
-    packages += [_package(name, use, command, False) for name, use, command in OPTIONAL]
+    packages, system = _packages(), f"{platform.system()} {platform.machine()}"
     return {
         "backbench": _version("backbench"),
         "ready": all(package["version"] for package in packages if package["required"]),
-        "python": {"version": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"},
+        "python": {"version": platform.python_version(), "system": system},
         "cpu": _cpu(),
         "torch": _torch(),
         "packages": packages,
@@ -66,19 +67,18 @@ def examine() -> dict[str, Any]:
     }
 
 
-def _required() -> list[tuple[str, str, str, bool]]:
-    """The dependencies in the package's metadata, without extras."""
-    found = []
+def _packages() -> list[dict[str, Any]]:
+    """The dependencies in the package's metadata, without extras, then the optional packages."""
+    listed: list[tuple[bool, str, str, str]] = []
     for line in requires("backbench") or []:
         requirement, _, marker = line.partition(";")
-        name = re.match(r"[\w.-]+", requirement)
-        if name and "extra" not in marker:
-            found.append((name[0], "nothing runs without it", f"pip install '{requirement.strip()}'", True))
-    return found
-
-
-def _package(name: str, use: str, command: str, required: bool) -> dict[str, Any]:
-    return {"name": name, "version": _version(name), "required": required, "brings": use, "command": command}
+        if (name := re.match(r"[\w.-]+", requirement)) and "extra" not in marker:
+            listed.append((True, name[0], "nothing runs without it", f"pip install '{requirement.strip()}'"))
+    listed += [(False, *optional) for optional in OPTIONAL]
+    return [
+        {"name": name, "version": _version(name), "required": required, "brings": use, "command": command}
+        for required, name, use, command in listed
+    ]
 
 
 def _version(distribution: str) -> str | None:
@@ -109,18 +109,13 @@ def _torch() -> dict[str, Any] | None:
         return None
     import torch
 
-    gpus = []
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        gpu = torch.cuda.get_device_properties(index)
-        memory = round(gpu.total_memory / 1e6)
-        gpus.append({"name": gpu.name, "memory_mb": memory, "capability": f"{gpu.major}.{gpu.minor}"})
-    return {
-        "version": torch.__version__,
-        "cuda": torch.version.cuda,
-        "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "gpus": gpus,
-    }
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [
+        {"name": gpu.name, "memory_mb": round(gpu.total_memory / 1e6), "capability": f"{gpu.major}.{gpu.minor}"}
+        for gpu in map(torch.cuda.get_device_properties, range(count))
+    ]
+    build = {"version": torch.__version__, "cuda": torch.version.cuda, "threads": torch.get_num_threads()}
+    return {**build, "instructions": torch.backends.cpu.get_cpu_capability(), "gpus": gpus}
 
 
 def _operations() -> dict[str, Any]:
@@ -131,19 +126,17 @@ def _operations() -> dict[str, Any]:
 
     from backbench.backbones.kernels import OPERATIONS
 
-    def described(name: str, entry: Any) -> dict[str, Any]:
-        dtypes = entry.dtypes and [str(dtype).removeprefix("torch.") for dtype in entry.dtypes]
-        return {"name": name, "summary": entry.summary, "missing": entry.missing(), "devices": entry.devices,
-                "dtypes": dtypes, "auto": entry.auto}  # fmt: skip
-
-    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    return {
-        operation.name: {
-            "auto": {device: operation.chosen("auto", device).name for device in devices},
-            "implementations": [described(name, entry) for name, entry in operation.table.items()],
-        }
-        for operation in OPERATIONS.values()
-    }
+    found = {}
+    for operation in OPERATIONS.values():
+        implementations = []
+        for name, entry in operation.table.items():
+            dtypes = entry.dtypes and [str(dtype).removeprefix("torch.") for dtype in entry.dtypes]
+            implementations.append({"name": name, "summary": entry.summary, "missing": entry.missing(),
+                                    "devices": entry.devices, "dtypes": dtypes, "auto": entry.auto})  # fmt: skip
+        devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        auto = {device: operation.chosen("auto", device).name for device in devices}
+        found[operation.name] = {"auto": auto, "implementations": implementations}
+    return found
 
 
 def _data() -> dict[str, Any] | None:
@@ -161,17 +154,18 @@ def _data() -> dict[str, Any] | None:
 def show(report: dict[str, Any], console: Console) -> None:
     """Print a report for people, on 80 columns."""
     _show(console, f"backbench {report['backbench']}", [("", name, text) for name, text in _machine(report)])
-    packages = [
-        (_mark(one["version"], one["required"]), one["name"], one["version"] or f"{one['brings']}\n{one['command']}")
-        for one in report["packages"]
-    ]
-    _show(console, "packages", packages)
+    lines = []
+    for one in report["packages"]:
+        mark = "[green]ok[/]" if one["version"] else "[red]no[/]" if one["required"] else "[yellow]--[/]"
+        lines.append((mark, one["name"], one["version"] or f"{one['brings']}\n{one['command']}"))
+    _show(console, "packages", lines)
     for name, operation in report["operations"].items():
         lines = []
         for one in operation["implementations"]:
             # The remedy has a line of its own, so that it can be copied.
             missing = f"\n{one['missing'].replace('; ', chr(10), 1)}" if one["missing"] else ""
-            lines.append((_mark(not one["missing"]), one["name"], one["summary"] + missing))
+            mark = "[yellow]--[/]" if missing else "[green]ok[/]"
+            lines.append((mark, one["name"], one["summary"] + missing))
         auto = ", ".join(f"{taken} on {device}" for device, taken in operation["auto"].items())
         _show(console, name, lines, f": auto takes {auto}")
     lacking = ", ".join(one["name"] for one in report["packages"] if one["required"] and not one["version"])
@@ -180,20 +174,18 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 
 def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    cpu, torch, data = report["cpu"], report["torch"], report["data"]
-    yield "python", f"{report['python']['version']}, {report['python']['system']}"
-    yield "cpu", f"{cpu['name']}, {_count(cpu['cores'], 'core')}: {' '.join(cpu['instructions'])}"
+    cpu, torch, data, python = (report[key] for key in ("cpu", "torch", "data", "python"))
+    yield "python", f"{python['version']}, {python['system']}"
+    yield "cpu", f"{cpu['name']}, {count(cpu['cores'], 'core')}: {' '.join(cpu['instructions'])}"
     if torch:
         build = f"CUDA {torch['cuda']}" if torch["cuda"] else "a build without CUDA"
-        yield "torch", f"{torch['version']}, {build}; {_count(torch['threads'], 'thread')}, {torch['instructions']}"
-        for gpu in torch["gpus"]:
-            yield "gpu", f"{gpu['name']}, {gpu['memory_mb']:,} MB, capability {gpu['capability']}"
-        if not torch["gpus"]:
-            yield "gpu", "none; everything runs without one"
+        yield "torch", f"{torch['version']}, {build}; {count(torch['threads'], 'thread')}, {torch['instructions']}"
+        found = [f"{gpu['name']}, {gpu['memory_mb']:,} MB, capability {gpu['capability']}" for gpu in torch["gpus"]]
+        yield from (("gpu", gpu) for gpu in found or ["none; everything runs without one"])
     if data:
         home = str(Path.home())
         folder = f"~{data['folder'].removeprefix(home)}" if data["folder"].startswith(home + os.sep) else data["folder"]
-        yield "data", f"{_count(data['sets'], 'set')} in {folder}, {data['free_mb']:,} MB free"
+        yield "data", f"{count(data['sets'], 'set')} in {folder}, {data['free_mb']:,} MB free"
         yield "results", f"here, {data['free_here_mb']:,} MB free"
     yield "tracking", f"{report['tracking']}; change it with bench run --track"
 
@@ -201,20 +193,10 @@ def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
 def _show(console: Console, title: str, lines: Iterable[tuple[str, str, str]], more: str = "") -> None:
     """Print a title and lines of mark, name and text, then an empty line."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(width=2)
-    table.add_column(width=13)
-    table.add_column(overflow="fold")
+    columns = Column(width=2), Column(width=13), Column(overflow="fold")
+    table = Table(*columns, box=None, show_header=False, pad_edge=False)
     for mark, name, text in lines:
         table.add_row(mark, escape(name), escape(text))
     console.print(f"[bold]{title}[/]{more}", table, "", sep="\n", highlight=False)
-
-
-def _mark(installed: object, required: bool = False) -> str:
-    return "[green]ok[/]" if installed else "[red]no[/]" if required else "[yellow]--[/]"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import Field, fields
 from inspect import Parameter, Signature
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -14,12 +14,13 @@ from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.errors import UserError
 
 HINTS = get_type_hints(SpeedConfig)
+LISTS = {name: hint for name, hint in HINTS.items() if hint in (tuple[str, ...], tuple[int, ...])}
 
 
 def speed(**given: Any) -> None:
     """Measure training, acting, memory and kernels of backbones on this machine, beside their peers."""
     given["options"] = words.options(given.pop("overrides") or [])
-    config = SpeedConfig(**{one.name: _value(one, given[one.name]) for one in fields(SpeedConfig)})
+    config = SpeedConfig(**given | {name: _listed(name, given[name]) for name in LISTS})
     if config.source is not None:
         from backbench.benchmarks.speed.report import read
         from backbench.benchmarks.speed.tables import show
@@ -32,42 +33,27 @@ def speed(**given: Any) -> None:
     raise typer.Exit(measure(config))
 
 
-def _listed(one: Field[Any]) -> bool:
-    return get_origin(HINTS[one.name]) is tuple
-
-
-def _shown(one: Field[Any]) -> Any:
-    """Default of the option; a list is comma-separated text."""
-    default: Any = one.default if one.metadata["shown"] is None else one.metadata["shown"]
-    return ",".join(map(str, default)) if isinstance(default, tuple) else default
+def _listed(name: str, text: str) -> tuple[Any, ...]:
+    """Comma-separated text as the field's value. The default's text means the default."""
+    if text == PARAMETERS[name].default:
+        return getattr(SpeedConfig, name)  # type: ignore[no-any-return]
+    try:
+        return tuple(int(word) if HINTS[name] == tuple[int, ...] else word for word in words.split(text))
+    except ValueError as error:
+        raise UserError(f"--{name} {text}: give whole numbers, such as 20,64,256") from error
 
 
 def _parameter(one: Field[Any]) -> Parameter:
-    said = one.metadata
+    about, default = one.metadata, one.default if one.metadata["shown"] is None else one.metadata["shown"]
     if one.name == "options":
-        kind: Any = Annotated[list[str] | None, typer.Argument(help=said["help"])]
+        kind: Any = Annotated[list[str] | None, typer.Argument(help=about["help"])]
         return Parameter("overrides", Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-    name = said["name"] or f"--{one.name.replace('_', '-')}"
-    hint = str if _listed(one) else HINTS[one.name]
-    kind = Annotated[hint, typer.Option(name, help=said["help"])]
-    return Parameter(one.name, Parameter.KEYWORD_ONLY, default=_shown(one), annotation=kind)
+    default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    option = typer.Option(about["name"] or f"--{one.name.replace('_', '-')}", help=about["help"])
+    kind = Annotated[str if one.name in LISTS else HINTS[one.name], option]
+    return Parameter(one.name, Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-def _value(one: Field[Any], given: Any) -> Any:
-    """What the user typed as the field's value. Its default text means its default."""
-    if not _listed(one):
-        return given
-    if given == _shown(one):
-        return one.default
-    words = tuple(word.strip() for word in given.split(",") if word.strip())
-    if HINTS[one.name] == tuple[str, ...]:
-        return words
-    try:
-        return tuple(int(word) for word in words)
-    except ValueError as error:
-        raise UserError(f"--{one.name} {given}: give whole numbers, such as 20,64,256") from error
-
-
-parameters = [_parameter(one) for one in fields(SpeedConfig)]
-speed.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-speed.__annotations__ = {one.name: one.annotation for one in parameters}
+PARAMETERS = {one.name: _parameter(one) for one in fields(SpeedConfig)}
+speed.__signature__ = Signature(list(PARAMETERS.values()))  # type: ignore[attr-defined]
+speed.__annotations__ = {one.name: one.annotation for one in PARAMETERS.values()}

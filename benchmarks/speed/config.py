@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbench.errors import UserError, require, suggest
+from backbench.errors import require, suggest
 
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import ModelConfig, TrainConfig
@@ -21,7 +21,8 @@ NOT_RECORDED = ("device", "out", "markdown", "source", "d_model", "n_layers", "c
 
 def option(default: Any, help: str, name: str = "", shown: str | None = None) -> Any:
     """A field that is an option of the command. ``name`` and ``shown``: its name and default, where they differ."""
-    return field(default=default, metadata={"help": help, "name": name, "shown": shown})
+    value = {"default_factory" if default is dict else "default": default}
+    return field(**value, metadata={"help": help, "name": name, "shown": shown})
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,8 @@ class SpeedConfig:
     batch_size: int = option(64, "Windows in a batch at that length.")
     bf16: bool = option(False, "Train under autocast to bfloat16.")
     markdown: bool = option(False, "Print the tables as Markdown.")
-    source: Path | None = option(  # noqa: RUF009
-        None, "Print the tables of this speed.json instead of measuring.", "--from"
-    )
-    options: Mapping[str, Any] = field(
-        default_factory=dict, metadata={"help": "Options of the backbones, backbone.key=value."}
-    )
+    source: Path | None = option(None, "Print the tables of this speed.json instead of measuring.", "--from")  # noqa: RUF009
+    options: Mapping[str, Any] = option(dict, "Options of the backbones, backbone.key=value.")
 
     def __post_init__(self) -> None:
         require(bool(self.backbones), "--backbone: name at least one; bench list backbones")
@@ -63,8 +60,7 @@ class SpeedConfig:
         require(self.budget >= 0, f"--budget {self.budget:g}: give a number of seconds")
         require(bool(self.parts), f"--parts: give some of {', '.join(PARTS)}")
         for part in self.parts:
-            if part not in PARTS:
-                raise UserError(f"unknown part '{part}'{suggest(part, PARTS)}")
+            require(part in PARTS, f"unknown part '{part}'{suggest(part, PARTS)}")
         _ = self.model  # checks its own values
 
     @property

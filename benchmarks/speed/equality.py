@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from backbench.backbones.kernels import OPERATIONS, attention, causal_conv1d, selective_scan
 
-# Largest allowed error, relative to the largest entry of each tensor.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+TOLERANCE, TOLERANCE_BF16 = 1e-5, 1e-2  # largest allowed error, relative to the largest entry of each tensor
 SHAPES = ((3, 37, 24, 5), (2, 60, 256, 16))  # batch, length, channels, state: an odd shape, and a model's
 Shape = tuple[int, int, int, int]
 Function = Callable[..., Tensor]
@@ -25,18 +24,14 @@ class Unequal(Exception):
 def largest_error(
     actual: Sequence[Tensor], expected: Sequence[Tensor], names: Sequence[str], where: str = "", bf16: bool = False
 ) -> float:
-    """The largest error of all tensors, infinite where a number is not finite.
-
-    Raises:
-        Unequal: a tensor is off by more than the tolerance; names the tensor with the largest error.
-    """
-    worst, largest = "nothing", 0.0
+    """The largest error of all tensors, infinite for NaN. Unequal: more than the tolerance; names the tensor."""
+    errors = {}
     for name, a, e in zip(names, actual, expected, strict=True):
         scale = e.detach().abs().max().clamp(min=1e-7)
         error = float((a.detach().to(e) - e.detach()).abs().max() / scale)
-        error = error if error == error else float("inf")
-        worst, largest = (name, error) if error > largest else (worst, largest)
-    tolerance = TOLERANCE[torch.bfloat16 if bf16 else torch.float32]
+        errors[name] = error if error == error else float("inf")
+    worst, largest = max(errors.items(), key=lambda item: item[1])
+    tolerance = TOLERANCE_BF16 if bf16 else TOLERANCE
     if largest > tolerance:
         raise Unequal(f"{where}{worst} off by {largest:.1e} of its largest entry, allowed {tolerance:.0e}")
     return largest
@@ -54,11 +49,7 @@ def values_and_gradients(function: Function, inputs: Sequence[Tensor]) -> list[T
 def operation_inputs(operation: str, shape: Shape, device: str) -> dict[str, Tensor]:
     """Inputs of ``operation`` by name, for (batch, length, channels, state)."""
     batch, length, channels, state = shape
-    g = torch.Generator().manual_seed(0)
-
-    def randn(*size: int) -> Tensor:
-        return torch.randn(*size, generator=g)
-
+    randn = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     if operation == "selective_scan":  # slow and fast decays, as in a model
         dt = F.softplus(2 * randn(batch, length, channels) - 4)
         A = -torch.exp(randn(channels, state))
@@ -72,41 +63,31 @@ def operation_inputs(operation: str, shape: Shape, device: str) -> dict[str, Ten
 
 
 def uses(operation: str) -> dict[str, Function]:
-    """The ways in which models call an operation: functions of an implementation's name and the inputs."""
+    """The ways in which models call an operation: functions of the inputs and an implementation's name."""
     if operation == "selective_scan":
 
-        def windowed(window: int | None) -> Function:
-            return lambda name, *inputs: selective_scan(*inputs, window=window, implementation=name)
+        def gated(x: Tensor, *rest: Tensor, implementation: str) -> Tensor:
+            return selective_scan(x, *rest, gate=x.flip(1), softplus=True, implementation=implementation)
 
-        def gated(name: str, x: Tensor, *rest: Tensor) -> Tensor:
-            return selective_scan(x, *rest, gate=x.flip(1), softplus=True, implementation=name)
-
-        return {"": windowed(None), " window 3": windowed(3), " window 6": windowed(6), " gate, softplus": gated}
+        windowed = {f" window {n}": partial(selective_scan, window=n) for n in (3, 6)}
+        return {"": selective_scan, **windowed, " gate, softplus": gated}
     if operation == "causal_conv1d":
-        return {
-            "": lambda name, *inputs: causal_conv1d(*inputs, implementation=name),
-            " silu": lambda name, *inputs: causal_conv1d(*inputs, silu=True, implementation=name),
-        }
-    keep = slice(1, None, 3)
-    return {
-        "": lambda name, *inputs: attention(*inputs, implementation=name),
-        " some positions": lambda name, q, k, v: attention(q[:, :, keep], k, v, keep=keep, implementation=name),
-    }
+        return {"": causal_conv1d, " silu": partial(causal_conv1d, silu=True)}
+
+    def some(q: Tensor, k: Tensor, v: Tensor, implementation: str) -> Tensor:
+        keep = slice(1, None, 3)
+        return attention(q[:, :, keep], k, v, keep=keep, implementation=implementation)
+
+    return {"": attention, " some positions": some}
 
 
 def check_operation(
     operation: str, implementation: str, device: str, bf16: bool = False, other: Function | None = None
 ) -> float:
-    """Compare an implementation with the reference in float64; the largest error.
+    """Compare an implementation with the reference in float64; the largest error. Raises ``Unequal``.
 
-    Args:
-        operation, implementation: their names.
-        device: where the inputs are.
-        bf16: inputs are as under autocast: bfloat16, except the scan's A and D.
-        other: another package's function. It is checked in the plain use only, ours in all.
-
-    Raises:
-        Unequal: a value or gradient is off by more than the tolerance.
+    ``bf16``: inputs are as under autocast: bfloat16, except the scan's A and D. ``other``: another package's function,
+    which is checked in the plain use only; ours are checked in all.
     """
     largest = 0.0
     fused = other is None and OPERATIONS[operation].table[implementation].fused
@@ -119,8 +100,8 @@ def check_operation(
         for use, function in uses(operation).items():
             if (use == " some positions" and not fused) or (use and other is not None):
                 continue
-            got = values_and_gradients(other or partial(function, implementation), list(inputs.values()))
-            wanted = values_and_gradients(partial(function, "reference"), doubles)
+            got = values_and_gradients(other or partial(function, implementation=implementation), list(inputs.values()))
+            wanted = values_and_gradients(partial(function, implementation="reference"), doubles)
             where = f"{operation} {implementation}{use} at {'x'.join(map(str, shape))}: "
             largest = max(largest, largest_error(got, wanted, names, where, bf16))
     return largest

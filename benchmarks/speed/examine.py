@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from backbench.agents.acting import ACTING, Actor, make_actor
+from backbench.agents.acting import ACTING, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
 from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.equality import Unequal, check_operation, largest_error
-from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, Weight, make_policy, windows
+from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, Weight, make_policy, same_names, windows
 from backbench.benchmarks.speed.report import ModelEntry
 from backbench.errors import UserError, one_line
 from backbench.leaderboard.record.privacy import without_paths
@@ -38,51 +39,33 @@ class Examiner:
                 self.known[key] = error
             except Exception as error:  # whatever an implementation raises is why it is not timed
                 self.known[key] = Unequal(f"{operation} {implementation} raised {type(error).__name__}: {error}")
-        found = self.known[key]
-        if isinstance(found, Unequal):
+        if isinstance(found := self.known[key], Unequal):
             raise found
         return found
 
     def entry(self, model: Model) -> ModelEntry:
-        """The model's facts, what was checked, and why it is refused, if it is.
-
-        Raises:
-            UserError: a wrong option.
-        """
-        parameters, flops, refused = 0, None, None
-        kernels: dict[str, str] = {}
-        checks: list[str] = []
+        """The model's facts, what was checked, and why it is refused, if it is. UserError: a wrong option."""
+        found: dict[str, Any] = {"parameters": 0, "flops_per_token": None, "kernels": {}, "checks": (), "refused": None}
         try:
             policy = model.make(self.config, self.config.context)
-            parameters = count_parameters(policy)
+            found["parameters"] = count_parameters(policy)
             if isinstance(policy, Agent):
-                flops = policy.backbone.flops(policy.backbone.spec.max_length)
-            kernels, checks = self.check(model)
+                found["flops_per_token"] = policy.backbone.flops(policy.backbone.spec.max_length)
+            found["kernels"], found["checks"] = self.check(model)
         except Unequal as error:
-            refused = without_paths(str(error))
+            found["refused"] = without_paths(str(error))
         except UserError:
             raise
         except Exception as error:  # whatever a backbone raises is why it is not timed
-            refused = without_paths(f"raised {type(error).__name__}: {one_line(error, 200)}")
-        return ModelEntry(
-            model=model.name,
-            peer_of=model.ours.name if model.ours else None,
-            parameters=parameters,
-            flops_per_token=flops,
-            kernels=kernels,
-            checks=tuple(checks),
-            refused=refused,
-        )
+            found["refused"] = without_paths(f"raised {type(error).__name__}: {one_line(error, 200)}")
+        return ModelEntry(model=model.name, peer_of=model.ours.name if model.ours else None, **found)
 
     def check(self, model: Model) -> tuple[dict[str, str], list[str]]:
-        """The kernels of a training step of ``model``, and the checks with the largest error of each.
-
-        Raises:
-            Unequal: a kernel, the complete model, or its acting is wrong.
-        """
-        policy = make_policy(model, self.config, self.config.context).eval()
+        """The kernels of a training step, and each check with its largest error. Unequal: one of them fails."""
+        config = self.config
+        policy = make_policy(model, config, config.context).eval()
         forget_ran()
-        self._outputs(policy, self.config.bf16)
+        self._outputs(policy, config.bf16)
         kernels = ran()
         checks = [
             f"{operation} {name} = reference: {self.kernel(operation, name):.1e}"
@@ -91,19 +74,17 @@ class Examiner:
         ]
         # Complete models are compared in float32: rounding each layer to bfloat16 would hide an error.
         if model.reference is not None:
-            reference = model.reference(self.config, self.config.context).to(self.config.device).eval()
+            reference = model.reference(config, config.context).to(config.device).eval()
             reference.load_state_dict(policy.state_dict())
-            names = _tensors(name for name, _ in policy.named_parameters())
-            error = largest_error(self._outputs(policy), self._outputs(reference), names)
+            error = self._difference(policy, reference, same_names(reference, policy))
             checks.append(f"complete model = with reference kernels: {error:.1e}")
-        if model.ours is not None and model.weights is not None:
-            ours = make_policy(model.ours, self.config, self.config.context).eval()
-            error = self._peer_error(policy, ours, model.weights(ours, policy))
+        if model.ours is not None:
+            ours = make_policy(model.ours, config, config.context).eval()
+            error = self._difference(policy, ours, model.weights(ours, policy))
             checks.append(f"{model.name} = {model.ours.name}: {error:.1e}")
         if isinstance(policy, Agent):
-            checks += [
-                f"acting {acting} = complete window: {self._acting_error(policy, acting):.1e}" for acting in ACTING
-            ]
+            for acting in ACTING:
+                checks.append(f"acting {acting} = complete window: {self._acting_error(policy, acting):.1e}")
         return kernels, checks
 
     def _outputs(self, policy: Policy, bf16: bool = False) -> list[Tensor]:
@@ -115,8 +96,8 @@ class Examiner:
         parameters = list(policy.parameters())
         return [actions, *torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)]
 
-    def _peer_error(self, theirs: Policy, ours: Policy, pairs: list[Weight]) -> float:
-        """Largest error of a peer against our model with the same weights."""
+    def _difference(self, theirs: Policy, ours: Policy, pairs: list[Weight]) -> float:
+        """Largest error of ``theirs`` against ``ours``, which has the same weights."""
         wanted, got = self._outputs(ours), self._outputs(theirs)
         own = dict(zip(map(id, ours.parameters()), wanted[1:], strict=True))
         other = dict(zip(map(id, theirs.parameters()), got[1:], strict=True))
@@ -125,21 +106,16 @@ class Examiner:
             gradient = other[id(pair.theirs)]
             actual.append(gradient.t() if pair.transposed else gradient)
             expected.append(own[id(pair.ours)])
-        return largest_error(actual, expected, _tensors(pair.name for pair in pairs))
+        return largest_error(actual, expected, ["actions", *(f"gradient of {pair.name}" for pair in pairs)])
 
     @torch.no_grad()
     def _acting_error(self, agent: Agent, acting: str) -> float:
-        """Largest error of decisions against one pass of the complete model over the same window.
-
-        Window acting is checked until its window has moved on by one length.
-        """
+        """Largest error of decisions against one pass of the complete model over the same window."""
         context, device = self.config.context, self.config.device
-        count = 2 * context + 1 if acting == "window" else context
+        count = 2 * context + 1 if acting == "window" else context  # until the window has moved on by one length
         g = torch.Generator().manual_seed(1)
         targets = torch.tensor([3000.0, 6000.0], device=device)
-        actors: tuple[Actor | RecomputingActor, ...] = (
-            make_actor(agent, acting, targets, context), RecomputingActor(agent, targets, context)
-        )  # fmt: skip
+        actors = make_actor(agent, acting, targets, context), RecomputingActor(agent, targets, context)
         taken: tuple[list[Tensor], list[Tensor]] = ([], [])
         for _ in range(count):
             states = torch.randn(2, OBSERVATION, generator=g).to(device)
@@ -149,7 +125,3 @@ class Examiner:
                 actor.update(rewards)
         got, wanted = (torch.stack(actions, 1) for actions in taken)
         return largest_error([got], [wanted], [f"acting {acting}"])
-
-
-def _tensors(parameters: Iterable[str]) -> list[str]:
-    return ["actions", *(f"gradient of {name}" for name in parameters)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -23,16 +23,10 @@ from backbench.backbones.options import make_options
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION, RETURN_SCALE, SpeedConfig
 
 
-class PeerPolicy(nn.Module, ABC):
-    """Base of a peer that is a complete model. An ``Agent`` has the same methods."""
+class PeerPolicy(nn.Module):
+    """A peer that is a complete model: called like an ``Agent``, with a training loss of its own."""
 
-    @abstractmethod
-    def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
-        """Actions at every step of the windows: (batch, K, action)."""
-
-    @abstractmethod
-    def loss(self, batch: Windows) -> Tensor:
-        """Its own training loss."""
+    loss: Callable[[Windows], Tensor]
 
 
 Policy: TypeAlias = Agent | PeerPolicy
@@ -49,6 +43,12 @@ class Weight:
     transposed: bool = False
 
 
+def same_names(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
+    """Pairs of parameters with the same name."""
+    others = dict(theirs.named_parameters())
+    return [Weight(name, p, others.pop(name)) for name, p in ours.named_parameters()]
+
+
 @dataclass(frozen=True)
 class Model:
     """One row of the tables: a backbone in our agent, or a peer."""
@@ -57,9 +57,8 @@ class Model:
     make: Make
     # Of a peer: our model that it must equal, and the parameters that the two share.
     ours: Model | None = None
-    weights: Callable[[nn.Module, nn.Module], list[Weight]] | None = None
-    # Of a backbone with the option ``kernels``: the same with the reference's kernels.
-    reference: Make | None = None
+    weights: Callable[[nn.Module, nn.Module], list[Weight]] = same_names
+    reference: Make | None = None  # of a backbone with the option ``kernels``: the same with the reference's kernels
 
 
 def agent(backbone: str | type[Causal], options: dict[str, object], config: SpeedConfig, context: int) -> Agent:
@@ -67,28 +66,24 @@ def agent(backbone: str | type[Causal], options: dict[str, object], config: Spee
     shape = config.model
     spec = Spec(shape.d_model, shape.n_layers, shape.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * context)
     torch.manual_seed(0)
-    return assemble(
-        build(backbone, options, spec),
-        vector_encoder(OBSERVATION, shape.d_model),
-        ActionSpace(ACTION),
-        TokenConfig(EPISODE, RETURN_SCALE, shape.dropout),
-    )
+    encoder = vector_encoder(OBSERVATION, shape.d_model)
+    tokens = TokenConfig(EPISODE, RETURN_SCALE, shape.dropout)
+    return assemble(build(backbone, options, spec), encoder, ActionSpace(ACTION), tokens)
 
 
 def backbone_model(name: str, config: SpeedConfig) -> Model:
     """The backbone called ``name``. UserError: no such backbone, or it has no such options."""
     options = dict(config.options)
-    reference: Make | None = None
-    if hasattr(make_options(BACKBONES.get(name), options), "kernels"):
-        reference = lambda config, context: agent(name, options | {"kernels": "reference"}, config, context)  # noqa: E731
-    return Model(name, lambda config, context: agent(name, options, config, context), reference=reference)
+    has_kernels = hasattr(make_options(BACKBONES.get(name), options), "kernels")
+    reference = partial(agent, name, options | {"kernels": "reference"}) if has_kernels else None
+    return Model(name, partial(agent, name, options), reference=reference)
 
 
 def make_policy(model: Model, config: SpeedConfig, context: int) -> Policy:
     """The model on the configured device. A peer gets the weights of our model."""
     policy = model.make(config, context)
-    if model.ours is not None and model.weights is not None:
-        ours: nn.Module = model.ours.make(config, context)
+    if model.ours is not None:
+        ours = model.ours.make(config, context)
         with torch.no_grad():
             for pair in model.weights(ours, policy):
                 pair.theirs.copy_(pair.ours.t() if pair.transposed else pair.ours)
@@ -115,30 +110,24 @@ def windows(batch: int, context: int, device: str) -> Windows:
 
 
 class RecomputingActor(Actor):
-    """Recomputes the complete model on its window at every decision, as the original evaluation loops do.
-
-    The action that is not yet known has a token of zeros. Causality keeps it from mattering.
-    """
+    """Recomputes the complete model on its window at every decision, as the original evaluation loops do."""
 
     def __init__(self, policy: Policy, targets: Tensor, context: int) -> None:
         super().__init__(targets)
         self.policy, self.context = policy, context
-        self.returns: list[Tensor] = []
-        self.states: list[Tensor] = []
-        self.actions: list[Tensor] = []
+        self.window: list[tuple[Tensor, Tensor, Tensor]] = []  # returns-to-go, states and actions of each step
 
     def remember(self, states: Tensor) -> None:
-        """Add this step's states to the window and leave its action open."""
-        self.returns = [*self.returns, self.target][-self.context :]
-        self.states = [*self.states, states][-self.context :]
-        self.actions = [*self.actions, states.new_zeros(len(states), ACTION)][-self.context :]
+        """Add this step's states. Its unknown action is zeros; causality keeps it from mattering."""
+        step = (self.target, states, states.new_zeros(len(states), ACTION))
+        self.window = [*self.window, step][-self.context :]
 
     @torch.no_grad()
     def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
         self.remember(states)
-        seen = len(self.states)
+        seen = len(self.window)
         timesteps = torch.arange(self.time - seen + 1, self.time + 1, device=states.device)
-        columns = (torch.stack(column, dim=1) for column in (self.returns, self.states, self.actions))
+        columns = (torch.stack(column, dim=1) for column in zip(*self.window, strict=True))
         actions: Tensor = self.policy(*columns, timesteps.expand(len(states), seen))[:, -1]
-        self.actions[-1] = actions
+        self.window[-1] = (*self.window[-1][:2], actions)
         return actions

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +17,7 @@ from backbench.backbones.contract import Mixer, Spec, State
 from backbench.backbones.mixers.mamba import Mamba, MambaOptions
 from backbench.backbones.mixers.transformer import TransformerOptions
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION, RETURN_SCALE, SpeedConfig
-from backbench.benchmarks.speed.models import Model, PeerPolicy, Policy, Weight, agent
+from backbench.benchmarks.speed.models import Model, PeerPolicy, Policy, Weight, agent, same_names
 from backbench.benchmarks.speed.report import Missing
 
 
@@ -29,6 +30,9 @@ class _MambaPeer(Mixer):
     def __init__(self, options: MambaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         self.ffn_activation = options.activation if options.mlp else None
+        # The name of ``expand`` differs between the packages.
+        self.shape: dict[str, Any] = {"d_model": spec.d_model, "d_state": options.d_state, "d_conv": options.d_conv,
+                                      "dt_rank": options.dt_rank or "auto"}  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)  # type: ignore[no-any-return]
@@ -38,34 +42,23 @@ class _MambaPeer(Mixer):
             return Mamba(self.options, self.spec).flops(length)
 
 
-def _block_options(options: MambaOptions, expand: str) -> dict[str, Any]:
-    """Options as both packages name them, except ``expand``."""
-    return {
-        "d_state": options.d_state,
-        "d_conv": options.d_conv,
-        expand: options.expand,
-        "dt_rank": options.dt_rank or "auto",
-    }
-
-
 class MambapyMixer(_MambaPeer):
     """mambapy's block, with its parallel scan."""
 
     def __init__(self, options: MambaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         package = importlib.import_module("mambapy.mamba")
-        shape = {"d_model": spec.d_model, "n_layers": 1, **_block_options(options, "expand_factor")}
-        self.block = package.MambaBlock(package.MambaConfig(**shape))
+        config = package.MambaConfig(n_layers=1, expand_factor=options.expand, **self.shape)
+        self.block = package.MambaBlock(config)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The scan's state and the convolution's last inputs."""
         channels, d_state = self.block.A_log.shape
-        like = self.block.A_log.new_zeros(0, device=device, dtype=dtype)
-        return like.new_zeros(batch, channels, d_state), like.new_zeros(batch, channels, self.options.d_conv - 1)
+        zeros = partial(self.block.A_log.new_zeros, device=device, dtype=dtype)
+        return zeros(batch, channels, d_state), zeros(batch, channels, self.options.d_conv - 1)
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
-        y, after = self.block.step(x_t, state)
-        return y, after
+        return self.block.step(x_t, state)  # type: ignore[no-any-return]
 
 
 class MambaSSMMixer(_MambaPeer):
@@ -74,46 +67,37 @@ class MambaSSMMixer(_MambaPeer):
     def __init__(self, options: MambaOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         block = importlib.import_module("mamba_ssm.modules.mamba_simple").Mamba
-        self.block = block(d_model=spec.d_model, **_block_options(options, "expand"))
+        self.block = block(expand=options.expand, **self.shape)
 
 
 class DecisionTransformer(PeerPolicy):
     """transformers' DecisionTransformerModel with the loss of its training example: squared error on real steps."""
 
-    def __init__(self, options: TransformerOptions, config: SpeedConfig, context: int) -> None:
+    def __init__(self, options: dict[str, Any], config: SpeedConfig, context: int) -> None:
         super().__init__()
+        ours = TransformerOptions(**options)
         package = importlib.import_module("transformers")
         package.logging.set_verbosity_error()
         shape = config.model
-        activation = {"gelu_tanh": "gelu_new"}.get(options.activation, options.activation)
+        activation = {"gelu_tanh": "gelu_new"}.get(ours.activation, ours.activation)
         settings = package.DecisionTransformerConfig(
             state_dim=OBSERVATION, act_dim=ACTION, max_ep_len=EPISODE, n_positions=3 * context, vocab_size=1,
-            hidden_size=shape.d_model, n_layer=shape.n_layers, n_head=options.n_heads, activation_function=activation,
+            hidden_size=shape.d_model, n_layer=shape.n_layers, n_head=ours.n_heads, activation_function=activation,
             resid_pdrop=shape.dropout, embd_pdrop=shape.dropout, attn_pdrop=shape.dropout,
         )  # fmt: skip
         self.model = package.DecisionTransformerModel(settings)
 
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
-        predicted: Tensor = self.model(
-            states=states,
-            actions=actions,
-            returns_to_go=(returns_to_go / RETURN_SCALE).unsqueeze(-1),
-            timesteps=timesteps,
-            attention_mask=timesteps.new_ones(timesteps.shape),
-        ).action_preds
-        return predicted
+        inputs = {"states": states, "actions": actions, "timesteps": timesteps}
+        returns = (returns_to_go / RETURN_SCALE).unsqueeze(-1)
+        mask = timesteps.new_ones(timesteps.shape)
+        return self.model(**inputs, returns_to_go=returns, attention_mask=mask).action_preds  # type: ignore[no-any-return]
 
     def loss(self, batch: Windows) -> Tensor:
         actions = self(batch.returns_to_go, batch.states, batch.actions, batch.timesteps)
         real = batch.mask.reshape(-1)
         error: Tensor = actions.flatten(0, 1)[real] - batch.actions.flatten(0, 1)[real]
         return error.square().mean()
-
-
-def same_names(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
-    """Pairs of parameters with the same name."""
-    others = dict(theirs.named_parameters())
-    return [Weight(name, p, others.pop(name)) for name, p in ours.named_parameters()]
 
 
 def decision_transformer_weights(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
@@ -123,16 +107,14 @@ def decision_transformer_weights(ours: nn.Module, theirs: nn.Module) -> list[Wei
     """
     assert isinstance(ours, Agent)
     names = {
-        "tokenizer.encoder.project": "embed_state",
-        "tokenizer.embed_return": "embed_return",
-        "tokenizer.embed_action": "embed_action",
-        "tokenizer.embed_timestep": "embed_timestep",
-        "tokenizer.norm": "embed_ln",
-        "backbone.norm": "encoder.ln_f",
-        "head.project": "predict_action.0",
-    }
-    inner = {"norm1": "ln_1", "norm2": "ln_2", "mixer.qkv_proj": "attn.c_attn", "mixer.out_proj": "attn.c_proj"}
-    inner |= {"ffn.up": "mlp.c_fc", "ffn.down": "mlp.c_proj"}
+        "tokenizer.encoder.project": "embed_state", "tokenizer.embed_return": "embed_return",
+        "tokenizer.embed_action": "embed_action", "tokenizer.embed_timestep": "embed_timestep",
+        "tokenizer.norm": "embed_ln", "backbone.norm": "encoder.ln_f", "head.project": "predict_action.0",
+    }  # fmt: skip
+    inner = {
+        "norm1": "ln_1", "norm2": "ln_2", "mixer.qkv_proj": "attn.c_attn", "mixer.out_proj": "attn.c_proj",
+        "ffn.up": "mlp.c_fc", "ffn.down": "mlp.c_proj",
+    }  # fmt: skip
     for i in range(ours.backbone.spec.n_layers):
         names |= {f"backbone.layers.{i}.{mine}": f"encoder.h.{i}.{other}" for mine, other in inner.items()}
     model = theirs.get_submodule("model")
@@ -146,9 +128,6 @@ def decision_transformer_weights(ours: nn.Module, theirs: nn.Module) -> list[Wei
     return found
 
 
-Build = Callable[[Any, SpeedConfig, int], Policy]  # from the backbone's options, the settings and a context
-
-
 @dataclass(frozen=True)
 class Peer:
     """A peer: the backbone it must equal, the module it needs, the command that installs it, and how it is built."""
@@ -157,7 +136,7 @@ class Peer:
     options: type
     module: str
     command: str
-    build: Build
+    build: Callable[[dict[str, Any], SpeedConfig, int], Policy]  # from the backbone's options and a context
     weights: Callable[[nn.Module, nn.Module], list[Weight]] = same_names
     cuda_only: bool = False
 
@@ -165,24 +144,19 @@ class Peer:
         """Built from the user's options that the backbone has."""
         known = {field.name for field in fields(self.options)}
         options = {key: value for key, value in config.options.items() if key in known}
-        ours = Model(self.ours, lambda config, context: agent(self.ours, options, config, context))
-        return Model(name, lambda config, context: self.build(options, config, context), ours, self.weights)
-
-
-def _with(mixer: type[Mixer]) -> Build:
-    return lambda options, config, context: agent(mixer, options, config, context)
+        ours = Model(self.ours, partial(agent, self.ours, options))
+        return Model(name, partial(self.build, options), ours, self.weights)
 
 
 PEERS = {
     "DecisionTransformerModel": Peer(
-        "transformer", TransformerOptions, "transformers", "pip install 'transformers>=5,<6'",
-        lambda options, config, context: DecisionTransformer(TransformerOptions(**options), config, context),
+        "transformer", TransformerOptions, "transformers", "pip install 'transformers>=5,<6'", DecisionTransformer,
         decision_transformer_weights,
     ),
-    "mambapy": Peer("mamba", MambaOptions, "mambapy", "pip install mambapy==1.2.0", _with(MambapyMixer)),
+    "mambapy": Peer("mamba", MambaOptions, "mambapy", "pip install mambapy==1.2.0", partial(agent, MambapyMixer)),
     "mamba-ssm": Peer(
         "mamba", MambaOptions, "mamba_ssm", "pip install --no-build-isolation causal-conv1d mamba-ssm (CUDA and nvcc)",
-        _with(MambaSSMMixer), cuda_only=True,
+        partial(agent, MambaSSMMixer), cuda_only=True,
     ),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ FILE = "speed.png"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 Styles: TypeAlias = dict[str, dict[str, Any]]  # model to matplotlib's style
-LINES: dict[str, Any] = {"window": "-", "recurrent": ":"}
+LINES = {"window": "-", "recurrent": ":"}
 
 
 def draw(report: Report, folder: Path) -> Path | None:
@@ -43,9 +43,8 @@ def draw(report: Report, folder: Path) -> Path | None:
         handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=3 * len(panels), frameon=False)
         figure.suptitle("\n".join(textwrap.wrap(machine(report), 90 * len(panels))), fontsize=8, x=0.01, ha="left")
-        path = folder / FILE
-        figure.savefig(path, dpi=150)
-    return path
+        figure.savefig(folder / FILE, dpi=150)
+    return folder / FILE
 
 
 def _training(axes: Any, report: Report, styles: Styles) -> None:
@@ -59,15 +58,13 @@ def _training(axes: Any, report: Report, styles: Styles) -> None:
 
 
 def _latency(axes: Any, report: Report, styles: Styles) -> None:
-    from matplotlib.lines import Line2D
-
+    lines = {acting: axes.plot([], [], kind, color="black")[0] for acting, kind in LINES.items()}
     for name, style in styles.items():
-        for acting, line in LINES.items():
+        for acting, kind in LINES.items():
             taken = [one for one in report.latency_lengths if (one.model, one.acting) == (name, acting)]
             p50 = [1000 * float(np.median(one.seconds)) for one in taken]
-            axes.plot([one.length for one in taken], p50, line, **style)
-    kinds = [Line2D([], [], color="black", linestyle=line, label=acting) for acting, line in LINES.items()]
-    axes.legend(handles=kinds, frameon=False, loc="upper left", title="acting")
+            axes.plot([one.length for one in taken], p50, kind, **style)
+    axes.legend(lines.values(), lines, frameon=False, loc="upper left", title="acting")
     axes.set_title("A decision at batch 1: lower is better", loc="left", fontsize=10)
     axes.set_ylabel("median time of a decision, ms")
 

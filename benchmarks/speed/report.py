@@ -137,9 +137,9 @@ class Report(Entry):
     @property
     def refused(self) -> list[str]:
         """Every model and implementation that failed its equality test, with the reason."""
-        return [f"{one.model}: {one.refused}" for one in self.models if one.refused] + [
-            f"{one.operation} {one.implementation}: {one.refused}" for one in self.kernels if one.refused
-        ]
+        models = [(one.model, one.refused) for one in self.models]
+        kernels = [(f"{one.operation} {one.implementation}", one.refused) for one in self.kernels]
+        return [f"{name}: {reason}" for name, reason in models + kernels if reason]
 
 
 def middle(values: Sequence[float]) -> tuple[float, float, float]:
@@ -150,10 +150,9 @@ def middle(values: Sequence[float]) -> tuple[float, float, float]:
 
 def write(report: Report, folder: Path) -> Path:
     """Write speed.json, completely or not at all. OSError when that fails."""
-    path = folder / FILE
     content = report.model_dump(mode="json", by_alias=True)
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    return path
+    write_whole(folder / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return folder / FILE
 
 
 def read(path: Path) -> Report:

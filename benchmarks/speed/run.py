@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import platform
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,21 +24,20 @@ from backbench.benchmarks.speed import report as report_file
 from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, backbone_model
-from backbench.benchmarks.speed.parts import acting, kernels, latency, memory, training
+from backbench.benchmarks.speed.parts import acting, kernels, training
 from backbench.benchmarks.speed.peers import peers
 from backbench.benchmarks.speed.report import Fields, Report
 from backbench.benchmarks.speed.tables import show
 from backbench.errors import UserError
 from backbench.leaderboard.record.privacy import without_paths
 
-Say = Callable[[str], None]
 # Each part measures the models that passed in about so many seconds. It returns fields of the report.
 MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = {
     "training": training.measure,
     "lengths": training.measure_lengths,
-    "latency": latency.measure,
-    "acting": acting.measure,
-    "memory": memory.measure,
+    "latency": acting.measure_latency,
+    "acting": acting.measure_acting,
+    "memory": training.measure_memory,
     "kernels": kernels.measure,
 }
 
@@ -46,14 +45,14 @@ MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = 
 def speed(config: SpeedConfig) -> int:
     """Measure, write speed.json and speed.png into ``config.out`` and print the tables; the exit status.
 
-    0, or 1 when a model or an implementation was refused.
-
-    Raises:
-        UserError: the settings cannot be measured here, or the folder cannot be written to. Nothing was measured.
-        OSError: the results could not be written.
+    1 when a model or an implementation was refused. UserError: a wrong setting. OSError: results cannot be written.
     """
     choose_device(config.device)
-    _check_writable(config.out)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=config.out).close()
+    except OSError as error:
+        raise UserError(f"cannot write to {config.out}: {error.strerror}; choose another folder with --out") from error
     began = time.monotonic()
     notes = Console(stderr=True, highlight=False)
 
@@ -76,19 +75,19 @@ def speed(config: SpeedConfig) -> int:
     return 1 if report.refused else 0
 
 
-def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
-    """Examine every model, then measure those that passed.
-
-    Raises:
-        UserError: a device, a backbone or an option that does not exist.
-    """
+def measure(config: SpeedConfig, say: Callable[[str], None] = lambda _: None) -> Report:
+    """Examine every model, then measure those that passed. UserError: no such device, backbone or option."""
     began, started = time.perf_counter(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     device = choose_device(config.device)
     config = replace(config, device=str(device))
-    with _torch_settings(config.threads, device):
-        models = [backbone_model(name, config) for name in config.backbones]
+    with ExitStack() as after:
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        after.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+        after.callback(gc.unfreeze)
+        torch.set_num_threads(config.threads)
+        torch.use_deterministic_algorithms(device.type == "cpu")  # as in ``bench run``
         others, missing = peers(config) if config.peers else ([], [])
-        models += others
+        models = [*(backbone_model(name, config) for name in config.backbones), *others]
         examiner = Examiner(config, say)
         say("checking every model against its reference")
         entries = [examiner.entry(model) for model in models]
@@ -117,28 +116,3 @@ def measure(config: SpeedConfig, say: Say = lambda _: None) -> Report:
         missing=tuple(missing),
         **measured,
     )
-
-
-@contextmanager
-def _torch_settings(threads: int, device: torch.device) -> Iterator[None]:
-    """The configured threads, and on a CPU deterministic algorithms, as in ``bench run``."""
-    threads_before = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(deterministic)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from rich import box
@@ -12,10 +12,10 @@ from rich.console import Console, Group
 from rich.table import Table as Grid
 from rich.text import Text
 
-from backbench.benchmarks.speed.report import KernelEntry, Report, middle
+from backbench.benchmarks.speed.report import KernelEntry, LatencyEntry, Report, middle
+from backbench.text import count, markdown
 
 NOTHING = "—"
-Names = tuple[str, ...]
 # (a, b): how many times faster a is than b, where both were measured.
 PAIRS = (
     ("transformer", "DecisionTransformerModel"), ("mamba", "mambapy"), ("mamba", "mamba-ssm"),
@@ -28,15 +28,15 @@ class Table:
     """Every line has one cell for each column. The first cell names the line."""
 
     title: str
-    columns: tuple[str, ...]
+    columns: Sequence[str]
     lines: Sequence[tuple[str, ...]]
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
 
 
 def tables(report: Report) -> list[Table]:
     """The tables of a report that have at least one line."""
-    makers = (_models, _training, _lengths, _latency, _latency_lengths, _acting, _ratios, _scan, _convolution, _scaling)
-    return [table for make in makers if (table := make(report)).lines]
+    found = [_models(report), _training(report), *_over_sizes(report), _acting(report), _ratios(report)]
+    return [table for table in (*found, *_kernels(report)) if table.lines]
 
 
 def machine(report: Report) -> str:
@@ -44,12 +44,10 @@ def machine(report: Report) -> str:
     gpu = f", {report.hardware.gpu}" if report.hardware.gpu else ""
     commit = report.git_commit[:10] if report.git_commit else "installed package"
     changed = " with changes" if report.git_dirty else ""
-    computed = f"{report.device}, {_count(report.threads, 'thread')}, {report.dtype}"
+    computed = f"{report.device}, {count(report.threads, 'thread')}, {report.dtype}"
     software = f"torch {report.packages.get('torch', '?')}, Python {report.python}"
-    return (
-        f"{report.hardware.cpu}, {report.hardware.cores} cores{gpu}; {computed}; {software}; {commit}{changed}; "
-        f"{report.started[:10]}"
-    )
+    computer = f"{report.hardware.cpu}, {report.hardware.cores} cores{gpu}"
+    return f"{computer}; {computed}; {software}; {commit}{changed}; {report.started[:10]}"
 
 
 def to_rich(report: Report) -> Group:
@@ -64,26 +62,25 @@ def to_rich(report: Report) -> Group:
             grid.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
         for line in table.lines:
             grid.add_row(*map(Text, line))  # Text, not str: a name such as "[red]" is a name, not markup
-        parts += [Text(table.title, style="bold"), grid, *(Text(f"- {note}", style="dim") for note in table.notes)]
-        parts.append(Text(""))
+        notes = (Text(f"- {note}", style="dim") for note in table.notes)
+        parts += [Text(table.title, style="bold"), grid, *notes, Text("")]
     return Group(*parts)
 
 
 def to_markdown(report: Report) -> str:
     """For a page."""
-    parts = [_escape(machine(report)), ""]
+    parts = [markdown(machine(report)), ""]
     for table in tables(report):
-        parts += [f"### {_escape(table.title)}", "", "| " + " | ".join(map(_escape, table.columns)) + " |"]
-        parts.append("|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|")
-        parts += ["| " + " | ".join(map(_escape, line)) + " |" for line in table.lines]
-        parts += ["", *(f"- {_escape(note)}" for note in table.notes)]
-        parts += [""] if table.notes else []
+        head, *lines = ("| " + " | ".join(map(markdown, line)) + " |" for line in (table.columns, *table.lines))
+        sides = "|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|"
+        parts += [f"### {markdown(table.title)}", "", head, sides, *lines, ""]
+        parts += [*(f"- {markdown(note)}" for note in table.notes), ""] if table.notes else []
     return "\n".join(parts).rstrip() + "\n"
 
 
-def show(report: Report, markdown: bool = False) -> None:
+def show(report: Report, as_markdown: bool = False) -> None:
     """Print the tables."""
-    if markdown:
+    if as_markdown:
         print(to_markdown(report))
     else:
         console = Console()
@@ -100,7 +97,7 @@ def _models(report: Report) -> Table:
         lines.append((one.model, one.peer_of or NOTHING, kernels, found))
     notes = [f"refused: {text}" for text in report.refused]
     notes += [f"{one.name}: {one.reason}" for one in report.missing]
-    return Table("Models", ("", "peer of", "kernels", "largest error"), lines, tuple(notes))
+    return Table("Models", ("", "peer of", "kernels", "largest error"), lines, notes)
 
 
 def _training(report: Report) -> Table:
@@ -117,45 +114,37 @@ def _training(report: Report) -> Table:
             lines.append((one.model, *measured, flops, f"{one.parameters:,}"))
     model = report.config["model"]
     shape = f"batch {report.config['batch_size']}, {3 * model['context']} tokens"
-    title = f"Training step: {shape}, d {model['d_model']}, {_count(model['n_layers'], 'layer')}"
+    title = f"Training step: {shape}, d {model['d_model']}, {count(model['n_layers'], 'layer')}"
     columns = ("", "tokens/s", "10–90 %", "ms", "runs", "peak MB", "MFLOPs a token", "parameters")
     return Table(title, columns, lines)
 
 
-def _over_sizes(title: str, heads: Names, column: str, measured: Sequence[tuple[Names, int, str]]) -> Table:
-    """A line for each tuple of names, a column for each size.
+def _over_sizes(report: Report) -> Iterator[Table]:
+    """Training over the context, and decisions over batches and over the context: a column for each size."""
 
-    Args:
-        title, heads: of the table, and of the columns of names.
-        column: format of the other columns' titles.
-        measured: names, size and text of each cell.
-    """
-    sizes = sorted({size for _, size, _ in measured})
-    models = [names[0] for names, _, _ in measured]
-    rows = sorted(dict.fromkeys(names for names, _, _ in measured), key=lambda names: models.index(names[0]))
-    cells = {(names, size): text for names, size, text in measured}
-    lines = [(*names, *(cells.get((names, size), NOTHING) for size in sizes)) for names in rows]
-    return Table(title, (*heads, *(column.format(size) for size in sizes)), lines)
+    def table(
+        title: str, column: str, measured: Sequence[tuple[tuple[str, ...], int, str]], notes: Sequence[str] = ()
+    ) -> Table:
+        sizes = sorted({size for _, size, _ in measured})
+        models = [names[0] for names, _, _ in measured]
+        rows = sorted(dict.fromkeys(names for names, _, _ in measured), key=lambda names: models.index(names[0]))
+        cells = {(names, size): text for names, size, text in measured}
+        lines = [(*names, *(cells.get((names, size), NOTHING) for size in sizes)) for names in rows]
+        heads = ("", "acting")[: len(rows[0])] if rows else ()
+        return Table(title, (*heads, *(column.format(size) for size in sizes)), lines, notes)
 
+    def decision(one: LatencyEntry, size: int) -> tuple[tuple[str, str], int, str]:
+        p50, p95 = (_number(1000 * float(value)) for value in np.percentile(one.seconds, (50, 95)))
+        return (one.model, one.acting), size, f"{p50} / {p95}"
 
-def _lengths(report: Report) -> Table:
-    measured = [((one.model,), one.length, f"{middle(one.tokens_per_s)[0]:,.0f}") for one in report.lengths]
+    trained = [((one.model,), one.length, f"{middle(one.tokens_per_s)[0]:,.0f}") for one in report.lengths]
     batches = dict(sorted((one.length, one.batch) for one in report.lengths))
     note = f"Batches of {', '.join(map(str, batches.values()))} windows: about as many tokens at every length."
-    table = _over_sizes("Training over the context: tokens/s", ("",), "{:,} tokens", measured)
-    return replace(table, notes=(note,))
-
-
-def _latency(report: Report) -> Table:
+    yield table("Training over the context: tokens/s", "{:,} tokens", trained, [note])
     title = f"Time of a decision, K {report.config['model']['context']}: p50 / p95, ms"
-    measured = [((one.model, one.acting), one.batch, _p50_p95(one.seconds)) for one in report.latency]
-    return _over_sizes(title, ("", "acting"), "batch {}", measured)
-
-
-def _latency_lengths(report: Report) -> Table:
+    yield table(title, "batch {}", [decision(one, one.batch) for one in report.latency])
     title = "Time of a decision over the context, batch 1: p50 / p95, ms"
-    measured = [((one.model, one.acting), one.length, _p50_p95(one.seconds)) for one in report.latency_lengths]
-    return _over_sizes(title, ("", "acting"), "{:,} tokens", measured)
+    yield table(title, "{:,} tokens", [decision(one, one.length) for one in report.latency_lengths])
 
 
 def _acting(report: Report) -> Table:
@@ -171,8 +160,7 @@ def _acting(report: Report) -> Table:
         "alone: one environment at batch 1 that recomputes the complete model on its window, as most evaluation loops "
         "do. × alone: against the same model alone. × DT alone: against DecisionTransformerModel alone."
     )
-    title = "HalfCheetah-v5, simulator included: environment steps a CPU second"
-    return Table(title, tuple(columns), lines, (note,))
+    return Table("HalfCheetah-v5, simulator included: environment steps a CPU second", columns, lines, [note])
 
 
 def _ratios(report: Report) -> Table:
@@ -190,34 +178,17 @@ def _ratios(report: Report) -> Table:
             lines.append((f"{a} : {b}", *cells))
     columns = ("first : second", "training", f"at {longest:,} tokens", "window, 1", "window, 64", "memory")
     note = "How many times faster the first is, or less memory it needs. Medians of ratios within a round."
-    return Table("Ratios", columns, lines, (note,))
+    return Table("Ratios", columns, lines, [note])
 
 
-def _scan(report: Report) -> Table:
-    entries = [one for one in report.kernels if one.operation == "selective_scan"]
-    plain = {one.implementation: one for one in entries if one.window is None}
-    windowed = {(one.implementation, one.window): _milliseconds(one)[0] for one in entries if one.window is not None}
-    others = [name for name, one in plain.items() if not one.ours and not one.refused]
-    widths = sorted({window for _, window in windowed if window})
-    lines = []
-    for name, one in plain.items():
-        cells = ["refused", *[NOTHING] * (2 + len(widths) + len(others))]
-        if not one.refused:
-            cells = [*_milliseconds(one), str(len(one.seconds)), *(windowed.get((name, w), NOTHING) for w in widths)]
-            cells += [_ratio(plain[peer].seconds, one.seconds) if peer != name else NOTHING for peer in others]
-        lines.append((name, *cells))
-    columns = ("", "ms", "10–90 %", "runs", *(f"window {w}, ms" for w in widths), *(f"× {peer}" for peer in others))
-    note = "mamba-ssm's reference: its algorithm restated in plain PyTorch, with indexing inside the loop."
-    return Table(f"Selective scan, forward and backward, {_shape(entries)}", columns, lines, (note,))
-
-
-def _convolution(report: Report) -> Table:
-    entries = [one for one in report.kernels if one.operation == "causal_conv1d"]
-    lines = [(one.implementation, *(("refused", NOTHING) if one.refused else _milliseconds(one))) for one in entries]
-    return Table(f"Causal convolution, 4 taps, forward and backward, {_shape(entries)}", ("", "ms", "10–90 %"), lines)
-
-
-def _scaling(report: Report) -> Table:
+def _kernels(report: Report) -> Iterator[Table]:
+    """The scan, the convolution, and the scan over lengths."""
+    scans = [one for one in report.kernels if one.operation == "selective_scan"]
+    convolutions = [one for one in report.kernels if one.operation == "causal_conv1d"]
+    yield _scan(scans)
+    lines = [(one.implementation, *_milliseconds(one)) for one in convolutions]
+    title = f"Causal convolution, 4 taps, forward and backward, {_shape(convolutions)}"
+    yield Table(title, ("", "ms", "10–90 %"), lines)
     lines = []
     for one in report.scan_lengths:
         batch, length, *_ = one.shape
@@ -225,7 +196,24 @@ def _scaling(report: Report) -> Table:
         lines.append((f"{length:,}", str(batch), *_milliseconds(one), a_token))
     name = report.scan_lengths[0].implementation if lines else ""
     columns = ("tokens", "batch", "ms", "10–90 %", "µs a token")
-    return Table(f"Selective scan ({name}) over the length, forward and backward", columns, lines)
+    yield Table(f"Selective scan ({name}) over the length, forward and backward", columns, lines)
+
+
+def _scan(entries: Sequence[KernelEntry]) -> Table:
+    plain = {one.implementation: one for one in entries if one.window is None}
+    windowed = {(one.implementation, one.window): _milliseconds(one)[0] for one in entries if one.window is not None}
+    others = [name for name, one in plain.items() if not one.ours and not one.refused]
+    widths = sorted({window for _, window in windowed if window})
+    lines = []
+    for name, one in plain.items():
+        cells = [*_milliseconds(one), *[NOTHING] * (1 + len(widths) + len(others))]
+        if not one.refused:
+            cells[2:] = [str(len(one.seconds)), *(windowed.get((name, width), NOTHING) for width in widths)]
+            cells += [_ratio(plain[peer].seconds, one.seconds) if peer != name else NOTHING for peer in others]
+        lines.append((name, *cells))
+    columns = ("", "ms", "10–90 %", "runs", *(f"window {w}, ms" for w in widths), *(f"× {peer}" for peer in others))
+    note = "mamba-ssm's reference: its algorithm restated in plain PyTorch, with indexing inside the loop."
+    return Table(f"Selective scan, forward and backward, {_shape(entries)}", columns, lines, [note])
 
 
 def _number(value: float) -> str:
@@ -240,28 +228,13 @@ def _ratio(a: Sequence[float], b: Sequence[float]) -> str:
 
 def _spread(values: Sequence[float]) -> tuple[str, str]:
     """The median, and the 10th to the 90th percentile."""
-    median, low, high = middle(values)
-    return _number(median), f"{_number(low)}–{_number(high)}"
+    median, low, high = map(_number, middle(values))
+    return median, f"{low}–{high}"
 
 
-def _milliseconds(one: KernelEntry) -> tuple[str, str]:
-    return _spread([1000 * value for value in one.seconds])
-
-
-def _p50_p95(seconds: Sequence[float]) -> str:
-    p50, p95 = (_number(1000 * float(value)) for value in np.percentile(seconds, (50, 95)))
-    return f"{p50} / {p95}"
+def _milliseconds(one: KernelEntry) -> tuple[str, ...]:
+    return ("refused", NOTHING) if one.refused else _spread([1000 * value for value in one.seconds])
 
 
 def _shape(entries: Sequence[KernelEntry]) -> str:
     return f"({', '.join(map(str, entries[0].shape if entries else ()))})"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
-def _escape(text: str) -> str:
-    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(sign, entity)
-    return "".join("\\" + letter if letter in "\\`*_[]|#" else letter for letter in text)

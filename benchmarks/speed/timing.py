@@ -14,18 +14,15 @@ LEAST = 3  # timed rounds, however slow a run is
 Sampler = Callable[[], list[float]]  # one round: seconds of each of its runs
 
 
-def synchronise(device: str | torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def seconds_of(call: Callable[[], object], device: str | torch.device) -> float:
-    """Seconds of one run of ``call``."""
-    synchronise(device)
+    """Seconds of one run of ``call``, until the device has finished its work."""
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(device)
     began = time.perf_counter()
     call()
-    synchronise(device)
+    if cuda:
+        torch.cuda.synchronize(device)
     return time.perf_counter() - began
 
 

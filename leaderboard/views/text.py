@@ -21,7 +21,7 @@ from backbench.leaderboard.board.reproduction import tabulated
 from backbench.leaderboard.record.suites import ALSO
 from backbench.leaderboard.scores.normalise import normalise
 from backbench.leaderboard.scores.statistics import Interval
-from backbench.text import plain
+from backbench.text import markdown, plain
 
 NOTHING = "—"
 _PAIRS = 12  # rows up to which every pair is printed
@@ -85,15 +85,15 @@ def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
 
 
 def _marked(table: TextTable, level: str) -> str:
-    lines = [f"{level} {_escape(table.title)}", ""]
-    lines.append("| " + " | ".join(_escape(name) for name in table.columns) + " |")
+    lines = [f"{level} {markdown(table.title)}", ""]
+    lines.append("| " + " | ".join(markdown(name) for name in table.columns) + " |")
     lines.append("|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|")
     for block in table.blocks:
         for line in block:
-            cells = [_escape(f"{cell.main} {cell.sub}".strip()) for cell in line]
+            cells = [markdown(f"{cell.main} {cell.sub}".strip()) for cell in line]
             lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
-    lines += [f"- {_escape(note)}" for note in table.notes]
+    lines += [f"- {markdown(note)}" for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -261,9 +261,3 @@ def _grid(table: TextTable, chosen: Sequence[int]) -> Table:
                     text.append("\n" + line[index].sub, style="dim")
             grid.add_row(*texts, end_section=number == len(block) - 1)
     return grid
-
-
-def _escape(text: str) -> str:
-    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(sign, entity)
-    return "".join("\\" + letter if letter in "\\`*_[]|#" else letter for letter in text)

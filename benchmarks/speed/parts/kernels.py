@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +29,7 @@ WINDOWS = (3, 6)
 def mambapy_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """mambapy's parallel scan, with the same work before and after it as in mambapy's block."""
     pscan: Function = importlib.import_module("mambapy.pscan").pscan
-    decay = torch.exp(dt.unsqueeze(-1) * A)
-    inflow = (dt * x).unsqueeze(-1) * B.unsqueeze(2)
-    states = pscan(decay, inflow)
+    states = pscan(torch.exp(dt.unsqueeze(-1) * A), (dt * x).unsqueeze(-1) * B.unsqueeze(2))
     return (states @ C.unsqueeze(-1)).squeeze(-1) + D * x
 
 
@@ -65,57 +64,41 @@ def _run(function: Function, inputs: Mapping[str, Tensor], device: str) -> Sampl
     return once(lambda: torch.autograd.grad(function(*leaves), leaves, ones), device)
 
 
-def _calls(operation: str, name: str) -> dict[int | None, Function]:
-    """Calls of one of our implementations, by the scan's window."""
-    if operation == "causal_conv1d":
-        return {None: partial(causal_conv1d, implementation=name)}
-    # The reference scans every window from its start: too slow to time.
-    windows = (None,) if name == "reference" else (None, *WINDOWS)
-    return {window: partial(selective_scan, window=window, implementation=name) for window in windows}
-
-
 def time_operation(operation: str, examiner: Examiner, seconds: float) -> list[KernelEntry]:
     """Every installed implementation that is equal to the reference, the scan's windows and other packages' scans."""
-    config = examiner.config
-    device = torch.device(config.device)
+    config, scan = examiner.config, operation == "selective_scan"
     table = OPERATIONS[operation].table
-    ours = [name for name in OPERATIONS[operation].here() if table[name].takes(device.type, torch.float32)]
-    others = [
-        name
-        for name in (OTHER_SCANS if operation == "selective_scan" else ())
-        if name != "mambapy" or importlib.util.find_spec("mambapy") is not None
-    ]
+    device = torch.device(config.device).type
+    ours = [name for name in OPERATIONS[operation].here() if table[name].takes(device, torch.float32)]
+    there = importlib.util.find_spec("mambapy") is not None
+    others = {name: call for name, call in OTHER_SCANS.items() if scan and (name != "mambapy" or there)}
     calls: dict[tuple[str, int | None], Function] = {}
     refused: dict[str, str] = {}
     for name in (*ours[::-1], *others):  # the fastest first
         try:
             if name in others:
-                check_operation(operation, name, config.device, other=OTHER_SCANS[name])
-                calls[name, None] = OTHER_SCANS[name]
-            else:
-                examiner.kernel(operation, name)
-                calls |= {(name, window): call for window, call in _calls(operation, name).items()}
+                check_operation(operation, name, config.device, other=others[name])
+                calls[name, None] = others[name]
+                continue
+            examiner.kernel(operation, name)
         except Unequal as error:
             refused[name] = str(error)
+            continue
+        calls[name, None] = partial(selective_scan if scan else causal_conv1d, implementation=name)
+        # The reference scans every window from its start: too slow to time.
+        for window in WINDOWS if scan and name != "reference" else ():
+            calls[name, window] = partial(selective_scan, window=window, implementation=name)
     shape = shape_of(config)
     inputs = operation_inputs(operation, shape, config.device)
     samplers = {key: _run(call, inputs, config.device) for key, call in calls.items()}
     taken = interleave(samplers, config.repeats, seconds)
 
-    def entry(name: str, window: int | None, seconds: tuple[float, ...], reason: str | None = None) -> KernelEntry:
-        size = shape if operation == "selective_scan" else shape[:3]
-        return KernelEntry(operation=operation, implementation=name, ours=name in ours, shape=size, window=window,
-                           seconds=seconds, refused=reason)  # fmt: skip
+    def entry(name: str, **found: Any) -> KernelEntry:
+        size = shape if scan else shape[:3]
+        return KernelEntry(operation=operation, implementation=name, ours=name in ours, shape=size, **found)
 
-    timed = [entry(name, window, values) for (name, window), values in taken.items()]
-    return timed + [entry(name, None, (), reason) for name, reason in refused.items()]
-
-
-def free_memory(device: torch.device) -> float:
-    """Free bytes of the device."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    timed = [entry(name, window=window, seconds=values) for (name, window), values in taken.items()]
+    return timed + [entry(name, window=None, refused=reason) for name, reason in refused.items()]
 
 
 def time_scan_lengths(examiner: Examiner, seconds: float) -> list[KernelEntry]:
@@ -133,19 +116,22 @@ def time_scan_lengths(examiner: Examiner, seconds: float) -> list[KernelEntry]:
         inputs = operation_inputs("selective_scan", (rows, length, channels, state), config.device)
         return _run(partial(selective_scan, implementation=name), inputs, config.device)
 
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     # x, dt, y, their gradients, and what an implementation keeps: about ten tensors, in a quarter of the free memory.
-    room = free_memory(device) / 4 / (10 * 4 * max(LENGTHS) * channels)
+    room = free / 4 / (10 * 4 * max(LENGTHS) * channels)
     pilot = sampler(batch, min(LENGTHS))
     pilot()
     a_row = pilot()[0] / batch * sum(LENGTHS) / min(LENGTHS)
     rows = max(1, min(batch, int(room), int(seconds / a_row / (1 + LEAST))))
-    share = seconds / len(LENGTHS)
-    taken = {n: interleave({name: sampler(rows, n)}, config.repeats, share)[name] for n in LENGTHS}
-    return [
-        KernelEntry(operation="selective_scan", implementation=name, ours=True, shape=(rows, length, channels, state),
-                    window=None, seconds=values)
-        for length, values in taken.items()
-    ]  # fmt: skip
+    entries = []
+    for length in LENGTHS:
+        taken = interleave({name: sampler(rows, length)}, config.repeats, seconds / len(LENGTHS))
+        entries.append(KernelEntry(operation="selective_scan", implementation=name, ours=True, window=None,
+                                   shape=(rows, length, channels, state), seconds=taken[name]))  # fmt: skip
+    return entries
 
 
 def measure(models: Mapping[str, Model], examiner: Examiner, seconds: float) -> Fields:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from backbench.leaderboard.views.page.header import empty, footer, header, switches
+from backbench.leaderboard.views.page.index import index
 from backbench.leaderboard.views.page.markup import View, row_file, section_id
-from backbench.leaderboard.views.page.parts import page, warning
 from backbench.leaderboard.views.page.row import row_page
-from backbench.leaderboard.views.page.section import Detail, section_part
-from backbench.leaderboard.views.page.words import PURPOSE
+from backbench.leaderboard.views.page.section import Detail
 
 LIMIT = 500_000  # index.html has fewer bytes
 SECTIONS = 40  # most tables on index.html
@@ -20,13 +18,9 @@ def build(view: View, folder: str | None = None, repository: str | None = None) 
 
     Each page is one self-contained file, readable without its script.
 
-    Args:
-        folder: where the records are committed, below the repository's root, for the commands that reproduce them.
-        repository: relative path from index.html to the repository's root, for links to the documentation; None where
-            the pages lie elsewhere, so that such links would be broken.
-
-    Raises:
-        ValueError: an id in the view is not a safe file name, or is used twice.
+    ``folder``: where the records are committed, below the repository's root, for the commands that reproduce them.
+    ``repository``: path from index.html to the repository's root, for links to the documentation; None where the pages
+    lie elsewhere. ValueError: an id in the view is not a safe file name, or is used twice.
     """
     pages: dict[str, str] = {"index.html": ""}
     sections = view["sections"]
@@ -42,17 +36,7 @@ def build(view: View, folder: str | None = None, repository: str | None = None) 
     count = min(len(sections), SECTIONS)  # those with most records come first
     fewer = [(DETAILS[-1], count >> halvings) for halvings in range(1, count.bit_length() + 1)]
     for detail, shown in [*((detail, count) for detail in DETAILS), *fewer]:
-        pages["index.html"] = _index(view, detail, shown, repository)
+        pages["index.html"] = index(view, detail, shown, repository)
         if len(pages["index.html"].encode()) < LIMIT:
             break
     return pages
-
-
-def _index(view: View, detail: Detail, count: int, repository: str | None) -> str:
-    """The page with the first ``count`` sections."""
-    sections = view["sections"][:count]
-    left = len(view["sections"]) - count
-    says = f"{left} more tables are not on this page: it would be too large. The CSV and JSON views have all."
-    above = header(repository), warning(says) if left else None, switches(sections) if sections else None
-    content = [section_part(section, sections, detail) for section in sections] if sections else empty()
-    return page("Backbench leaderboard", PURPOSE, "Skip to the tables", (above, footer(view, repository)), content)

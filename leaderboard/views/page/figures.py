@@ -10,7 +10,6 @@ from backbench.leaderboard.views.page.markup import Html, View, el, name
 from backbench.leaderboard.views.page.parts import figure, fold
 from backbench.leaderboard.views.page.plots import comparisons, tasks
 from backbench.leaderboard.views.page.plots.panel import Styles, shorten
-from backbench.leaderboard.views.page.plots.pareto import pareto
 
 
 def figures(section: View, rows: Sequence[View], styles: Styles, *, single_tasks: bool) -> Html | None:
@@ -19,15 +18,10 @@ def figures(section: View, rows: Sequence[View], styles: Styles, *, single_tasks
     found = [*_comparisons(section, drawn, styles), *(_tasks(section, drawn, styles) if single_tasks else ())]
     if not any(found):
         return None
-    legend = [el("li", {"data-row": row["id"]}, styles[row["id"]].swatch(), " ", name(row["label"])) for row in drawn]
-    return el(
-        "div",
-        {"class": "plots"},
-        el("h3", None, "Plots"),
-        el("ul", {"class": "key", "aria-label": "Rows in the plots"}, legend),
-        [el("p", None, says) for says in _omitted(section, rows, styles, single_tasks)],
-        found,
-    )
+    swatches = [el("li", {"data-row": row["id"]}, styles[row["id"]].swatch(), " ", name(row["label"])) for row in drawn]
+    legend = el("ul", {"class": "key", "aria-label": "Rows in the plots"}, swatches)
+    omitted = [el("p", None, says) for says in _omitted(section, rows, styles, single_tasks)]
+    return el("div", {"class": "plots"}, el("h3", None, "Plots"), legend, omitted, found)
 
 
 def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: bool) -> Iterator[str]:
@@ -45,29 +39,31 @@ def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: 
 def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
     """Over all tasks."""
     says = "Value and 95 % interval. Where intervals overlap, the order of the rows says little."
-    yield figure("Aggregates", comparisons.aggregates(rows, styles), "four", el("p", None, says))
+    yield figure("Aggregates", comparisons.aggregates(rows, styles), says, kind="four")
     says = (
         "The profile shows how many runs score above each threshold, with pointwise 95 % bands. The probability of "
         "improvement is how often a run of one row scores higher than a run of another on the same task. An interval "
         "that includes one half decides nothing. No correction is made for the number of pairs."
     )
-    about = el("p", None, _decided(section)), fold("How to read profiles and pairs", el("p", None, says))
+    how = fold("How to read profiles and pairs", el("p", None, says))
     panels = [*comparisons.profiles(rows, styles), *comparisons.improvement(section, styles)]
-    yield figure("Profiles and improvement", panels, "wide", about)
+    yield figure("Profiles and improvement", panels, _decided(section), how, kind="wide")
     says = "Rings mark rows that no other row beats in both IQM and that cost, by point estimates."
+    costs = columns.shown(columns.COSTS, "page")
+    if alike := ", ".join(cost.name for cost in costs if cost.key in section["undecided_costs"]):
+        says += f" No front for {alike}: rows differ by less than {ALIKE:.0%}."
     measured = fold("How costs were measured", el("p", None, section["measured"]))
-    about = el("p", None, says, _alike(section)), measured
-    yield figure("Score and cost", pareto(section, rows, styles), "four", about)
+    yield figure("Score and cost", comparisons.pareto(section, rows, styles), says, measured, kind="four")
 
 
 def _tasks(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
     """A panel for each task."""
     says = "Training loss, mean over seeds, without the first twentieth of the updates."
-    yield figure("Learning curves", tasks.curves(section, rows, styles), about=el("p", None, says))
+    yield figure("Learning curves", tasks.courses("curves", section, rows, styles), says)
     says = "Scores of evaluations during training, mean over seeds."
-    yield figure("Score during training", tasks.evaluations(section, rows, styles), about=el("p", None, says))
+    yield figure("Score during training", tasks.courses("evaluations", section, rows, styles), says)
     says = "Mean return for each target return. On the dashed diagonal both are equal."
-    yield figure("Return against target return", tasks.targets(section, rows, styles), about=el("p", None, says))
+    yield figure("Return against target return", tasks.targets(section, rows, styles), says)
 
 
 def _decided(section: View) -> str:
@@ -82,11 +78,3 @@ def _decided(section: View) -> str:
     said = "; ".join(f"{x} over {', '.join(ys)}" for x, ys in better.items())
     decided = f"Decided at 95 % each: {said}. " if said and len(better) <= comparisons.PAIRS else ""
     return f"{decided}Undecided: {undecided} of {count} pairs."
-
-
-def _alike(section: View) -> str:
-    """Costs without a front."""
-    names = [
-        measure.name for measure in columns.shown(columns.COSTS, "page") if measure.key in section["undecided_costs"]
-    ]
-    return f" No front for {', '.join(names)}: rows differ by less than {ALIKE:.0%}." if names else ""

@@ -17,8 +17,6 @@ _SHAPES = frozenset({"path", "line", "rect", "circle", "polyline", "polygon"})
 # Documents must not contain control characters, and UTF-8 cannot encode lone surrogates.
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
-_FILE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
-_SECTION_ID = re.compile(r"[A-Za-z0-9-]{1,199}")
 
 
 class Html(str):
@@ -61,9 +59,7 @@ def el(tag: str, attrs: Mapping[str, object] | None = None, *children: Child) ->
     if tag in _VOID:
         return Html(f"<{head}>")
     inside = join(*children)
-    if not inside and tag in _SHAPES:
-        return Html(f"<{head}/>")
-    return Html(f"<{head}>{inside}</{tag}>")
+    return Html(f"<{head}>{inside}</{tag}>" if inside or tag not in _SHAPES else f"<{head}/>")
 
 
 def name(value: object) -> Html:
@@ -79,27 +75,23 @@ def breakable(value: str) -> Html:
 
 def cite(value: str) -> Html:
     """A citation with its arXiv numbers as links. No other address becomes a link."""
-    parts: list[Child] = []
-    end = 0
-    for match in _ARXIV.finditer(value):
-        link = el("a", {"href": f"https://arxiv.org/abs/{match[1]}", "rel": "noopener noreferrer"}, match[0])
-        parts += [value[end : match.start()], link]
-        end = match.end()
-    return join(*parts, value[end:])
+    attrs = {"rel": "noopener noreferrer"}
+    links = (el("a", {"href": f"https://arxiv.org/abs/{m[1]}", **attrs}, m[0]) for m in _ARXIV.finditer(value))
+    before, *pieces = _ARXIV.split(value)  # the numbers alternate with what is between them
+    return join(before, zip(links, pieces[1::2], strict=True))
 
 
 def row_file(row: View) -> str:
     """``rows/<id>.html``. ``ValueError`` for an id that could leave the folder or be read as something else."""
-    row_id = row["id"]
-    if not isinstance(row_id, str) or not _FILE_ID.fullmatch(row_id):
-        raise ValueError(f"row id {row_id!r} is not a safe file name")
-    return f"rows/{row_id}.html"
+    if not isinstance(row["id"], str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", row["id"]):
+        raise ValueError(f"row id {row['id']!r} is not a safe file name")
+    return f"rows/{row['id']}.html"
 
 
 def section_id(section: View) -> str:
     """The id of a section. ``ValueError`` when it has anything but letters, digits and dashes."""
     found = section["id"]
-    if not isinstance(found, str) or not _SECTION_ID.fullmatch(found):
+    if not isinstance(found, str) or not re.fullmatch(r"[A-Za-z0-9-]{1,199}", found):
         raise ValueError(f"section id {found!r} is not made of letters, digits and dashes")
     return found
 
@@ -112,14 +104,16 @@ def json_script(element_id: str, value: object) -> Html:
     return Html(f'<script type="application/json" id="{text(element_id)}">{content}</script>')
 
 
-def document(title: str, description: str, body: Html) -> str:
-    """A complete page. Its content security policy allows only its own style and script, by their hashes."""
+def page(title: str, description: str, skip: str, around: tuple[Child, Child], main: Child) -> str:
+    """A complete document. ``skip``: text of the link past the head; ``around``: what is above and below ``main``.
+
+    Its content security policy allows only its own style and script, by their hashes.
+    """
     style, script = asset("page.css"), asset("page.js")
-    own = f"style-src {_source(style)}; script-src {_source(script)}"
+    hashes = [b64encode(sha256(content.encode()).digest()).decode() for content in (style, script)]
+    own = "style-src 'sha256-{}'; script-src 'sha256-{}'".format(*hashes)
     policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
-    head = el(
-        "head",
-        None,
+    head = (
         el("meta", {"charset": "utf-8"}),
         el("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
         el("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
@@ -128,17 +122,14 @@ def document(title: str, description: str, body: Html) -> str:
         el("title", None, title),
         Html(f"<style>{style}</style>"),
     )
+    link = el("a", {"class": "skip", "href": "#main"}, skip)
+    body = link, around[0], el("main", {"id": "main", "tabindex": "-1"}, main), around[1]
     # The script comes last: it starts when the page is complete.
-    page = el("html", {"lang": "en"}, head, el("body", None, body, Html(f"<script>{script}</script>")))
-    return f"<!DOCTYPE html>\n{page}\n"
+    content = el("head", None, head), el("body", None, body, Html(f"<script>{script}</script>"))
+    return f"<!DOCTYPE html>\n{el('html', {'lang': 'en'}, content)}\n"
 
 
 @cache
 def asset(file: str) -> str:
     """A file of this package."""
     return files(__package__ or "").joinpath(file).read_text(encoding="utf-8")
-
-
-@cache
-def _source(content: str) -> str:
-    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from backbench.leaderboard.views.page.markup import Child, Html, View, document, el, join, name
+from backbench.leaderboard.views.page.markup import Child, Html, View, el, join, name
 from backbench.leaderboard.views.page.numbers import minus
-from backbench.leaderboard.views.page.words import CONTROLS, SELF_REPORTED, VERIFIED
 
 BOARD = "docs/board.md"  # it reads the committed board, so only pages in the repository link to it
 DOCUMENTS = {"docs/README.md": "Docs", BOARD: "Reading this board", "CONTRIBUTING.md#submit-records": "Submit records"}
+VERIFIED = "A second machine repeated these cells from their records and got the same scores."
+SELF_REPORTED = "One machine ran these cells. No second machine has repeated all of them."
+CONTROLS = {"identity": "mixes nothing: it never sees the target return", "mlp": "mixes within one step only"}
 
 
 def fold(summary: Child, *content: Child, **attrs: object) -> Html:
@@ -42,12 +44,15 @@ def grid(
     for first, *others in lines:
         cells = [el("td", side, cell) for side, cell in zip(sides[1:], others, strict=True)]
         body.append(el("tr", None, el("th", {"scope": "row"}, first), cells))
-    title, content = el("caption", None, caption), (el("thead", None, el("tr", None, head)), el("tbody", None, body))
-    return scroll(caption, el("table", {"class": f"plain {kind}".strip()}, title, content))
+    content = el("caption", None, caption), el("thead", None, el("tr", None, head)), el("tbody", None, body)
+    return scroll(caption, el("table", {"class": f"plain {kind}".strip()}, content))
 
 
-def figure(title: str, panels: Sequence[Html], kind: str = "", about: Child = None, level: str = "h4") -> Html | None:
-    """Plots below their title and ``about``; None without ``panels``. ``kind``: a CSS class for their size."""
+def figure(
+    title: str, panels: Sequence[Html], says: str = "", more: Child = None, *, kind: str = "", level: str = "h4"
+) -> Html | None:
+    """Plots below their title and what it ``says``; None without ``panels``. ``kind``: a CSS class for their size."""
+    about = el("p", None, says) if says else None, more
     plots = el("div", {"class": f"panels {kind}".strip()}, panels)
     attrs = {"class": "figure", "aria-label": title}
     return el("section", attrs, el(level, None, title), about, plots) if panels else None
@@ -82,6 +87,12 @@ def badges(row: View) -> Html:
     return join([(part, " ") for part in parts])
 
 
+def protocol(section: View) -> str:
+    """How every row of a section was evaluated."""
+    acting, episodes = f"{section['acting']} acting, {section['sampling']}", section["episodes"]
+    return f"{acting}, {episodes} episodes per target, evaluation seed {section['eval_seed']}"
+
+
 def header(title: Child, *below: Child, trail: Child = None) -> Html:
     """The head of a page: links back (``trail``), the title with the button for the theme, and what is ``below``."""
     theme = el("button", {"type": "button", "id": "theme", "class": "js-only"}, "Dark")
@@ -91,14 +102,6 @@ def header(title: Child, *below: Child, trail: Child = None) -> Html:
 def choice(content: Child, attrs: View) -> Html:
     """A button that is pressed or not: an ``input`` with ``attrs``, and what it says."""
     return el("label", None, el("input", attrs), el("span", None, content))
-
-
-def page(title: str, description: str, skip: str, parts: Sequence[Child], main: Child) -> str:
-    """A complete document. ``skip``: text of the link past the head; ``parts``: what is above and below ``main``."""
-    above, below = parts
-    link = el("a", {"class": "skip", "href": "#main"}, skip)
-    content = el("main", {"id": "main", "tabindex": "-1"}, main)
-    return document(title, description, join(link, above, content, below))
 
 
 def links(repository: str | None) -> Html:

@@ -1,17 +1,16 @@
-"""The page of one row: scores, costs, curves, and where it ran."""
+"""The page of one row: scores, costs, curves, where it ran, and each record with its commands and episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page import parts
-from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name
+from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name, page
 from backbench.leaderboard.views.page.numbers import exact, score
 from backbench.leaderboard.views.page.plots import tasks
 from backbench.leaderboard.views.page.plots.panel import Style
-from backbench.leaderboard.views.page.record import anchor, record_part, tree
-from backbench.leaderboard.views.page.words import protocol
 
 Cells = Sequence[tuple[str, View]]  # key and cell, with its complete record
 
@@ -24,21 +23,17 @@ def row_page(section: View, row: View, cells: View, folder: str | None, reposito
     title = f"{row['label']} – {section['title']}"
     back = el("a", {"href": home}, "Leaderboard")
     trail = el("nav", {"class": "trail", "aria-label": "Path"}, back, " › ", name(section["title"]))
-    badges = el("p", {"class": "badges"}, parts.badges(row))
-    above = parts.header(name(row["label"]), badges, trail=trail)
+    above = parts.header(name(row["label"]), el("p", {"class": "badges"}, parts.badges(row)), trail=trail)
     back_home = el("p", None, el("a", {"href": home}, "Back to the leaderboard"))
     below = el("footer", None, back_home, parts.links(repository))
     estimates = row["aggregates"]
+    metrics = columns.shown(columns.METRICS, "page") if estimates else ()
     boxes = [
-        el("section", {"class": "tree", "aria-label": title}, el("h3", None, title), tree(row[title.lower()]))
+        el("section", {"class": "tree", "aria-label": title}, el("h3", None, title), _tree(row[title.lower()]))
         for title in ("Options", "Model")
     ]
     content = (
-        parts.facts(
-            (one.title, parts.estimate(estimates[one.key], one.digits))
-            for one in columns.shown(columns.METRICS, "page")
-            if estimates
-        ),
+        parts.facts((one.title, parts.estimate(estimates[one.key], one.digits)) for one in metrics),
         _scores(section, row),
         _failed(row, found),
         el("h2", None, "Costs and setting"),
@@ -50,10 +45,10 @@ def row_page(section: View, row: View, cells: View, folder: str | None, reposito
         el("div", {"class": "columns"}, boxes),
         el("h2", {"id": "records"}, f"Records ({len(found)})"),
         el("p", None, "Each record is one cell. Open one for its commands and everything that it holds."),
-        [record_part(key, cell, folder) for key, cell in found],
+        [_record(key, cell, folder) for key, cell in found],
     )
     about = f"Scores, costs and provenance of one row: {title}"
-    return parts.page(title, about, "Skip to the row", (above, below), content)
+    return page(title, about, "Skip to the row", (above, below), content)
 
 
 def _keys(section: View, row: View, cells: View) -> list[str]:
@@ -80,16 +75,14 @@ def _scores(section: View, row: View) -> Html:
 
 
 def _failed(row: View, found: Cells) -> Html | None:
-    if not row["failed"]:
-        return None
     keys = {(cell["task"], cell["seed"]): key for key, cell in found if cell["status"] == "failed"}
     lines: list[Sequence[Child]] = []
     for cell in row["failed"]:
         key = keys.get((cell["task"], cell["seed"]))
-        seed = el("a", {"href": f"#{anchor(key)}"}, cell["seed"]) if key else cell["seed"]
+        seed = el("a", {"href": f"#record-{key}"}, cell["seed"]) if key else cell["seed"]
         lines.append((cell["task"], seed, name(cell["reason"])))
     table = parts.grid("Cells without a score", ("Task", "Seed", "Reason"), lines, left=(2,))
-    return join(el("h2", {"id": "failed"}, f"Failed cells ({len(lines)})"), table)
+    return join(el("h2", {"id": "failed"}, f"Failed cells ({len(lines)})"), table) if lines else None
 
 
 def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
@@ -99,7 +92,7 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
     yield "Backbone", el("code", None, row["backbone"])
     yield "Differs from the preset in", name(row["variant"]) if row["variant"] else "nothing"
     yield "Suite", f"{section['suite']}, data {section['source']}, preset {section['preset']}"
-    yield "Protocol", protocol(section)
+    yield "Protocol", parts.protocol(section)
     yield "Scale of scores", cite(section["citation"] or str(section["normaliser"]))
     yield "Seeds with every task", ", ".join(map(str, row["seeds"])) or "none"
     yield "Cells verified by a second machine", f"{row['verified_cells']} of {row['cells']}"
@@ -109,12 +102,12 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
 
 def _plots(section: View, row: View) -> Html | None:
     styles = {row["id"]: Style(row["id"], row["label"], 0)}
-    groups = {
-        "Training loss: mean, smallest and largest seed": tasks.curves(section, [row], styles, detailed=True),
-        "Score during training": tasks.evaluations(section, [row], styles),
-        "Return against target return": tasks.targets(section, [row], styles),
-    }
-    shown = [parts.figure(title, panels, level="h3") for title, panels in groups.items()]
+    losses = tasks.courses("curves", section, [row], styles, detailed=True)
+    shown = [
+        parts.figure("Training loss: mean, smallest and largest seed", losses, level="h3"),
+        parts.figure("Score during training", tasks.courses("evaluations", section, [row], styles), level="h3"),
+        parts.figure("Return against target return", tasks.targets(section, [row], styles), level="h3"),
+    ]
     return el("div", {"class": "plots"}, el("h2", None, "Plots"), shown) if any(shown) else None
 
 
@@ -139,3 +132,69 @@ def _origins(found: Cells) -> Html:
                 values.setdefault(title, {})[value] = None
     shown = {title: [el("div", None, name(one)) for one in several] for title, several in values.items()}
     return parts.facts(shown.items(), "facts ran")
+
+
+def _record(key: str, cell: View, folder: str | None) -> Html:
+    """The record of ``cell``, folded. ``folder``: where records are committed, below the repository's root."""
+    record = cell["record"]
+    failed = cell["status"] == "failed"
+    result = el("span", {"class": "bad" if failed else "good"}, "failed" if failed else f"score {score(cell['score'])}")
+    head = join(el("b", None, cell["task"]), f", seed {cell['seed']}: ", result, " ", el("code", None, key))
+    made_by = _command("Made by", record["provenance"]["command"])
+    everything = parts.fold("The complete record", el("div", {"class": "tree"}, _tree(record)))
+    content = _reproduce(key, record, folder), made_by, _episodes(record), everything
+    return parts.fold(head, content, **{"class": "record", "id": f"record-{key}"})
+
+
+def _reproduce(key: str, record: View, folder: str | None) -> Html:
+    if record["failure"] is not None:
+        return el("p", None, "A failed cell has no score to reproduce.")
+    path, where = f"{key}.json", ""
+    if folder is not None:
+        path, where = f"{folder}/{record['identity']['suite']}/{path}", ", from the repository’s root"
+    commit = record["provenance"].get("git_commit")
+    code = f" (made at commit {commit})" if commit else ""
+    return _command(f"Reproduce it{where}{code}", "bench reproduce " + shlex.quote(path))
+
+
+def _command(title: str, command: str) -> Html:
+    copy = el("button", {"type": "button", "class": "copy js-only"}, "Copy")
+    code = el("pre", {"tabindex": "0", "aria-label": title}, el("code", None, command))
+    return el("div", {"class": "command"}, el("p", None, title), el("div", None, code, copy))
+
+
+def _episodes(record: View) -> Html:
+    """Return and length of every episode, of the last checkpoint and of the best one."""
+    scores, tables = record["scores"] or {}, []
+    for which in ("last", "best"):
+        if not (checkpoint := scores.get(which)):
+            continue
+        targets = checkpoint["targets"]
+        heads, means = ["Episode"], ["mean"]
+        for one in targets:
+            heads += [f"return, target {one['target']:g}", "length"]
+            means += [f"{score(one['raw_mean'], 2)} (score {score(one['normalised_mean'])})", ""]
+        lines = []
+        for index in range(max(len(one["returns"]) for one in targets)):
+            pairs = [(score(one["returns"][index], 2), one["lengths"][index]) for one in targets]
+            lines.append([str(index), *(each for pair in pairs for each in pair)])
+        caption = f"Every episode, {which} checkpoint, step {checkpoint['step']:,}"
+        tables.append(parts.grid(caption, heads, [*lines, means], kind="sums"))
+    return join(tables)
+
+
+def _tree(value: object) -> Html:
+    """Nested mappings as nested lists of names and values; lists of scalars on one line."""
+    if isinstance(value, Mapping) and value:
+        return el("dl", None, [(el("dt", None, key), el("dd", None, _tree(item))) for key, item in value.items()])
+    if isinstance(value, bool):
+        return name("true" if value else "false")
+    if value is None or isinstance(value, Mapping):
+        return el("span", {"class": "none"}, "none")
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, int | float | str) for item in value):
+            return name(", ".join(str(item) for item in value) or "none")
+        if all(isinstance(item, list | tuple) for item in value):
+            return name("; ".join(" ".join(str(part) for part in item) for item in value) or "none")
+        return el("ol", None, [el("li", None, _tree(item)) for item in value])
+    return name(value)

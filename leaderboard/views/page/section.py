@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from backbench.leaderboard.views.page import words
 from backbench.leaderboard.views.page.figures import figures
-from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name
-from backbench.leaderboard.views.page.numbers import NOTHING, short
-from backbench.leaderboard.views.page.parts import choice, fold, grid, warning
+from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, cite, el, join, name
+from backbench.leaderboard.views.page.numbers import NOTHING, score, short
+from backbench.leaderboard.views.page.parts import badge, choice, estimate, fold, grid, protocol, warning
 from backbench.leaderboard.views.page.plots.panel import Style
-from backbench.leaderboard.views.page.published import published
 from backbench.leaderboard.views.page.table import GROUPS, main_table, ordered
+from backbench.text import count
 
 DRAWN = 12  # most rows in a plot
+EMBEDDED = (
+    "Small policies generated these data. They are not the published data sets of the same names. No score here "
+    "compares with a paper."
+)
+EPISODES = (
+    "An interval marked e is over the evaluation episodes of a single seed. It does not include the noise of training, "
+    "which is usually larger."
+)
 
 
 @dataclass(frozen=True)
@@ -29,32 +36,33 @@ class Detail:
 def section_part(section: View, sections: Sequence[View], detail: Detail) -> Html:
     """``section`` of ``sections``. Scores come first, and every explanation is folded."""
     rows = ordered(section["rows"])
-    shown = rows if detail.rows is None else rows[: detail.rows]
+    shown = rows[: detail.rows]
     styles = {row["id"]: Style(row["id"], row["label"], index) for index, row in enumerate(rows[:DRAWN])}
-    fewer = f"Only {len(shown)} of {len(rows)} rows are shown. The CSV and JSON views have all."
-    heading = f"{section['id']}-title"
+    generated = section["source"] == "embedded"
+    over_episodes = any(one["over"] == "episodes" for row in rows for one in row["scores"].values())
+    warnings = {
+        "Generated data: do not compare with papers.": generated,
+        "One seed only: do not rank these rows.": over_episodes,
+        f"Only {len(shown)} of {len(rows)} rows are shown. The CSV and JSON views have all.": len(shown) < len(rows),
+    }
+    plots = figures(section, rows, styles, single_tasks=detail.single_tasks) if detail.plots else None
+    instead = "No plots: the page would be too large. Each row's page has its own."
+    notes, heading = section["notes"], f"{section['id']}-title"
+    listed = el("ul", {"class": "notes"}, [el("li", None, name(note)) for note in notes])
     return el(
         "section",
         {"class": "section", "id": section["id"], "aria-labelledby": heading},
         el("h2", {"id": heading, "tabindex": "-1"}, name(section["title"])),
-        warning(words.GENERATED) if section["source"] == "embedded" else None,
-        warning(words.ONE_SEED) if _over_episodes(rows) else None,
-        warning(fewer) if len(shown) < len(rows) else None,
+        [warning(says) for says, holds in warnings.items() if holds],
         _controls(section),
         main_table(section, shown, styles),
         _apart(section, sections),
-        _notes(section["notes"]),
-        _protocol(section, rows),
-        figures(section, rows, styles, single_tasks=detail.single_tasks)
-        if detail.plots
-        else warning("No plots: the page would be too large. Each row's page has its own."),
+        fold(f"{count(len(notes), 'note')} on these records", listed) if notes else None,
+        _protocol(section, EMBEDDED if generated else None, EPISODES if over_episodes else None),
+        plots if detail.plots else warning(instead),
         el("h3", None, "Published scores"),
-        published(section, {row["id"]: row["label"] for row in rows}),
+        _published(section, {row["id"]: row["label"] for row in rows}),
     )
-
-
-def _over_episodes(rows: Sequence[View]) -> bool:
-    return any(one["over"] == "episodes" for row in rows for one in row["scores"].values())
 
 
 def _controls(section: View) -> Html:
@@ -62,11 +70,11 @@ def _controls(section: View) -> Html:
     field = f"{section['id']}-filter"
     attrs = {"type": "search", "id": field, "class": "filter", "autocomplete": "off", "placeholder": "part of a name"}
     rows = el("label", {"for": field}, "Filter rows"), " ", el("input", attrs), " "
-    count = el("output", {"for": field, "aria-live": "polite"})
+    found = el("output", {"for": field, "aria-live": "polite"})
     box = {"type": "checkbox", "checked": True}
     choices = [choice(title.split(",")[0], {**box, "data-group": group}) for group, title in GROUPS.items()]
     columns = el("fieldset", None, el("legend", None, "Columns"), el("div", {"class": "choices"}, choices))
-    return el("div", {"class": "controls js-only"}, el("p", None, rows, count), columns)
+    return el("div", {"class": "controls js-only"}, el("p", None, rows, found), columns)
 
 
 def _apart(section: View, sections: Sequence[View]) -> Html | None:
@@ -81,39 +89,78 @@ def _apart(section: View, sections: Sequence[View]) -> Html | None:
     return fold("Why this is a separate table", el("p", None, "It differs from ", other, " in:"), reasons)
 
 
-def _notes(notes: Sequence[str]) -> Html | None:
-    if not notes:
-        return None
-    listed = el("ul", {"class": "notes"}, [el("li", None, name(note)) for note in notes])
-    return fold(f"{len(notes)} note{'' if len(notes) == 1 else 's'} on these records", listed)
-
-
-def _protocol(section: View, rows: Sequence[View]) -> Html:
+def _protocol(section: View, *remarks: str | None) -> Html:
     """How the rows were evaluated, on which data, and with which versions."""
-    lines = [
-        (
-            task,
-            one["environment"],
-            str(one["context"]),
-            ", ".join(f"{target:g}" for target in one["targets"]),
-            short(one["max_steps"]),
-            one["returns_to_go"],
-            f"{section['data'][task]:.1f}" if task in section["data"] else NOTHING,
-            el("code", None, one["data_sha256"] or "unknown"),
-        )
-        for task, one in section["task_settings"].items()
-    ]
+    lines: list[Sequence[Child]] = []
+    for task, one in section["task_settings"].items():
+        targets = ", ".join(f"{target:g}" for target in one["targets"])
+        mean = f"{section['data'][task]:.1f}" if task in section["data"] else NOTHING
+        digest = el("code", None, one["data_sha256"] or "unknown")
+        evaluated = targets, short(one["max_steps"]), one["returns_to_go"]
+        lines.append((task, one["environment"], str(one["context"]), *evaluated, mean, digest))
     heads = ("Task", "Environment", "K", "Target returns", "Longest episode", "Returns-to-go", "Data mean",
              "Data sha256")  # fmt: skip
     versions = ", ".join(f"{package} {version}" for package, version in sorted((section["versions"] or {}).items()))
     scale = cite(section["citation"] or str(section["normaliser"]))
-    says: list[Child] = [
-        f"Protocol: {words.protocol(section)}.",
+    says = [
+        f"Protocol: {protocol(section)}.",
         "Scores are of the last checkpoint and the first target return, as a mean over seeds.",
         join("Scale: ", scale, ". × is the score divided by the data set’s own mean."),
-        words.EMBEDDED if section["source"] == "embedded" else None,
-        words.EPISODES if _over_episodes(rows) else None,
+        *remarks,
         f"Versions that every row shares: {versions}." if versions else None,
     ]
     prose = [el("p", None, one) for one in says if one]
     return fold("Protocol, data and versions", prose, grid("Per task", heads, lines, left=(1, 5, 7)))
+
+
+def _published(section: View, labels: Mapping[str, str]) -> Html:
+    """Both tables under their headings. ``labels``: row id to label."""
+    if not section["reported"] and not section["reproduction"]:
+        return el("p", None, "No published scores are known for these tasks on this scale.")
+    says = "Others reported these scores, with their own data and protocols. They enter no aggregate of ours."
+    why = "No difference to reported scores is shown: their data source or protocol differs from ours."
+    why = next((note for note in section["notes"] if "reported" in note), why)
+    ours = _reproduction(section, labels) if section["reproduction"] else el("p", None, name(why))
+    theirs = _reported(section) if section["reported"] else None
+    return join(el("p", None, says), theirs, el("h4", None, "Ours against theirs"), ours)
+
+
+def _reported(section: View) -> Html:
+    """Published scores, method by task."""
+    methods: dict[tuple[str, str, str], dict[str, View]] = {}
+    for one in section["reported"]:
+        key = (one["method"], one["citation"] or "", one["note"] or "")
+        methods.setdefault(key, {})[one["task"]] = one
+    known = {one["task"] for one in section["reported"]}
+    tasks = [task for task in section["tasks"] if task in known]
+    tasks += sorted(known - set(tasks))
+    sources = list(dict.fromkeys((citation, note) for _, citation, note in methods))
+    lines = []
+    for (method, citation, note), found in methods.items():
+        number = el("small", None, f"[{sources.index((citation, note)) + 1}]")
+        line: list[Child] = [(name(method), " ", number, " ", badge("rep", "reported"))]
+        for one in map(found.get, tasks):
+            spread = el("small", None, f" ± {one['std']:.1f}") if one and one["std"] is not None else None
+            line.append((score(one["score"] if one else None), spread))
+        lines.append(line)
+    units = ", ".join(sorted({str(one["unit"]).replace("_", " ") for one in section["reported"]}))
+    cited = [el("li", None, cite(citation), f" ({note})" if note else None) for citation, note in sources]
+    caption = f"Published scores, {units}. ± as published, mostly over seeds"
+    return join(grid(caption, ["Method", *map(breakable, tasks)], lines), el("ol", {"class": "cited"}, cited))
+
+
+def _reproduction(section: View, labels: Mapping[str, str]) -> Html:
+    """Ours minus reported, where source and protocol are the same."""
+    lines = [
+        (
+            name(labels.get(one["row"], one["row"])),
+            one["task"],
+            estimate({"value": one["ours"], "low": one["low"], "high": one["high"], "over": "seeds"}),
+            score(one["reported"]),
+            el("b", None, ("+" if one["difference"] > 0 else "") + score(one["difference"])),
+            (name(one["method"]), ", ", cite(one["citation"])),
+        )
+        for one in section["reproduction"]
+    ]
+    heads = ("Row", "Task", "Ours", "Reported", "Difference", "Reported as")
+    return grid("Ours minus reported", heads, lines, left=(1, 5))

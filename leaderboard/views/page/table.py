@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backbench.leaderboard.board import columns as board_columns
+from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, el, row_file
 from backbench.leaderboard.views.page.numbers import NOTHING, coordinate, exact, score
 from backbench.leaderboard.views.page.parts import badges, estimate, scroll
@@ -15,6 +16,9 @@ from backbench.leaderboard.views.page.plots.scales import Scale, interval_ends
 GROUPS = {"agg": "Aggregates", "task": "Tasks, scores", "cost": "Costs", "run": "Runs"}
 
 
+Cell = tuple[float, Child] | None  # the sort value and the content; None comes last
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the table."""
@@ -22,8 +26,7 @@ class Column:
     key: str
     group: str
     title: Child
-    cell: Callable[[View], tuple[float, Child] | None]
-    """The value that a row sorts by, and what its cell shows. Rows without one come last."""
+    cells: Sequence[Cell] = ()  # of each row
     data: float | None = None  # score of the data set itself
     higher: bool = True  # whether more is better: the first click on the head sorts the best to the top
     unit: str = ""
@@ -41,26 +44,26 @@ def ordered(rows: Sequence[View]) -> list[View]:
 
 def main_table(section: View, rows: Sequence[View], styles: Styles) -> Html:
     """All numbers of ``rows``. With a script, buttons in the head sort it."""
-    columns = _columns(section, rows)
-    counts = {group: sum(column.group == group for column in columns) for group in GROUPS}
+    shown = _columns(section, rows)
+    counts = Counter(column.group for column in shown)
     groups = [
         el("th", {"scope": "colgroup", "colspan": counts[group], "class": f"g-{group}"}, title)
         for group, title in GROUPS.items()
         if counts[group]
     ]
-    corner = _head(Column("name", "name", "Row", lambda _: None, higher=False), None)
+    corner = _head(Column("name", "name", "Row", higher=False), None)
     has_iqm = any(row["aggregates"] for row in rows)
-    heads = [_head(column, "descending" if has_iqm and column.key == "iqm" else None) for column in columns]
-    lines = [
-        el(
-            "tr",
-            {"data-row": row["id"], "data-name": f"{row['label']} {row['backbone']} {row['variant']}".lower()},
-            _name(row, styles.get(row["id"])),
-            [_cell(column, row) for column in columns],
-        )
-        for row in rows
-    ]
-    data = [el("td", {"class": f"g-{one.group}"}, None if one.data is None else score(one.data)) for one in columns]
+    heads = [_head(column, "descending" if has_iqm and column.key == "iqm" else None) for column in shown]
+    data = [el("td", {"class": f"g-{one.group}"}, None if one.data is None else score(one.data)) for one in shown]
+    lines = []
+    for index, row in enumerate(rows):
+        attrs = {"data-row": row["id"], "data-name": f"{row['label']} {row['backbone']} {row['variant']}".lower()}
+        cells = []
+        for column in shown:
+            value, content = column.cells[index] or (None, NOTHING)
+            sort = None if value is None else f"{value:.6g}"
+            cells.append(el("td", {"class": f"g-{column.group}", "data-v": sort}, content))
+        lines.append(el("tr", attrs, _name(row, styles.get(row["id"])), cells))
     table = el(
         "table",
         {"class": "board"},
@@ -80,11 +83,6 @@ def _head(column: Column, sort: str | None) -> Html:
     return el("th", attrs, button, unit)
 
 
-def _cell(column: Column, row: View) -> Html:
-    value, shown = column.cell(row) or (None, NOTHING)
-    return el("td", {"class": f"g-{column.group}", "data-v": None if value is None else f"{value:.6g}"}, shown)
-
-
 def _name(row: View, style: Style | None) -> Html:
     link = el("a", {"href": row_file(row)}, el("bdi", None, breakable(row["label"])))
     lacks = None
@@ -98,35 +96,29 @@ def _name(row: View, style: Style | None) -> Html:
 
 
 def _columns(section: View, rows: Sequence[View]) -> list[Column]:
-    columns = []
+    found = []
     if section["complete"]:
         ends = interval_ends(row["aggregates"]["iqm"] for row in rows if row["aggregates"])
         scale = Scale(min(ends), max(ends), 4, 92) if len(set(ends)) > 1 else None
-        columns += [
-            _aggregate(measure, section.get(f"data_{measure.key}"), scale)
-            for measure in board_columns.shown(board_columns.METRICS, "page")
-        ]
-    present = [task for task in section["tasks"] if any(task in row["scores"] for row in rows)]
-    columns += [_task(task, section["data"].get(task)) for task in present]
-    columns += [
-        _cost(measure)
-        for measure in board_columns.shown(board_columns.COSTS, "page")
-        if any(row["cost"].get(measure.key) is not None for row in rows)
-    ]
-    columns.append(Column("seeds", "run", "Seeds", lambda row: (len(row["seeds"]), len(row["seeds"]))))
-    return [*columns, Column("failed", "run", "Failed", _failed)]
-
-
-def _aggregate(measure: board_columns.Metric, own: float | None, scale: Scale | None) -> Column:
-    def cell(row: View) -> tuple[float, Child] | None:
-        if not row["aggregates"]:
-            return None
-        one = row["aggregates"][measure.key]
-        strip = _strip(one, scale) if measure.key == "iqm" and scale else None
-        return one["value"], (estimate(one, measure.digits), strip)
-
-    unit = "" if measure.unit == "score" else measure.unit
-    return Column(measure.key, "agg", measure.title, cell, own, measure.larger_is_better, unit)
+        for metric in columns.shown(columns.METRICS, "page"):
+            cells: list[Cell] = []
+            for row in rows:
+                one = row["aggregates"] and row["aggregates"][metric.key]
+                strip = _strip(one, scale) if one and metric.key == "iqm" and scale else None
+                cells.append((one["value"], (estimate(one, metric.digits), strip)) if one else None)
+            own, unit = section.get(f"data_{metric.key}"), "" if metric.unit == "score" else metric.unit
+            found.append(Column(metric.key, "agg", metric.title, cells, own, metric.larger_is_better, unit))
+    for task in section["tasks"]:
+        if any(task in row["scores"] for row in rows):
+            cells = [_score(row["scores"].get(task)) for row in rows]
+            found.append(Column(f"task:{task}", "task", breakable(task), cells, section["data"].get(task)))
+    for cost in columns.shown(columns.COSTS, "page"):
+        cells = [_cost(row, cost.key) for row in rows]
+        if any(cells):
+            higher = cost.larger_is_better
+            found.append(Column(cost.key, "cost", cost.title, cells, higher=higher, unit=cost.unit))
+    found.append(Column("seeds", "run", "Seeds", [(len(row["seeds"]), len(row["seeds"])) for row in rows]))
+    return [*found, Column("failed", "run", "Failed", list(map(_failed, rows)))]
 
 
 def _strip(one: View, scale: Scale) -> Html:
@@ -138,28 +130,19 @@ def _strip(one: View, scale: Scale) -> Html:
     return el("svg", {"class": "strip", "viewBox": "0 0 96 10", "aria-hidden": "true"}, line, dot)
 
 
-def _task(task: str, own: float | None) -> Column:
-    def cell(row: View) -> tuple[float, Child] | None:
-        if (one := row["scores"].get(task)) is None:
-            return None
-        ratio = None if one["ratio"] is None else el("small", None, f"×{score(one['ratio'], 2)}")
-        return one["value"], (estimate(one), ratio)
-
-    return Column(f"task:{task}", "task", breakable(task), cell, own)
+def _score(one: View | None) -> Cell:
+    ratio = el("small", None, f"×{score(one['ratio'], 2)}") if one and one["ratio"] is not None else None
+    return (one["value"], (estimate(one), ratio)) if one else None
 
 
-def _cost(measure: board_columns.CostColumn) -> Column:
-    def cell(row: View) -> tuple[float, Child] | None:
-        if (value := row["cost"].get(measure.key)) is None:
-            return None
-        low, high = row["spread"][measure.key]
-        ends = f"median of {row['cells']} cells, {exact(low)} to {exact(high)}"
-        return value, el("span", {"title": ends}, exact(value))
-
-    return Column(measure.key, "cost", measure.title, cell, higher=measure.larger_is_better, unit=measure.unit)
+def _cost(row: View, key: str) -> Cell:
+    if (value := row["cost"].get(key)) is None:
+        return None
+    low, high = map(exact, row["spread"][key])
+    return value, el("span", {"title": f"median of {row['cells']} cells, {low} to {high}"}, exact(value))
 
 
-def _failed(row: View) -> tuple[float, Child]:
+def _failed(row: View) -> Cell:
     count = len(row["failed"])
-    link = el("a", {"href": f"{row_file(row)}#failed", "class": "bad"}, f"{count} failed")
-    return count, link if count else 0
+    attrs = {"href": f"{row_file(row)}#failed", "class": "bad"}
+    return count, el("a", attrs, f"{count} failed") if count else 0

@@ -41,16 +41,16 @@ class Style:
     def marker(self, x: float, y: float, title: str | None = None, size: float = 4.2) -> Html:
         """The row's marker at (x, y)."""
         kind = MARKERS[self.index % len(MARKERS)]
-        attrs: dict[str, object] = {"class": f"mk {self.colour}", "data-row": self.row}
-        inside = [el("title", None, title)] if title else []
+        attrs = {"class": f"mk {self.colour}", "data-row": self.row}
+        inside = el("title", None, title) if title else None
         if kind == "circle":
-            return el("circle", {**attrs, "cx": coordinate(x), "cy": coordinate(y), "r": coordinate(size)}, *inside)
-        return el("polygon", {**attrs, "points": path((x + size * a, y + size * b) for a, b in SHAPES[kind])}, *inside)
+            return el("circle", {**attrs, "cx": coordinate(x), "cy": coordinate(y), "r": coordinate(size)}, inside)
+        return el("polygon", {**attrs, "points": path((x + size * a, y + size * b) for a, b in SHAPES[kind])}, inside)
 
     def line(self, dots: Iterable[tuple[float, float]], title: str | None = None) -> Html:
         """A line through ``dots``."""
         attrs = {"class": f"ln {self.colour}", "data-row": self.row, "stroke-dasharray": self.dash}
-        return el("polyline", {**attrs, "points": path(dots)}, *([el("title", None, title)] if title else []))
+        return el("polyline", {**attrs, "points": path(dots)}, el("title", None, title) if title else None)
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float]) -> Html:
         """The area between ``low`` and ``high``."""

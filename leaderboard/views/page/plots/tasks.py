@@ -9,32 +9,29 @@ from backbench.leaderboard.views.page.numbers import score, short
 from backbench.leaderboard.views.page.plots.panel import Panel, Style, Styles, rule
 from backbench.leaderboard.views.page.plots.scales import Scale, axis, span
 
-Line = Sequence[Sequence[float]]
-"""(update, value) or (update, mean, smallest, largest over seeds), in the order of updates."""
-POINTS, POINTS_IN_DETAIL = 40, 200
-"""Most points of a line, to keep pages small."""
+Line = Sequence[Sequence[float]]  # (update, value), or (update, mean, smallest, largest over seeds), by update
+POINTS, POINTS_IN_DETAIL = 40, 200  # most points of a line, to keep pages small
 
 
-def curves(section: View, rows: Sequence[View], styles: Styles, *, detailed: bool = False) -> list[Html]:
-    """Training loss, a panel for each task. ``detailed``: more points, and bands from smallest to largest seed."""
-    panels = [_course("curves", task, rows, styles, detailed) for task in section["tasks"]]
-    return [panel for panel in panels if panel]
+def courses(key: str, section: View, rows: Sequence[View], styles: Styles, *, detailed: bool = False) -> list[Html]:
+    """Training loss (``key`` curves) or scores during training (evaluations), a panel for each task.
 
-
-def evaluations(section: View, rows: Sequence[View], styles: Styles) -> list[Html]:
-    """Score during training, a panel for each task that was evaluated more than once."""
-    tasks = [task for task in section["tasks"] if any(len(row["evaluations"].get(task, ())) > 1 for row in rows)]
-    return [panel for task in tasks if (panel := _course("evaluations", task, rows, styles))]
-
-
-def _course(key: str, task: str, rows: Sequence[View], styles: Styles, detailed: bool = False) -> Html | None:
-    """Loss (``key`` curves) or score (evaluations) against optimiser updates."""
+    ``detailed``: more points, and bands from smallest to largest seed. A single evaluation is not a course.
+    """
     loss, most = key == "curves", POINTS_IN_DETAIL if detailed else POINTS
+    panels = []
+    for task in section["tasks"]:
+        lines = [(styles[row["id"]], row[key][task]) for row in rows if row[key].get(task)]
+        if loss:  # without its first twentieth: the first fall would flatten the rest
+            lines = [(style, [dot for dot in line if dot[0] >= line[-1][0] / 20] or line) for style, line in lines]
+        if any(loss or len(line) > 1 for _, line in lines):
+            panels.append(_course(task, loss, [(style, thin(line, most)) for style, line in lines], detailed))
+    return panels
+
+
+def _course(task: str, loss: bool, found: Sequence[tuple[Style, Line]], detailed: bool) -> Html:
+    """Loss or score against optimiser updates."""
     unit = "training loss" if loss else "score"
-    found = [(styles[row["id"]], thin(_settled(row[key][task]) if loss else row[key][task], most))
-             for row in rows if row[key].get(task)]  # fmt: skip
-    if not found:
-        return None
     about = f"{unit} of each row against optimiser updates on {task}, mean over seeds."
     panel = Panel(task, about, height=210, name=f"{task}, {unit}")
     steps = [dot[0] for _, line in found for dot in line]
@@ -54,11 +51,6 @@ def _course(key: str, task: str, rows: Sequence[View], styles: Styles, detailed:
     return panel.svg()
 
 
-def _settled(line: Line) -> Line:
-    """A loss without its first twentieth: the first fall would flatten the rest."""
-    return [dot for dot in line if dot[0] >= line[-1][0] / 20] or line
-
-
 def thin(line: Line, most: int) -> list[Sequence[float]]:
     """At most ``most`` points at equal distances, the first and the last included."""
     if len(line) <= most:
@@ -68,11 +60,11 @@ def thin(line: Line, most: int) -> list[Sequence[float]]:
 
 def targets(section: View, rows: Sequence[View], styles: Styles) -> list[Html]:
     """Mean return against target return, a panel for each task."""
-    panels = []
+    panels, settings = [], section["task_settings"]
     for task in section["tasks"]:
         found = [(styles[row["id"]], sorted(row["targets"][task])) for row in rows if row["targets"].get(task)]
         if found:
-            panels.append(_target(task, found, section["task_settings"].get(task, {}).get("returns_to_go", "raw")))
+            panels.append(_target(task, found, settings.get(task, {}).get("returns_to_go", "raw")))
     return panels
 
 
@@ -81,8 +73,7 @@ def _target(task: str, found: Sequence[tuple[Style, Line]], rewards: str) -> Htm
     diagonal = "On the diagonal they are equal." if raw else f"Targets are sums of {rewards} rewards: no diagonal."
     about = f"Mean raw return of each row on {task} against the target return that it was conditioned on. {diagonal}"
     panel = Panel(task, about, name=f"{task}, return against target return")
-    asked = [dot[0] for _, line in found for dot in line]
-    got = [dot[1] for _, line in found for dot in line]
+    asked, got = ([dot[i] for _, line in found for dot in line] for i in (0, 1))
     both = [*asked, *got, 0.0] if raw else []
     x = Scale(*span(both or [*asked, 0.0]), panel.left, panel.right - 4)
     y = Scale(*span(both or [*got, 0.0]), panel.bottom, panel.top)

@@ -8,7 +8,6 @@ from plot_tools import parse, styles_of
 from view_factory import TASKS, make_section
 
 from backbench.leaderboard.views.page.plots import comparisons, tasks
-from backbench.leaderboard.views.page.plots.pareto import pareto
 
 
 def test_every_plot_has_a_title_a_description_and_all_marks_inside() -> None:
@@ -18,9 +17,9 @@ def test_every_plot_has_a_title_a_description_and_all_marks_inside() -> None:
         "aggregates": (comparisons.aggregates(rows, styles), 4),
         "profiles": (comparisons.profiles(rows, styles), 1),
         "improvement": (comparisons.improvement(section, styles), 1),
-        "pareto": (pareto(section, rows, styles), 8),
-        "curves": (tasks.curves(section, rows, styles), 9),
-        "evaluations": (tasks.evaluations(section, rows, styles), 2),
+        "pareto": (comparisons.pareto(section, rows, styles), 8),
+        "curves": (tasks.courses("curves", section, rows, styles), 9),
+        "evaluations": (tasks.courses("evaluations", section, rows, styles), 2),
         "targets": (tasks.targets(section, rows, styles), 9),
     }
     for name, (panels, expected) in counts.items():
@@ -64,9 +63,9 @@ def test_a_row_without_numbers_gives_no_panels() -> None:
         comparisons.aggregates([row], styles),
         comparisons.profiles([row], styles),
         comparisons.improvement(section, styles),
-        pareto(section, [row], styles),
-        tasks.curves(section, [row], styles),
-        tasks.evaluations(section, [row], styles),
+        comparisons.pareto(section, [row], styles),
+        tasks.courses("curves", section, [row], styles),
+        tasks.courses("evaluations", section, [row], styles),
         tasks.targets(section, [row], styles),
     ):
         assert panels == []
