@@ -59,13 +59,13 @@ class WindowActor(Actor):
         agent, tokenizer = self.agent, self.agent.tokenizer
         if tokenizer.slides:
             tokens = tokenizer.next_tokens(self.action, self.target, states, self.time)
-            prepared = self.window.append(agent.backbone.prepare(tokens))
+            projected = self.window.append(agent.backbone.project(tokens))
         else:  # every token changes when the window moves, but not the encoded contents
             new = tokenizer.next_contents(self.action, self.target, states)
             contents = self.window.append(torch.stack(new, dim=1))
             first = torch.full((1, 1), max(0, self.time + 1 - self.context), device=contents.device)
-            prepared = agent.backbone.prepare(tokenizer.add_positions(contents, first))
-        self.action = agent.decide(agent.backbone.last(prepared), uniforms)
+            projected = agent.backbone.project(tokenizer.add_positions(contents, first))
+        self.action = agent.decide(agent.backbone.mix(projected, LAST)[:, 0], uniforms)
         return self.action
 
     def keep(self, rows: Tensor) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.state import ALL, LAST, State
+from backbench.backbones.state import ALL, State
 
 
 class FastCausal(nn.Module):
-    """For mixers and backbones."""
+    """For mixers and backbones. Acting keeps what `project` returns from window to window."""
 
     def forward_at(self, x: Tensor, keep: slice) -> Tensor:
         """``forward(x)[:, keep]``, (batch, kept, d_model). Default: compute everything, then slice."""
@@ -25,31 +25,12 @@ class FastCausal(nn.Module):
         return y[:, keep]
 
     def extend(self: Any, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
-        """Several tokens, (batch, count, d_model): the outputs of `step` at the positions ``keep``, and the state.
-
-        Default: one step after the other.
-        """
+        """Several tokens, (batch, count, d_model): the outputs of `step` at ``keep``, and the state. Default: steps."""
         columns = []
         for x_t in x.unbind(1):
             y_t, state = self.step(x_t, state)
             columns.append(y_t)
         return torch.stack(columns[keep], 1), state
-
-
-class FastBackbone(FastCausal):
-    """For backbones: acting keeps what depends on one token alone from window to window."""
-
-    def prepare(self, x: Tensor) -> State:
-        """The part of `forward` that depends on each token alone, (batch, length, …). Default: the tokens."""
-        return x
-
-    def last(self, prepared: State) -> Tensor:
-        """(batch, d_model): the last position of `forward`, for tokens that went through `prepare`."""
-        return self.forward_at(prepared, LAST)[:, 0]
-
-
-class FastMixer(FastCausal):
-    """For mixers: the residual stack prepares the first one's part."""
 
     def project(self, x: Tensor) -> State:
         """The part of `forward` that depends on each token alone: tensors (batch, length, …). Default: the tokens."""

@@ -25,7 +25,7 @@ STREETS = (
      "leaderboard.check", "leaderboard.__main__"),
     ("configs",),
     ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.state",
-     "backbones.fast", "backbones.contract", "backbones.stack", "backbones.mixers", "backbones.rules",
+     "backbones.fast", "backbones.contract", "backbones.stack", "backbones.mixers",
      "backbones.check"),
 )  # fmt: skip
 READS_THE_BOARD = "benchmarks."  # rooms below it may import any room of the leaderboard

@@ -10,8 +10,7 @@ import torch
 from backbench.backbones.kernels.attention.attention import ATTENTION, attention
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
 from backbench.backbones.kernels.dispatch import Implementation, Operation
-from backbench.backbones.kernels.scan.inputs import ScanInputs
-from backbench.backbones.kernels.scan.naive import selective_scan_step
+from backbench.backbones.kernels.scan.naive import ScanInputs, selective_scan_step
 from backbench.backbones.kernels.scan.selective_scan import (
     SELECTIVE_SCAN,
     SlowKernels,

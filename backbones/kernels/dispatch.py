@@ -1,9 +1,16 @@
-"""Which implementation of an operation runs: the one that the user names, or with ``auto`` the fastest that fits."""
+"""Which implementation of an operation runs: the one that the user names, or with ``auto`` the fastest that fits.
+
+Optional packages are imported at their first use only: some take seconds, and some cannot be imported without a GPU.
+docs/how-to/accelerators.md lists them with the commands that install them.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Generic, TypeVar
 
 import torch
@@ -37,17 +44,12 @@ class Implementation(Generic[F]):
 
 
 class Operation(Generic[F]):
-    """An operation and its implementations, all equal in values and gradients.
-
-    Attributes:
-        table: implementation name to implementation, the fastest last.
-        ran: names of the implementations that have run since the set was last cleared.
-    """
+    """An operation and its implementations, all equal in values and gradients."""
 
     def __init__(self, name: str, *implementations: Implementation[F]) -> None:
         self.name = name
-        self.table = {one.name: one for one in implementations}
-        self.ran: set[str] = set()
+        self.table = {one.name: one for one in implementations}  # the fastest last
+        self.ran: set[str] = set()  # names of the implementations that have run since the set was last cleared
         self._found: dict[tuple[str, str, torch.dtype], Implementation[F]] = {}
 
     def add(self, implementation: Implementation[F]) -> None:
@@ -75,8 +77,7 @@ class Operation(Generic[F]):
     ) -> Implementation[F]:
         """The implementation that runs on such inputs if the user asks for ``implementation``.
 
-        Raises:
-            UserError: the name is unknown, or it cannot run here or on such inputs.
+        Raises UserError if the name is unknown, or it cannot run here or on such inputs.
         """
         key = (implementation, device, dtype)
         if key not in self._found:
@@ -97,3 +98,23 @@ class Operation(Generic[F]):
         entry = self.chosen(implementation, like.device.type, like.dtype)
         self.ran.add(entry.name)
         return entry
+
+
+def missing(module: str, command: str, needs_compiler: bool = False) -> Callable[[], str | None]:
+    """A function that returns one line (what is missing and how to install it), or None if the package can run."""
+
+    def check() -> str | None:
+        spec = find_spec(module)
+        # A folder that another package left (flash-attn 4 makes one named flash_attn) has no origin.
+        if spec is None or spec.origin is None:
+            return f"{module} is not installed; {command}"
+        if not torch.cuda.is_available():
+            return "torch sees no CUDA device (GPU, driver, CUDA build of torch)"
+        if needs_compiler and not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+            return "Triton needs a C compiler to start its kernels; install gcc, or set CC"
+        return None
+
+    return check
+
+
+triton_missing = missing("triton", "pip install triton", needs_compiler=True)

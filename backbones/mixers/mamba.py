@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt2, no_weight_decay
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
-from backbench.backbones.kernels.scan.inputs import ScanInputs
+from backbench.backbones.kernels.scan.naive import ScanInputs
 from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_extend
 from backbench.errors import require
 

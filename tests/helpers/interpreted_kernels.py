@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from backbench.backbones.kernels.conv.naive import causal_conv1d as conv_reference
 from backbench.backbones.kernels.conv.triton_conv import causal_conv1d
 from backbench.backbones.kernels.scan import naive as naive_scan
-from backbench.backbones.kernels.scan.inputs import ScanInputs
+from backbench.backbones.kernels.scan.naive import ScanInputs
 from backbench.backbones.kernels.scan.triton_scan import selective_scan
 
 WINDOWS = [None, 1, 2, 3, 6, 24, 25, 99]

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones.kernels.attention import naive
-from backbench.backbones.kernels.dispatch import Implementation, Operation
-from backbench.backbones.kernels.packages import missing
+from backbench.backbones.kernels.dispatch import Implementation, Operation, missing
 
 ALL = slice(None)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from backbench.backbones.kernels.native import loader
-from backbench.backbones.kernels.scan.inputs import ScanInputs
+from backbench.backbones.kernels.scan.naive import ScanInputs
 
 
 def prepared(inputs: ScanInputs) -> ScanInputs:

@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbench.backbones.kernels.dispatch import Implementation, Operation
+from backbench.backbones.kernels.dispatch import Implementation, Operation, missing, triton_missing
 from backbench.backbones.kernels.native import loader
-from backbench.backbones.kernels.packages import missing, triton_missing
 from backbench.backbones.kernels.scan import naive
 from backbench.backbones.kernels.scan.cpp_scan import SelectiveScanCpp, scan_on
-from backbench.backbones.kernels.scan.inputs import ScanInputs
+from backbench.backbones.kernels.scan.naive import ScanInputs
 from backbench.backbones.kernels.scan.torch_scan import SelectiveScan
 from backbench.errors import UserError
 
