@@ -44,18 +44,14 @@ class Candidate:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(BATCH, self.length, self.spec.d_model, generator=generator)
 
-    def made(self) -> tuple[Backbone, Tensor]:
-        """A new backbone, and `inputs`."""
-        return self.make(), self.inputs()
-
 
 Outcome: TypeAlias = tuple[bool, str]
-Rule: TypeAlias = Callable[[Candidate], Outcome]
+Rule: TypeAlias = Callable[[Candidate, Backbone, Tensor], Outcome]
 RULES: dict[str, Rule] = {}
 
 
 def rule(title: str, gradients: bool = False) -> Callable[[Rule], Rule]:
-    """Decorator: add a rule under its title. It runs without autograd unless it needs ``gradients``."""
+    """Decorator: add a rule under its title. It gets a new model and inputs, without autograd unless ``gradients``."""
 
     def add(function: Rule) -> Rule:
         RULES[title] = function if gradients else torch.no_grad()(function)
@@ -80,7 +76,7 @@ def steps(model: Backbone, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
 
 def train(candidate: Candidate, updates: int) -> tuple[Backbone, list[float]]:
     """Train without dropout to predict the mean of the last two inputs: the model, its losses before and after."""
-    model, x = candidate.made()
+    model, x = candidate.make(), candidate.inputs()
     target = (x + F.pad(x, (0, 0, 1, -1))) / 2 if candidate.length > 1 else x / 2
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
@@ -95,9 +91,8 @@ def train(candidate: Candidate, updates: int) -> tuple[Backbone, list[float]]:
 
 
 @rule("shape at any length")
-def shape(candidate: Candidate) -> Outcome:
+def shape(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Inputs of any length from 1 to the longest context give outputs of the same shape, also from each mixer."""
-    model, x = candidate.made()
     wrong = set()
 
     def compare(module: torch.nn.Module, args: tuple[Tensor], y: Tensor) -> None:
@@ -113,17 +108,15 @@ def shape(candidate: Candidate) -> Outcome:
 
 
 @rule("finite outputs")
-def finite(candidate: Candidate) -> Outcome:
+def finite(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Ordinary, large and zero inputs give finite outputs."""
-    model, x = candidate.made()
     bad = [scale for scale in (0.0, 1.0, 100.0) if not model(scale * x).isfinite().all()]
     return not bad, "inputs of scale 0, 1 and 100" + (f"; not finite at {bad}" if bad else "")
 
 
 @rule("causality")
-def causality(candidate: Candidate) -> Outcome:
+def causality(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Changing the tokens from t on changes no output before t, exactly, for every t."""
-    model, x = candidate.made()
     other = candidate.inputs(seed=2)
     y, leaks = model(x), {}
     for t in range(1, candidate.length):
@@ -135,16 +128,14 @@ def causality(candidate: Candidate) -> Outcome:
 
 
 @rule("parallel equals step by step")
-def stepwise(candidate: Candidate) -> Outcome:
+def stepwise(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """`step` gives the columns of `forward`."""
-    model, x = candidate.made()
     return within(error_of(steps(model, x)[0], model(x)), f"{candidate.length} tokens")
 
 
 @rule("pieces equal single steps")
-def extend(candidate: Candidate) -> Outcome:
+def extend(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Tokens in pieces give the same outputs as one by one."""
-    model, x = candidate.made()
     per_step, errors = candidate.spec.tokens_per_step, []
     expected, _ = steps(model, x)
     for size in sorted({2, per_step, per_step + 1}):
@@ -159,9 +150,8 @@ def extend(candidate: Candidate) -> Outcome:
 
 
 @rule("chosen positions")
-def positions(candidate: Candidate) -> Outcome:
+def positions(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Outputs computed at some positions only equal those of `forward`."""
-    model, x = candidate.made()
     y, errors = model(x), []
     for keep in (ALL, LAST, slice(1, None, 3)):
         if y[:, keep].numel():
@@ -172,9 +162,8 @@ def positions(candidate: Candidate) -> Outcome:
 
 
 @rule("padded equals unpadded")
-def padding(candidate: Candidate) -> Outcome:
+def padding(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Padding on the right does not change the outputs before it."""
-    model, x = candidate.made()
     lengths = range(1, candidate.length)
     padded = [F.pad(x[:, :n], (0, 0, 0, candidate.length - n)) for n in lengths]
     pairs = zip(lengths, padded, strict=True)
@@ -183,9 +172,8 @@ def padding(candidate: Candidate) -> Outcome:
 
 
 @rule("reset")
-def reset(candidate: Candidate) -> Outcome:
+def reset(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Rows that were reset restart, the others continue. Every tensor of the state is batch first."""
-    model, x = candidate.made()
     cut = candidate.length // 2
     if cut == 0:
         return True, "contexts of one token: nothing to reset"
@@ -204,18 +192,16 @@ def reset(candidate: Candidate) -> Outcome:
 
 
 @rule("batch independence")
-def batch_independence(candidate: Candidate) -> Outcome:
+def batch_independence(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """A row's output does not depend on the other rows."""
-    model, x = candidate.made()
     other = torch.cat((x[:1], 5 * candidate.inputs(seed=2)[1:]))
     error = max(error_of(model(other)[:1], model(x)[:1]), error_of(model(x[:1]), model(x)[:1]))
     return within(error, "a row with other rows, and alone")
 
 
 @rule("gradients reach every parameter", gradients=True)
-def gradients(candidate: Candidate) -> Outcome:
+def gradients(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Every parameter gets a gradient that is finite and not zero."""
-    model, x = candidate.made()
     torch.autograd.backward((model(x) * candidate.inputs(seed=3)).sum())
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
     bad = [name for name, g in grads.items() if g is None or not bool(g.isfinite().all()) or not bool(g.any())]
@@ -224,16 +210,16 @@ def gradients(candidate: Candidate) -> Outcome:
 
 
 @rule("learning", gradients=True)
-def learning(candidate: Candidate) -> Outcome:
+def learning(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """A few optimiser updates lower the loss of a small regression."""
-    if not list(candidate.make().parameters()):
+    if not list(model.parameters()):
         return True, "no parameters"
     _, losses = train(candidate, 5)
     return losses[-1] < losses[0], f"loss {losses[0]:.4f} -> {losses[-1]:.4f} in {len(losses) - 1} updates"
 
 
 @rule("equal seeds, equal bits", gradients=True)
-def determinism(candidate: Candidate) -> Outcome:
+def determinism(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Equal seeds give equal bits, also with dropout and after updates."""
     runs = []
     for _ in range(2):
@@ -247,9 +233,8 @@ def determinism(candidate: Candidate) -> Outcome:
 
 
 @rule("save and load")
-def save_and_load(candidate: Candidate) -> Outcome:
+def save_and_load(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """A saved state dict gives the same bits when a model with other weights loads it."""
-    model, x = candidate.made()
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -266,9 +251,9 @@ def save_and_load(candidate: Candidate) -> Outcome:
 
 
 @rule("options")
-def options(candidate: Candidate) -> Outcome:
+def options(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Options are a frozen dataclass that a mapping of its fields restores."""
-    made = candidate.make().options
+    made = model.options
     if not dataclasses.is_dataclass(made) or isinstance(made, type):
         return False, f"options are a {type(made).__name__}; make them a frozen dataclass"
     values = dataclasses.asdict(made)
@@ -278,9 +263,8 @@ def options(candidate: Candidate) -> Outcome:
 
 
 @rule("cost")
-def cost(candidate: Candidate) -> Outcome:
+def cost(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """`flops` returns a count that does not shrink as the context grows."""
-    model = candidate.make()
     least, most = (model.flops(length) for length in (1, candidate.length))
     return 0 <= least <= most, f"{least:,.0f} FLOPs per token at length 1, {most:,.0f} at {candidate.length}"
 
@@ -306,7 +290,7 @@ def check(
         candidate = Candidate(make, spec, min(spec.max_length, 24))
         for title, rule in RULES.items():
             try:
-                passed, detail = rule(candidate)
+                passed, detail = rule(candidate, make(), candidate.inputs())
             except Exception as error:  # a backbone may raise anything, and its author needs to read it
                 passed, detail = False, f"raised {type(error).__name__}: {error}"
             results.append(CheckResult(title, passed, detail))

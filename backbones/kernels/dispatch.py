@@ -11,22 +11,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from backbench.errors import UserError, suggest
 
-F = TypeVar("F", bound=Callable[..., object])
-
 
 @dataclass(frozen=True)
-class Implementation(Generic[F]):
+class Implementation:
     """One implementation: its function, and where it runs."""
 
     name: str
-    function: F
+    function: Callable[..., Tensor]  # gets silu, gate and softplus, or a mask of positions, only if it is ``fused``
     devices: tuple[str, ...] | None = None  # device types that it takes; None for any
     dtypes: tuple[torch.dtype, ...] | None = None  # number types that it takes; None for any
     auto: bool = True  # whether "auto" may choose it; False if it is slower, or trades determinism for speed
@@ -43,16 +40,16 @@ class Implementation(Generic[F]):
         return (self.function.__doc__ or "").partition("\n")[0]
 
 
-class Operation(Generic[F]):
+class Operation:
     """An operation and its implementations, all equal in values and gradients."""
 
-    def __init__(self, name: str, *implementations: Implementation[F]) -> None:
+    def __init__(self, name: str, *implementations: Implementation) -> None:
         self.name = name
         self.table = {one.name: one for one in implementations}  # the fastest last
         self.ran: set[str] = set()  # names of the implementations that have run since the set was last cleared
-        self._found: dict[tuple[str, str, torch.dtype], Implementation[F]] = {}
+        self._found: dict[tuple[str, str, torch.dtype], Implementation] = {}
 
-    def add(self, implementation: Implementation[F]) -> None:
+    def add(self, implementation: Implementation) -> None:
         """Add the implementation that is the fastest so far."""
         self.table[implementation.name] = implementation
         self._found.clear()
@@ -74,7 +71,7 @@ class Operation(Generic[F]):
 
     def chosen(
         self, implementation: str = "auto", device: str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> Implementation[F]:
+    ) -> Implementation:
         """The implementation that runs on such inputs if the user asks for ``implementation``.
 
         Raises UserError if the name is unknown, or it cannot run here or on such inputs.
@@ -93,7 +90,7 @@ class Operation(Generic[F]):
             self._found[key] = entry
         return self._found[key]
 
-    def pick(self, implementation: str, like: Tensor) -> Implementation[F]:
+    def pick(self, implementation: str, like: Tensor) -> Implementation:
         """As `chosen`, for inputs like ``like``. Adds its name to `ran`."""
         entry = self.chosen(implementation, like.device.type, like.dtype)
         self.ran.add(entry.name)

@@ -6,8 +6,7 @@ Layout: x (batch, length, channels), weight (channels, K), bias (channels,).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +22,7 @@ from backbench.errors import UserError
 def causal_conv1d(
     x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool = False, implementation: str = "auto"
 ) -> Tensor:
-    """(batch, length, channels) -> the same shape; ``silu`` applies that activation to y.
-
-    Raises:
-        UserError: there is no such implementation.
-    """
+    """x -> y of the same shape; ``silu`` applies that activation to y. UserError: there is no such implementation."""
     entry = CAUSAL_CONV1D.pick(implementation, x)
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if entry.fused:
@@ -111,14 +106,13 @@ def package(x: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tens
 
 def triton(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Triton kernels; deterministic."""
-    from backbench.backbones.kernels.conv import triton_conv
+    from backbench.backbones.kernels.conv.triton_conv import TritonConv
 
-    return triton_conv.causal_conv1d(x, weight, bias)
+    return TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())  # type: ignore[no-any-return]
 
 
-Conv: TypeAlias = Callable[..., Tensor]  # (x, weight, bias), and silu if it is fused
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
-CAUSAL_CONV1D: Operation[Conv] = Operation(
+CAUSAL_CONV1D = Operation(
     "causal_conv1d",
     Implementation("torch", depthwise),
     Implementation("reference", naive.causal_conv1d),

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -54,9 +52,7 @@ def selective_scan(
     """y, (batch, length, channels); see the module for shapes. ``softplus`` is applied to dt first.
 
     The scan computes in the type of A, also under autocast, because states multiply rounding errors. y has x's type.
-
-    Raises:
-        UserError: ``window`` is below 1, or there is no such implementation.
+    Raises UserError if ``window`` is below 1 or there is no such implementation.
     """
     if window is not None and window < 1:
         raise UserError(f"selective_scan: window={window}; give at least 1, or None for no window")
@@ -69,19 +65,15 @@ def selective_scan(
         warn_once(f"the reference implementation of the scan runs on {x.shape[1]} tokens; kernels=auto is much faster")
     with torch.autocast(x.device.type, enabled=False):
         inputs = _in_type_of_A(ScanInputs(x, dt, A, B, C, D, window, gate, softplus))
-        if entry.fused:
-            return entry.function(inputs).to(x.dtype)
-        return _gated(entry.function(_positive(inputs)), inputs.gate).to(x.dtype)
+        y = entry.function(inputs) if entry.fused else _gated(entry.function(_positive(inputs)), inputs.gate)
+        return y.to(x.dtype)
 
 
 def selective_scan_extend(inputs: ScanInputs, state: Tensor, implementation: str = "auto") -> tuple[Tensor, Tensor]:
     """The scan of further tokens after ``state`` (batch, state, channels): y, the state after the last token.
 
     The function may write into ``state``. There is no window. Gradients flow if they are enabled. Types as in the scan.
-
-    Raises:
-        ValueError: the state does not fit the inputs, or has another type than A.
-        UserError: there is no such implementation.
+    Raises ValueError if the state does not fit the inputs, UserError if there is no such implementation.
     """
     x, A = inputs.x, inputs.A
     entry = SELECTIVE_SCAN.pick(implementation, A)
@@ -97,9 +89,7 @@ def selective_scan_extend(inputs: ScanInputs, state: Tensor, implementation: str
 
 
 def _in_type_of_A(inputs: ScanInputs) -> ScanInputs:
-    x, dt, A, B, C, D = (tensor.to(inputs.A.dtype) for tensor in inputs[:6])
-    gate = None if inputs.gate is None else inputs.gate.to(A.dtype)
-    return ScanInputs(x, dt, A, B, C, D, inputs.window, gate, inputs.softplus)
+    return ScanInputs._make(part.to(inputs.A.dtype) if isinstance(part, Tensor) else part for part in inputs)
 
 
 def _positive(inputs: ScanInputs) -> ScanInputs:
@@ -138,14 +128,16 @@ def mamba_ssm(inputs: ScanInputs) -> Tensor:
 
 def triton(inputs: ScanInputs) -> Tensor:
     """Triton kernels: sequential in time, parallel over batch and channels; deterministic."""
-    from backbench.backbones.kernels.scan import triton_scan
+    from backbench.backbones.kernels.scan.triton_scan import TritonScan
 
-    return triton_scan.selective_scan(inputs)
+    window = inputs.window or 0
+    window = window if window < inputs.x.shape[1] else 0
+    tensors = (tensor.contiguous() for tensor in inputs[:6])
+    return TritonScan.apply(*tensors, window, inputs.want_gradients())  # type: ignore[no-any-return, no-untyped-call]
 
 
-Scan: TypeAlias = Callable[[ScanInputs], Tensor]  # ignores gate and softplus unless it is fused
 _SINGLE = (torch.float32,)
-SELECTIVE_SCAN: Operation[Scan] = Operation(
+SELECTIVE_SCAN = Operation(
     "selective_scan",
     Implementation("reference", naive.selective_scan),
     Implementation("torch", by_hand),

@@ -10,6 +10,7 @@ from torch import Tensor
 from backbench.agents.acting import ACTING, Actor, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.tokenizer import TOKENS_PER_STEP
+from backbench.backbones.state import LAST
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, make_policy, steps
@@ -33,16 +34,16 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
             recomputing.update(targets)
         return recomputing
     actor, backbone = make_actor(policy, acting, targets, context), policy.backbone
-    if acting == "window":  # a window keeps what is prepared for each token alone; `last` mixes it afresh
-        nothing = torch.zeros(len(states), backbone.spec.d_model, device=states.device)
-        backbone.last = lambda prepared: nothing  # type: ignore[method-assign]
+    if acting == "window":  # a window keeps what is projected from each token alone; `mix` mixes it afresh
+        nothing = torch.zeros(len(states), 1, backbone.spec.d_model, device=states.device)
+        backbone.mix = lambda projected, keep=LAST: nothing  # type: ignore[method-assign]
     try:
         for _ in range(context):
             actor.act(states)
             actor.update(targets)
     finally:
         if acting == "window":
-            del backbone.last
+            del backbone.mix
     return actor
 
 

@@ -14,7 +14,7 @@ import torch
 from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 
-from backbench.backbones.kernels import OPERATIONS, attention, causal_conv1d, chosen, selective_scan
+from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, causal_conv1d, chosen, selective_scan
 from backbench.backbones.kernels.attention.naive import attention as attention_reference
 from backbench.backbones.kernels.conv.naive import causal_conv1d as conv_reference
 from backbench.backbones.kernels.scan.naive import selective_scan as scan_reference
