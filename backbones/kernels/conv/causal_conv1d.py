@@ -108,7 +108,7 @@ def triton(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Triton kernels; deterministic."""
     from backbench.backbones.kernels.conv.triton_conv import TritonConv
 
-    return TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())  # type: ignore[no-any-return]
+    return TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())  # type: ignore[no-any-return, no-untyped-call]
 
 
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
