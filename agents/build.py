@@ -40,13 +40,7 @@ def build_agent(
 ) -> Agent:
     """Build an agent with new weights from PyTorch's global generator.
 
-    Args:
-        backbone, options: as for :func:`backbench.backbones.build.build`.
-        model: settings that all backbones share.
-        spaces: shapes and scales of the environment and its data.
-
-    Raises:
-        UserError: the backbone cannot be built.
+    ``backbone`` and ``options`` are those of :func:`backbench.backbones.build.build`, which may raise UserError.
     """
     # Equal seeds give equal weights only if this order stays: backbone, encoder, tokenizer, head.
     stack = build(backbone, options, model.spec)
@@ -57,8 +51,8 @@ def build_agent(
         encoder = vector_encoder(spaces.state_shape[0], model.d_model)
     else:
         encoder = VectorEncoder(*spaces.statistics, model.d_model)
-    scales = (spaces.max_timesteps, spaces.return_scale)
-    tokens = TokenConfig(*scales, model.dropout, model.timestep, model.embedding, model.context)
+    settings = (model.dropout, model.timestep, model.embedding, model.context)
+    tokens = TokenConfig(spaces.max_timesteps, spaces.return_scale, *settings)
     return assemble(stack, encoder, spaces.actions, tokens)
 
 

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.fast import FastCausal
-from backbench.backbones.state import ALL, LAST, State, map_state, select_rows
+from backbench.backbones.fast import ALL, LAST, FastCausal, State, map_state, select_rows
 from backbench.errors import require
 
 __all__ = [

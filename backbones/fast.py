@@ -1,16 +1,37 @@
-"""Optional methods that make a backbone faster. The defaults are correct, so a new backbone needs none of them.
+"""Optional methods that make a backbone faster, and the state that it carries from token to token.
 
-``keep`` is a slice of the positions whose outputs are needed. Override a method to skip the work for the others.
+The defaults are correct, so a new backbone needs none of them. ``keep`` is a slice of the positions whose outputs are
+needed. Override a method to skip the work for the others.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.state import ALL, State
+State: TypeAlias = Any  # nested tuples, lists and dicts of tensors, each batch first
+ALL, LAST = slice(None), slice(-1, None)  # positions of a sequence
+
+
+def map_state(fn: Callable[..., Any], *states: State) -> State:
+    """Apply ``fn`` to corresponding tensors of equally nested ``states``. The result is nested alike."""
+    first = states[0]
+    if first is None or isinstance(first, Tensor):
+        return None if first is None else fn(*states)
+    if isinstance(first, dict):
+        return {key: map_state(fn, *(state[key] for state in states)) for key in first}
+    if isinstance(first, tuple | list):
+        items = [map_state(fn, *parts) for parts in zip(*states, strict=True)]
+        return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
+    raise TypeError(f"a state holds tensors in tuples, lists and dicts, not {type(first).__name__}")
+
+
+def select_rows(state: State, index: Tensor) -> State:
+    """The rows ``index`` (integers or a mask, (batch,)) of every tensor of ``state``."""
+    return map_state(lambda leaf: leaf[index], state)
 
 
 class FastCausal(nn.Module):

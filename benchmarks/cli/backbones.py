@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +41,7 @@ def list_(
 
 
 def _list_backbones() -> None:
-    from backbench.backbones import BACKBONES
+    from backbench.backbones import BACKBONES, summary_of
 
     for name in BACKBONES.names():
         try:
@@ -51,7 +50,7 @@ def _list_backbones() -> None:
             print(f"{name:<16} broken: {error}")
             continue
         origin = BACKBONES.origin(name)
-        summary = getattr(cls, "summary", "") or (inspect.getdoc(cls) or "").partition("\n")[0]
+        summary = summary_of(cls)
         paper = getattr(cls, "paper", "")
         more = [f"({paper})"] if paper else []
         more += [f"[{origin}]"] if origin != "built-in" else []

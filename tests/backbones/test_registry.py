@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from backbench.backbones import BACKBONES, UserError
-from backbench.backbones.registry import summary_of
+from backbench.backbones import BACKBONES, UserError, summary_of
 
 
 class FakeDistribution(importlib.metadata.Distribution):

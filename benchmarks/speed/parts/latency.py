@@ -10,7 +10,7 @@ from torch import Tensor
 from backbench.agents.acting import ACTING, Actor, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.tokenizer import TOKENS_PER_STEP
-from backbench.backbones.state import LAST
+from backbench.backbones.fast import LAST
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, make_policy, steps
