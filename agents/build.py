@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from backbench.agents.agent import Agent
 from backbench.agents.encoders import PixelEncoder, VectorEncoder, vector_encoder
-from backbench.agents.heads import head_for
-from backbench.agents.spaces import ActionSpace, Spaces
+from backbench.agents.heads import ActionSpace, head_for
 from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
 from backbench.backbones.build import build
 from backbench.backbones.contract import Backbone, Causal, Spec
@@ -33,6 +32,17 @@ class ModelSettings:
     def spec(self) -> Spec:
         """What a backbone needs to know of them."""
         return Spec(self.d_model, self.n_layers, self.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * self.context)
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Shapes, scales and statistics."""
+
+    state_shape: tuple[int, ...]  # (size,) of state vectors, or (stack, height, width) of pixels
+    actions: ActionSpace
+    max_timesteps: int  # rows of the timestep table: the longest episode, in steps
+    return_scale: float  # returns-to-go are divided by it
+    statistics: tuple[Tensor, Tensor] | None = None  # mean and std of state vectors, (size,) each; default 0 and 1
 
 
 def build_agent(

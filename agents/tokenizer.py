@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backbench.agents.encoders import PixelEncoder
-from backbench.agents.spaces import ActionSpace
+from backbench.agents.heads import ActionSpace
 from backbench.backbones.dropout import Dropout
 
 TOKENS_PER_STEP = 3

@@ -152,10 +152,9 @@ def extend(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
 @rule("chosen positions")
 def positions(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Outputs computed at some positions only equal those of `forward`."""
-    y, errors = model(x), []
-    for keep in (ALL, LAST, slice(1, None, 3)):
-        if y[:, keep].numel():
-            errors.append(error_of(model.forward_at(x, keep), y[:, keep]))
+    y = model(x)
+    kept = [keep for keep in (ALL, LAST, slice(1, None, 3)) if y[:, keep].numel()]
+    errors = [error_of(model.forward_at(x, keep), y[:, keep]) for keep in kept]
     for n in range(1, candidate.length + 1):
         errors.append(error_of(model.mix(model.project(x[:, :n]), LAST), y[:, n - 1 : n]))
     return within(max(errors), f"every third, the last of 1 to {candidate.length}")

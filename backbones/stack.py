@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from backbench.backbones.contract import ALL, Backbone, Mixer, Spec, State, initialise_gpt2
 from backbench.backbones.dropout import Dropout
-from backbench.errors import UserError, suggest
+from backbench.errors import require, suggest
 
 # "gelu_tanh" is the approximation that transformers calls "gelu_new". "gelu" is exact, in both.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -26,8 +26,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, activation: str, dropout: float) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise UserError(f"unknown activation '{activation}'{suggest(activation, ACTIVATIONS)}")
+        require(activation in ACTIVATIONS, f"unknown activation '{activation}'{suggest(activation, ACTIVATIONS)}")
         self.up = nn.Linear(d_model, 4 * d_model)
         self.activation = ACTIVATIONS[activation]()
         self.down = nn.Linear(4 * d_model, d_model)
@@ -45,9 +44,9 @@ class Layer(nn.Module):
         self.mixer = mixer
         self.norm1 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
         self.drop = Dropout(spec.dropout)
-        active, d = mixer.ffn_activation, spec.d_model
-        self.norm2 = None if active is None else nn.LayerNorm(d, eps=NORM_EPS)
-        self.ffn = None if active is None else FeedForward(d, active, spec.dropout)
+        active = mixer.ffn_activation
+        self.norm2 = None if active is None else nn.LayerNorm(spec.d_model, eps=NORM_EPS)
+        self.ffn = None if active is None else FeedForward(spec.d_model, active, spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.add(x, self.mixer(self.norm1(x)))
@@ -119,8 +118,8 @@ class ResidualStack(Backbone):
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
         """One token through the mixers' own steps.
 
-        Beyond ``max_length`` tokens, a mixer that keeps a window sees that many outputs of the layer below. Those
-        outputs depend on earlier tokens, so the memory of a stack of windows is longer than one window.
+        A mixer's window holds outputs of the layer below, which depend on earlier tokens. So the memory of a stack of
+        windows is longer than one window.
         """
         after = []
         for layer, before in zip(self._layers(), state, strict=True):

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from backbench.errors import UserError, suggest
+from backbench.errors import require, suggest
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,10 @@ class Operation:
         """Raise UserError if the name is unknown or cannot run on this machine."""
         if implementation == "auto":
             return
-        if implementation not in self.table:
-            hint = suggest(implementation, [*self.table, "auto"])
-            raise UserError(f"{self.name} has no implementation '{implementation}'{hint}")
+        hint = suggest(implementation, [*self.table, "auto"])
+        require(implementation in self.table, f"{self.name} has no implementation '{implementation}'{hint}")
         missing = self.table[implementation].missing()
-        if missing is not None:
-            raise UserError(f"{self.name}: implementation '{implementation}' cannot run here: {missing}")
+        require(missing is None, f"{self.name}: implementation '{implementation}' cannot run here: {missing}")
 
     def chosen(
         self, implementation: str = "auto", device: str = "cpu", dtype: torch.dtype = torch.float32
@@ -81,12 +79,9 @@ class Operation:
             self.require(implementation)
             able = [e for e in self.table.values() if e.auto and e.takes(device, dtype) and e.missing() is None]
             entry = able[-1] if implementation == "auto" else self.table[implementation]
-            if not entry.takes(device, dtype):
-                takes = [*(entry.devices or ()), *(str(d).removeprefix("torch.") for d in entry.dtypes or ())]
-                raise UserError(
-                    f"{self.name}: implementation '{implementation}' takes {', '.join(takes)}, "
-                    f"not {str(dtype).removeprefix('torch.')} on {device}; use auto"
-                )
+            given, *types = (str(d).removeprefix("torch.") for d in (dtype, *(entry.dtypes or ())))
+            takes = f"takes {', '.join((*(entry.devices or ()), *types))}, not {given} on {device}; use auto"
+            require(entry.takes(device, dtype), f"{self.name}: implementation '{implementation}' {takes}")
             self._found[key] = entry
         return self._found[key]
 

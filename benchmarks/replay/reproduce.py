@@ -28,17 +28,12 @@ Say = Callable[[str], None]
 
 
 def reproduce(path: Path, out: Path = Path("reproduced"), to: Path | None = None, say: Say = print) -> Comparison:
-    """Run the cell of the record in ``path`` again and compare.
+    """Run the cell of the record in ``path`` again and compare; ``say`` gets lines of progress.
 
-    Args:
-        path: of a finished record.
-        out: folder of results without a record of this cell. An interrupted run there resumes.
-        to: folder of verifications. The new record is added to it if it comes from another machine.
-        say: gets lines of progress.
-
-    Raises:
-        UserError: no such record, or one of another schema; the record failed; its backbone, environment, data or
-            device are not available; its data have another hash; or the new record may not be submitted.
+    An interrupted run in the folder ``out`` resumes; it may have no record of this cell. If the new record comes from
+    another machine, it is added to the folder ``to`` of verifications. Raises UserError: no such record, or one of
+    another schema; the record failed; its backbone, environment, data or device are not available; its data have
+    another hash; or the new record may not be submitted.
     """
     try:
         then = load_record(path)

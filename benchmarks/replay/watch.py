@@ -198,14 +198,8 @@ def _draw(cell: Cell, playback: Playback, target: float, title: str, stem: Path,
 def _captions(cell: Cell, playback: Playback, target: float, steps: Sequence[int]) -> list[str]:
     names = cell.kind.action_names(cell.environment)
     so_far, counted = playback.earned(False), playback.earned(cell.task.rewards == "clipped")
-
-    def action(step: int) -> str:
-        if step == len(playback.actions):
-            return "the end"
-        chosen = playback.actions[step]
-        return names[int(chosen)] if names else " ".join(f"{part:+.2f}" for part in chosen)
-
+    said = [names[int(a)] if names else " ".join(f"{part:+.2f}" for part in a) for a in playback.actions] + ["the end"]
     return [
-        f"step {step}: {action(step)}\nreward so far {so_far[step]:.6g}, to go {target - counted[step]:.6g}"
+        f"step {step}: {said[step]}\nreward so far {so_far[step]:.6g}, to go {target - counted[step]:.6g}"
         for step in steps
     ]

@@ -40,14 +40,11 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def arguments(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> loader.ConvArguments:
     """The library's view of the inputs, which must outlive the call."""
-    batch, length, channels = x.shape
-    if weight.shape[:1] != (channels,) or bias.shape != (channels,):
+    if not x.shape[2:] == weight.shape[:1] == bias.shape:
         shapes = f"x {tuple(x.shape)}, taps {tuple(weight.shape)}, bias {tuple(bias.shape)}"
         raise ValueError(f"causal_conv1d: the shapes do not fit each other: {shapes}")
-    taps = weight.shape[1]
-    return loader.ConvArguments(
-        *(batch, length, channels, taps, int(silu)), loader.rows(x), weight.data_ptr(), bias.data_ptr()
-    )
+    sizes = (*x.shape, weight.shape[1], int(silu))
+    return loader.ConvArguments(*sizes, loader.rows(x), weight.data_ptr(), bias.data_ptr())
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
