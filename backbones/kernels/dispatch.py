@@ -49,11 +49,6 @@ class Operation:
         self.ran: set[str] = set()  # names of the implementations that have run since the set was last cleared
         self._found: dict[tuple[str, str, torch.dtype], Implementation] = {}
 
-    def add(self, implementation: Implementation) -> None:
-        """Add the implementation that is the fastest so far."""
-        self.table[implementation.name] = implementation
-        self._found.clear()
-
     def here(self) -> list[str]:
         """Names of the implementations that can run on this machine, the fastest last."""
         return [name for name, entry in self.table.items() if entry.missing() is None]
