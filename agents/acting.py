@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backbench.agents.agent import Agent
 from backbench.agents.tokenizer import TOKENS_PER_STEP
-from backbench.backbones.state import LAST, State, map_state, select_rows
+from backbench.backbones.fast import LAST, State, map_state, select_rows
 
 
 class Actor(ABC):
@@ -52,25 +52,33 @@ class WindowActor(Actor):
         super().__init__(targets)
         self.agent = agent
         self.context = context
-        self.window = SlidingBuffer(TOKENS_PER_STEP * context - 1)  # without the action of this step
+        self.window: State = None  # nested tensors (n, length, …)
 
     @torch.inference_mode()
     def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
         agent, tokenizer = self.agent, self.agent.tokenizer
         if tokenizer.slides:
             tokens = tokenizer.next_tokens(self.action, self.target, states, self.time)
-            prepared = self.window.append(agent.backbone.prepare(tokens))
+            projected = self._append(agent.backbone.project(tokens))
         else:  # every token changes when the window moves, but not the encoded contents
             new = tokenizer.next_contents(self.action, self.target, states)
-            contents = self.window.append(torch.stack(new, dim=1))
+            contents = self._append(torch.stack(new, dim=1))
             first = torch.full((1, 1), max(0, self.time + 1 - self.context), device=contents.device)
-            prepared = agent.backbone.prepare(tokenizer.add_positions(contents, first))
-        self.action = agent.decide(agent.backbone.last(prepared), uniforms)
+            projected = agent.backbone.project(tokenizer.add_positions(contents, first))
+        self.action = agent.decide(agent.backbone.mix(projected, LAST)[:, 0], uniforms)
         return self.action
 
     def keep(self, rows: Tensor) -> None:
         super().keep(rows)
-        self.window.keep(rows)
+        self.window = select_rows(self.window, rows)
+
+    def _append(self, new: State) -> State:
+        """The window with new positions at its end."""
+        size = TOKENS_PER_STEP * self.context - 1  # without the action of this step
+        if self.window is not None:
+            new = map_state(lambda *parts: torch.cat(parts, 1)[:, -size:], self.window, new)
+        self.window = new
+        return new
 
 
 class RecurrentActor(Actor):
@@ -94,53 +102,12 @@ class RecurrentActor(Actor):
         self.state = select_rows(self.state, rows)
 
 
-class SlidingBuffer:
-    """The last ``size`` positions of a growing sequence: nested tensors (n, length, …).
-
-    The buffer holds twice as many positions, so its contents move only once in ``size`` positions.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.buffer: State = None
-        self.start = self.end = 0
-
-    def append(self, new: State) -> State:
-        """Add positions at the end and return the last ``size`` ones."""
-        count = _length(new)
-        if self.buffer is None:
-            self.buffer = map_state(lambda t: t.new_empty(len(t), 2 * self.size + count, *t.shape[2:]), new)
-        if self.end + count > _length(self.buffer):
-            moved = map_state(lambda t: t[:, self.start : self.end].clone(), self.buffer)
-            self.start, self.end = 0, self.end - self.start
-            map_state(lambda t, old: t[:, : self.end].copy_(old), self.buffer, moved)
-        map_state(lambda t, part: t[:, self.end : self.end + count].copy_(part), self.buffer, new)
-        self.end += count
-        self.start = max(self.start, self.end - self.size)
-        return map_state(lambda t: t[:, self.start : self.end], self.buffer)
-
-    def keep(self, rows: Tensor) -> None:
-        """Continue with these rows only."""
-        self.buffer = select_rows(self.buffer, rows)
-
-
-def _length(state: State) -> int:
-    """The number of positions of nested tensors (n, length, …)."""
-    lengths: list[int] = []
-    map_state(lambda t: lengths.append(t.shape[1]), state)
-    return lengths[0]
-
-
 ACTORS: dict[str, type[WindowActor | RecurrentActor]] = {"window": WindowActor, "recurrent": RecurrentActor}
 ACTING = tuple(ACTORS)
 
 
 def make_actor(agent: Agent, acting: str, targets: Tensor, context: int) -> Actor:
-    """An actor for ``len(targets)`` environments.
-
-    Raises:
-        ValueError: ``acting`` is none of ``ACTING``.
-    """
+    """An actor for ``len(targets)`` environments. Raises ValueError if ``acting`` is none of ``ACTING``."""
     if acting not in ACTORS:
         raise ValueError(f"acting must be one of {', '.join(ACTING)}, not {acting!r}")
     return ACTORS[acting](agent, targets, context)

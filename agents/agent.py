@@ -25,8 +25,7 @@ class Windows:
 class Agent(nn.Module):
     """A return-conditioned policy over trajectory windows.
 
-    Padding is on the right and the backbone is causal, so padded steps cannot influence real ones. Only the loss has to
-    mask them.
+    The backbone is causal, so padding on the right cannot influence real steps. Only the loss has to mask it.
     """
 
     def __init__(self, tokenizer: TrajectoryTokenizer, backbone: Backbone, head: ActionHead) -> None:

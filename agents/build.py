@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from backbench.agents.agent import Agent
 from backbench.agents.encoders import PixelEncoder, VectorEncoder, vector_encoder
-from backbench.agents.heads import head_for
-from backbench.agents.spaces import ActionSpace, Spaces
+from backbench.agents.heads import ActionSpace, head_for
 from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
 from backbench.backbones.build import build
 from backbench.backbones.contract import Backbone, Causal, Spec
@@ -35,18 +34,23 @@ class ModelSettings:
         return Spec(self.d_model, self.n_layers, self.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * self.context)
 
 
+@dataclass(frozen=True)
+class Spaces:
+    """Shapes, scales and statistics."""
+
+    state_shape: tuple[int, ...]  # (size,) of state vectors, or (stack, height, width) of pixels
+    actions: ActionSpace
+    max_timesteps: int  # rows of the timestep table: the longest episode, in steps
+    return_scale: float  # returns-to-go are divided by it
+    statistics: tuple[Tensor, Tensor] | None = None  # mean and std of state vectors, (size,) each; default 0 and 1
+
+
 def build_agent(
     backbone: str | type[Causal], options: Mapping[str, Any] | object | None, model: ModelSettings, spaces: Spaces
 ) -> Agent:
     """Build an agent with new weights from PyTorch's global generator.
 
-    Args:
-        backbone, options: as for :func:`backbench.backbones.build.build`.
-        model: settings that all backbones share.
-        spaces: shapes and scales of the environment and its data.
-
-    Raises:
-        UserError: the backbone cannot be built.
+    ``backbone`` and ``options`` are those of :func:`backbench.backbones.build.build`, which may raise UserError.
     """
     # Equal seeds give equal weights only if this order stays: backbone, encoder, tokenizer, head.
     stack = build(backbone, options, model.spec)
@@ -57,8 +61,8 @@ def build_agent(
         encoder = vector_encoder(spaces.state_shape[0], model.d_model)
     else:
         encoder = VectorEncoder(*spaces.statistics, model.d_model)
-    scales = (spaces.max_timesteps, spaces.return_scale)
-    tokens = TokenConfig(*scales, model.dropout, model.timestep, model.embedding, model.context)
+    settings = (model.dropout, model.timestep, model.embedding, model.context)
+    tokens = TokenConfig(spaces.max_timesteps, spaces.return_scale, *settings)
     return assemble(stack, encoder, spaces.actions, tokens)
 
 

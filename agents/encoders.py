@@ -13,8 +13,7 @@ from torch import Tensor, nn
 class VectorEncoder(nn.Module):
     """Standardise a state vector by ``mean`` and ``std`` (observation,) of the training states, then project it.
 
-    The statistics are buffers, saved with the weights, so a loaded agent sees states as in training. Raises ValueError
-    if ``std`` is not positive.
+    The statistics are saved with the weights. Raises ValueError if ``std`` is not positive.
     """
 
     mean: Tensor

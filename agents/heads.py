@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbench.agents.spaces import ActionSpace
 from backbench.registry import Registry
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """Discrete or continuous actions."""
+
+    size: int  # number of discrete actions, or dimension of a continuous one
+    discrete: bool = False
+    temperature: float = 1.0  # discrete actions are sampled from softmax(logits / temperature); 0: the likeliest one
 
 
 class ActionHead(nn.Module, ABC):
@@ -38,10 +47,7 @@ class ActionHead(nn.Module, ABC):
 
     @abstractmethod
     def act(self, output: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Actions for ``output`` (batch, out). If the head ``draws``, ``uniforms`` are (batch,) numbers in [0, 1).
-
-        A discrete head raises ``FloatingPointError`` if ``output`` is not finite.
-        """
+        """Actions for ``output`` (batch, out). If the head ``draws``, ``uniforms`` are (batch,) numbers in [0, 1)."""
 
 
 class TanhHead(ActionHead):
@@ -92,6 +98,7 @@ class CategoricalHead(ActionHead):
         return (each * weight).sum() / weight.sum()
 
     def act(self, output: Tensor, uniforms: Tensor | None = None) -> Tensor:
+        """Raises FloatingPointError if ``output`` is not finite."""
         if not bool(output.isfinite().all()):  # otherwise any integer would look like an action
             raise FloatingPointError("the agent's actions are not finite")
         if not self.draws:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backbench.agents.encoders import PixelEncoder
-from backbench.agents.spaces import ActionSpace
+from backbench.agents.heads import ActionSpace
 from backbench.backbones.dropout import Dropout
 
 TOKENS_PER_STEP = 3
@@ -34,11 +34,7 @@ class TokenConfig:
 class TrajectoryTokenizer(nn.Module):
     """Embed (return-to-go, state, action) of each step, add time, interleave.
 
-    Args:
-        encoder: states (..., *observation) to (..., d_model).
-        actions: size and kind of actions. Discrete ones are integers from 0 to ``size - 1``.
-        d_model: width of a token.
-        config: the rest.
+    ``encoder`` takes states (..., *observation) to (..., d_model). Discrete actions are integers from 0 to size - 1.
     """
 
     def __init__(self, encoder: nn.Module, actions: ActionSpace, d_model: int, config: TokenConfig) -> None:
@@ -48,12 +44,10 @@ class TrajectoryTokenizer(nn.Module):
         self.embed_return = nn.Linear(1, d_model)
         self.embed_action = (nn.Embedding if actions.discrete else nn.Linear)(actions.size, d_model)
         self.embed_timestep = nn.Embedding(config.max_timesteps, d_model)
-        own = [self.embed_return, self.embed_action, self.embed_timestep]
         # One row more than there are tokens, as in the original, whose number of parameters was published.
-        self.embed_place: nn.Embedding | None = None
-        if config.timestep == "window":
-            self.embed_place = nn.Embedding(TOKENS_PER_STEP * config.context + 1, d_model)
-            own.append(self.embed_place)
+        rows = TOKENS_PER_STEP * config.context + 1
+        self.embed_place = None if self.slides else nn.Embedding(rows, d_model)
+        own = [self.embed_return, self.embed_action, self.embed_timestep, self.embed_place]
         self.norm = nn.LayerNorm(d_model) if config.embedding == "norm" else nn.Identity()
         self.squash = nn.Tanh() if config.embedding == "tanh" else nn.Identity()
         self.dropout = Dropout(config.dropout)
@@ -71,8 +65,7 @@ class TrajectoryTokenizer(nn.Module):
         return self.config.timestep == "step"
 
     def _time(self, timesteps: Tensor) -> Tensor:
-        last = self.embed_timestep.num_embeddings - 1
-        return self.embed_timestep(timesteps.clamp(max=last))  # type: ignore[no-any-return]
+        return self.embed_timestep(timesteps.clamp(max=self.config.max_timesteps - 1))  # type: ignore[no-any-return]
 
     def _finish(self, tokens: Tensor) -> Tensor:
         return self.dropout(self.norm(tokens))  # type: ignore[no-any-return]
@@ -82,10 +75,7 @@ class TrajectoryTokenizer(nn.Module):
         return self.squash(self.embed_return(scaled)), self.squash(self.encoder(states))
 
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
-        """Tokens of complete windows, (batch, 3K, d_model), ordered R_1, s_1, a_1, R_2, …
-
-        The arguments have the shapes of `Windows`. Timesteps count from the episode's start.
-        """
+        """Tokens of complete `Windows`, (batch, 3K, d_model): R_1, s_1, a_1, R_2, … Timesteps are the episode's."""
         parts = (*self._return_and_state(returns_to_go, states), self.squash(self.embed_action(actions)))
         if not self.slides:
             return self.add_positions(torch.stack(parts, dim=2).flatten(1, 2), timesteps[:, :1])
@@ -93,28 +83,23 @@ class TrajectoryTokenizer(nn.Module):
         return self._finish(torch.stack([part + time for part in parts], dim=2).flatten(1, 2))
 
     def add_positions(self, contents: Tensor, first: Tensor) -> Tensor:
-        """Tokens of a window that starts with a return-to-go, if tokens do not slide.
+        """Tokens of a window that starts with a return-to-go, if tokens do not slide: (batch, length, d_model).
 
-        ``contents`` (batch, length, d_model) come from ``next_contents``. ``first`` (batch, 1) is the integer timestep
-        of the window's first step.
+        ``contents``, of the same shape, come from ``next_contents``. ``first`` (batch, 1) is its first timestep.
         """
         assert self.embed_place is not None
         return self._finish(contents + self._time(first) + self.embed_place.weight[: contents.shape[1]])
 
     def next_contents(self, actions: Tensor | None, returns_to_go: Tensor, states: Tensor) -> list[Tensor]:
-        """What arrived since the last decision, without time: a_{t-1}, R_t, s_t, (batch, d_model) each.
+        """What arrived since the last decision, without time: a_{t-1} unless t is 0, R_t, s_t, (batch, d_model) each.
 
-        ``actions`` (batch, action_dim), or (batch,) integer, are those of the previous step, None on the first step.
-        ``returns_to_go`` (batch,) are unscaled; ``states`` (batch, *observation).
+        Shapes as in `Windows`, without the axis of steps. ``actions`` are the previous step's, None on the first.
         """
         before = [] if actions is None else [self.squash(self.embed_action(actions))]
         return [*before, *self._return_and_state(returns_to_go, states)]
 
     def next_tokens(self, actions: Tensor | None, returns_to_go: Tensor, states: Tensor, time: int) -> Tensor:
-        """``next_contents`` with time added, if tokens slide: (batch, 3, d_model), or 2 tokens on the first step.
-
-        ``time`` is the step's index in its episode.
-        """
+        """``next_contents`` with the step's ``time`` added, if tokens slide: (batch, 3, d_model), or first 2 tokens."""
         assert self.slides, "these tokens depend on where the window starts"
         table = self.embed_timestep.weight
         now, before = (table[min(t, len(table) - 1)] for t in (time, max(0, time - 1)))

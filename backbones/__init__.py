@@ -6,8 +6,31 @@ PyTorch: :mod:`.contract` (Backbone, Mixer, Spec), :mod:`.build` (build), :mod:`
 
 from __future__ import annotations
 
-from backbench.backbones.options import make_options
-from backbench.backbones.registry import BACKBONES
-from backbench.errors import UserError, suggest
+from typing import TYPE_CHECKING
 
-__all__ = ["BACKBONES", "UserError", "make_options", "suggest"]
+from backbench.backbones.options import make_options
+from backbench.errors import UserError, suggest
+from backbench.registry import Registry
+
+if TYPE_CHECKING:
+    from backbench.backbones.contract import Causal
+
+__all__ = ["BACKBONES", "UserError", "make_options", "suggest", "summary_of"]
+
+BACKBONES: Registry[type[Causal]] = Registry(
+    kind="backbone",
+    builtin={
+        "gloma": "backbench.backbones.mixers.gloma:GLoMa",
+        "identity": "backbench.backbones.mixers.identity:Identity",
+        "mamba": "backbench.backbones.mixers.mamba:Mamba",
+        "mlp": "backbench.backbones.mixers.mlp:StepMLP",
+        "transformer": "backbench.backbones.mixers.transformer:Transformer",
+    },
+    bases=("backbench.backbones.contract:Backbone", "backbench.backbones.contract:Mixer"),
+    group="backbench.backbones",
+)
+
+
+def summary_of(backbone: type[Causal]) -> str:
+    """One line that describes a backbone: its ``summary``, else the first line of its docstring."""
+    return backbone.summary or (backbone.__doc__ or "").strip().partition("\n")[0]

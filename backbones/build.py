@@ -15,13 +15,8 @@ from backbench.errors import UserError
 def build(backbone: str | type[Causal], options: Mapping[str, Any] | object | None, spec: Spec) -> Backbone:
     """Build a backbone. A mixer is put into the shared residual stack.
 
-    Args:
-        backbone: a registered name, ``package.module:Class``, or the class itself.
-        options: the options to change, as a mapping or as the backbone's options dataclass. None for the defaults.
-        spec: width, depth, dropout and longest context.
-
-    Raises:
-        UserError: an unknown name or option, a value out of range, or options that do not fit the spec.
+    ``backbone`` is a registered name, ``package.module:Class``, or the class itself. ``options`` are those to change,
+    as a mapping or as the backbone's dataclass. Raises UserError: unknown name or option, or a value that does not fit.
     """
     cls = BACKBONES.get(backbone) if isinstance(backbone, str) else backbone
     if not issubclass(cls, Mixer | Backbone):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from backbench.backbones.build import build
-from backbench.backbones.contract import Backbone, Causal, Spec
-from backbench.backbones.rules import RULES, Candidate
+from backbench.backbones.contract import ALL, LAST, Backbone, Causal, Spec, map_state, select_rows
+from backbench.backbones.fast import FastCausal
+from backbench.backbones.options import make_options
+
+# Largest allowed difference between two ways to compute one output, float32. Outputs are normalised, so of order 1.
+TOLERANCE = 1e-5
+BATCH = 3
 
 
 @dataclass(frozen=True)
@@ -22,21 +31,251 @@ class CheckResult:
     detail: str
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """The backbone to check. ``make`` builds a new one in evaluation mode, with the same weights each time."""
+
+    make: Callable[[], Backbone]
+    spec: Spec
+    length: int
+
+    def inputs(self, seed: int = 1) -> Tensor:
+        """(batch, length, d_model), the same numbers each time."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(BATCH, self.length, self.spec.d_model, generator=generator)
+
+
+Outcome: TypeAlias = tuple[bool, str]
+Rule: TypeAlias = Callable[[Candidate, Backbone, Tensor], Outcome]
+RULES: dict[str, Rule] = {}
+
+
+def rule(title: str, gradients: bool = False) -> Callable[[Rule], Rule]:
+    """Decorator: add a rule under its title. It gets a new model and inputs, without autograd unless ``gradients``."""
+
+    def add(function: Rule) -> Rule:
+        RULES[title] = function if gradients else torch.no_grad()(function)
+        return function
+
+    return add
+
+
+def error_of(a: Tensor, b: Tensor) -> float:
+    """The largest difference. NaN in either tensor gives NaN, which is within no tolerance."""
+    return float((a - b).abs().max())
+
+
+def within(error: float, what: str) -> Outcome:
+    return error <= TOLERANCE, f"{what}: largest error {error:.1e}, allowed {TOLERANCE:.0e}"
+
+
+def steps(model: Backbone, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    """`step` over (batch, length, d_model), from ``state`` or the initial state: outputs, the state afterwards."""
+    return FastCausal.extend(model, x, model.initial_state(len(x)) if state is None else state)
+
+
+def train(candidate: Candidate, updates: int) -> tuple[Backbone, list[float]]:
+    """Train without dropout to predict the mean of the last two inputs: the model, its losses before and after."""
+    model, x = candidate.make(), candidate.inputs()
+    target = (x + F.pad(x, (0, 0, 1, -1))) / 2 if candidate.length > 1 else x / 2
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for update in range(updates + 1):
+        loss = F.mse_loss(model(x), target)
+        losses.append(float(loss.detach()))
+        if update < updates:
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+    return model, losses
+
+
+@rule("shape at any length")
+def shape(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Inputs of any length from 1 to the longest context give outputs of the same shape, also from each mixer."""
+    wrong = set()
+
+    def compare(module: torch.nn.Module, args: tuple[Tensor], y: Tensor) -> None:
+        if y.shape != args[0].shape:  # broadcasting in the stack's sum could hide it
+            wrong.add(f"{type(module).__name__} {tuple(args[0].shape)} -> {tuple(y.shape)}")
+
+    for module in model.modules():
+        if isinstance(module, Causal):
+            module.register_forward_hook(compare)
+    for n in range(1, candidate.length + 1):
+        model(x[:, :n])
+    return not wrong, f"lengths 1 to {candidate.length}" + (f"; wrong: {'; '.join(sorted(wrong))}" if wrong else "")
+
+
+@rule("finite outputs")
+def finite(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Ordinary, large and zero inputs give finite outputs."""
+    bad = [scale for scale in (0.0, 1.0, 100.0) if not model(scale * x).isfinite().all()]
+    return not bad, "inputs of scale 0, 1 and 100" + (f"; not finite at {bad}" if bad else "")
+
+
+@rule("causality")
+def causality(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Changing the tokens from t on changes no output before t, exactly, for every t."""
+    other = candidate.inputs(seed=2)
+    y, leaks = model(x), {}
+    for t in range(1, candidate.length):
+        error = error_of(model(torch.cat((x[:, :t], other[:, t:]), 1))[:, :t], y[:, :t])
+        if error != 0:
+            leaks[t] = error
+    worst = f"; the future leaks at {list(leaks)[:8]}, by up to {max(leaks.values()):.1e}" if leaks else ""
+    return not leaks, f"{candidate.length - 1} positions changed, exact{worst}"
+
+
+@rule("parallel equals step by step")
+def stepwise(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """`step` gives the columns of `forward`."""
+    return within(error_of(steps(model, x)[0], model(x)), f"{candidate.length} tokens")
+
+
+@rule("pieces equal single steps")
+def extend(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Tokens in pieces give the same outputs as one by one."""
+    per_step, errors = candidate.spec.tokens_per_step, []
+    expected, _ = steps(model, x)
+    for size in sorted({2, per_step, per_step + 1}):
+        state, start = model.initial_state(len(x)), 0
+        for piece in torch.split(x, size, dim=1):
+            y, state = model.extend(piece, state)
+            errors.append(error_of(y, expected[:, start : start + piece.shape[1]]))
+            start += piece.shape[1]
+    y, _ = model.extend(x[:, :per_step], model.initial_state(len(x)), LAST)
+    errors.append(error_of(y[:, 0], expected[:, min(per_step, candidate.length) - 1]))
+    return within(max(errors), f"{candidate.length} tokens in pieces of 2, {per_step} and {per_step + 1}")
+
+
+@rule("chosen positions")
+def positions(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Outputs computed at some positions only equal those of `forward`."""
+    y = model(x)
+    kept = [keep for keep in (ALL, LAST, slice(1, None, 3)) if y[:, keep].numel()]
+    errors = [error_of(model.forward_at(x, keep), y[:, keep]) for keep in kept]
+    for n in range(1, candidate.length + 1):
+        errors.append(error_of(model.mix(model.project(x[:, :n]), LAST), y[:, n - 1 : n]))
+    return within(max(errors), f"every third, the last of 1 to {candidate.length}")
+
+
+@rule("padded equals unpadded")
+def padding(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Padding on the right does not change the outputs before it."""
+    lengths = range(1, candidate.length)
+    padded = [F.pad(x[:, :n], (0, 0, 0, candidate.length - n)) for n in lengths]
+    pairs = zip(lengths, padded, strict=True)
+    error = max((error_of(model(p)[:, :n], model(x[:, :n])) for n, p in pairs), default=0.0)
+    return within(error, f"lengths 1 to {candidate.length - 1} padded to {candidate.length}")
+
+
+@rule("reset")
+def reset(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Rows that were reset restart, the others continue. Every tensor of the state is batch first."""
+    cut = candidate.length // 2
+    if cut == 0:
+        return True, "contexts of one token: nothing to reset"
+    _, state = steps(model, x[:, :cut])
+    mixed, _ = steps(model, x[:, cut:], model.reset(state, torch.tensor([True, False, True])))
+    continued, _ = steps(model, x[1:2], None)
+    fresh, _ = steps(model, x[:, cut:])
+    error = max(error_of(mixed[::2], fresh[::2]), error_of(mixed[1:2], continued[:, cut:]))
+    sizes: list[int] = []
+    map_state(lambda leaf: sizes.append(len(leaf)), state)
+    if set(sizes) - {BATCH}:
+        return False, f"the state is not batch first: its tensors have {sorted(set(sizes))} rows for a batch of {BATCH}"
+    chosen, _ = steps(model, x[1:2, cut:], select_rows(state, torch.tensor([1])))
+    error = max(error, error_of(chosen, continued[:, cut:]))
+    return within(error, f"rows 0 and 2 reset after {cut} tokens")
+
+
+@rule("batch independence")
+def batch_independence(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """A row's output does not depend on the other rows."""
+    other = torch.cat((x[:1], 5 * candidate.inputs(seed=2)[1:]))
+    error = max(error_of(model(other)[:1], model(x)[:1]), error_of(model(x[:1]), model(x)[:1]))
+    return within(error, "a row with other rows, and alone")
+
+
+@rule("gradients reach every parameter", gradients=True)
+def gradients(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Every parameter gets a gradient that is finite and not zero."""
+    torch.autograd.backward((model(x) * candidate.inputs(seed=3)).sum())
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    bad = [name for name, g in grads.items() if g is None or not bool(g.isfinite().all()) or not bool(g.any())]
+    total = len(grads)
+    return not bad, f"{total - len(bad)} of {total} parameters" + (f"; not {', '.join(bad[:4])}" if bad else "")
+
+
+@rule("learning", gradients=True)
+def learning(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """A few optimiser updates lower the loss of a small regression."""
+    if not list(model.parameters()):
+        return True, "no parameters"
+    _, losses = train(candidate, 5)
+    return losses[-1] < losses[0], f"loss {losses[0]:.4f} -> {losses[-1]:.4f} in {len(losses) - 1} updates"
+
+
+@rule("equal seeds, equal bits", gradients=True)
+def determinism(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Equal seeds give equal bits, also with dropout and after updates."""
+    runs = []
+    for _ in range(2):
+        model, losses = train(candidate, 2)
+        torch.manual_seed(7)
+        runs.append((losses, model.train()(candidate.inputs()).detach(), [p.detach() for p in model.parameters()]))
+    (losses, y, weights), (losses2, y2, weights2) = runs
+    same_weights = all(torch.equal(a, b) for a, b in zip(weights, weights2, strict=True))
+    passed = losses == losses2 and torch.equal(y, y2) and same_weights
+    return passed, f"two runs of 2 updates and one pass with dropout: outputs differ by {error_of(y, y2):.1e}"
+
+
+@rule("save and load")
+def save_and_load(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """A saved state dict gives the same bits when a model with other weights loads it."""
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    other = candidate.make()
+    for parameter in other.parameters():
+        parameter.add_(1.0)
+    other.load_state_dict(loaded)
+    shared = len(loaded) - len({tensor.data_ptr() for tensor in loaded.values() if tensor.numel()})
+    detail = f"{len(loaded)} tensors, {file.tell()} bytes, difference {error_of(other(x), model(x)):.1e}"
+    if shared > 0:
+        return False, f"{detail}; {shared} share memory with another, which safetensors refuses"
+    return torch.equal(other(x), model(x)), detail
+
+
+@rule("options")
+def options(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Options are a frozen dataclass that a mapping of its fields restores."""
+    made = model.options
+    if not dataclasses.is_dataclass(made) or isinstance(made, type):
+        return False, f"options are a {type(made).__name__}; make them a frozen dataclass"
+    values = dataclasses.asdict(made)
+    again = make_options(type(made), values)
+    frozen = type(made).__dataclass_params__.frozen  # type: ignore[attr-defined]
+    return again == made and frozen, f"{len(values)} options" + ("" if frozen else "; the dataclass is not frozen")
+
+
+@rule("cost")
+def cost(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """`flops` returns a count that does not shrink as the context grows."""
+    least, most = (model.flops(length) for length in (1, candidate.length))
+    return 0 <= least <= most, f"{least:,.0f} FLOPs per token at length 1, {most:,.0f} at {candidate.length}"
+
+
 def check(
     name: str | type[Causal], options: Mapping[str, Any] | object | None = None, spec: Spec | None = None
 ) -> list[CheckResult]:
     """Check every rule of the contract on a backbone, on the CPU in float32, within seconds.
 
-    Args:
-        name: a registered name, ``package.module:Class``, or the class itself.
-        options: the options to change.
-        spec: default: width 32, two layers, dropout 0.1, contexts of up to 21 tokens.
-
-    Returns:
-        One result per rule, in a fixed order. If a rule raises, it has failed, and the detail is the error.
-
-    Raises:
-        UserError: the backbone cannot be built at all.
+    Takes what `build` takes. Default ``spec``: width 32, two layers, dropout 0.1, contexts of up to 21 tokens. Returns
+    one result per rule, in a fixed order. If a rule raises, it has failed, and the detail is the error. Raises
+    UserError if the backbone cannot be built at all.
     """
     spec = spec or Spec(d_model=32, n_layers=2, max_length=21)
 
@@ -50,13 +289,8 @@ def check(
         candidate = Candidate(make, spec, min(spec.max_length, 24))
         for title, rule in RULES.items():
             try:
-                passed, detail = rule(candidate)
+                passed, detail = rule(candidate, make(), candidate.inputs())
             except Exception as error:  # a backbone may raise anything, and its author needs to read it
                 passed, detail = False, f"raised {type(error).__name__}: {error}"
             results.append(CheckResult(title, passed, detail))
     return results
-
-
-def rules() -> list[tuple[str, str]]:
-    """The name of each rule and what it requires."""
-    return [(title, rule.__doc__ or "") for title, rule in RULES.items()]

@@ -1,20 +1,18 @@
 """What a backbone is: a causal map of token embeddings. A new one writes `forward`; the other methods have defaults.
 
-Optional methods for speed are in :mod:`.fast`, those for starting weights in :mod:`.weights`.
-docs/how-to/add-a-backbone.md has a complete example.
+Optional methods for speed are in :mod:`.fast`. docs/how-to/add-a-backbone.md has a complete example.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.fast import FastBackbone, FastCausal, FastMixer
-from backbench.backbones.state import ALL, LAST, State, map_state, select_rows
-from backbench.backbones.weights import ResidualWeights, initialise_gpt2, no_weight_decay
+from backbench.backbones.fast import ALL, LAST, FastCausal, State, map_state, select_rows
 from backbench.errors import require
 
 __all__ = [
@@ -49,10 +47,8 @@ class NoOptions:
 class Causal(FastCausal):
     """The five methods that :class:`Mixer` and :class:`Backbone` share."""
 
-    # The frozen dataclass of options. Its fields are what a user may set.
-    Options: ClassVar[type] = NoOptions
-    # For lists: one line that describes the backbone (default: the docstring's first line), and its paper.
-    summary: ClassVar[str] = ""
+    Options: ClassVar[type] = NoOptions  # the frozen dataclass of what a user may set
+    summary: ClassVar[str] = ""  # one line for lists; default: the docstring's first line
     paper: ClassVar[str] = ""
 
     def __init__(self, options: Any, spec: Spec) -> None:
@@ -109,15 +105,40 @@ class Causal(FastCausal):
         return float(sum(2 * layer.weight.numel() for layer in self.modules() if isinstance(layer, nn.Linear)))
 
 
-class Backbone(Causal, FastBackbone):
+def initialise_gpt2(module: nn.Module) -> None:
+    """Weights of linear layers and embeddings ~ N(0, 0.02), biases zero (Radford et al., 2019)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Embedding):
+            nn.init.normal_(layer.weight, std=0.02)
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def no_weight_decay(parameter: nn.Parameter) -> nn.Parameter:
+    """Mark a parameter that gets no weight decay. Biases, norms and embeddings never get any."""
+    parameter._no_weight_decay = True  # type: ignore[attr-defined]
+    return parameter
+
+
+class Backbone(Causal):
     """A complete stack, which the agent calls. Most plug-ins register a :class:`Mixer` instead."""
 
 
-class Mixer(Causal, FastMixer, ResidualWeights):
+class Mixer(Causal):
     """Mixes tokens in one layer of the shared residual stack, which adds norms and a feed-forward network.
 
     The input of `forward` and `step` is already normalised.
     """
 
-    # Activation of the feed-forward network that follows the mixer; None for no such network.
-    ffn_activation: str | None = "gelu"
+    ffn_activation: str | None = "gelu"  # of the feed-forward network that follows; None for no such network
+
+    def residual_outputs(self) -> Iterable[nn.Linear]:
+        """The linear layers whose output is added directly to the residual stream. They start scaled down."""
+        return ()
+
+    def initialise(self, residual_scale: float) -> None:
+        """Set the weights of a fresh mixer: GPT-2's, with the residual outputs times ``residual_scale``."""
+        initialise_gpt2(self)
+        with torch.no_grad():
+            for layer in self.residual_outputs():
+                layer.weight.mul_(residual_scale)

@@ -1,20 +1,41 @@
-"""Optional methods that make a backbone faster. The defaults are correct, so a new backbone needs none of them.
+"""Optional methods that make a backbone faster, and the state that it carries from token to token.
 
-``keep`` is a slice of the positions whose outputs are needed. Override a method to skip the work for the others.
+The defaults are correct, so a new backbone needs none of them. ``keep`` is a slice of the positions whose outputs are
+needed. Override a method to skip the work for the others.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.state import ALL, LAST, State
+State: TypeAlias = Any  # nested tuples, lists and dicts of tensors, each batch first
+ALL, LAST = slice(None), slice(-1, None)  # positions of a sequence
+
+
+def map_state(fn: Callable[..., Any], *states: State) -> State:
+    """Apply ``fn`` to corresponding tensors of equally nested ``states``. The result is nested alike."""
+    first = states[0]
+    if first is None or isinstance(first, Tensor):
+        return None if first is None else fn(*states)
+    if isinstance(first, dict):
+        return {key: map_state(fn, *(state[key] for state in states)) for key in first}
+    if isinstance(first, tuple | list):
+        items = [map_state(fn, *parts) for parts in zip(*states, strict=True)]
+        return type(first)(*items) if hasattr(first, "_fields") else type(first)(items)
+    raise TypeError(f"a state holds tensors in tuples, lists and dicts, not {type(first).__name__}")
+
+
+def select_rows(state: State, index: Tensor) -> State:
+    """The rows ``index`` (integers or a mask, (batch,)) of every tensor of ``state``."""
+    return map_state(lambda leaf: leaf[index], state)
 
 
 class FastCausal(nn.Module):
-    """For mixers and backbones."""
+    """For mixers and backbones. Acting keeps what `project` returns from window to window."""
 
     def forward_at(self, x: Tensor, keep: slice) -> Tensor:
         """``forward(x)[:, keep]``, (batch, kept, d_model). Default: compute everything, then slice."""
@@ -25,31 +46,12 @@ class FastCausal(nn.Module):
         return y[:, keep]
 
     def extend(self: Any, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
-        """Several tokens, (batch, count, d_model): the outputs of `step` at the positions ``keep``, and the state.
-
-        Default: one step after the other.
-        """
+        """Several tokens, (batch, count, d_model): the outputs of `step` at ``keep``, and the state. Default: steps."""
         columns = []
         for x_t in x.unbind(1):
             y_t, state = self.step(x_t, state)
             columns.append(y_t)
         return torch.stack(columns[keep], 1), state
-
-
-class FastBackbone(FastCausal):
-    """For backbones: acting keeps what depends on one token alone from window to window."""
-
-    def prepare(self, x: Tensor) -> State:
-        """The part of `forward` that depends on each token alone, (batch, length, …). Default: the tokens."""
-        return x
-
-    def last(self, prepared: State) -> Tensor:
-        """(batch, d_model): the last position of `forward`, for tokens that went through `prepare`."""
-        return self.forward_at(prepared, LAST)[:, 0]
-
-
-class FastMixer(FastCausal):
-    """For mixers: the residual stack prepares the first one's part."""
 
     def project(self, x: Tensor) -> State:
         """The part of `forward` that depends on each token alone: tensors (batch, length, …). Default: the tokens."""

@@ -8,23 +8,18 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from backbench.errors import UserError, suggest
+from backbench.errors import UserError, require, suggest
 
 
 def make_options(cls: type, values: Mapping[str, Any] | object | None = None) -> Any:
-    """Build the frozen options dataclass of a backbone.
+    """Build the frozen options dataclass of a backbone; ``cls`` is the backbone, or the dataclass itself.
 
-    Args:
-        cls: the backbone, or the options dataclass itself.
-        values: field to value. An instance of the dataclass is returned unchanged. None means the defaults.
-
-    Raises:
-        UserError: an unknown or missing key, a value of another type, or a value that the dataclass itself refuses.
+    ``values`` maps fields to values; an instance of the dataclass is returned unchanged, and None means the defaults.
+    Raises UserError: an unknown or missing key, a value of another type, or one that the dataclass itself refuses.
     """
     options_type: type = getattr(cls, "Options", cls)
     owner = cls.__name__
-    if values is None:
-        values = {}
+    values = {} if values is None else values
     if isinstance(values, options_type):
         return values
     if not isinstance(values, Mapping):
@@ -33,16 +28,12 @@ def make_options(cls: type, values: Mapping[str, Any] | object | None = None) ->
         raise UserError(f"{owner}: Options is {options_type.__name__}, not a dataclass; make it a frozen one")
     hints = typing.get_type_hints(options_type)
     fields = {field.name: field for field in dataclasses.fields(options_type)}
-    checked = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise UserError(f"unknown option '{key}' of {owner}{suggest(str(key), fields)}")
-        checked[key] = _checked(value, hints[key], f"option '{key}' of {owner}")
+    for key in values:
+        require(key in fields, f"unknown option '{key}' of {owner}{suggest(str(key), fields)}")
     required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [name for name in required if name not in checked]
-    if missing:
-        raise UserError(f"options of {owner}: no value for {', '.join(missing)}; give one")
-    return options_type(**checked)
+    missing = ", ".join(name for name in required if name not in values)
+    require(not missing, f"options of {owner}: no value for {missing}; give one")
+    return options_type(**{k: _checked(v, hints[k], f"option '{k}' of {owner}") for k, v in values.items()})
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbench.backbones.contract import ALL, LAST, Backbone, Mixer, Spec, State, initialise_gpt2
+from backbench.backbones.contract import ALL, Backbone, Mixer, Spec, State, initialise_gpt2
 from backbench.backbones.dropout import Dropout
-from backbench.errors import UserError, suggest
+from backbench.errors import require, suggest
 
 # "gelu_tanh" is the approximation that transformers calls "gelu_new". "gelu" is exact, in both.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -26,8 +26,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, activation: str, dropout: float) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise UserError(f"unknown activation '{activation}'{suggest(activation, ACTIVATIONS)}")
+        require(activation in ACTIVATIONS, f"unknown activation '{activation}'{suggest(activation, ACTIVATIONS)}")
         self.up = nn.Linear(d_model, 4 * d_model)
         self.activation = ACTIVATIONS[activation]()
         self.down = nn.Linear(4 * d_model, d_model)
@@ -45,30 +44,18 @@ class Layer(nn.Module):
         self.mixer = mixer
         self.norm1 = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
         self.drop = Dropout(spec.dropout)
-        active, d = mixer.ffn_activation, spec.d_model
-        self.norm2 = None if active is None else nn.LayerNorm(d, eps=NORM_EPS)
-        self.ffn = None if active is None else FeedForward(d, active, spec.dropout)
+        active = mixer.ffn_activation
+        self.norm2 = None if active is None else nn.LayerNorm(spec.d_model, eps=NORM_EPS)
+        self.ffn = None if active is None else FeedForward(spec.d_model, active, spec.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._add(x, self.mixer(self.norm1(x)))
+        return self.add(x, self.mixer(self.norm1(x)))
 
     def forward_at(self, x: Tensor, keep: slice) -> Tensor:
         """The positions ``keep`` of `forward`. Nothing after the mixer is computed for the others."""
-        return self._add(x[:, keep], self.mixer.forward_at(self.norm1(x), keep))
+        return self.add(x[:, keep], self.mixer.forward_at(self.norm1(x), keep))
 
-    def mix(self, x: Tensor, projected: State, keep: slice) -> Tensor:
-        """`forward_at`, given what the mixer projects from ``norm1(x)``."""
-        return self._add(x[:, keep], self.mixer.mix(projected, keep))
-
-    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
-        y_t, state = self.mixer.step(self.norm1(x_t), state)
-        return self._add(x_t, y_t), state
-
-    def extend(self, x: Tensor, state: State, keep: slice) -> tuple[Tensor, State]:
-        y, state = self.mixer.extend(self.norm1(x), state, keep)
-        return self._add(x[:, keep], y), state
-
-    def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
+    def add(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Both residual branches, given the output of the mixer."""
         x = x + self.drop(mixed)
         if self.ffn is None or self.norm2 is None:
@@ -88,7 +75,12 @@ class ResidualStack(Backbone):
         self.layers = nn.ModuleList(Layer(mixer(options, spec), spec) for _ in range(spec.n_layers))
         self.norm = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
         branches = sum(1 if layer.ffn is None else 2 for layer in self._layers())
-        self._initialise(branches**-0.5)
+        for layer in self._layers():
+            layer.mixer.initialise(branches**-0.5)
+            if layer.ffn is not None:
+                initialise_gpt2(layer.ffn)
+                with torch.no_grad():
+                    layer.ffn.down.weight.mul_(branches**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -102,19 +94,20 @@ class ResidualStack(Backbone):
             x = layer(x)
         return self.norm(last.forward_at(x, keep))  # type: ignore[no-any-return]
 
-    def prepare(self, x: Tensor) -> State:
+    def project(self, x: Tensor) -> State:
         """The tokens, and what the first mixer projects from each."""
         first = self._layers()[0]
         return x, first.mixer.project(first.norm1(x))
 
-    def last(self, prepared: State) -> Tensor:
-        """Only the last position goes through what follows the last mixer."""
-        x, projected = prepared
+    def mix(self, projected: State, keep: slice = ALL) -> Tensor:
+        """Only the positions ``keep`` go through what follows the last mixer."""
+        x, of_first = projected
         first, *above = self._layers()
-        x = first.mix(x, projected, ALL if above else LAST)
+        kept = ALL if above else keep
+        x = first.add(x[:, kept], first.mixer.mix(of_first, kept))
         for layer in above:
-            x = layer.forward_at(x, LAST) if layer is above[-1] else layer(x)
-        return self.norm(x[:, 0])  # type: ignore[no-any-return]
+            x = layer.forward_at(x, keep) if layer is above[-1] else layer(x)
+        return self.norm(x)  # type: ignore[no-any-return]
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The mixers' states, one per layer."""
@@ -125,12 +118,13 @@ class ResidualStack(Backbone):
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
         """One token through the mixers' own steps.
 
-        Beyond ``max_length`` tokens, a mixer that keeps a window sees that many outputs of the layer below. Those
-        outputs depend on earlier tokens, so the memory of a stack of windows is longer than one window.
+        A mixer's window holds outputs of the layer below, which depend on earlier tokens. So the memory of a stack of
+        windows is longer than one window.
         """
         after = []
         for layer, before in zip(self._layers(), state, strict=True):
-            x_t, changed = layer.step(x_t, before)
+            y_t, changed = layer.mixer.step(layer.norm1(x_t), before)
+            x_t = layer.add(x_t, y_t)
             after.append(changed)
         return self.norm(x_t), tuple(after)
 
@@ -138,7 +132,9 @@ class ResidualStack(Backbone):
         """Several tokens through the mixers' own `extend`. The last layer computes the positions ``keep`` only."""
         after, layers = [], self._layers()
         for layer, before in zip(layers, state, strict=True):
-            x, changed = layer.extend(x, before, keep if layer is layers[-1] else ALL)
+            kept = keep if layer is layers[-1] else ALL
+            y, changed = layer.mixer.extend(layer.norm1(x), before, kept)
+            x = layer.add(x[:, kept], y)
             after.append(changed)
         return self.norm(x), tuple(after)
 
@@ -147,20 +143,9 @@ class ResidualStack(Backbone):
 
     def flops(self, length: int) -> float:
         """The FLOPs of mixers and feed-forward networks, without norms and activations, as is usual."""
-        total = 0.0
-        for layer in self._layers():
-            total += layer.mixer.flops(length)
-            if layer.ffn is not None:
-                total += 2 * (layer.ffn.up.weight.numel() + layer.ffn.down.weight.numel())
-        return total
+        networks = (layer.ffn for layer in self._layers() if layer.ffn is not None)
+        of_networks = sum(2 * (ffn.up.weight.numel() + ffn.down.weight.numel()) for ffn in networks)
+        return sum(layer.mixer.flops(length) for layer in self._layers()) + of_networks
 
     def _layers(self) -> list[Layer]:
         return list(self.layers)  # type: ignore[arg-type]
-
-    def _initialise(self, residual_scale: float) -> None:
-        for layer in self._layers():
-            layer.mixer.initialise(residual_scale)
-            if layer.ffn is not None:
-                initialise_gpt2(layer.ffn)
-                with torch.no_grad():
-                    layer.ffn.down.weight.mul_(residual_scale)

@@ -24,9 +24,8 @@ STREETS = (
     ("leaderboard.scores", "leaderboard.record", "leaderboard.board", "leaderboard.trust", "leaderboard.views",
      "leaderboard.check", "leaderboard.__main__"),
     ("configs",),
-    ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.state",
-     "backbones.fast", "backbones.contract", "backbones.stack", "backbones.mixers", "backbones.rules",
-     "backbones.check"),
+    ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.fast",
+     "backbones.contract", "backbones.stack", "backbones.mixers", "backbones.check"),
 )  # fmt: skip
 READS_THE_BOARD = "benchmarks."  # rooms below it may import any room of the leaderboard
 APART = {("benchmarks.speed", "benchmarks.replay")}  # neighbours, which know nothing of each other

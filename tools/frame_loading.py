@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 from backbench.agents.agent import Windows
 from backbench.agents.build import assemble
 from backbench.agents.encoders import PixelEncoder
-from backbench.agents.spaces import ActionSpace
+from backbench.agents.heads import ActionSpace
 from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
 from backbench.backbones.build import build
 from backbench.backbones.contract import Spec

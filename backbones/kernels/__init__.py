@@ -9,9 +9,8 @@ import torch
 
 from backbench.backbones.kernels.attention.attention import ATTENTION, attention
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
-from backbench.backbones.kernels.dispatch import Implementation, Operation
-from backbench.backbones.kernels.scan.inputs import ScanInputs
-from backbench.backbones.kernels.scan.naive import selective_scan_step
+from backbench.backbones.kernels.dispatch import Implementation
+from backbench.backbones.kernels.scan.naive import ScanInputs, selective_scan_step
 from backbench.backbones.kernels.scan.selective_scan import (
     SELECTIVE_SCAN,
     SlowKernels,
@@ -21,9 +20,7 @@ from backbench.backbones.kernels.scan.selective_scan import (
 )
 from backbench.errors import UserError, suggest
 
-OPERATIONS: dict[str, Operation] = {  # type: ignore[type-arg]
-    operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL_CONV1D, ATTENTION)
-}
+OPERATIONS = {operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL_CONV1D, ATTENTION)}
 
 __all__ = [
     "OPERATIONS", "Implementation", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen", "forget_ran",

@@ -25,34 +25,21 @@ CHOICES = {"local": ("overlapping", "blocks"), "window_of": ("branch", "scan"), 
 class GLoMaOptions:
     """Options of GLoMa: each point that the paper leaves open."""
 
-    # Tokens that the local branch sees, the current one included; a multiple of tokens_per_step.
-    window: int = 6
-    # Windows that end at each token (overlapping), or that tile the context (blocks).
-    local: str = "overlapping"
+    window: int = 6  # tokens that the local branch sees, the current one included; a multiple of tokens_per_step
+    local: str = "overlapping"  # windows that end at each token (overlapping), or that tile the context (blocks)
     # What the overlapping window limits: the branch, or only the scan (a token then sees d_conv - 1 tokens more).
     window_of: str = "branch"
-    # How the branches join: sum, gated (a learned gate between them), or concat (a linear layer over both).
-    fusion: str = "sum"
-    # Whether both branches share one Mamba block.
-    share_weights: bool = False
-    # States of each channel's recurrence in the global branch.
-    d_state: int = 16
-    # States of each channel's recurrence in the local branch.
-    local_d_state: int = 16
-    # Taps of the causal convolution in the global branch.
-    d_conv: int = 4
-    # Taps of the causal convolution in the local branch; with 1, the scan gets the complete window.
-    local_d_conv: int = 4
-    # Channels of the recurrences, as a multiple of d_model.
-    expand: int = 2
-    # Rank of the projection to the time step; 0 means d_model / 16, rounded up.
-    dt_rank: int = 0
-    # Whether a feed-forward network follows each mixer.
-    mlp: bool = True
-    # Activation of the feed-forward network: gelu, gelu_tanh or relu.
-    activation: str = "gelu"
-    # Implementation of the scan; auto chooses the fastest.
-    kernels: str = "auto"
+    fusion: str = "sum"  # of the branches: sum, gated (a learned gate), or concat (a linear layer over both)
+    share_weights: bool = False  # whether both branches share one Mamba block
+    d_state: int = 16  # states of each channel's recurrence in the global branch
+    local_d_state: int = 16  # and in the local one
+    d_conv: int = 4  # taps of the causal convolution in the global branch
+    local_d_conv: int = 4  # and in the local one; with 1, the scan gets the complete window
+    expand: int = 2  # channels of the recurrences, as a multiple of d_model
+    dt_rank: int = 0  # rank of the projection to the time step; 0 means d_model / 16, rounded up
+    mlp: bool = True  # whether a feed-forward network follows each mixer
+    activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
+    kernels: str = "auto"  # implementation of the scan; auto chooses the fastest
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():

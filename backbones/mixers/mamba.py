@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt2, no_weight_decay
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
-from backbench.backbones.kernels.scan.inputs import ScanInputs
+from backbench.backbones.kernels.scan.naive import ScanInputs
 from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_extend
 from backbench.errors import require
 
@@ -23,20 +23,13 @@ DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4
 class MambaOptions:
     """Options of the Mamba mixer. The defaults are those of both papers."""
 
-    # States of each channel's recurrence.
-    d_state: int = 16
-    # Taps of the causal convolution before the scan.
-    d_conv: int = 4
-    # Channels of the recurrence, as a multiple of d_model.
-    expand: int = 2
-    # Rank of the projection to the time step; 0 means d_model / 16, rounded up.
-    dt_rank: int = 0
-    # Whether a feed-forward network follows each mixer, as in Decision Mamba; false for bare blocks.
-    mlp: bool = True
-    # Activation of the feed-forward network: gelu, gelu_tanh or relu.
-    activation: str = "gelu"
-    # Implementation of the scan; auto chooses the fastest.
-    kernels: str = "auto"
+    d_state: int = 16  # states of each channel's recurrence
+    d_conv: int = 4  # taps of the causal convolution before the scan
+    expand: int = 2  # channels of the recurrence, as a multiple of d_model
+    dt_rank: int = 0  # rank of the projection to the time step; 0 means d_model / 16, rounded up
+    mlp: bool = True  # whether a feed-forward network follows each mixer, as in Decision Mamba; false for bare blocks
+    activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
+    kernels: str = "auto"  # implementation of the scan; auto chooses the fastest
 
     def __post_init__(self) -> None:
         for name, least in (("d_state", 1), ("d_conv", 1), ("expand", 1), ("dt_rank", 0)):
@@ -62,8 +55,7 @@ class MambaBlock(nn.Module):
         self.conv_kernels = conv_kernels if conv_kernels in CAUSAL_CONV1D.here() else "auto"
         self.split = [rank, d_state, d_state]
         self.in_proj = nn.Linear(d_model, 2 * channels, bias=False)
-        # Holds the weights; the kernel applies them.
-        self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels)
+        self.conv1d = nn.Conv1d(channels, channels, d_conv, groups=channels)  # its weights; the kernel applies them
         self.x_proj = nn.Linear(channels, sum(self.split), bias=False)
         self.dt_proj = nn.Linear(rank, channels)
         self.A_log = no_weight_decay(nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(channels, 1)))

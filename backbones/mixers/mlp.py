@@ -1,8 +1,7 @@
 """The control that sees only the present: tokens mix within their own environment step.
 
 The window is one environment step: the requested return and the state, and at the action's token also the action. An
-ordinary policy network sees the same, so this control shows what memory is worth. A window of one token would equal
-`identity`.
+ordinary policy network sees the same, so this control shows what memory is worth.
 """
 
 from __future__ import annotations

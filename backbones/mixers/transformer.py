@@ -24,12 +24,9 @@ EMPTY = -(2**40)  # token number of an empty slot: too old to be attended to
 class TransformerOptions:
     """Options of the attention mixer. The defaults are the Decision Transformer's on Gym."""
 
-    # Number of attention heads; d_model must be a multiple.
-    n_heads: int = 1
-    # Activation of the feed-forward network: gelu, gelu_tanh or relu.
-    activation: str = "relu"
-    # Implementation of attention; auto chooses the fastest.
-    kernels: str = "auto"
+    n_heads: int = 1  # number of attention heads; d_model must be a multiple
+    activation: str = "relu"  # of the feed-forward network: gelu, gelu_tanh or relu
+    kernels: str = "auto"  # implementation of attention; auto chooses the fastest
 
     def __post_init__(self) -> None:
         require(self.n_heads >= 1, f"transformer: n_heads={self.n_heads}; give at least 1")

@@ -42,8 +42,7 @@ def list_(
 
 
 def _list_backbones() -> None:
-    from backbench.backbones import BACKBONES
-    from backbench.backbones.registry import summary_of
+    from backbench.backbones import BACKBONES, summary_of
 
     for name in BACKBONES.names():
         try:

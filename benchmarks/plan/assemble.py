@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from backbench.agents.agent import Agent
-from backbench.agents.build import ModelSettings, build_agent
-from backbench.agents.spaces import ActionSpace, Spaces
+from backbench.agents.build import ModelSettings, Spaces, build_agent
+from backbench.agents.heads import ActionSpace
 from backbench.backbones.build import build
 from backbench.backbones.contract import Backbone
 from backbench.benchmarks.data.trajectories import Trajectories

@@ -17,13 +17,14 @@ TIMINGS = ("train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "trai
 
 @dataclass(frozen=True)
 class Comparison:
-    """Result of a second run of a record's cell."""
+    """Result of a second run of a record's cell.
+
+    ``equal bits``: weights, losses and all returns are equal. ``equal score``: all returns are, or the headline is
+    within 0.05 of the normalised score. ``differs``: neither.
+    """
 
     verdict: str
-    """``equal bits``: weights, losses and all returns. ``equal score``: all returns, or the headline within 0.05
-    of the normalised score. ``differs``: neither."""
-    lines: tuple[str, ...]
-    """Scores then and now, other differences, and timings."""
+    lines: tuple[str, ...]  # scores then and now, other differences, and timings
 
     @property
     def status(self) -> int:
@@ -73,16 +74,9 @@ def _played(checkpoint: CheckpointScores) -> list[tuple[object, ...]]:
 
 
 def different_facts(then: Record, now: Record) -> list[str]:
-    """A line for each fact that no second run may change, and that differs.
-
-    Fields that only one record has belong to another release. They are skipped.
-    """
+    """A line for each fact that no second run may change, and that differs. Fields of another release are skipped."""
     one, two = _facts(then), _facts(now)
-    return [
-        f"{name}: {_short(one[name])} then, {_short(two[name])} now"
-        for name in one
-        if name in two and not _alike(one[name], two[name])
-    ]
+    return [_changed(name, one[name], two[name]) for name in one if name in two and not _alike(one[name], two[name])]
 
 
 def _facts(record: Record) -> dict[str, Any]:
@@ -103,9 +97,10 @@ def _alike(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
-def _short(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+def _changed(name: str, then: object, now: object) -> str:
+    texts = ("none" if value is None else str(value) for value in (then, now))
+    one, two = (text if len(text) <= 120 else f"{text[:117]}..." for text in texts)
+    return f"{name}: {one} then, {two} now"
 
 
 def _course(then: Record, now: Record) -> list[tuple[str, bool]]:
@@ -120,14 +115,12 @@ def _course(then: Record, now: Record) -> list[tuple[str, bool]]:
         a, b = (f"{pair[1]:.6g} at step {pair[0]}" if pair else "none" for pair in (one, two))
         found.append((f"curve.loss: {a} then, {b} now", True))
     if then.curve.evaluations != now.curve.evaluations:
-        found.append(_scores("curve.evaluations", *(
-            {e.step: e.normalised for e in record.curve.evaluations} for record in (then, now)
-        )))  # fmt: skip
+        by_step = ({e.step: e.normalised for e in record.curve.evaluations} for record in (then, now))
+        found.append(_scores("curve.evaluations", *by_step))
     best, again = (getattr(record.scores, "best", None) for record in (then, now))
     if (best and (best.step, _played(best))) != (again and (again.step, _played(again))):
-        found.append(_scores("scores.best", *(
-            {one.step: one.targets[0].normalised_mean} if one else {} for one in (best, again)
-        )))  # fmt: skip
+        by_step = ({one.step: one.targets[0].normalised_mean} if one else {} for one in (best, again))
+        found.append(_scores("scores.best", *by_step))
     return found
 
 
@@ -151,10 +144,8 @@ def _beside(then: Record, one: TargetScore, other: TargetScore) -> str:
     episodes = [normalise(protocol.normaliser, then.identity.task, v, protocol.reference) for v in one.returns]
     around = interval([one.normalised_mean], episodes=episodes)
     said = "" if around is None else f"; {around.low:.2f} .. {around.high:.2f} in the record's own {around.n} episodes"
-    return (
-        f"target {one.target:g}: {one.normalised_mean:.2f} then, {other.normalised_mean:.2f} now, "
-        f"difference {other.normalised_mean - one.normalised_mean:+.2f}{said}"
-    )
+    a, b = one.normalised_mean, other.normalised_mean
+    return f"target {one.target:g}: {a:.2f} then, {b:.2f} now, difference {b - a:+.2f}{said}"
 
 
 def changes(then: Record, now: Record) -> list[str]:
@@ -168,4 +159,4 @@ def changes(then: Record, now: Record) -> list[str]:
     for kind in ("packages", "kernels"):
         before, after = getattr(one, kind), getattr(two, kind)
         pairs |= {f"{kind} {name}": (before.get(name), after.get(name)) for name in sorted({*before, *after})}
-    return [f"{name}: {_short(a)} then, {_short(b)} now" for name, (a, b) in pairs.items() if a != b]
+    return [_changed(name, a, b) for name, (a, b) in pairs.items() if a != b]

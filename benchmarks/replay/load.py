@@ -28,8 +28,7 @@ OTHER_VERSION = "another version of Backbench wrote them; run the cell again"
 def find_record(name: str, results: Path) -> tuple[Record, Path]:
     """Find a record by its path, or in ``results`` by a part of its key; returns it with its folder of results.
 
-    Raises:
-        UserError: no such record, more than one, or a broken file.
+    Raises UserError: no such record, more than one, or a broken file.
     """
     path = Path(name)
     if not path.is_file():
@@ -58,23 +57,18 @@ def _only(matches: list[Path], name: str, there: list[Path], results: Path) -> P
 def cell_of(config: Mapping[str, Any]) -> Cell:
     """The cell whose ``resolved()`` is ``config``, which is in a record's provenance.
 
-    Raises:
-        UserError: a setting is unknown, missing, or has a wrong type; names it.
+    Raises UserError, which names the setting: it is unknown, missing, or has a wrong type.
     """
-    cell: Cell = _build(Cell, config, "")
-    return cell
+    return _build(Cell, config, "")  # type: ignore[no-any-return]
 
 
 def _build(cls: type, content: Any, where: str) -> Any:
     """A dataclass from plain values. 1 does not become 1.0: keys tell them apart."""
     require(isinstance(content, Mapping), f"settings {where or 'of the record'} are {content!r}; {OTHER_VERSION}")
     names = [field.name for field in dataclasses.fields(cls)]
-    for what, wrong in (
-        ("unknown", [str(name) for name in content if name not in names]),
-        ("missing", [name for name in names if name not in content]),
-    ):
-        dotted = ", ".join(f"{where}{name}" for name in wrong)
-        require(not wrong, f"settings of the record: {what} {dotted}; {OTHER_VERSION}")
+    for what, some, others in (("unknown", content, names), ("missing", names, content)):
+        wrong = ", ".join(f"{where}{name}" for name in some if name not in others)
+        require(not wrong, f"settings of the record: {what} {wrong}; {OTHER_VERSION}")
     hints = typing.get_type_hints(cls)
     return cls(**{name: _value(hints[name], content[name], f"{where}{name}") for name in names})
 
@@ -85,8 +79,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in members:
             return None
         (hint,) = (member for member in members if member is not type(None))
-    if dataclasses.is_dataclass(hint):
-        assert isinstance(hint, type)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, value, f"{where}.")
     kind = typing.get_origin(hint) or hint
     if kind is tuple and isinstance(value, list):
@@ -99,12 +92,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 def load_agent(cell: Cell, path: Path, head: str | None = None) -> Agent:
     """The cell's agent with the weights in ``path``, on the CPU, in evaluation mode.
 
-    The weights also hold what depends on the data: sizes of states and actions, statistics, longest episode.
-    The global generator is seeded by the cell, as for a fresh agent. ``head`` is the name of the record's action head,
-    None if the record has none.
-
-    Raises:
-        UserError: no such file, a broken one, or weights of another cell.
+    The weights also hold what depends on the data: sizes of states and actions, statistics, longest episode. The global
+    generator is seeded by the cell, as for a fresh agent. ``head`` names the record's action head; None if the record
+    does not. Raises UserError: no such file, a broken one, or weights of another cell.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,7 @@ def robot_pictures(env_id: str, positions: NDArray[np.float64]) -> tuple[list[Pi
     asked = os.environ.get("MUJOCO_GL", "")
     first = () if asked in ("", "disabled", "disable", "off", "false", "0") else (asked,)
     for backend in dict.fromkeys((*first, "egl", "osmesa")):
-        rendered = _rendered(env_id, positions, backend)
-        if rendered is not None:
+        if (rendered := _rendered(env_id, positions, backend)) is not None:
             return rendered, f"rendered by MuJoCo ({backend})"
     return drawn(env_id, positions), "drawn from the positions of the robot's bodies (MuJoCo cannot render here)"
 
@@ -53,18 +53,15 @@ def _rendered(env_id: str, positions: NDArray[np.float64], backend: str) -> list
     """Pictures rendered in a fresh process. None when that does not work here."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "positions.npy", positions)
+        command = [sys.executable, "-P", "-m", "backbench.benchmarks.replay.pictures", folder, env_id]
+        environment = os.environ | {"MUJOCO_GL": backend}
         try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "backbench.benchmarks.replay.pictures", folder, env_id],
-                env=os.environ | {"MUJOCO_GL": backend},
-                capture_output=True,
-                timeout=RENDER_SECONDS,
-            )
+            subprocess.run(command, env=environment, capture_output=True, timeout=RENDER_SECONDS, check=True)
             frames: Picture = np.load(Path(folder) / "frames.npy", allow_pickle=False)
-        except (OSError, ValueError, subprocess.TimeoutExpired):
+        except (OSError, ValueError, subprocess.SubprocessError):
             return None
     blank = frames.shape != (len(positions), HEIGHT, WIDTH, 3) or frames.min() == frames.max()
-    return None if done.returncode != 0 or blank else list(frames)
+    return None if blank else list(frames)
 
 
 def _render_into(folder: Path, env_id: str) -> None:
@@ -138,11 +135,7 @@ def _side_view(ends: NDArray[Any], radii: NDArray[Any], colours: Sequence[Any], 
 
 
 def write_strip(path: Path, title: str, pictures: Sequence[Picture], captions: Sequence[str]) -> None:
-    """Write a PNG of pictures in rows, each above its caption. All captions have equally many lines.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write a PNG of pictures in rows, each above its caption. All captions have equally many lines."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(FONT)
@@ -165,23 +158,19 @@ def write_strip(path: Path, title: str, pictures: Sequence[Picture], captions: S
 
 
 def write_video(stem: Path, pictures: Sequence[Picture], seconds: float) -> Path:
-    """Write ``stem``.mp4 where the package imageio-ffmpeg is installed, else .gif. A picture lasts ``seconds``.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write ``stem``.mp4 where the package imageio-ffmpeg is installed, else .gif. A picture lasts ``seconds``."""
     try:
         import imageio_ffmpeg  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        path = stem.with_name(f"{stem.name}.gif")
-        _write(path, lambda temporary: _write_gif(temporary, pictures, seconds))
-        return path
-    path = stem.with_name(f"{stem.name}.mp4")
-    _write(path, lambda temporary: _write_mp4(imageio_ffmpeg, temporary, pictures, seconds))
+        path, write = stem.with_name(f"{stem.name}.gif"), _write_gif
+    else:
+        path, write = stem.with_name(f"{stem.name}.mp4"), partial(_write_mp4, imageio_ffmpeg)
+    _write(path, lambda temporary: write(temporary, pictures, seconds))
     return path
 
 
 def _write(path: Path, content: Callable[[Path], object]) -> None:
+    """Raises UserError if the file cannot be written."""
     try:
         write_whole(path, content)
     except Exception as error:  # a full disk is OSError, or an encoder's own error
@@ -200,9 +189,8 @@ def _write_gif(path: Path, pictures: Sequence[Picture], seconds: float) -> None:
 
 def _write_mp4(ffmpeg: Any, path: Path, pictures: Sequence[Picture], seconds: float) -> None:
     height, width = (side // 2 * 2 for side in pictures[0].shape[:2])  # the codec wants even sides
-    writer = ffmpeg.write_frames(
-        str(path), (width, height), fps=1 / seconds, macro_block_size=2, output_params=["-f", "mp4"]
-    )
+    options = {"fps": 1 / seconds, "macro_block_size": 2, "output_params": ["-f", "mp4"]}
+    writer = ffmpeg.write_frames(str(path), (width, height), **options)
     writer.send(None)
     for picture in pictures:
         writer.send(np.ascontiguousarray(picture[:height, :width]))

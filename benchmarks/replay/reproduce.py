@@ -7,13 +7,14 @@ the record's hash before training starts. The run uses the record's kind of devi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backbench.benchmarks.replay.compare import Comparison, compare
-from backbench.errors import UserError
+from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.submit import submit_verification
@@ -21,22 +22,18 @@ from backbench.leaderboard.trust.verify import other_machine, why_not_verified
 
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import Cell
+    from backbench.benchmarks.run.executors import Event
 
 Say = Callable[[str], None]
 
 
 def reproduce(path: Path, out: Path = Path("reproduced"), to: Path | None = None, say: Say = print) -> Comparison:
-    """Run the cell of the record in ``path`` again and compare.
+    """Run the cell of the record in ``path`` again and compare; ``say`` gets lines of progress.
 
-    Args:
-        path: of a finished record.
-        out: folder of results without a record of this cell. An interrupted run there resumes.
-        to: folder of verifications. The new record is added to it if it comes from another machine.
-        say: gets lines of progress.
-
-    Raises:
-        UserError: no such record, or one of another schema; the record failed; its backbone, environment, data or
-            device are not available; its data have another hash; or the new record may not be submitted.
+    An interrupted run in the folder ``out`` resumes; it may have no record of this cell. If the new record comes from
+    another machine, it is added to the folder ``to`` of verifications. Raises UserError: no such record, or one of
+    another schema; the record failed; its backbone, environment, data or device are not available; its data have
+    another hash; or the new record may not be submitted.
     """
     try:
         then = load_record(path)
@@ -44,14 +41,12 @@ def reproduce(path: Path, out: Path = Path("reproduced"), to: Path | None = None
         raise UserError(str(error)) from error
     if then.failure is not None:
         raise UserError(f"{path}: the cell failed ({then.failure.message[:120]}); there is no score to reproduce")
-    if (again := out / "records" / f"{then.key}.json").exists():
-        raise UserError(f"{again} exists already; name a fresh folder with --out, or remove it")
+    again = out / "records" / f"{then.key}.json"
+    require(not again.exists(), f"{again} exists already; name a fresh folder with --out, or remove it")
     os.environ["OMP_NUM_THREADS"] = str(then.provenance.threads)  # before torch is imported
-    cell = _cell(then, path)
-    _prepare(then, cell, say)
-    now = _again(then, cell, out, say)
+    now = _again(then, _cell(then, path), out, say)
     found = compare(then, now)
-    for line in (f"{found.verdict}: {cell.key}", *found.lines):
+    for line in (f"{found.verdict}: {then.key}", *found.lines):
         say(line)
     if to is not None:
         say(_verify(then, now, to))
@@ -59,80 +54,89 @@ def reproduce(path: Path, out: Path = Path("reproduced"), to: Path | None = None
 
 
 def _cell(record: Record, path: Path) -> Cell:
-    """The record's cell, when all of its parts are available."""
+    """The record's cell, if its backbone is installed and its settings make its key."""
     from backbench.backbones import BACKBONES
-    from backbench.benchmarks.plan.compose import check_models
     from backbench.benchmarks.replay.load import cell_of
-    from backbench.benchmarks.run.cell import choose_device
 
+    name = record.identity.backbone
     try:
-        BACKBONES.get(record.identity.backbone)
+        BACKBONES.get(name)
     except UserError as error:
         # Anybody can write a record, so the message must not tell the user to install what it names.
-        if ":" in record.identity.backbone and isinstance(error.__cause__, ModuleNotFoundError):
-            name = record.identity.backbone
+        if ":" in name and isinstance(error.__cause__, ModuleNotFoundError):
             raise UserError(
                 f"{path}: its backbone {name} is not installed ({error.__cause__}); get it from its author, and put "
                 "its folder on PYTHONPATH"
             ) from error
         raise
     cell = cell_of(record.provenance.config)
-    if cell.key != record.key:
-        raise UserError(
-            f"{path}: its settings make the cell {cell.key}, not {record.key}; another version of Backbench wrote it, "
-            "or it was changed: download it from where it was published"
-        )
-    choose_device(record.provenance.device)
-    check_models([cell])
-    cell.kind.probe(cell.environment)
+    require(
+        cell.key == record.key,
+        f"{path}: its settings make the cell {cell.key}, not {record.key}; another version of Backbench wrote it, "
+        "or it was changed: download it from where it was published",
+    )
     return cell
 
 
-def _prepare(record: Record, cell: Cell, say: Say) -> None:
-    """Put the record's data into the store. ``UserError`` when they have another hash."""
+def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
+    """The record of a second run, on the record's data, device and number of threads."""
+    import torch
     from rich.console import Console
 
-    from backbench.benchmarks.data import sources
-    from backbench.benchmarks.run import provenance
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.run import runner
+    from backbench.benchmarks.run.cell import choose_device
+    from backbench.benchmarks.run.executors import Job
+    from backbench.benchmarks.run.executors.inline import InlineExecutor
     from backbench.benchmarks.run.sinks.terminal import transfer
 
-    due = sources.plan([(cell.data.source, cell.task)])
-    if due.fetch:
-        sources.fetch(due.fetch, say, partial(transfer, Console(stderr=True, soft_wrap=True)))
-    if due.make:
-        say(f"generating {', '.join(due.make)}")
-        sources.make_all(due.make, provenance.cores(), lambda name: say(f"generated {name}"))
+    def made(names: Sequence[str]) -> Say:
+        say(f"generating {', '.join(names)}")
+        return lambda name: say(f"generated {name}")
+
+    device, threads = then.provenance.device, then.provenance.threads
+    choose_device(device)
+    if store.exists(cell.task.data_id):
+        _require_same_data(then, cell)  # before anything is written
+    download = partial(transfer, Console(stderr=True, soft_wrap=True))
+    runner.prepare([cell], out, runner.Voice(say, made, download))
+    _require_same_data(then, cell)
+    torch.set_num_threads(threads)
+    on = f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+    say(f"training {cell.key} for {cell.train.steps} steps on {on}, into {out}/")
+    job = Job(out, device, ("bench", "reproduce", f"{cell.key}.json"))
+    outcome = runner.run([cell], job, InlineExecutor(), [_Progress(say)])
+    for message in outcome.errors.values():
+        raise UserError(message)
+    if outcome.stopped:
+        say("stopped; run the same command again to resume from the checkpoint")
+        raise SystemExit(outcome.status)
+    return (outcome.done + outcome.failed)[0]
+
+
+def _require_same_data(record: Record, cell: Cell) -> None:
+    from backbench.benchmarks.data import sources
+
     assert record.identity.data is not None
     here, there = sources.load(cell.task).digest, record.identity.data.sha256
-    if here != there:
-        raise UserError(
-            f"data set {cell.task.data_id!r} here has hash {here}, and the record was made with {there}; scores on "
-            "other data cannot be compared: delete the set and get it again with the record's package versions"
-        )
+    require(
+        here == there,
+        f"data set {cell.task.data_id!r} here has hash {here}, and the record was made with {there}; scores on other "
+        "data cannot be compared: delete the set and get it again with the record's package versions",
+    )
 
 
-def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
-    import warnings
+@dataclass(frozen=True)
+class _Progress:
+    """A sink that says a line for each tenth of training."""
 
-    import torch
+    say: Say
 
-    from backbench.backbones.kernels import SlowKernels
-    from backbench.benchmarks.data.sources import leaving_on_sigterm
-    from backbench.benchmarks.run.cell import run_cell
-
-    origin = then.provenance
-    torch.set_num_threads(origin.threads)
-    threads = f"{origin.threads} thread{'s' if origin.threads > 1 else ''}"
-    say(f"training {cell.key} for {cell.train.steps} steps on {origin.device}, {threads}, into {out}/")
-    tenths = {round(cell.train.steps * tenth / 10) for tenth in range(11)}
-
-    def report(event: dict[str, Any]) -> None:
-        if event["kind"] == "train" and any(event["step"] - cell.train.log_every < t <= event["step"] for t in tenths):
-            say(f"step {event['step']} of {cell.train.steps}, loss {event['loss']:.4g}")
-
-    with warnings.catch_warnings(), leaving_on_sigterm():
-        warnings.simplefilter("ignore", SlowKernels)  # the comparison lists the kernels that ran
-        return run_cell(cell, out, origin.device, report, command=["bench", "reproduce", f"{cell.key}.json"])
+    def event(self, event: Event) -> None:
+        """See ``Sink``."""
+        steps, every = event.cell.train.steps, event.cell.train.log_every
+        if event.kind == "train" and 10 * event.step // steps > 10 * (event.step - every) // steps:
+            self.say(f"step {event.step} of {steps}, loss {event.values['loss']:.4g}")
 
 
 def _verify(then: Record, now: Record, to: Path) -> str:

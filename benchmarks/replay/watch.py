@@ -60,23 +60,15 @@ class Playback:
 
 
 class OneEpisode:
-    """Environments of an evaluation of which only the one at ``index`` is played. The others are copies of it.
-
-    Attributes:
-        playback: the episode so far.
-    """
+    """Environments of an evaluation of which only the one at ``index`` is played. The others are copies of it."""
 
     def __init__(self, inner: Environments, index: int, lengths: Sequence[int], camera: Camera) -> None:
         self.inner, self.index, self.lengths, self.camera = inner, index, lengths, camera
-        self.time = 0
-        self.playback = Playback(seconds=camera.seconds)
-
-    def _see(self, state: NDArray[Any]) -> None:
-        self.playback.views.append(self.camera.view(state))
+        self.playback = Playback(seconds=camera.seconds)  # the episode so far
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
         state = self.inner.reset([seeds[self.index]])
-        self._see(state)
+        self.playback.views.append(self.camera.view(state))
         return np.repeat(state, len(seeds), axis=0)
 
     def step(
@@ -86,9 +78,8 @@ class OneEpisode:
         state, reward, ended = self.inner.step([0], actions[row : row + 1])
         self.playback.actions.append(actions[row])
         self.playback.rewards.append(float(reward[0]))
-        self._see(state)
-        self.time += 1
-        left = np.array([bool(ended[0]) or self.lengths[index] <= self.time for index in running])
+        self.playback.views.append(self.camera.view(state))
+        left = np.array([bool(ended[0]) or self.lengths[index] <= len(self.playback.actions) for index in running])
         left[row] = ended[0]
         return np.repeat(state, count, axis=0), np.repeat(reward, count), left
 
@@ -99,17 +90,10 @@ class OneEpisode:
 def replay(
     cell: Cell, agent: Agent, scores: Sequence[TargetScore], index: tuple[int, int], steps: int
 ) -> tuple[Playback, float, int]:
-    """Play one episode of an evaluation again.
+    """Play one episode of an evaluation again: the played episode, its return and its length.
 
-    Args:
-        cell: the evaluated cell.
-        agent: with the cell's trained weights, on the device that is to decide.
-        scores: of all targets, from the record.
-        index: of the target in ``scores``, and of its episode.
-        steps: at most.
-
-    Returns:
-        The played episode, its return and its length.
+    ``agent`` has the cell's trained weights and is on the device that is to decide. ``scores`` are the record's of all
+    targets; ``index`` is that of the target among them, and of its episode. At most ``steps`` are played.
     """
     at, episode = index
     lengths = [length for score in scores for length in score.lengths]
@@ -130,14 +114,10 @@ def _target_index(record: Record, cell: Cell, asked: Request) -> int:
     """Index of the requested target among the record's. UserError: nothing to watch, or no such episode or target."""
     if record.scores is None:
         raise UserError(f"{record.key} failed ({record.failure and record.failure.message}); there is nothing to watch")
-    require(
-        cell.key == record.key,
-        f"{record.key}: its settings make the cell {cell.key}; another version of Backbench wrote it, run it again",
-    )
-    require(
-        0 <= asked.episode < cell.eval.episodes,
-        f"--episode {asked.episode}: {record.key} has episodes 0 to {cell.eval.episodes - 1}",
-    )
+    wrong = f"its settings make the cell {cell.key}; another version of Backbench wrote it, run it again"
+    require(cell.key == record.key, f"{record.key}: {wrong}")
+    last = cell.eval.episodes - 1
+    require(0 <= asked.episode <= last, f"--episode {asked.episode}: {record.key} has episodes 0 to {last}")
     require(asked.frames >= 1, f"--frames {asked.frames}: give at least 1")
     if asked.target is None:
         return 0
@@ -148,13 +128,9 @@ def _target_index(record: Record, cell: Cell, asked: Request) -> int:
 
 
 def watch(asked: Request) -> list[str]:
-    """Play an episode of a record's evaluation again and write its pictures.
+    """Play an episode of a record's evaluation again and write its pictures: lines that say what was found and written.
 
-    Returns:
-        Lines that say what was found and written.
-
-    Raises:
-        UserError: no such record, weights, episode or target; or a folder that cannot be written to.
+    Raises UserError: no such record, weights, episode or target; or a folder that cannot be written to.
     """
     record, results = find_record(asked.name, asked.results)
     cell = cell_of(record.provenance.config)
@@ -183,10 +159,11 @@ def watch(asked: Request) -> list[str]:
     then = [scores[at].returns[asked.episode], scores[at].lengths[asked.episode]]
     target = scores[at].target
     title = f"{cell.key}\ntarget {target:g}, episode {asked.episode}: return {now[0]:g} in {now[1]} steps"
-    said = "this episode is the same"
-    if now != then and now[1] == steps < cell.max_steps:
+    if now == then:
+        said = "this episode is the same"
+    elif now[1] == steps < cell.max_steps:
         said = "this episode was truncated by --max-steps"
-    elif now != then:
+    else:
         said = "this episode is NOT the same: the machine, its threads or the packages differ from the record's"
     compared = f"the record says: return {then[0]:g} in {then[1]} steps; {said}"
     stem = asked.out / f"{cell.key}-t{target:g}-e{asked.episode}"
@@ -201,10 +178,10 @@ def _draw(cell: Cell, playback: Playback, target: float, title: str, stem: Path,
     moving = sorted({*range(0, last, stride), last}) if asked.video else []
     needed = sorted({*shown, *moving})
     views = [playback.views[step] for step in needed]
-    if not cell.kind.frames:
-        drawn, how = pictures.robot_pictures(cell.task.env_id, np.stack(views))
-    else:
+    if cell.kind.frames:
         drawn, how = [pictures.game_picture(view) for view in views], "the newest of the frames that the agent sees"
+    else:
+        drawn, how = pictures.robot_pictures(cell.task.env_id, np.stack(views))
     at = dict(zip(needed, drawn, strict=True))
     strip = stem.with_name(f"{stem.name}.png")
     captions = _captions(cell, playback, target, shown)
@@ -221,14 +198,8 @@ def _draw(cell: Cell, playback: Playback, target: float, title: str, stem: Path,
 def _captions(cell: Cell, playback: Playback, target: float, steps: Sequence[int]) -> list[str]:
     names = cell.kind.action_names(cell.environment)
     so_far, counted = playback.earned(False), playback.earned(cell.task.rewards == "clipped")
-
-    def action(step: int) -> str:
-        if step == len(playback.actions):
-            return "the end"
-        chosen = playback.actions[step]
-        return names[int(chosen)] if names else " ".join(f"{part:+.2f}" for part in chosen)
-
+    said = [names[int(a)] if names else " ".join(f"{part:+.2f}" for part in a) for a in playback.actions] + ["the end"]
     return [
-        f"step {step}: {action(step)}\nreward so far {so_far[step]:.6g}, to go {target - counted[step]:.6g}"
+        f"step {step}: {said[step]}\nreward so far {so_far[step]:.6g}, to go {target - counted[step]:.6g}"
         for step in steps
     ]

@@ -14,7 +14,7 @@ from backbench.agents.acting import Actor
 from backbench.agents.agent import Agent, Windows
 from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
-from backbench.agents.spaces import ActionSpace
+from backbench.agents.heads import ActionSpace
 from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build

@@ -9,7 +9,7 @@ from torch import Tensor
 from backbench.agents.agent import Agent, Windows
 from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
-from backbench.agents.spaces import ActionSpace
+from backbench.agents.heads import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build

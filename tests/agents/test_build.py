@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from backbench.agents.agent import Agent
-from backbench.agents.build import ModelSettings, build_agent, count_parameters
+from backbench.agents.build import ModelSettings, Spaces, build_agent, count_parameters
 from backbench.agents.encoders import PixelEncoder
-from backbench.agents.spaces import ActionSpace, Spaces
+from backbench.agents.heads import ActionSpace
 
 HOPPER = Spaces((11,), ActionSpace(3), max_timesteps=1000, return_scale=1000.0)
 BREAKOUT = Spaces((4, 84, 84), ActionSpace(4, discrete=True), max_timesteps=2719, return_scale=1.0)

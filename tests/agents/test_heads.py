@@ -11,8 +11,7 @@ from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent, Windows
 from backbench.agents.build import assemble
 from backbench.agents.encoders import CONVOLUTIONS, PixelEncoder
-from backbench.agents.heads import HEADS, CategoricalHead, head_for
-from backbench.agents.spaces import ActionSpace
+from backbench.agents.heads import HEADS, ActionSpace, CategoricalHead, head_for
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build

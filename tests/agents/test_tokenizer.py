@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from backbench.agents.agent import Agent, Windows
 from backbench.agents.build import assemble
 from backbench.agents.encoders import VectorEncoder
-from backbench.agents.heads import TanhHead
-from backbench.agents.spaces import ActionSpace
+from backbench.agents.heads import ActionSpace, TanhHead
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones.contract import Backbone, NoOptions, Spec
 from backbench.benchmarks.data.trajectories import Episode, Trajectories

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from backbench.backbones import BACKBONES, UserError
-from backbench.backbones.registry import summary_of
+from backbench.backbones import BACKBONES, UserError, summary_of
 
 
 class FakeDistribution(importlib.metadata.Distribution):
@@ -52,7 +51,7 @@ def test_names_are_listed_without_importing_torch_or_backbones() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = eval(out)
-    assert set(loaded) == {f"backbench.backbones.{name}" for name in ("options", "registry")}
+    assert set(loaded) == {f"backbench.backbones.{name}" for name in ("options",)}
 
 
 def test_built_in_backbones_are_found_by_name() -> None:

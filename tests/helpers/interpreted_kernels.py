@@ -10,11 +10,11 @@ from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 from torch.nn import functional as F
 
+from backbench.backbones.kernels.conv.causal_conv1d import triton as causal_conv1d
 from backbench.backbones.kernels.conv.naive import causal_conv1d as conv_reference
-from backbench.backbones.kernels.conv.triton_conv import causal_conv1d
 from backbench.backbones.kernels.scan import naive as naive_scan
-from backbench.backbones.kernels.scan.inputs import ScanInputs
-from backbench.backbones.kernels.scan.triton_scan import selective_scan
+from backbench.backbones.kernels.scan.naive import ScanInputs
+from backbench.backbones.kernels.scan.selective_scan import triton as selective_scan
 
 WINDOWS = [None, 1, 2, 3, 6, 24, 25, 99]
 

@@ -5,16 +5,12 @@ Layout: q, k, v (batch, heads, length, d).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones.kernels.attention import naive
-from backbench.backbones.kernels.dispatch import Implementation, Operation
-from backbench.backbones.kernels.packages import missing
+from backbench.backbones.kernels.dispatch import Implementation, Operation, missing
 
 ALL = slice(None)
 
@@ -22,20 +18,14 @@ ALL = slice(None)
 def attention(
     q: Tensor, k: Tensor, v: Tensor, *, keep: slice = ALL, dropout: float = 0.0, implementation: str = "auto"
 ) -> Tensor:
-    """(batch, heads, kept, d).
+    """(batch, heads, kept, d), for q at the positions ``keep`` only; k and v are of all positions.
 
-    Args:
-        q: at the positions ``keep`` only, (batch, heads, kept, d). Only `fused` implementations accept some positions.
-        k, v: (batch, heads, length, d).
-        dropout: probability that an attention weight is dropped.
-
-    Raises:
-        UserError: no such implementation.
+    Only `fused` implementations accept some positions. ``dropout`` is the probability that an attention weight is
+    dropped. Raises UserError if there is no such implementation.
     """
-    entry = ATTENTION.pick(implementation, q)
-    if keep == ALL:
-        return entry.function(q, k, v, dropout)
-    return entry.function(q, k, v, dropout, naive.causal_mask(k.shape[2], q.device)[keep])
+    function = ATTENTION.pick(implementation, q).function
+    mask = () if keep == ALL else (naive.causal_mask(k.shape[2], q.device)[keep],)
+    return function(q, k, v, dropout, *mask)
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
@@ -64,10 +54,9 @@ def xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
     return y.transpose(1, 2)
 
 
-Attention: TypeAlias = Callable[..., Tensor]  # (q, k, v, dropout), and the mask (kept, length) if it is fused
 _HALF = (torch.float16, torch.bfloat16)
 _CUDA = ("cuda",)
-ATTENTION: Operation[Attention] = Operation(
+ATTENTION = Operation(
     "attention",
     Implementation("reference", naive.attention, fused=True),
     Implementation("sdpa", sdpa, fused=True),

@@ -5,29 +5,24 @@ Layout: x (batch, length, channels), weight (channels, K), bias (channels,).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from backbench.backbones.kernels.conv import naive
-from backbench.backbones.kernels.conv.cpp_conv import CausalConv1dCpp, convolve
-from backbench.backbones.kernels.dispatch import Implementation, Operation
+from backbench.backbones.kernels.dispatch import Implementation, Operation, missing, triton_missing
 from backbench.backbones.kernels.native import loader
-from backbench.backbones.kernels.packages import missing, triton_missing
 from backbench.errors import UserError
 
 
 def causal_conv1d(
     x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool = False, implementation: str = "auto"
 ) -> Tensor:
-    """(batch, length, channels) -> the same shape; ``silu`` applies that activation to y.
-
-    Raises:
-        UserError: there is no such implementation.
-    """
+    """x -> y of the same shape; ``silu`` applies that activation to y. UserError: there is no such implementation."""
     entry = CAUSAL_CONV1D.pick(implementation, x)
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if entry.fused:
@@ -41,6 +36,47 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     width = weight.shape[1]
     y = F.conv1d(F.pad(x.transpose(1, 2), (width - 1, 0)), weight.unsqueeze(1), bias, groups=weight.shape[0])
     return y.transpose(1, 2)
+
+
+def arguments(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> loader.ConvArguments:
+    """The library's view of the inputs, which must outlive the call."""
+    if not x.shape[2:] == weight.shape[:1] == bias.shape:
+        shapes = f"x {tuple(x.shape)}, taps {tuple(weight.shape)}, bias {tuple(bias.shape)}"
+        raise ValueError(f"causal_conv1d: the shapes do not fit each other: {shapes}")
+    sizes = (*x.shape, weight.shape[1], int(silu))
+    return loader.ConvArguments(*sizes, loader.rows(x), weight.data_ptr(), bias.data_ptr())
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
+    """y, without gradients; ``x`` is :func:`loader.innermost`, ``weight`` and ``bias`` are contiguous."""
+    y = torch.empty(x.shape)
+    loader.run("conv_forward", ctypes.byref(arguments(x, weight, bias, silu)), y.data_ptr())
+    return y
+
+
+class CausalConv1dCpp(torch.autograd.Function):
+    """y. The backward pass recomputes the values before the activation."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
+        x, weight, bias = loader.innermost(x), weight.contiguous(), bias.contiguous()
+        y = convolve(x, weight, bias, silu)
+        ctx.save_for_backward(x, weight, bias)
+        ctx.silu = silu
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        dy = loader.innermost(dy)
+        groups = loader.library().backbench_groups(len(x))
+        dx = torch.empty(x.shape)
+        dweight, dbias = torch.zeros(groups, *weight.t().shape), torch.zeros(groups, len(bias))
+        inputs = arguments(x, weight, bias, ctx.silu)
+        backward = loader.ConvBackward(inputs, loader.rows(dy), *(t.data_ptr() for t in (dx, dweight, dbias)))
+        loader.run("conv_backward", ctypes.byref(backward))
+        return dx, dweight.sum(0).t(), dbias.sum(0), None
 
 
 def cpp(x: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tensor:
@@ -67,14 +103,13 @@ def package(x: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tens
 
 def triton(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Triton kernels; deterministic."""
-    from backbench.backbones.kernels.conv import triton_conv
+    from backbench.backbones.kernels.conv.triton_conv import TritonConv
 
-    return triton_conv.causal_conv1d(x, weight, bias)
+    return TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())  # type: ignore[no-any-return, no-untyped-call]
 
 
-Conv: TypeAlias = Callable[..., Tensor]  # (x, weight, bias), and silu if it is fused
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
-CAUSAL_CONV1D: Operation[Conv] = Operation(
+CAUSAL_CONV1D = Operation(
     "causal_conv1d",
     Implementation("torch", depthwise),
     Implementation("reference", naive.causal_conv1d),

@@ -65,7 +65,7 @@ def _backward(
 
 
 class TritonConv(torch.autograd.Function):
-    """(x, weight, bias) contiguous, of one floating type -> y; see :func:`causal_conv1d`."""
+    """(x, weight, bias) contiguous, of one floating type -> y; see :mod:`.causal_conv1d`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -96,8 +96,3 @@ class TritonConv(torch.autograd.Function):
                 WIDTH=width, BLOCK_T=BLOCK_T, BLOCK_C=BLOCK_C, enable_fp_fusion=True,
             )  # fmt: skip
         return dx, dweight.sum(0).to(x.dtype), dbias.sum(0).to(x.dtype)
-
-
-def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(batch, length, channels) -> the same; shapes as in :mod:`backbench.backbones.kernels.conv.causal_conv1d`."""
-    return TritonConv.apply(x.contiguous(), weight.contiguous(), bias.contiguous())  # type: ignore[no-any-return]

@@ -91,11 +91,7 @@ def missing() -> str | None:
 
 
 def library() -> ctypes.CDLL:
-    """The loaded library.
-
-    Raises:
-        RuntimeError: it is missing. Call :func:`missing` first.
-    """
+    """The loaded library. Raises RuntimeError if it is missing: call :func:`missing` first."""
     found, reason = _load()
     if found is None:
         raise RuntimeError(reason)
@@ -129,9 +125,7 @@ def innermost(tensor: Tensor) -> Tensor:
 
 def rows(tensor: Tensor | None) -> Rows:
     """The library's view of a (batch, length, d) tensor that :func:`innermost` returned."""
-    if tensor is None:
-        return Rows(None, 0, 0)
-    return Rows(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
+    return Rows() if tensor is None else Rows(tensor.data_ptr(), tensor.stride(0), tensor.stride(1))
 
 
 def pointer(tensor: Tensor | None) -> int | None:

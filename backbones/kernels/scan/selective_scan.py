@@ -11,21 +11,20 @@ With ``window`` = w, y_t is the last output of a scan of the tokens t-w+1..t alo
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import warnings
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from backbench.backbones.kernels.dispatch import Implementation, Operation
+from backbench.backbones.kernels.dispatch import Implementation, Operation, missing, triton_missing
 from backbench.backbones.kernels.native import loader
-from backbench.backbones.kernels.packages import missing, triton_missing
 from backbench.backbones.kernels.scan import naive
-from backbench.backbones.kernels.scan.cpp_scan import SelectiveScanCpp, scan_on
-from backbench.backbones.kernels.scan.inputs import ScanInputs
+from backbench.backbones.kernels.scan.naive import ScanInputs
 from backbench.backbones.kernels.scan.torch_scan import SelectiveScan
 from backbench.errors import UserError
 
@@ -55,9 +54,7 @@ def selective_scan(
     """y, (batch, length, channels); see the module for shapes. ``softplus`` is applied to dt first.
 
     The scan computes in the type of A, also under autocast, because states multiply rounding errors. y has x's type.
-
-    Raises:
-        UserError: ``window`` is below 1, or there is no such implementation.
+    Raises UserError if ``window`` is below 1 or there is no such implementation.
     """
     if window is not None and window < 1:
         raise UserError(f"selective_scan: window={window}; give at least 1, or None for no window")
@@ -70,19 +67,15 @@ def selective_scan(
         warn_once(f"the reference implementation of the scan runs on {x.shape[1]} tokens; kernels=auto is much faster")
     with torch.autocast(x.device.type, enabled=False):
         inputs = _in_type_of_A(ScanInputs(x, dt, A, B, C, D, window, gate, softplus))
-        if entry.fused:
-            return entry.function(inputs).to(x.dtype)
-        return _gated(entry.function(_positive(inputs)), inputs.gate).to(x.dtype)
+        y = entry.function(inputs) if entry.fused else _gated(entry.function(_positive(inputs)), inputs.gate)
+        return y.to(x.dtype)
 
 
 def selective_scan_extend(inputs: ScanInputs, state: Tensor, implementation: str = "auto") -> tuple[Tensor, Tensor]:
     """The scan of further tokens after ``state`` (batch, state, channels): y, the state after the last token.
 
     The function may write into ``state``. There is no window. Gradients flow if they are enabled. Types as in the scan.
-
-    Raises:
-        ValueError: the state does not fit the inputs, or has another type than A.
-        UserError: there is no such implementation.
+    Raises ValueError if the state does not fit the inputs, UserError if there is no such implementation.
     """
     x, A = inputs.x, inputs.A
     entry = SELECTIVE_SCAN.pick(implementation, A)
@@ -98,9 +91,7 @@ def selective_scan_extend(inputs: ScanInputs, state: Tensor, implementation: str
 
 
 def _in_type_of_A(inputs: ScanInputs) -> ScanInputs:
-    x, dt, A, B, C, D = (tensor.to(inputs.A.dtype) for tensor in inputs[:6])
-    gate = None if inputs.gate is None else inputs.gate.to(A.dtype)
-    return ScanInputs(x, dt, A, B, C, D, inputs.window, gate, inputs.softplus)
+    return ScanInputs._make(part.to(inputs.A.dtype) if isinstance(part, Tensor) else part for part in inputs)
 
 
 def _positive(inputs: ScanInputs) -> ScanInputs:
@@ -117,6 +108,79 @@ def by_hand(inputs: ScanInputs) -> Tensor:
     x, dt, A, B, C, D, window, *_ = inputs
     y: Tensor = SelectiveScan.apply(x, dt, A, B, C, window, inputs.want_gradients())  # type: ignore[no-untyped-call]
     return y + D * x
+
+
+def prepared(inputs: ScanInputs) -> ScanInputs:
+    """The inputs in a layout that the library accepts; copies only what has another one."""
+    x, dt, B, C = (loader.innermost(tensor) for tensor in (inputs.x, inputs.dt, inputs.B, inputs.C))
+    gate = None if inputs.gate is None else loader.innermost(inputs.gate)
+    return inputs._replace(x=x, dt=dt, A=inputs.A.contiguous(), B=B, C=C, D=inputs.D.contiguous(), gate=gate)
+
+
+def arguments(inputs: ScanInputs) -> loader.ScanArguments:
+    """The library's view of `prepared` inputs, which must outlive the call. Shapes are checked here, and only here."""
+    x, dt, A, B, C, D, window, gate, softplus = inputs
+    (batch, length, channels), state = x.shape, A.shape[1]
+    expected = ((x, (channels,)), (dt, (channels,)), (B, (state,)), (C, (state,)))
+    same = all(t.shape == (batch, length, *d) for t, d in expected) and (gate is None or gate.shape == x.shape)
+    if not same or A.shape != (channels, state) or D.shape != (channels,):
+        shapes = ", ".join(str(tuple(t.shape)) for t in (x, dt, A, B, C, D))
+        raise ValueError(f"selective_scan: the shapes of x, dt, A, B, C, D do not fit each other: {shapes}")
+    return loader.ScanArguments(
+        *(batch, length, channels, state, window or 0, int(softplus)),
+        *(loader.rows(tensor) for tensor in (x, dt, B, C, gate)),
+        *(A.data_ptr(), D.data_ptr()),
+    )
+
+
+class SelectiveScanCpp(torch.autograd.Function):
+    """The fields of `ScanInputs`, ``save`` -> y. Saves the states between chunks of tokens and recomputes all others.
+
+    ``save`` tells whether gradients will be needed: under ``no_grad``, ``ctx.needs_input_grad`` does not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Tensor:
+        *fields, save = args
+        inputs = prepared(ScanInputs(*fields))
+        x, gate = inputs.x, inputs.gate
+        passed = arguments(inputs)
+        y = torch.empty(x.shape)
+        ungated = saved = None
+        if save:
+            saved = torch.empty(loader.library().backbench_saved_size(ctypes.byref(passed)))
+            ungated = None if gate is None else torch.empty(x.shape)
+            ctx.save_for_backward(*inputs[:6], gate, ungated, saved)
+            ctx.window, ctx.softplus = inputs.window, inputs.softplus
+        forward = loader.ScanForward(passed, *(loader.pointer(t) for t in (y, ungated, saved, None)))
+        loader.run("scan_forward", ctypes.byref(forward))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, dt, A, B, C, D, gate, ungated, saved = ctx.saved_tensors
+        dy = loader.innermost(dy)
+        inputs = arguments(ScanInputs(x, dt, A, B, C, D, ctx.window, gate, ctx.softplus))
+        dx, ddt, dB, dC = (torch.empty(t.shape) for t in (x, dt, B, C))
+        dgate = None if gate is None else torch.empty(x.shape)
+        channels, state = A.shape
+        groups, width = loader.library().backbench_groups(len(x)), loader.library().backbench_padded(channels)
+        dA, dD = torch.zeros(groups, -(-state // 4) * 4, width), torch.zeros(groups, width)
+        backward = loader.ScanBackward(
+            inputs, loader.rows(dy), *(loader.pointer(t) for t in (ungated, saved, dx, ddt, dB, dC, dgate, dA, dD))
+        )
+        loader.run("scan_backward", ctypes.byref(backward))
+        return dx, ddt, dA.sum(0)[:state, :channels].t(), dB, dC, dD.sum(0)[:channels], None, dgate, None, None
+
+
+def scan_on(inputs: ScanInputs, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Further tokens after ``state`` (batch, state, channels), which is overwritten: y, the next state."""
+    inputs, state = prepared(inputs)._replace(window=None), state.contiguous()
+    y = torch.empty(inputs.x.shape)
+    forward = loader.ScanForward(arguments(inputs), y.data_ptr(), None, None, state.data_ptr())
+    loader.run("scan_forward", ctypes.byref(forward))
+    return y, state
 
 
 def cpp(inputs: ScanInputs) -> Tensor:
@@ -139,14 +203,16 @@ def mamba_ssm(inputs: ScanInputs) -> Tensor:
 
 def triton(inputs: ScanInputs) -> Tensor:
     """Triton kernels: sequential in time, parallel over batch and channels; deterministic."""
-    from backbench.backbones.kernels.scan import triton_scan
+    from backbench.backbones.kernels.scan.triton_scan import TritonScan
 
-    return triton_scan.selective_scan(inputs)
+    window = inputs.window or 0
+    window = window if window < inputs.x.shape[1] else 0
+    tensors = (tensor.contiguous() for tensor in inputs[:6])
+    return TritonScan.apply(*tensors, window, inputs.want_gradients())  # type: ignore[no-any-return, no-untyped-call]
 
 
-Scan: TypeAlias = Callable[[ScanInputs], Tensor]  # ignores gate and softplus unless it is fused
 _SINGLE = (torch.float32,)
-SELECTIVE_SCAN: Operation[Scan] = Operation(
+SELECTIVE_SCAN = Operation(
     "selective_scan",
     Implementation("reference", naive.selective_scan),
     Implementation("torch", by_hand),

@@ -23,8 +23,6 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from backbench.backbones.kernels.scan.inputs import ScanInputs
-
 
 @triton.jit
 def _past(
@@ -179,7 +177,7 @@ def _windowed_sum(
 
 
 class TritonScan(torch.autograd.Function):
-    """(x, dt, A, B, C, D) contiguous float32, ``window`` or 0, ``save`` -> y; see :func:`selective_scan`."""
+    """(x, dt, A, B, C, D) contiguous float32, ``window`` or 0, ``save`` -> y; see :mod:`.selective_scan`."""
 
     @staticmethod
     def forward(
@@ -234,14 +232,3 @@ def _blocks(channels: int, state: int) -> tuple[int, int, int]:
     block_n = triton.next_power_of_2(state)
     block_c = min(triton.next_power_of_2(channels), max(16, 256 // block_n))
     return block_c, block_n, min(8, max(1, block_c * block_n // 512))
-
-
-def selective_scan(inputs: ScanInputs) -> Tensor:
-    """y, (batch, length, channels), in float32. Ignores ``gate`` and ``softplus``."""
-    tensors = [tensor.contiguous() for tensor in inputs[:6]]
-    window = inputs.window or 0
-    if window >= inputs.x.shape[1]:
-        window = 0
-    # Inside the function gradients are off, so only here we know whether a backward pass may follow.
-    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return TritonScan.apply(*tensors, window, save)  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from torch import Tensor
 from backbench.agents.acting import ACTING, Actor, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.tokenizer import TOKENS_PER_STEP
+from backbench.backbones.fast import LAST
 from backbench.benchmarks.environments.vector import GymBatch, make_environment
 from backbench.benchmarks.run import evaluate
 from backbench.benchmarks.speed.config import ENVIRONMENT, EPISODE, OBSERVATION, TARGET, SpeedConfig
@@ -41,15 +42,15 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
             recomputing.update(targets)
         return recomputing
     actor, backbone = make_actor(policy, acting, targets, context), policy.backbone
-    # A window keeps what is prepared for each token alone; `last` mixes it afresh. Recurrent acting does not call it.
-    nothing = torch.zeros(len(states), backbone.spec.d_model, device=states.device)
-    backbone.last = lambda prepared: nothing  # type: ignore[method-assign]
+    # A window keeps what is prepared for each token alone; `mix` mixes it afresh. Recurrent acting does not call it.
+    nothing = torch.zeros(len(states), 1, backbone.spec.d_model, device=states.device)
+    backbone.mix = lambda projected, keep=LAST: nothing  # type: ignore[method-assign]
     try:
         for _ in range(context):
             actor.act(states)
             actor.update(targets)
     finally:
-        del backbone.last
+        del backbone.mix
     return actor
 
 

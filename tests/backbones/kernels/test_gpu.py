@@ -14,13 +14,10 @@ import torch
 from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 
-from backbench.backbones.kernels import OPERATIONS, chosen
-from backbench.backbones.kernels.attention.attention import attention
-from backbench.backbones.kernels.attention.attention import reference as attention_reference
-from backbench.backbones.kernels.conv.conv import causal_conv1d
-from backbench.backbones.kernels.conv.conv import reference as conv_reference
-from backbench.backbones.kernels.scan.scan import reference as scan_reference
-from backbench.backbones.kernels.scan.scan import selective_scan
+from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, causal_conv1d, chosen, selective_scan
+from backbench.backbones.kernels.attention.naive import attention as attention_reference
+from backbench.backbones.kernels.conv.naive import causal_conv1d as conv_reference
+from backbench.backbones.kernels.scan.naive import selective_scan as scan_reference
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 DEVICE = "cuda"
@@ -63,7 +60,7 @@ def test_scan(name: str, shape: tuple[int, ...], window: int | None) -> None:
     inputs = [t.detach().to(DEVICE).requires_grad_() for t in scan_inputs(*shape, dtype=torch.float32)]
     compare(
         lambda *a: selective_scan(*a, window=window, implementation=name),
-        lambda *a: scan_reference(*a, window=window),
+        lambda *a: scan_reference(ScanInputs(*a, window)),
         inputs,
     )
 

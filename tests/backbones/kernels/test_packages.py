@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backbench.backbones import UserError
-from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, packages, selective_scan
+from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, dispatch, selective_scan
 from backbench.backbones.kernels.attention import naive as naive_attention
 from backbench.backbones.kernels.conv import naive as naive_conv
 from backbench.backbones.kernels.scan import naive as naive_scan
@@ -172,11 +172,11 @@ def test_what_is_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch, operation
     """First the package, then the device. An empty folder that a package left does not count as installed."""
     entry = OPERATIONS[operation].table[name]
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(packages, "find_spec", lambda _: None)
+    monkeypatch.setattr(dispatch, "find_spec", lambda _: None)
     assert entry.missing() == f"{name} is not installed; {remedy}"
-    monkeypatch.setattr(packages, "find_spec", lambda name: ModuleSpec(name, None, is_package=True))
+    monkeypatch.setattr(dispatch, "find_spec", lambda name: ModuleSpec(name, None, is_package=True))
     assert entry.missing() == f"{name} is not installed; {remedy}"
-    monkeypatch.setattr(packages, "find_spec", lambda name: ModuleSpec(name, None, origin="a stand-in"))
+    monkeypatch.setattr(dispatch, "find_spec", lambda name: ModuleSpec(name, None, origin="a stand-in"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "no CUDA device" in (entry.missing() or "")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

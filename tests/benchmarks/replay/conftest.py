@@ -10,8 +10,8 @@ import pytest
 import torch
 from edited_records import COMMIT
 
-from backbench.benchmarks.run import cell as cells
 from backbench.benchmarks.run import provenance
+from backbench.benchmarks.run.cell import run_cell
 from backbench.leaderboard.record.schema import Record
 
 
@@ -23,7 +23,7 @@ def record(tiny_cell: Callable[..., Any], hopper_store: Path, tmp_path_factory: 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return cells.run(tiny_cell("gloma"), tmp_path_factory.mktemp("then"), command=["bench", "run"])
+            return run_cell(tiny_cell("gloma"), tmp_path_factory.mktemp("then"), command=["bench", "run"])
         finally:
             torch.set_num_threads(threads)
 

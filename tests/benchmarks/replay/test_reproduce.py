@@ -72,7 +72,7 @@ def test_other_data_are_refused_before_training(record: Record, tmp_path: Path) 
         ({"provenance__config__train__depth": 3}, "settings of the record: unknown train.depth"),
         ({"identity__backbone": "not_here.at_all:Deep"}, "Deep is not installed (No module named 'not_here'); get it"),
         ({"identity__backbone": "glomma"}, "did you mean 'gloma'?"),
-        ({"provenance__device": "cuda"}, "device 'cuda' is not there"),
+        ({"provenance__device": "cuda"}, "device 'cuda' is not available"),
     ],
 )  # fmt: skip
 def test_a_record_that_cannot_be_rebuilt_is_refused_in_one_line(

@@ -27,9 +27,8 @@ def wrong_scan(monkeypatch: pytest.MonkeyPatch) -> None:
         B = inputs.B
         return SELECTIVE_SCAN.table["torch"].function(inputs._replace(B=B + 1e-3 * (B - B.detach())))
 
-    monkeypatch.setattr(SELECTIVE_SCAN, "table", dict(SELECTIVE_SCAN.table))
+    monkeypatch.setattr(SELECTIVE_SCAN, "table", SELECTIVE_SCAN.table | {"wrong": Implementation("wrong", wrong)})
     monkeypatch.setattr(SELECTIVE_SCAN, "_found", {})
-    SELECTIVE_SCAN.add(Implementation("wrong", wrong))
 
 
 def test_a_wrong_kernel_is_refused(wrong_scan: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
