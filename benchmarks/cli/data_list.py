@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,20 +56,21 @@ def _in_store(name: str) -> Row:
     return Row(name, source, licence, store.size(name), counts.get("steps"), counts.get("episodes"))
 
 
-def show(rows: Sequence[Row], console: Console) -> None:
+def show(rows: Sequence[Row]) -> None:
     """Print a line for each data set, with a command for those that are not in the store."""
-    here = [row for row in rows if row.size is not None]
+    # In a pipe, a truncated command could not be copied.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    here, elsewhere = [row for row in rows if row.size is not None], [row for row in rows if row.size is None]
     console.print(f"In the store {store.root()}: {len(here)} data sets", markup=False, highlight=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("data set", "source", "steps", "episodes", "MB", "licence"):
-        right = name in ("steps", "episodes", "MB")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "licence", overflow="fold")
-    for row in here:
-        counts = [f"{count:,}" if count is not None else "-" for count in (row.steps, row.episodes)]
-        table.add_row(escape(row.name), row.source, *counts, f"{(row.size or 0) / 1e6:,.1f}", escape(row.licence))
     if here:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("data set", "source", "steps", "episodes", "MB", "licence"):
+            right = name in ("steps", "episodes", "MB")
+            table.add_column(name, justify="right" if right else "left", no_wrap=name != "licence", overflow="fold")
+        for row in here:
+            counts = [f"{count:,}" if count is not None else "-" for count in (row.steps, row.episodes)]
+            table.add_row(escape(row.name), row.source, *counts, f"{(row.size or 0) / 1e6:,.1f}", escape(row.licence))
         console.print(table)
-    elsewhere = [row for row in rows if row.size is None]
     if elsewhere:
         console.print(f"\nNot in the store: {len(elsewhere)}", highlight=False)
         table = Table(box=None, pad_edge=False, header_style="bold")

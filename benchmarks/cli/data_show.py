@@ -34,9 +34,9 @@ def _score(name: str, value: float) -> str:
     return "-" if near is None else f"{normalise(near[0].normaliser, near[1], value):.1f}"
 
 
-def show(names: Sequence[str], console: Console, histogram: bool) -> None:
+def show(names: Sequence[str], histogram: bool) -> None:
     """Print a line for each data set, with ``histogram`` also hash, lengths, a histogram of returns and findings."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    console, table = Console(), Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("data set", overflow="fold")
     for column in ("steps", "episodes", "return", "range", "score"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -49,16 +49,10 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
                 raise
             problems.append(f"{name} cannot be used: {error}")
             continue
-        data = loaded[name]
-        s = data.summary()
-        table.add_row(
-            escape(name),
-            f"{s['steps']:,}",
-            f"{s['episodes']:,}",
-            f"{s['return_mean']:.0f} ± {s['return_std']:.0f}",
-            f"{s['return_min']:.0f}…{s['return_max']:.0f}",
-            "-" if data.rewards_clipped else _score(name, s["return_mean"]),
-        )
+        s = loaded[name].summary()
+        returns = f"{s['return_mean']:.0f} ± {s['return_std']:.0f}", f"{s['return_min']:.0f}…{s['return_max']:.0f}"
+        score = "-" if loaded[name].rewards_clipped else _score(name, s["return_mean"])
+        table.add_row(escape(name), f"{s['steps']:,}", f"{s['episodes']:,}", *returns, score)
     console.print(table)
     console.print("return: mean and standard deviation over episodes; score: normalised mean return", style="dim")
     for line in problems:
@@ -104,9 +98,9 @@ def _say(findings: Sequence[Finding], console: Console) -> None:
         console.print(f"{finding.level}: {finding.message}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def verify(names: Sequence[str], console: Console) -> bool:
+def verify(names: Sequence[str]) -> bool:
     """Print the findings about each data set. Returns whether all are sound, apart from warnings."""
-    sound = True
+    console, sound = Console(), True
     for name in names:
         findings = inspect(name)
         broken = any(finding.level == "error" for finding in findings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backbench.benchmarks.cli import words
-from backbench.benchmarks.data.sources.registry import NAMES
+from backbench.benchmarks.data.sources import SOURCES
 from backbench.benchmarks.plan.request import Request
 from backbench.errors import UserError
 
@@ -41,7 +41,7 @@ def run(
         str, typer.Option(help="Only these tasks of the suite, comma-separated.", autocompletion=words.tasks)
     ] = "",
     seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
-    data: Annotated[str, typer.Option(help=f"Data source instead of the preset's: {', '.join(NAMES)}.")] = "",
+    data: Annotated[str, typer.Option(help=f"Data source instead of the preset's: {', '.join(SOURCES.names())}.")] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Results = Path("results"),

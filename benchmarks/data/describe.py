@@ -21,11 +21,7 @@ MUJOCO_LIMIT = 1000  # time limit of these, if the data set records none
 
 
 def inspect(name: str) -> list[Finding]:
-    """Everything that is wrong or odd in a data set of the store, errors first.
-
-    Raises:
-        DataError: there is no such data set.
-    """
+    """Everything that is wrong or odd in a data set of the store, errors first. DataError if there is none."""
     store.check_there(name)
     try:
         recorded = store.sidecar(name)
@@ -39,12 +35,7 @@ def inspect(name: str) -> list[Finding]:
 
 
 def examine(folder: Path, recorded: Mapping[str, Any] | None) -> list[Finding]:
-    """What ``inspect`` finds, for a data set of vectors in any folder.
-
-    Args:
-        folder: holds ``data``, in Minari's HDF5 or Arrow format.
-        recorded: the sidecar, empty if there is none. None skips the comparison with it.
-    """
+    """What ``inspect`` finds in any folder of vectors. ``recorded`` is the sidecar, {} if absent, None to skip it."""
     from minari.dataset.minari_storage import MinariStorage
 
     found = Findings()

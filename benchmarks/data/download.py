@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.reporting import Progress, no_progress
+from backbench.benchmarks.data.errors import DataError, Progress, no_progress
 from backbench.errors import one_line
 from backbench.files import write_whole
 
@@ -32,22 +31,14 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Terms:
-    """How a source wants its files downloaded. The first three are ends of error messages.
+    """How a source wants its files downloaded. The first three are ends of error messages."""
 
-    Attributes:
-        forbidden: for the answer 403.
-        missing: for the answer 404.
-        offline: for a host that cannot be reached. Empty for the same as ``forbidden``.
-        at_once: give up when the first connection fails. An unknown host always ends the download.
-        strict: resume only if the server's ETag, date or size show that the part belongs to this version of the file.
-            Needed where no checksum would find two versions joined.
-        progress: receives bytes done and bytes in total.
-    """
-
-    forbidden: str = ""
-    missing: str = "; is the address of --from right?"
-    offline: str = ""
-    at_once: bool = False
+    forbidden: str = ""  # for the answer 403
+    missing: str = "; is the address of --from right?"  # for the answer 404
+    offline: str = ""  # for a host that cannot be reached; empty for the same as ``forbidden``
+    at_once: bool = False  # give up when the first connection fails; an unknown host always ends the download
+    # Resume only if the server's ETag, date or size show that the part belongs to this version of the file. Needed
+    # where no checksum would find two versions joined.
     strict: bool = False
     progress: Progress = no_progress
 
@@ -64,10 +55,8 @@ def download(url: str, target: Path, terms: Terms) -> None:
     """Download ``url`` to ``target``, unless the file is there.
 
     Arriving bytes go to ``<target>.part``, and the version of the file to ``<target>.part.json``. The next try, or the
-    next call, asks for the rest of that version.
-
-    Raises:
-        DataError: the server refuses the file or has none, cannot be reached, or does not send all of it.
+    next call, asks for the rest of that version. Raises ``DataError`` if the server refuses the file or has none,
+    cannot be reached, or does not send all of it.
     """
     part, note = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.json")
     reached = False
@@ -92,7 +81,9 @@ def download(url: str, target: Path, terms: Terms) -> None:
 
 def _attempt(url: str, part: Path, note: Path, terms: Terms) -> None:
     """Download what ``part`` lacks."""
-    recorded = _recorded(note)
+    recorded: dict[str, Any] = {}  # the version that the part belongs to
+    with suppress(OSError, ValueError):
+        recorded = json.loads(note.read_text())
     have = part.stat().st_size if part.is_file() and (recorded or not terms.strict) else 0
     # Some stores keep files as gzip and unpack them on the way unless the client accepts gzip.
     headers = {"User-Agent": "backbench", "Accept-Encoding": "gzip" if url.endswith(".gz") else "identity"}
@@ -121,14 +112,6 @@ def _attempt(url: str, part: Path, note: Path, terms: Terms) -> None:
             os.fsync(file.fileno())
     if total is not None and size != total:
         raise _Interrupted(f"the connection ended after {size:,} of {total:,} bytes")
-
-
-def _recorded(note: Path) -> dict[str, Any]:
-    """The version that a part belongs to. Empty if it is unknown."""
-    with suppress(OSError, ValueError):
-        recorded: dict[str, Any] = json.loads(note.read_text())
-        return recorded
-    return {}
 
 
 def _version(response: Any, size: int | None) -> dict[str, Any]:
@@ -190,8 +173,7 @@ def _probe(address: str) -> str:
             urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=FIRST).close()
         return ""
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        return f"{address}: {one_line(reason) if isinstance(reason, BaseException) else reason}"
+        return f"{address}: {_reason(error)}"
 
 
 @contextmanager
@@ -203,13 +185,18 @@ def _network() -> Iterator[None]:
         raise _Interrupted(_in_words(error, TIMEOUT)) from error
 
 
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    return one_line(reason) if isinstance(reason, BaseException) else str(reason)
+
+
 def _in_words(error: Exception, patience: float) -> str:
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, TimeoutError):
         return f"no answer within {patience:g} seconds"
     if isinstance(reason, socket.gaierror):
         return "no network, or no such host"
-    return f"connection failed ({one_line(reason) if isinstance(reason, BaseException) else reason})"
+    return f"connection failed ({_reason(error)})"
 
 
 def _response(url: str, headers: dict[str, str]) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partialmethod
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench.benchmarks.data.trajectories import figures
 from backbench.benchmarks.environments import spaces
 from backbench.errors import one_line
 
@@ -34,13 +36,11 @@ class Findings:
     def __init__(self) -> None:
         self._kinds: dict[tuple[Level, str], list[str]] = {}
 
-    def error(self, kind: str, message: str) -> None:
-        """Add an error."""
-        self._kinds.setdefault(("error", kind), []).append(message)
+    def _add(self, level: Level, kind: str, message: str) -> None:
+        self._kinds.setdefault((level, kind), []).append(message)
 
-    def warning(self, kind: str, message: str) -> None:
-        """Add a warning."""
-        self._kinds.setdefault(("warning", kind), []).append(message)
+    error = partialmethod(_add, "error")
+    warning = partialmethod(_add, "warning")
 
     def lines(self) -> list[Finding]:
         """All findings, errors first."""
@@ -77,8 +77,11 @@ class EpisodeChecks:
 
     def _episode(self, number: int, attributes: Mapping[str, Any]) -> bool:
         e = next(iter(self.storage.get_episodes([number])))
-        observations = _leaves(self.storage.observation_space, e["observations"], "observations.")
-        actions = _leaves(self.storage.action_space, e["actions"], "actions.")
+        of = {"observations": self.storage.observation_space, "actions": self.storage.action_space}
+        observations, actions = (
+            [(name, leaf, np.asarray(array)) for name, leaf, array in spaces.leaves(space, e[key], f"{key}.")]
+            for key, space in of.items()
+        )
         rewards = np.asarray(e["rewards"], dtype=np.float64)
         flags = [np.asarray(e[flag], dtype=bool) for flag in FLAGS]
         steps, where = len(rewards), f"episode {number}"
@@ -177,14 +180,7 @@ class EpisodeChecks:
 
     def figures(self) -> dict[str, float]:
         """What ``Trajectories.summary`` says, from the episodes so far."""
-        r = np.asarray(self.returns)
-        figures = {f"return_{key}": float(getattr(r, key)()) for key in ("mean", "std", "min", "max")}
-        return {"episodes": len(r), "steps": self.steps, **figures}
-
-
-def _leaves(space: Any, value: Any, path: str) -> list[Leaf]:
-    """Everything that a possibly nested observation or action consists of."""
-    return [(name, leaf, np.asarray(array)) for name, leaf, array in spaces.leaves(space, value, path)]
+        return figures(np.asarray(self.returns), self.steps)
 
 
 def _outside(space: Any, actions: NDArray[Any]) -> float:

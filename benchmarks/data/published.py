@@ -5,20 +5,17 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from backbench.benchmarks.data import download
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.reporting import Report
+from backbench.benchmarks.data.sources.source import Pull
 from backbench.files import locked
 
 
 def is_address(location: str, option: str) -> bool:
-    """Whether ``location`` is an address, not a folder.
-
-    Raises:
-        DataError: an address with another scheme or with credentials. Names ``option``, which gave it.
-    """
+    """Whether ``location`` is an address, not a folder. DataError if it has credentials or is no http(s)."""
     scheme, colon, _ = location.partition("://")
     if not colon:
         return False
@@ -32,14 +29,13 @@ def is_address(location: str, option: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
 class Folder:
     """Files in a folder of the user's. They are only read."""
 
+    folder: Path
     local = True
     where = "folder"  # recorded instead of a path, which means nothing to others
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     @contextmanager
     def open(self, name: str, once: bool = False) -> Iterator[Path]:
@@ -50,13 +46,15 @@ class Folder:
         yield path
 
 
+@dataclass(frozen=True)
 class Remote:
     """Files below the address ``where``, downloaded to ``cache``."""
 
+    where: str
+    cache: Path
+    how: Pull
+    terms: download.Terms
     local = False
-
-    def __init__(self, where: str, cache: Path, keep: bool, report: Report, terms: download.Terms) -> None:
-        self.where, self.cache, self.keep, self.report, self.terms = where, cache, keep, report, terms
 
     @contextmanager
     def open(self, name: str, once: bool = False) -> Iterator[Path]:
@@ -70,23 +68,19 @@ class Remote:
                 download.download(f"{self.where}/{urllib.parse.quote(name, safe='')}", path, self.terms)
             except OSError as error:
                 raise DataError(f"cannot write to {self.cache}: {error.strerror or error}") from error
-            self.report(f"fetched {name} ({path.stat().st_size / 1e6:,.1f} MB)")
+            self.how.report(f"fetched {name} ({path.stat().st_size / 1e6:,.1f} MB)")
         try:
             yield path
         except DataError:
             path.unlink(missing_ok=True)
             raise
-        if once and not self.keep:
+        if once and not self.how.keep:
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def remote(url: str, cache: Path, keep: bool, report: Report, terms: download.Terms) -> Iterator[Remote]:
-    """Files below ``url``. No other process uses ``cache`` meanwhile, and no empty folder stays behind.
-
-    Raises:
-        DataError: another process uses ``cache``, or it cannot be written.
-    """
+def remote(url: str, cache: Path, how: Pull, terms: download.Terms) -> Iterator[Remote]:
+    """Files below ``url``. No other process uses ``cache`` meanwhile (DataError), and no empty folder stays behind."""
     with ExitStack() as stack:
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -96,7 +90,7 @@ def remote(url: str, cache: Path, keep: bool, report: Report, terms: download.Te
         except OSError as error:
             raise DataError(f"cannot write to {cache}: {error.strerror or error}") from error
         try:
-            yield Remote(url, cache, keep, report, terms)
+            yield Remote(url, cache, how, terms)
         finally:
             with suppress(OSError):  # not empty
                 for folder in (cache, *cache.parents[:2]):

@@ -10,14 +10,10 @@ SHARES = (0.95, 0.5)  # of steps, the headline target first
 
 
 def by_rule(data: Trajectories, clipped: bool = False) -> tuple[float, ...]:
-    """The 95 % and 50 % quantiles of the episodes' returns, weighted by their steps, to three significant digits.
+    """The 95 % and 50 % quantiles of returns, weighted by steps, to three significant digits. If equal, one.
 
-    If both are equal there is one target. Unweighted quantiles would be low in data sets with many short, bad episodes.
-    Half of the first target, as a second one, would be the better of the two if returns are negative.
-
-    Args:
-        data: the data set.
-        clipped: use rewards clipped to [-1, 1] each.
+    Unweighted quantiles would be low in data sets with many short, bad episodes. Half of the first target would be the
+    better of the two if returns are negative. ``clipped``: of rewards clipped to [-1, 1] each.
     """
     starts = data.offsets[:-1]
     returns = data.clipped_returns_to_go[starts].astype(float) if clipped else data.returns

@@ -15,18 +15,10 @@ Indices = NDArray[np.int64]
 
 
 class WindowSampler:
-    """Right-padded windows that start at steps sampled uniformly from the data set.
+    """Right-padded windows that start at steps sampled uniformly, as Decision Transformer does for Gym.
 
-    So episodes are sampled in proportion to their length, and starts uniformly within them, as Decision Transformer
-    does for Gym. Batch ``step`` depends only on ``(seed, step)``, so a resumed run sees the same batches.
-
-    Args:
-        data: the trajectories, moved to ``device`` once.
-        context: K, steps in a window.
-        batch_size: windows in a batch.
-        seed: seed of the samples.
-        device: where batches are made.
-        clipped: compute returns-to-go from rewards clipped to [-1, 1].
+    Batch ``step`` depends only on ``(seed, step)``, so a resumed run sees the same batches. ``data`` move to ``device``
+    once, ``context`` is K, ``clipped`` computes returns-to-go from rewards clipped to [-1, 1].
     """
 
     def __init__(

@@ -92,18 +92,18 @@ def _prepare(record: Record, cell: Cell, say: Say) -> None:
     """Put the record's data into the store. ``UserError`` when they have another hash."""
     from rich.console import Console
 
-    from backbench.benchmarks.data import sources
+    from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.run import provenance
     from backbench.benchmarks.run.sinks.terminal import transfer
 
-    due = sources.plan([(cell.data.source, cell.task)])
+    due = sources.plan([(cell.data.source, cell.task.data_id)])
     if due.fetch:
         sources.fetch(due.fetch, say, partial(transfer, Console(stderr=True, soft_wrap=True)))
     if due.make:
         say(f"generating {', '.join(due.make)}")
         sources.make_all(due.make, provenance.cores(), lambda name: say(f"generated {name}"))
     assert record.identity.data is not None
-    here, there = sources.load(cell.task).digest, record.identity.data.sha256
+    here, there = store.read(cell.task.data_id).digest, record.identity.data.sha256
     if here != there:
         raise UserError(
             f"data set {cell.task.data_id!r} here has hash {here}, and the record was made with {there}; scores on "

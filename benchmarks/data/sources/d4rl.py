@@ -64,9 +64,7 @@ class D4rl(Source):
         environment, observation, action = ENVIRONMENTS[data_id.split("/")[1]]
         with _files(data_id, how) as files:
             with files.open(file) as path:
-                origin = {
-                    "source": "d4rl", "file": file, "file_bytes": path.stat().st_size, "file_sha256": _sha256(path)
-                }  # fmt: skip
+                origin: dict[str, Any] = {"file_bytes": path.stat().st_size, "file_sha256": _sha256(path)}
                 episodes = d4rl_hdf5.read(path, observation, action)
             for line in episodes.warnings:
                 how.report(f"warning: {line}")
@@ -77,6 +75,8 @@ class D4rl(Source):
             if episodes.discontinuities:
                 origin["discontinuities"] = episodes.discontinuities
             origin |= {
+                "source": "d4rl",
+                "file": file,
                 "dropped_steps": episodes.dropped,
                 "final_observation": "repeated" if episodes.discontinuities is None else "recorded",
                 "description": f"D4RL's {Path(file).stem}, as published; whole episodes only",
@@ -122,7 +122,7 @@ def _files(data_id: str, how: Pull) -> AbstractContextManager[Folder | Remote]:
         progress=how.progress,
     )
     cache = store.root() / CACHE / Path(file_name(data_id)).stem
-    return remote(location.rstrip("/"), cache, how.keep, how.report, terms)
+    return remote(location.rstrip("/"), cache, how, terms)
 
 
 def _sha256(path: Path) -> str:

@@ -1,9 +1,8 @@
-"""Source ``dqn-replay``: the public logs of DQN in training (arXiv:1907.04543), 1 % of a run's transitions by default.
+"""Source ``dqn-replay``: the public logs of DQN in training (arXiv:1907.04543), 1 % of a run by default.
 
 A run of a game has 50 buffers of a million entries. Each is four files: gzipped NumPy arrays of single frames, actions,
-clipped rewards and terminals. ``dqn_select`` chooses complete episodes by the small arrays. Then each file of frames
-that is needed is read once, front to back, no further than its last chosen frame. Episodes are written in the order of
-(buffer, position), so that at most two episodes' frames are in memory.
+clipped rewards and terminals. ``dqn_select`` chooses complete episodes by the small arrays. Then each needed file of
+frames is read once, front to back, so that at most two episodes' frames are in memory.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.download import Terms
-from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.errors import DataError, Report
 from backbench.benchmarks.data.published import Folder, Remote, is_address, remote
-from backbench.benchmarks.data.reporting import Report
 from backbench.benchmarks.data.sources.dqn_select import BUFFERS, PADDING, WINDOW, Choice, Log, Span, select
 from backbench.benchmarks.data.sources.dqn_shard import Shard
 from backbench.benchmarks.data.sources.source import Pull, Source
@@ -63,10 +61,9 @@ class DqnReplay(Source):
         return (how.choice or Choice()).data_id(game)
 
     def fetch(self, data_id: str, how: Pull) -> None:
-        """See ``Source.fetch``.
+        """See ``Source.fetch``. ``how.location`` is a folder or an address that holds ``<Game>/<run>/replay_logs``.
 
-        ``how.location`` is a folder or an address. It holds ``<Game>/<run>/replay_logs``. A folder may also hold
-        ``dqn/<Game>/<run>/replay_logs``, or the files.
+        A folder may also hold ``dqn/<Game>/<run>/replay_logs``, or the files.
         """
         game, choice = _game(data_id), how.choice or Choice()
         with _files(game, choice.run, how) as files:
@@ -108,8 +105,7 @@ def file_name(kind: str, buffer: int) -> str:
 
 def _log(files: Folder | Remote, game: str, buffer: int) -> Log:
     """The small arrays of a buffer, up to ``WINDOW`` entries, checked."""
-    arrays: dict[str, NDArray[Any]] = {}
-    size = 0
+    arrays, size = dict[str, NDArray[Any]](), 0
     for kind, dtype in SMALL.items():
         with files.open(file_name(kind, buffer)) as path, Shard(path, dtype) as shard:
             size = size or shard.size
@@ -127,10 +123,8 @@ def _log(files: Folder | Remote, game: str, buffer: int) -> Log:
 
 def _same_size(shard: Shard, size: int) -> None:
     if shard.size != size:
-        raise DataError(
-            f"{shard.path} has {shard.size:,} entries, another file of the same buffer {size:,}; they belong to "
-            "different runs or games: get them again"
-        )
+        have = f"{shard.path} has {shard.size:,} entries, another file of the same buffer {size:,}"
+        raise DataError(f"{have}; they belong to different runs or games: get them again")
 
 
 def _check(kind: str, array: NDArray[Any], game: str, path: Path) -> None:
@@ -163,9 +157,8 @@ def _episodes(
 def _episode(shard: Shard, log: Log, start: int, stop: int) -> Episode:
     """One episode. ``shard`` is at its first frame.
 
-    The logs lack the frame after an episode's last action, which the store needs. So the last frame is repeated.
-    Padding before the episode, which is ``PADDING`` entries of zeros, is skipped. The logs do not distinguish the end
-    of a game from the time limit of 27,000 steps. All ends count as terminations.
+    The logs lack the frame after the last action, so the last frame is repeated. ``PADDING`` zeros before the episode
+    are skipped. The logs do not tell the end of a game from its time limit: all ends count as terminations.
     """
     frames = np.empty((stop - start + 1, *FRAME), np.uint8)
     shard.read(frames[:-1])
@@ -195,4 +188,4 @@ def _files(game: str, run: int, how: Pull) -> AbstractContextManager[Folder | Re
     tail = f"{GAMES[game][0]}/{run}"
     url = f"{location.rstrip('/')}/{tail}/replay_logs"
     terms = Terms(forbidden=FORBIDDEN.format(SOURCE.command(game)))
-    return remote(url, store.root() / CACHE / tail, how.keep, how.report, terms)
+    return remote(url, store.root() / CACHE / tail, how, terms)

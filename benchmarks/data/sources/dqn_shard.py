@@ -32,17 +32,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 class Shard:
-    """One array with ``size`` entries of type ``dtype`` and shape ``item``.
-
-    Raises:
-        DataError: entries of another type or shape, or no gzipped array. Reading raises it for a truncated or damaged
-            file.
-    """
+    """One array with ``size`` entries of ``dtype`` and shape ``item``. DataError for another or a broken file."""
 
     def __init__(self, path: Path, dtype: Any, item: tuple[int, ...] = ()) -> None:
         self.path = path
-        with _reading(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers that Python 2 wrote
+        with _reading(path), warnings.catch_warnings(action="ignore"):  # headers that Python 2 wrote
             self._file = gzip.GzipFile(path, "rb")
             try:
                 shape, fortran, found = read_header(self._file)
@@ -66,22 +60,20 @@ class Shard:
         """Fill ``out`` with the next entries."""
         view, done = memoryview(out.data).cast("B"), 0
         while done < len(view):
-            with _reading(self.path):
-                got = self._file.readinto(view[done : done + BLOCK])
-                if not got:
-                    raise EOFError
-            done += got
+            done += self._read(view[done : done + BLOCK])
 
     def skip(self, count: int) -> None:
         """Skip entries."""
         left = count * self._bytes
         scratch = memoryview(bytearray(min(left, BLOCK)))
         while left:
-            with _reading(self.path):
-                got = self._file.readinto(scratch[:left])
-                if not got:
-                    raise EOFError
-            left -= got
+            left -= self._read(scratch[:left])
+
+    def _read(self, out: memoryview) -> int:
+        with _reading(self.path):
+            if got := self._file.readinto(out):
+                return got
+            raise EOFError
 
     def end(self) -> None:
         """Check that the file ends here and that its checksum is right."""

@@ -1,8 +1,7 @@
 """A copy of a data set's flat arrays in one file, ``flat.bin``, which opens without parsing Minari's files.
 
-You may delete the file at any time. If it does not fit the data beside it, or its bytes have changed, it counts as
-absent. Its first line is the sha256 of all that follows. The second line describes the arrays (JSON, padded with
-spaces). Then come their bytes.
+You may delete it at any time. If it does not fit the data beside it, or its bytes have changed, it counts as absent.
+Its first line is the sha256 of all that follows. The second describes the arrays (JSON, padded). Then come their bytes.
 """
 
 from __future__ import annotations
@@ -35,11 +34,7 @@ HASH = 65  # bytes of the first line
 
 
 def stamp(folder: Path) -> str:
-    """A hash of the names, sizes and modification times of a data set's files.
-
-    Raises:
-        OSError: the files cannot be read.
-    """
+    """A hash of the names, sizes and modification times of a data set's files. OSError if they cannot be read."""
     data = folder / "data"
     lines = []
     for path in sorted(path for path in data.rglob("*") if path.is_file()):
@@ -49,14 +44,7 @@ def stamp(folder: Path) -> str:
 
 
 def through(folder: Path, name: str, digest: str | None, load: Callable[[], Trajectories]) -> Trajectories:
-    """The data set in ``folder`` from its flat file. If none fits, from ``load``, and a flat file is written.
-
-    Args:
-        folder: the data set's.
-        name: the data set's id.
-        digest: the hash that its content must have. None for any.
-        load: reads Minari's files, with every check.
-    """
+    """The data set in ``folder`` from its flat file. If none fits, from ``load``, and one is written."""
     kept = read(folder, name)
     if kept is not None and digest in (None, kept.digest):
         return kept
@@ -110,13 +98,7 @@ def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
 
 
 def write(folder: Path, trajectories: Trajectories, stamped: str) -> None:
-    """Write the flat file of a data set of vectors, completely or not at all. A failure is silent.
-
-    Args:
-        folder: the data set's.
-        trajectories: what was read from it.
-        stamped: its ``stamp`` before that. If the stamp has changed, nothing is written.
-    """
+    """Write the flat file of a data set, unless its ``stamp`` is no longer ``stamped``. A failure is silent."""
     arrays = {label: np.ascontiguousarray(getattr(trajectories, label)) for label in TYPES}
     header = {
         "format": FORMAT,

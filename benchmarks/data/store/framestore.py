@@ -1,8 +1,7 @@
-"""Data sets of pixels in the store: single frames, compressed without loss, in Minari's HDF5 layout.
+"""Data sets of pixels in the store: single frames, gzipped, in Minari's HDF5 layout.
 
-Minari's own writer stores images as lossy JPEG or without compression. Here observations are gzipped. Beside them lies
-``frames.npy``: the same frames without compression, from which training reads windows. You may delete ``frames.npy``.
-The next reading writes it again.
+Minari's own writer stores images as lossy JPEG or without compression. Beside the HDF5 file lies ``frames.npy``: the
+same frames without compression, from which training reads windows. If you delete it, the next reading writes it again.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray, Frames, writing
 from backbench.benchmarks.data.store.paths import path_of, reading
-from backbench.benchmarks.data.store.sidecar import write_sidecar
-from backbench.benchmarks.data.store.writing import create, ends, staged
+from backbench.benchmarks.data.store.writing import create, ends, staged, write_sidecar
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.files import write_whole
 
@@ -58,24 +56,17 @@ def _checked(name: str, number: int, e: Episode, n_actions: int, frames: int) ->
     outside = (e.actions < 0) | (e.actions >= n_actions)
     if outside.any():
         step = int(np.argmax(outside))
-        raise DataError(
-            f"{where}, step {step}: action {e.actions[step]} is outside the game's set, 0 to {n_actions - 1}"
-        )
+        said = f"action {e.actions[step]} is outside the game's set, 0 to {n_actions - 1}"
+        raise DataError(f"{where}, step {step}: {said}")
     if not np.isfinite(e.rewards).all():
         raise DataError(f"{where} has NaN or infinite rewards")
 
 
 def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[str, Any]) -> Trajectories:
-    """Write episodes of frames, one in memory at a time.
+    """Write episodes of frames uint8 (T + 1, 84, 84), one in memory at a time, for a game of ``n_actions`` actions.
 
-    Args:
-        name: the id.
-        episodes: observations uint8 (T + 1, 84, 84), single frames. Actions (T,) integers below ``n_actions``.
-        n_actions: size of the game's action set.
-        origin: how the data came about. Kept beside them as JSON. ``rewards: clipped`` says that raw ones are lost.
-
-    Raises:
-        DataError: inconsistent episodes, or a store that cannot be written. Nothing is left behind.
+    ``origin`` is kept beside them as JSON. Its ``rewards: clipped`` says that raw ones are lost. Raises ``DataError``
+    for inconsistent episodes, or a store that cannot be written. Nothing is left behind.
     """
     import h5py
     from gymnasium.spaces import Box, Discrete
@@ -84,20 +75,18 @@ def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[s
     hasher = _Hash()
     with staged(name) as staging:
         folder = staging / name
-        dataset = create(
-            name, [], origin, observation_space=Box(0, 255, (84, 84), np.uint8), action_space=Discrete(n_actions)
-        )
-        with writing(folder / FRAMES) as out, h5py.File(folder / HDF5, "a", track_order=True) as file:
+        frames = Box(0, 255, (84, 84), np.uint8)
+        dataset = create(name, [], origin, observation_space=frames, action_space=Discrete(n_actions))
+        with writing(folder / FRAMES) as append, h5py.File(folder / HDF5, "a", track_order=True) as file:
             for number, e in enumerate(episodes):
                 _checked(name, number, e, n_actions, len(e.observations))
                 try:
-                    out.append(e.observations)
+                    append(e.observations)
                 except ValueError as error:
                     raise DataError(f"data set {name!r}: episode {number}: {error}") from error
                 hasher.frames.update(np.ascontiguousarray(e.observations).data)
-                bare = Episode(
-                    np.zeros(0), e.actions.astype(np.int64), e.rewards.astype(np.float64), e.terminated, e.seed
-                )
+                actions, rewards = e.actions.astype(np.int64), e.rewards.astype(np.float64)
+                bare = Episode(np.zeros(0), actions, rewards, e.terminated, e.seed)
                 hasher.add(bare.actions, bare.rewards, bare.terminated)
                 _put(file, number, bare, e.observations)
                 kept.append(bare)
@@ -119,10 +108,9 @@ def _put(file: Any, number: int, e: Episode, frames: FrameArray) -> None:
     terminations, truncations = ends(len(e.rewards), e.terminated)
     chunk = (min(CHUNK, len(frames)), *frames.shape[1:])
     group.create_dataset("observations", data=frames, chunks=chunk, compression="gzip", compression_opts=LEVEL)
-    group.create_dataset("actions", data=e.actions)
-    group.create_dataset("rewards", data=e.rewards)
-    group.create_dataset("terminations", data=terminations)
-    group.create_dataset("truncations", data=truncations)
+    rest = {"actions": e.actions, "rewards": e.rewards, "terminations": terminations, "truncations": truncations}
+    for name, array in rest.items():
+        group.create_dataset(name, data=array)
 
 
 def _joined(episodes: list[Episode], frames: Path, name: str, digest: str, origin: Mapping[str, Any]) -> Trajectories:
@@ -143,11 +131,7 @@ def _joined(episodes: list[Episode], frames: Path, name: str, digest: str, origi
 
 
 def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
-    """The data set, checked against the hash in its sidecar ``recorded``. Writes ``frames.npy`` if it is missing.
-
-    Raises:
-        DataError: truncated, inconsistent, or changed since it was written.
-    """
+    """The data set, checked against the sidecar ``recorded``: DataError. Writes ``frames.npy`` if it is missing."""
     import h5py
 
     folder, origin = path_of(name), recorded["origin"]
@@ -174,8 +158,8 @@ def _unpack(groups: list[Any], folder: Path) -> None:
     """Write ``frames.npy`` from the compressed frames, completely or not at all."""
 
     def content(path: Path) -> None:
-        with writing(path) as out:
+        with writing(path) as append:
             for group in groups:
-                out.append(group["observations"][:])
+                append(group["observations"][:])
 
     write_whole(folder / FRAMES, content)

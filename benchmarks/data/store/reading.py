@@ -1,7 +1,8 @@
-"""Read data sets from the store, checked."""
+"""Read data sets and their sidecars from the store, checked."""
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,7 @@ import numpy as np
 
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.store import flat, framestore
-from backbench.benchmarks.data.store.paths import check_there, path_of, reading
-from backbench.benchmarks.data.store.sidecar import sidecar
+from backbench.benchmarks.data.store.paths import SIDECAR, check_there, path_of, reading, remedy
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments import spaces
 
@@ -20,11 +20,8 @@ from backbench.benchmarks.environments import spaces
 def read(name: str) -> Trajectories:
     """Read a data set and check its counts, and its hash where one was recorded.
 
-    The first reading of a data set of vectors leaves a copy that the next ones open faster.
-
-    Raises:
-        DataError: absent, truncated, inconsistent, or changed since it was written.
-        UserError: observations that are no vectors, or actions that no agent here has.
+    The first reading of a data set of vectors leaves a copy that the next ones open faster. Raises ``UserError`` if it
+    is absent, truncated, changed since it was written, or of observations or actions that no agent here has.
     """
     check_there(name)
     recorded = sidecar(name)
@@ -34,10 +31,7 @@ def read(name: str) -> Trajectories:
 
 
 def load(name: str, root: Path | None = None) -> Trajectories:
-    """A data set of vectors from Minari's files, with every check, one episode in memory at a time.
-
-    ``root`` replaces the store. Raises what ``read`` raises.
-    """
+    """A data set of vectors from Minari's files, one episode in memory at a time. ``root`` replaces the store."""
     check_there(name, root)
     folder, recorded = path_of(name, root), sidecar(name, root)
     with reading(name, folder):
@@ -66,8 +60,7 @@ def recorded_spaces(name: str) -> tuple[Any, Any]:
 def _dataset(folder: Path) -> Any:
     import minari
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return minari.MinariDataset(folder / "data")
 
 
@@ -79,3 +72,32 @@ def _episodes(dataset: Any) -> Iterator[Episode]:
             rewards=np.asarray(e["rewards"], dtype=np.float64),
             terminated=bool(np.any(e["terminations"])),
         )
+
+
+def sidecar(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """What was recorded when the data set was written. Empty if another program wrote it."""
+    path = path_of(name, folder) / SIDECAR
+    if not path.is_file():
+        return {}
+    try:
+        content: Any = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"data set {name!r}: {path} is not valid JSON; {remedy(name)}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("origin", {}), dict):
+        raise DataError(f"data set {name!r}: {path} is not a sidecar of Backbench; {remedy(name)}")
+    return content
+
+
+def counts(name: str) -> dict[str, int]:
+    """Episodes and steps from Minari's metadata. Empty if they are not there."""
+    try:
+        content = json.loads((path_of(name) / "data" / "metadata.json").read_text())
+        return {"episodes": int(content["total_episodes"]), "steps": int(content["total_steps"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def digest(name: str) -> str | None:
+    """The recorded hash of the content, without reading the data. None if no hash was recorded."""
+    recorded = sidecar(name).get("digest")
+    return str(recorded) if recorded else flat.digest(path_of(name))

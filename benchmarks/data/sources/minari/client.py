@@ -1,8 +1,7 @@
 """The process in which Minari downloads a data set: ``python -m …client ID STORE PARENT``.
 
-It downloads into Minari's own store, which ``hub.py`` has set to a hidden folder, and prints what the remote says of
-the data set, or an error, as JSON. Hugging Face's client drops the part of a file at which it was interrupted. So large
-files are downloaded before Minari is called, which then checks their sha256.
+It prints what the remote says of the data set, or an error, as JSON. Hugging Face's client drops the part of a file at
+which it was interrupted. So large files are downloaded before Minari is called, which then checks their sha256.
 """
 
 from __future__ import annotations
