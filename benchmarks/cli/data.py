@@ -19,10 +19,10 @@ Source = Annotated[str, typer.Option(help="Data source of the tasks and suites; 
 @data_app.command("list")
 def list_(source: Annotated[str, typer.Option(help=f"Only this source: {', '.join(SOURCES.names())}.")] = "") -> None:
     """List the data sets in the store, and those that can be made or pulled: size, licence, command."""
-    from backbench.benchmarks.cli.data_list import listed, show
+    from backbench.benchmarks.cli.data_show import listed, show_list
 
     _check_source(source)
-    show([row for row in listed() if not source or row.source == source])
+    show_list([row for row in listed() if not source or row.source == source])
 
 
 @data_app.command()
@@ -142,7 +142,7 @@ def _of_suites(names: list[str], source: str) -> dict[str, list[str]]:
 
 def _chosen(names: list[str] | None, source: str) -> list[str]:
     """The ids that names of data sets, tasks and suites stand for. UserError for one that is close to a known name."""
-    from backbench.benchmarks.cli.data_list import listed
+    from backbench.benchmarks.cli.data_show import listed
     from backbench.benchmarks.data import store
     from backbench.benchmarks.plan import suites
 

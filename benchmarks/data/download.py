@@ -1,4 +1,4 @@
-"""Download one file over HTTP: resumed after interruptions, and under its name only when it is complete."""
+"""Published files in the user's folder, or downloaded over HTTP: resumed after interruptions, complete or absent."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import socket
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from backbench.benchmarks.data.errors import DataError, Progress, no_progress
+from backbench.benchmarks.data.sources.source import Pull
 from backbench.errors import one_line
-from backbench.files import write_whole
+from backbench.files import locked, write_whole
 
 FIRST, LOOK = 1.5, 1.9  # seconds that ``unreachable`` waits for a connection, and in total
 CONNECT = 2.0  # seconds to connect to one of a host's addresses
@@ -228,3 +230,86 @@ class _Opener(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
             return made
 
         return super().do_open(connection, req, **options)
+
+
+def is_address(location: str, option: str) -> bool:
+    """Whether ``location`` is an address, not a folder. DataError if it has credentials or is no http(s)."""
+    scheme, colon, _ = location.partition("://")
+    if not colon:
+        return False
+    try:
+        parts = urllib.parse.urlsplit(location)
+        plain = not (parts.query or parts.fragment or "@" in parts.netloc) and bool(parts.hostname)
+    except ValueError:
+        plain = False
+    if scheme.lower() not in ("http", "https") or not plain:  # the message must not show a password
+        raise DataError(f"{option}: give a folder, or an http(s) address without name, password, ? and #")
+    return True
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files in a folder of the user's. They are only read."""
+
+    folder: Path
+    local = True
+    where = "folder"  # recorded instead of a path, which means nothing to others
+
+    @contextmanager
+    def open(self, name: str, once: bool = False) -> Iterator[Path]:
+        """The path of a file. DataError if it is missing."""
+        path = self.folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing; put it there, or give another folder with --from")
+        yield path
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Files below the address ``where``, downloaded to ``cache``."""
+
+    where: str
+    cache: Path
+    how: Pull
+    terms: Terms
+    local = False
+
+    @contextmanager
+    def open(self, name: str, once: bool = False) -> Iterator[Path]:
+        """The path of a file, downloaded if it is missing.
+
+        The file is removed if the block raises ``DataError``, and with ``once`` also after use.
+        """
+        path = self.cache / name
+        if not path.is_file():
+            try:
+                download(f"{self.where}/{urllib.parse.quote(name, safe='')}", path, self.terms)
+            except OSError as error:
+                raise DataError(f"cannot write to {self.cache}: {error.strerror or error}") from error
+            self.how.report(f"fetched {name} ({path.stat().st_size / 1e6:,.1f} MB)")
+        try:
+            yield path
+        except DataError:
+            path.unlink(missing_ok=True)
+            raise
+        if once and not self.how.keep:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def remote(url: str, cache: Path, how: Pull, terms: Terms) -> Iterator[Remote]:
+    """Files below ``url``. No other process uses ``cache`` meanwhile (DataError), and no empty folder stays behind."""
+    with ExitStack() as stack:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(cache, wait=False))
+        except BlockingIOError as error:
+            raise DataError(f"{cache} is in use by another process; wait until it is done") from error
+        except OSError as error:
+            raise DataError(f"cannot write to {cache}: {error.strerror or error}") from error
+        try:
+            yield Remote(url, cache, how, terms)
+        finally:
+            with suppress(OSError):  # not empty
+                for folder in (cache, *cache.parents[:2]):
+                    folder.rmdir()

@@ -36,7 +36,7 @@ class Task:
         env_id: of the Gymnasium environment that it is evaluated in; goes with the data source.
         data_id: of the data set in the Minari store.
         targets: target returns, declared with the task, on the scale of ``rewards``; the first one is the headline.
-            Empty where they follow from the data by the rule of ``data.targets.by_rule``.
+            Empty where they follow from the data by the rule of ``data.trajectories.by_rule``.
         rewards: the scale that returns-to-go live on: ``raw``, ``clipped`` to [-1, 1] each, or ``mixed``.
         return_scale: returns-to-go are divided by it.
         max_steps: longest episode.

@@ -15,8 +15,7 @@ import torch
 from backbench.agents.agent import Agent
 from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.targets import by_rule
-from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.benchmarks.data.trajectories import Trajectories, by_rule
 from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.download import Terms, unreachable
+from backbench.benchmarks.data.download import Folder, Remote, Terms, is_address, remote, unreachable
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.published import Folder, Remote, is_address, remote
 from backbench.benchmarks.data.sources import d4rl_hdf5
 from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.errors import suggest

@@ -64,8 +64,9 @@ def read(path: Path, observation: int, action: int) -> FlatEpisodes:
     bounds = np.concatenate([[0], ends + 1]).astype(np.int64)
     steps = int(bounds[-1])
     for name, array in (*arrays.items(), (NEXT, after)):
-        if array is not None and array.dtype.kind == "f":
-            _check_finite(path, name, array[:steps], bounds)
+        if array is not None and array.dtype.kind == "f" and not (good := np.isfinite(array[:steps])).all():
+            step = int(np.argmin(good.reshape(steps, -1).all(axis=1)))
+            raise DataError(f"{path}: '{name}' is NaN or infinite in {_position(step, bounds)}; get the file again")
     warnings, lengths = [], np.diff(bounds)
     if (over := lengths > LIMIT).any():
         first = int(np.argmax(over))
@@ -132,13 +133,6 @@ def _check_form(path: Path, name: str, found: Any, item: tuple[int, ...], steps:
         raise DataError(f"{path}: '{name}' has {found.shape[0]:,} steps, 'observations' {others:,}; get the file again")
     if not found.shape[0]:
         raise DataError(f"{path} has no steps; get the file again")
-
-
-def _check_finite(path: Path, name: str, array: NDArray[Any], bounds: NDArray[np.int64]) -> None:
-    good = np.isfinite(array)
-    if not good.all():
-        step = int(np.argmin(good.reshape(len(array), -1).all(axis=1)))
-        raise DataError(f"{path}: '{name}' is NaN or infinite in {_position(step, bounds)}; get the file again")
 
 
 def _position(step: int, bounds: NDArray[np.int64]) -> str:

@@ -94,10 +94,7 @@ def select(choice: Choice, load: Callable[[int], Log]) -> tuple[list[Visit], dic
     """
     rng = np.random.default_rng(choice.seed)
     left = list(range(BUFFERS - choice.buffers, BUFFERS))
-    logs: dict[int, Log] = {}
-    taken: dict[int, int] = {}
-    visits: list[Visit] = []
-    transitions = 0
+    logs, taken, visits, transitions = dict[int, Log](), dict[int, int](), list[Visit](), 0
     while transitions < choice.transitions:
         if not left:
             raise DataError(

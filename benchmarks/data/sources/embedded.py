@@ -23,8 +23,6 @@ from backbench.errors import suggest
 
 NAMESPACE = "backbench"
 VERSION = 0  # part of the id: raise it when the data change
-STEPS = 50_000  # least number of steps in a data set
-GAME_STEPS = 100_000  # of an Atari set: with half as many, agents memorise the episodes
 EPISODES = 1_000_000  # at most, with one seed
 SLOTS = 20  # environments that run in parallel, with one policy call for all
 MIXTURES = {
@@ -35,6 +33,8 @@ MIXTURES = {
 PATTERN = re.compile(rf"{NAMESPACE}/(?P<env>\w+)/(?P<mixture>[a-z-]+?)(-(?P<steps>\d+))?-v{VERSION}")
 SEEDS = {"halfcheetah": 1, "hopper": 2, "walker2d": 3}
 KINDS = {env: tuple(MIXTURES) for env in SEEDS} | dict.fromkeys(GAMES, ("replay",))
+# Least number of steps in a data set. With half as many, agents memorise the episodes of an Atari set.
+STEPS = dict.fromkeys(SEEDS, 50_000) | dict.fromkeys(GAMES, 100_000)
 
 
 def play(
@@ -47,9 +47,8 @@ def play(
     """
     rng = np.random.default_rng([seed, 1])
     envs = [make_environment(env_id) for _ in range(SLOTS)]
-    done: dict[int, Episode] = {}
+    done, free = dict[int, Episode](), list(range(SLOTS))
     started = taken = 0
-    free = list(range(SLOTS))
     running: dict[int, tuple[int, list[Any], list[Any], list[float]]] = {}  # by slot, in the order of their starts
     while True:
         while free and taken < steps:
@@ -76,10 +75,6 @@ def play(
     return [done[number] for number in sorted(done)]
 
 
-def _default_steps(environment: str) -> int:
-    return GAME_STEPS if environment in GAMES else STEPS
-
-
 @dataclass(frozen=True)
 class Name:
     """The parts of an embedded data set's id."""
@@ -95,7 +90,7 @@ def parse(name: str) -> Name:
     found = PATTERN.fullmatch(name)
     if not found or found["mixture"] not in KINDS.get(found["env"], ()):
         raise DataError(f"data set '{name}' cannot be made{suggest(name, SOURCE.ids())}")
-    return Name(name, found["env"], found["mixture"], int(found["steps"] or _default_steps(found["env"])))
+    return Name(name, found["env"], found["mixture"], int(found["steps"] or STEPS[found["env"]]))
 
 
 def make(name: str) -> Trajectories:
@@ -136,7 +131,7 @@ class Embedded(Source):
         return f"bench data make {data_id}"
 
     def sized(self, data_id: str, steps: int) -> str:
-        usual = steps == _default_steps(data_id.split("/")[1])
+        usual = steps == STEPS.get(data_id.split("/")[1])
         return data_id if usual else data_id.replace(f"-v{VERSION}", f"-{steps}-v{VERSION}")
 
     def check(self, data_id: str) -> None:

@@ -22,13 +22,10 @@ from backbench.files import write_whole
 FILE = "flat.bin"
 PART = f".{FILE}."  # prefix of the files that ``write_whole`` is still writing
 FORMAT = 1  # raise it when reading a data set gives other arrays
-TYPES = {  # larger items first, so that every array is aligned
-    "offsets": ("<i8",),
-    "rewards": ("<f8",),
-    "actions": ("<i8", "<f4"),
-    "states": ("<f4",),
-    "terminated": ("|b1",),
-}
+# Larger items first, so that every array is aligned.
+TYPES: dict[str, tuple[str, ...]] = {
+    "offsets": ("<i8",), "rewards": ("<f8",), "actions": ("<i8", "<f4"), "states": ("<f4",), "terminated": ("|b1",)
+}  # fmt: skip
 BEGIN = 4096  # bytes before the arrays
 HASH = 65  # bytes of the first line
 
@@ -36,10 +33,8 @@ HASH = 65  # bytes of the first line
 def stamp(folder: Path) -> str:
     """A hash of the names, sizes and modification times of a data set's files. OSError if they cannot be read."""
     data = folder / "data"
-    lines = []
-    for path in sorted(path for path in data.rglob("*") if path.is_file()):
-        found = path.stat()
-        lines.append(f"{path.relative_to(data)} {found.st_size} {found.st_mtime_ns}")
+    found = {path.relative_to(data): path.stat() for path in sorted(data.rglob("*")) if path.is_file()}
+    lines = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found.items()]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -59,20 +54,17 @@ def through(folder: Path, name: str, digest: str | None, load: Callable[[], Traj
 
 def read(folder: Path, name: str) -> Trajectories | None:
     """The data set in ``folder`` from its flat file. None if no file fits."""
-    try:
+    with suppress(Exception):  # a damaged file can raise anything
         return _read(folder / FILE, name, stamp(folder))
-    except Exception:  # a damaged file can raise anything
-        return None
+    return None
 
 
 def digest(folder: Path) -> str | None:
     """The data set's hash as recorded in the flat file. None if no file fits."""
-    try:
-        with (folder / FILE).open("rb") as file:
-            header = json.loads(file.read(BEGIN)[HASH:])
+    with suppress(Exception), (folder / FILE).open("rb") as file:  # as in ``read``
+        header = json.loads(file.read(BEGIN)[HASH:])
         return str(header["digest"]) if (header["format"], header["stamp"]) == (FORMAT, stamp(folder)) else None
-    except Exception:  # as in ``read``
-        return None
+    return None
 
 
 def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
@@ -85,8 +77,7 @@ def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
         return None
     if hashlib.sha256(content[HASH:].data).hexdigest().encode() != start[: HASH - 1]:
         return None
-    made: dict[str, Any] = {}
-    begin = BEGIN
+    made, begin = dict[str, Any](), BEGIN
     for label, types in TYPES.items():
         dtype, shape = header["arrays"][label]
         size = np.dtype(dtype).itemsize * math.prod(shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[s
         dataset.storage.update_metadata({"dataset_size": dataset.storage.get_size()})
         origin = {**origin, "n_actions": n_actions}
         made = _joined(kept, folder / FRAMES, name, hasher.digest, origin)
-        write_sidecar(folder, made, origin, {"frames": FRAMES})
+        write_sidecar(folder, made, origin, frames=FRAMES)
     return _joined(kept, path_of(name) / FRAMES, name, hasher.digest, origin)
 
 
@@ -146,7 +147,7 @@ def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
                 hasher.add(e.actions, e.rewards, e.terminated)
                 episodes.append(e)
             if not (folder / FRAMES).is_file():
-                _unpack(groups, folder)
+                write_whole(folder / FRAMES, partial(_unpack, groups))
         for block in Frames(folder / FRAMES).blocks():
             hasher.frames.update(block.data)
         if hasher.digest != recorded.get("digest"):
@@ -154,12 +155,8 @@ def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
         return _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
 
 
-def _unpack(groups: list[Any], folder: Path) -> None:
-    """Write ``frames.npy`` from the compressed frames, completely or not at all."""
-
-    def content(path: Path) -> None:
-        with writing(path) as append:
-            for group in groups:
-                append(group["observations"][:])
-
-    write_whole(folder / FRAMES, content)
+def _unpack(groups: list[Any], path: Path) -> None:
+    """Write ``frames.npy`` from the compressed frames."""
+    with writing(path) as append:
+        for group in groups:
+            append(group["observations"][:])

@@ -47,11 +47,9 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
     return trajectories
 
 
-def write_sidecar(
-    folder: Path, trajectories: Trajectories, origin: dict[str, Any], more: dict[str, Any] | None = None
-) -> None:
+def write_sidecar(folder: Path, trajectories: Trajectories, origin: dict[str, Any], **more: Any) -> None:
     """Record hash, counts and origin of the data set in ``folder``."""
-    content = {"digest": trajectories.digest, **trajectories.summary(), "origin": origin, **(more or {})}
+    content = {"digest": trajectories.digest, **trajectories.summary(), "origin": origin, **more}
     write_whole(folder / SIDECAR, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
