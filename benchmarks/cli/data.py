@@ -154,10 +154,8 @@ def _chosen(names: list[str] | None, source: str) -> list[str]:
             known = [row.name for row in listed()] + [*suites.suites(), *(t for s in suites.tables() for t in s.tasks)]
             close = [] if name in known else difflib.get_close_matches(name, known, n=1)
             if close:
-                raise UserError(
-                    f"data set {name!r} is not in the store {store.root()}; did you mean '{close[0]}'? If not, "
-                    f"{store.remedy(name)}"
-                )
+                what = f"did you mean '{close[0]}'? If not, {store.remedy(name)}"
+                raise UserError(f"data set {name!r} is not in the store {store.root()}; {what}")
         chosen += ids or [name]
     if not chosen:
         raise UserError(f"the store {store.root()} is empty; fill it: bench data make")

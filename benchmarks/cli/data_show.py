@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,9 @@ def listed() -> list[Row]:
     there = {row.name for row in rows}
     tasks = [task for content in suites.tables() for task in content.tasks.values()]
     for name, source in SOURCES.all().items():
-        of_suites = [task.sources[name].data_id for task in tasks if name in task.sources]
-        rows += [
-            Row(id_, name, source.licence, command=source.command(id_))
-            for id_ in dict.fromkeys([*source.ids(), *of_suites])
-            if id_ not in there and source.command(id_)
-        ]
+        ids = [*source.ids(), *(task.sources[name].data_id for task in tasks if name in task.sources)]
+        missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in there and source.command(id_)]
+        rows += [Row(id_, name, source.licence, command=source.command(id_)) for id_ in missing]
     return rows
 
 
@@ -86,8 +84,7 @@ def show_list(rows: Sequence[Row]) -> None:
         console.print(table)
 
 
-BINS = 16
-BAR = 50
+BINS, BAR = 16, 50  # of the histogram: number of bins, width of the longest bar
 
 
 def _score(name: str, value: float) -> str:
@@ -142,21 +139,19 @@ def _actions(data: Trajectories) -> str:
 def _details(name: str, data: Trajectories, console: Console) -> None:
     low, middle, high = (int(q) for q in np.quantile(data.lengths, (0.05, 0.5, 0.95)))
     share = 1 - data.terminated.mean()
-    console.print(f"\n{name}", style="bold", markup=False, highlight=False)
-    console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
-    for line in (
-        f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}",
-        f"{data.terminated.sum():,} of {len(data.lengths):,} episodes terminated; {share:.0%} were truncated, or are "
-        "incomplete (then there is a warning)",
-        f"states {data.state_shape}, {_actions(data)}",
-    ):
-        console.print(line, markup=False, highlight=False)
+    ended = f"{data.terminated.sum():,} of {len(data.lengths):,} episodes terminated"
+    say = partial(console.print, markup=False, highlight=False)
+    say(f"\n{name}", style="bold")
+    say(f"sha256 {data.digest}", soft_wrap=True)
+    say(f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}")
+    say(f"{ended}; {share:.0%} were truncated, or are incomplete (then there is a warning)")
+    say(f"states {data.state_shape}, {_actions(data)}")
     digits = 0 if np.ptp(data.returns) > BINS else 2
     counts, edges = np.histogram(data.returns, bins=BINS, weights=data.lengths)
-    console.print("share of steps by their episode's return:", highlight=False)
-    for count, left, right in zip(counts / counts.sum(), edges[:-1], edges[1:], strict=True):
-        bar = "█" * round(BAR * count / max(counts / counts.sum()))
-        console.print(f"{left:>9.{digits}f} … {right:<9.{digits}f} {count:>6.1%} {bar}", highlight=False)
+    shares = counts / counts.sum()
+    say("share of steps by their episode's return:")
+    for share, left, right in zip(shares, edges[:-1], edges[1:], strict=True):
+        say(f"{left:>9.{digits}f} … {right:<9.{digits}f} {share:>6.1%} {'█' * round(BAR * share / max(shares))}")
     _say(inspect(name), console)
 
 

@@ -113,11 +113,19 @@ class EpisodeChecks:
             if space.shape is not None and array.shape[1:] != space.shape:
                 good = False
                 self.found.error("shapes", f"{where} has {name} of shape {array.shape[1:]}, not {space.shape}")
-        finite = self._finite(where, named)
+        finite = True
+        for name, array in named:
+            if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+                finite, step = False, int(np.argwhere(~np.isfinite(array))[0][0])
+                self.found.error("NaN", f"{where}, step {step}: NaN or infinite {name}")
         self._ends(where, *flags)
         if self.limit is not None and steps > self.limit:
             self.found.warning("too long", f"{where} has {steps:,} steps; the time limit is {self.limit:,}")
-        good = good and self._inside(where, observations)
+        discrete = [leaf for leaf in observations if good and isinstance(leaf[1], Discrete | MultiDiscrete)]
+        for name, space, array in discrete:
+            if _outside(space, array):
+                good = False
+                self.found.error("outside", f"{where} has {name} outside {space}")
         if good:
             for name, space, array in actions:
                 if excess := _outside(space, array):
@@ -125,22 +133,6 @@ class EpisodeChecks:
             self._columns(observations)
             self._remember(number, e, named, bool(flags[0].any()))
         return good and finite
-
-    def _finite(self, where: str, named: list[tuple[str, NDArray[Any]]]) -> bool:
-        finite = True
-        for name, array in named:
-            if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
-                finite, step = False, int(np.argwhere(~np.isfinite(array))[0][0])
-                self.found.error("NaN", f"{where}, step {step}: NaN or infinite {name}")
-        return finite
-
-    def _inside(self, where: str, observations: list[Leaf]) -> bool:
-        inside = True
-        for name, space, array in observations:
-            if isinstance(space, Discrete | MultiDiscrete) and _outside(space, array):
-                inside = False
-                self.found.error("outside", f"{where} has {name} outside {space}")
-        return inside
 
     def _ends(self, where: str, terminations: NDArray[np.bool_], truncations: NDArray[np.bool_]) -> None:
         for word, flags in (("terminated", terminations), ("truncated", truncations)):
@@ -230,7 +222,9 @@ def examine(folder: Path, recorded: Mapping[str, Any] | None) -> list[Finding]:
             storage = MinariStorage.read(folder / "data")
             groups = _groups(folder / "data", metadata["data_format"])
         episodes, steps = int(metadata["total_episodes"]), int(metadata["total_steps"])
-        checks = EpisodeChecks(storage, found, _limit(metadata), with_digest=bool(recorded))
+        spec = json.loads(metadata.get("env_spec") or "{}")
+        known = MUJOCO_LIMIT if MUJOCO.fullmatch(str(spec.get("id"))) else None
+        checks = EpisodeChecks(storage, found, spec.get("max_episode_steps") or known, with_digest=bool(recorded))
     except Exception as error:  # h5py, Gymnasium and Minari raise many kinds for a broken file
         return [Finding("error", f"cannot be read: {one_line(error)}")]
     _compare_ids(groups, episodes, found)
@@ -256,12 +250,6 @@ def _groups(data: Path, kind: str) -> dict[int, dict[str, Any]]:
         with h5py.File(data / "main_data.hdf5", "r") as file:
             return {int(key.removeprefix("episode_")): dict(file[key].attrs) for key in file}
     return {int(p.name): {} for p in data.iterdir() if p.name.isdecimal()}
-
-
-def _limit(metadata: Mapping[str, Any]) -> int | None:
-    """The environment's time limit in steps, if it is recorded or known."""
-    spec = json.loads(metadata.get("env_spec") or "{}")
-    return spec.get("max_episode_steps") or (MUJOCO_LIMIT if MUJOCO.fullmatch(str(spec.get("id"))) else None)
 
 
 def _compare_ids(groups: Mapping[int, Mapping[str, Any]], total: int, found: Findings) -> None:

@@ -94,14 +94,18 @@ def _attempt(url: str, part: Path, note: Path, terms: Terms) -> None:
         version = recorded.get("etag") or recorded.get("modified")
         headers |= {"If-Range": version} if version else {}
     with _response(url, headers) as response:
-        if response.status not in (200, 206) and not (response.status == 416 and have):
-            raise _refusal(url, response.status, terms)
+        code = response.status
+        if code in (408, 429) or code >= 500:
+            raise _Interrupted(f"the server answered {code}")
+        if code not in (200, 206) and not (code == 416 and have):
+            said = {403: f"access refused (403){terms.forbidden}", 404: f"no such file (404){terms.missing}"}
+            raise DataError(f"{url}: {said.get(code, f'the server answered {code}')}")
         begin, total = _extent(response, have)
         version = _version(response, total)
         if begin and (total == -1 or any(recorded.get(name, value) != value for name, value in version.items())):
             part.unlink()
             raise _Interrupted("the part from before does not fit the file")
-        if response.status == 416:
+        if code == 416:
             return  # the part is complete
         if not begin:
             part.unlink(missing_ok=True)  # first: a note must never lie beside a part of another version
@@ -121,13 +125,6 @@ def _version(response: Any, size: int | None) -> dict[str, Any]:
     etag, modified = response.headers.get("ETag", ""), response.headers.get("Last-Modified")
     found = {"etag": etag if etag.startswith('"') else None, "modified": modified, "size": size}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _refusal(url: str, code: int, terms: Terms) -> Exception:
-    if code in (408, 429) or code >= 500:
-        return _Interrupted(f"the server answered {code}")
-    said = {403: f"access refused (403){terms.forbidden}", 404: f"no such file (404){terms.missing}"}
-    return DataError(f"{url}: {said.get(code, f'the server answered {code}')}")
 
 
 def _extent(response: Any, have: int) -> tuple[int, int | None]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +39,9 @@ class GaussianPolicy:
         p = self.arrays
         h: Array = (observations.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
         np.clip(h, -10.0, 10.0, out=h)  # as VecNormalize. Unnormalised observations are far smaller
-        layer = 0
-        while f"w{layer}" in p:
+        for layer in range(sum(name[0] == "w" for name in p)):
             h = h @ p[f"w{layer}"] + p[f"b{layer}"]
             h = np.maximum(h, 0.0) if self.squash else np.tanh(h)
-            layer += 1
         action: Array = h @ p["mean_w"] + p["mean_b"]
         if rng is not None:
             log_std = np.clip(h @ p["std_w"] + p["std_b"], *LOG_STD_RANGE) if self.squash else p["log_std"]
@@ -54,8 +52,7 @@ class GaussianPolicy:
 
 def manifest(folder: Path = PACK) -> dict[str, Any]:
     """The snapshots in the pack and how each was trained."""
-    result: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return result
+    return cast("dict[str, Any]", json.loads((folder / "manifest.json").read_text()))
 
 
 def load(environment: str, snapshot: str, folder: Path = PACK) -> GaussianPolicy:

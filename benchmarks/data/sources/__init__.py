@@ -42,10 +42,8 @@ def plan(wanted: Iterable[tuple[str, str]]) -> Plan:
             fetch_.append((name, data_id))
         else:
             command = source.command(data_id)
-            raise DataError(
-                f"data source '{name}': {data_id!r} is not in the store {store.root()}; "
-                + (f"get it: {command}" if command else "put the set there, in Minari's format, under that id")
-            )
+            get = f"get it: {command}" if command else "put the set there, in Minari's format, under that id"
+            raise DataError(f"data source '{name}': {data_id!r} is not in the store {store.root()}; {get}")
     return Plan(tuple(make), tuple(fetch_))
 
 
@@ -73,9 +71,8 @@ def pull(source: str, names: Sequence[str], how: Pull, suites: Mapping[str, Sequ
     chosen = pullable[source]
     names = list(dict.fromkeys(names or chosen.default_names))
     if not names:
-        raise DataError(
-            f"source '{source}' has many data sets; name some, a task or a suite: bench data list --source {source}"
-        )
+        some = f"name some, a task or a suite: bench data list --source {source}"
+        raise DataError(f"source '{source}' has many data sets; {some}")
     chosen.check_pull(names, how)
     every = [id_ for name in names for id_ in suites.get(name, [name])]
     ids = dict.fromkeys(chosen.resolve(id_, how, suites) for id_ in every)

@@ -21,11 +21,9 @@ PUBLIC = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
 VARIABLE = "BACKBENCH_D4RL"  # an address or a folder that replaces PUBLIC
 CACHE = Path(".cache", "d4rl")
 ENVIRONMENTS = {  # Gymnasium id, width of an observation, width of an action
-    "halfcheetah": ("HalfCheetah-v4", 17, 6),
-    "hopper": ("Hopper-v4", 11, 3),
-    "walker2d": ("Walker2d-v4", 17, 6),
-    "ant": ("Ant-v4", 111, 8),
-}
+    "halfcheetah": ("HalfCheetah-v4", 17, 6), "hopper": ("Hopper-v4", 11, 3),
+    "walker2d": ("Walker2d-v4", 17, 6), "ant": ("Ant-v4", 111, 8),
+}  # fmt: skip
 SETS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
 

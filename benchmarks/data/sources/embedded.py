@@ -7,8 +7,7 @@ The nine Gym sets follow D4RL (arXiv:2004.07219): *medium* is one policy at abou
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,8 +74,7 @@ def play(
     return [done[number] for number in sorted(done)]
 
 
-@dataclass(frozen=True)
-class Name:
+class Name(NamedTuple):
     """The parts of an embedded data set's id."""
 
     id: str

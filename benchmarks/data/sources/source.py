@@ -69,9 +69,8 @@ class Source:
     def check_pull(self, names: Sequence[str], how: Pull) -> None:
         """Raise ``DataError`` for options that the source does not have."""
         if how.choice is not None and how.choice != type(how.choice)():
-            raise DataError(
-                f"source '{self.name}' has complete data sets; options that select go with source dqn-replay"
-            )
+            which = "options that select go with source dqn-replay"
+            raise DataError(f"source '{self.name}' has complete data sets; {which}")
 
     def resolve(self, name: str, how: Pull, known: Iterable[str]) -> str:
         """The id that ``name`` stands for, else DataError. ``known`` are names of tasks and suites, for suggestions."""

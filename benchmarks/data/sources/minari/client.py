@@ -97,11 +97,11 @@ def _namespace(space: Path, root: Path, staging: Path) -> None:
     """Put the metadata of a namespace into ``staging``, empty ones if they cannot be had."""
     import minari.namespace
 
-    path = staging / space / NAMESPACE
+    path, ours = staging / space / NAMESPACE, root / space / NAMESPACE
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(Exception):
-        if (root / space / NAMESPACE).is_file():
-            shutil.copyfile(root / space / NAMESPACE, path)
+        if ours.is_file():
+            shutil.copyfile(ours, path)
         elif not path.is_file():
             minari.namespace.download_namespace_metadata(space.as_posix())
     if not path.is_file():

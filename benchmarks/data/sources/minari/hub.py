@@ -54,17 +54,15 @@ def pull(name: str, report: Report = print, force: bool = False) -> None:
     remote = os.environ.get("MINARI_REMOTE") or REMOTE
     reach(name, remote)
     with _staging(remote, name) as (staging, lock):
+        arrived = False
         try:
             told = _download(name, staging, lock, remote)
-        except DataError:
-            parts = [*staging.glob(".*"), *(staging / name).rglob("*")]  # the former are named by their hash
-            if not any(p.stat().st_size for p in parts if p.is_file()):
-                shutil.rmtree(staging, ignore_errors=True)  # nothing to resume
-            raise
-        try:
+            arrived = True
             data, origin = _checked(name, staging / name, remote, told, report)
         except UserError:
-            shutil.rmtree(staging, ignore_errors=True)  # resuming would not repair it
+            parts = [*staging.glob(".*"), *(staging / name).rglob("*")]  # the former are named by their hash
+            if arrived or not any(p.stat().st_size for p in parts if p.is_file()):  # resuming would not repair it
+                shutil.rmtree(staging, ignore_errors=True)
             raise
         with store.staged(name) as making:
             (making / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,8 +137,7 @@ def _staging(remote: str, name: str) -> Iterator[tuple[Path, int]]:
 def _download(name: str, staging: Path, lock: int, remote: str) -> Answer:
     """Let Minari download the data set into the store ``staging``. Returns what the remote says of it."""
     variables = {"MINARI_DATASETS_PATH": str(staging), "HF_HUB_CACHE": str(staging / ".hub"), "MINARI_REMOTE": remote}
-    if not sys.stderr.isatty():
-        variables["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    variables |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-m", client.__name__, name, str(store.root()), str(os.getpid())]
     # The process inherits the lock: if this one is killed, the other runs for a moment longer.
     options: Answer = {"stdout": subprocess.PIPE, "env": os.environ | variables, "pass_fds": [lock], "text": True}
