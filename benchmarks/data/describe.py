@@ -178,10 +178,6 @@ class EpisodeChecks:
                 columns = f", columns {', '.join(map(str, same))}" if np.ndim(low) else ""
                 self.found.warning("constant", f"{name}{columns}: always the same")
 
-    def figures(self) -> dict[str, float]:
-        """What ``Trajectories.summary`` says, from the episodes so far."""
-        return figures(np.asarray(self.returns), self.steps)
-
 
 def _outside(space: Any, actions: NDArray[Any]) -> float:
     """How far the worst action is outside its space: 0 if none is, or if the space has no bounds."""
@@ -236,7 +232,7 @@ def examine(folder: Path, recorded: Mapping[str, Any] | None) -> list[Finding]:
     if recorded and checks.complete and checks.returns:
         if (digest := checks.digest.hexdigest()) != recorded.get("digest"):
             found.error("hash", f"its hash is {digest}; {store.SIDECAR} says {recorded.get('digest')}")
-        _compare_figures(recorded, checks.figures(), found)
+        _compare_figures(recorded, figures(np.asarray(checks.returns), checks.steps), found)
     if recorded == {}:
         found.warning("no sidecar", f"its hash was never recorded: no {store.SIDECAR} lies beside it")
     return found.lines()
