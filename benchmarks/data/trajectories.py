@@ -161,10 +161,8 @@ def _check(e: Episode, first: Episode, where: str) -> None:
     if steps == 0:
         raise DataError(f"{where} has no steps")
     if len(e.observations) != steps + 1 or len(e.actions) != steps:
-        raise DataError(
-            f"{where} has {len(e.observations)} observations, {len(e.actions)} actions and {steps} rewards; expected "
-            f"{steps + 1}, {steps} and {steps}"
-        )
+        has = f"{len(e.observations)} observations, {len(e.actions)} actions and {steps} rewards"
+        raise DataError(f"{where} has {has}; expected {steps + 1}, {steps} and {steps}")
     own, others = ((o.observations.shape[1:], o.actions.shape[1:]) for o in (e, first))
     if own != others:
         raise DataError(f"{where} has observations and actions of shapes {own}, the first one of {others}")

@@ -70,21 +70,16 @@ def read(path: Path, observation: int, action: int) -> FlatEpisodes:
     warnings, lengths = [], np.diff(bounds)
     if (over := lengths > LIMIT).any():
         first = int(np.argmax(over))
-        warnings.append(
-            f"{path.name}: {int(over.sum()):,} episodes are longer than {LIMIT:,} steps, the first of them episode "
-            f"{first} with {lengths[first]:,}"
-        )
+        which = f"the first of them episode {first} with {lengths[first]:,}"
+        warnings.append(f"{path.name}: {int(over.sum()):,} episodes are longer than {LIMIT:,} steps, {which}")
     breaks = None
     if after is not None:
         # An episode's last step has no next step to compare with.
         differs = (after[: steps - 1] != observations[1:steps]).any(axis=1)
         differs[ends[:-1]] = False
-        breaks = int(differs.sum())
-        if breaks:
-            warnings.append(
-                f"{path.name}: {NEXT} is not the observation of the next step at {breaks:,} steps, the first of them "
-                f"{_position(int(np.argmax(differs)), bounds)}"
-            )
+        if breaks := int(differs.sum()):
+            which = f"at {breaks:,} steps, the first of them {_position(int(np.argmax(differs)), bounds)}"
+            warnings.append(f"{path.name}: {NEXT} is not the observation of the next step {which}")
     return FlatEpisodes(
         observations=observations[:steps],
         actions=arrays["actions"][:steps],

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ FORBIDDEN = "; the public bucket has answered 403 since 2025: get a copy of the 
 GAMES = {"breakout": ("Breakout", 4), "qbert": ("Qbert", 6), "pong": ("Pong", 6), "seaquest": ("Seaquest", 18)}
 SMALL: dict[str, Any] = {"action": np.int32, "reward": np.float32, "terminal": np.uint8}
 FRAME = (84, 84)
+BLOCK = 1 << 20
 
 
 class DqnReplay(Source):
@@ -171,30 +172,22 @@ def _episode(shard: Shard, log: Log, start: int, stop: int) -> Episode:
     return Episode(frames[first:], log.actions[taken], log.rewards[taken].astype(np.float64), True)
 
 
-def _folder(location: Path, game: str, run: int) -> Folder:
+def _folder(location: Path, tail: str) -> Folder:
     """``location`` or the folder below it that holds the files."""
-    tail = Path(GAMES[game][0]) / str(run) / "replay_logs"
-    folders = (location / tail, location / "dqn" / tail, location)
+    folders = (location / tail / "replay_logs", location / "dqn" / tail / "replay_logs", location)
     for folder in folders:
         if next(folder.glob("$store$_*_ckpt.*.gz"), None) is not None:
             return Folder(folder)
-    raise DataError(
-        f"no files of the DQN-replay logs ($store$_..._ckpt.N.gz) in {location}, {folders[0]} or {folders[1]}; give "
-        "the folder of a copy with --from"
-    )
+    where = f"{location}, {folders[0]} or {folders[1]}; give the folder of a copy with --from"
+    raise DataError(f"no files of the DQN-replay logs ($store$_..._ckpt.N.gz) in {where}")
 
 
 def _files(game: str, run: int, how: Pull) -> AbstractContextManager[Folder | Remote]:
-    location = how.location or PUBLIC
+    location, tail = how.location or PUBLIC, f"{GAMES[game][0]}/{run}"
     if not is_address(location, "--from"):
-        return nullcontext(_folder(Path(location).expanduser(), game, run))
-    tail = f"{GAMES[game][0]}/{run}"
-    url = f"{location.rstrip('/')}/{tail}/replay_logs"
+        return nullcontext(_folder(Path(location).expanduser(), tail))
     terms = Terms(forbidden=FORBIDDEN.format(SOURCE.command(game)))
-    return remote(url, store.root() / CACHE / tail, how, terms)
-
-
-BLOCK = 1 << 20
+    return remote(f"{location.rstrip('/')}/{tail}/replay_logs", store.root() / CACHE / tail, how, terms)
 
 
 @contextmanager
@@ -207,7 +200,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read ({first_line(error)}); get the file again") from error
 
 
-class Shard:
+class Shard(AbstractContextManager["Shard"]):
     """One array with ``size`` entries of ``dtype`` and shape ``item``. DataError for another or a broken file."""
 
     def __init__(self, path: Path, dtype: Any, item: tuple[int, ...] = ()) -> None:
@@ -225,9 +218,6 @@ class Shard:
             raise DataError(f"{path} holds {found} {shape}; expected {wanted}, so it does not belong to these logs")
         self.size: int = shape[0]
         self._bytes = int(np.prod(item, dtype=int)) * np.dtype(dtype).itemsize
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()

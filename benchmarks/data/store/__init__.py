@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,15 @@ def read(name: str) -> Trajectories:
     recorded = sidecar(name)
     if "frames" in recorded:
         return framestore.read(name, recorded)
-    return flat.through(path_of(name), name, recorded.get("digest", "") if recorded else None, lambda: load(name))
+    folder, stamp = path_of(name), ""
+    kept = flat.read(folder, name)
+    if kept is not None and (not recorded or kept.digest == recorded.get("digest", "")):
+        return kept
+    with suppress(OSError):  # ``load`` says what is wrong
+        stamp = flat.stamp(folder)
+    trajectories = load(name)
+    flat.write(folder, trajectories, stamp)
+    return trajectories
 
 
 def load(name: str, folder: Path | None = None) -> Trajectories:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,20 +35,6 @@ def stamp(folder: Path) -> str:
     found = {path.relative_to(data): path.stat() for path in sorted(data.rglob("*")) if path.is_file()}
     lines = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found.items()]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def through(folder: Path, name: str, digest: str | None, load: Callable[[], Trajectories]) -> Trajectories:
-    """The data set in ``folder`` from its flat file. If none fits, from ``load``, and one is written."""
-    kept = read(folder, name)
-    if kept is not None and digest in (None, kept.digest):
-        return kept
-    try:
-        stamped = stamp(folder)
-    except OSError:
-        return load()  # says what is wrong
-    trajectories = load()
-    write(folder, trajectories, stamped)
-    return trajectories
 
 
 def read(folder: Path, name: str) -> Trajectories | None:

@@ -48,10 +48,8 @@ def _checked(name: str, number: int, e: Episode, n_actions: int, frames: int) ->
     if steps == 0:
         raise DataError(f"{where} has no steps")
     if frames != steps + 1 or e.actions.shape != (steps,):
-        raise DataError(
-            f"{where} has {frames} frames, actions of shape {e.actions.shape} and {steps} rewards; expected "
-            f"{steps + 1}, ({steps},) and {steps}"
-        )
+        has = f"{frames} frames, actions of shape {e.actions.shape} and {steps} rewards"
+        raise DataError(f"{where} has {has}; expected {steps + 1}, ({steps},) and {steps}")
     if not np.issubdtype(e.actions.dtype, np.integer):
         raise DataError(f"{where} has actions of type {e.actions.dtype}; expected integers")
     outside = (e.actions < 0) | (e.actions >= n_actions)

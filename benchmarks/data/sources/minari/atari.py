@@ -105,10 +105,8 @@ def _in_game_set(name: str, episode: int, actions: NDArray[Any], numbers: NDArra
     ours: NDArray[np.int64] = numbers[actions]
     if (ours < 0).any():
         step = int(np.argmax(ours < 0))
-        raise DataError(
-            f"{where}, step {step}: action {actions[step]} of the console's {FULL} has no counterpart in the game's "
-            "own set, so this data set cannot be used"
-        )
+        lacks = "has no counterpart in the game's own set, so this data set cannot be used"
+        raise DataError(f"{where}, step {step}: action {actions[step]} of the console's {FULL} {lacks}")
     return ours
 
 

@@ -105,10 +105,9 @@ def reach(name: str, remote: str = "") -> None:
     address = os.environ.get(variable) or public
     off = [v for v in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(v, "").upper() in TRUE]
     if problem := f"{off[0]} is set" if off and kind == "hf" else download.unreachable(address):
-        raise DataError(
-            f"no network ({problem}): on a machine with a network run `bench data pull minari {name}` (or `minari "
-            f"download {name}`) and copy the folder {name} into the store {store.root()}"
-        )
+        elsewhere = f"run `bench data pull minari {name}` (or `minari download {name}`)"
+        copy = f"copy the folder {name} into the store {store.root()}"
+        raise DataError(f"no network ({problem}): on a machine with a network {elsewhere} and {copy}")
 
 
 @contextmanager
