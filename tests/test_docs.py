@@ -132,7 +132,6 @@ def paths_of_a_cell() -> Iterator[tuple[str, bool]]:
         yield name, found is not None
 
 
-@pytest.mark.xfail(reason="describes the tree after the rebuild", strict=False)
 def test_the_way_of_a_cell_names_files_that_exist() -> None:
     assert [name for name, exists in paths_of_a_cell() if not exists] == []
 

@@ -1,4 +1,4 @@
-"""Hydra at the edge: presets, suites and overrides become ``Cell`` objects; mistakes become one line."""
+"""From a request to cells: Hydra merges presets, suites and overrides. A mistake becomes one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import match, suites
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
-from backbench.errors import UserError, suggest
+from backbench.errors import UserError, first_line, suggest
 
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.suite_file import Suite
@@ -24,123 +24,111 @@ GROUPS: dict[str, type] = {
     "model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "atari": AtariProtocol
 }  # fmt: skip
 FLAGS = {"backbone": "--backbone", "suite": "--suite", "preset": "--preset", "seed": "--seeds", "task": "--task"}
-
-
 PRESETS = suites.FOLDER.parent / "preset"
 
 
 def presets() -> list[str]:
-    """Names of the presets there are."""
+    """Names of the presets."""
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
 
 
-def _preset_file(preset: str, table: Suite) -> str:
-    """A suite, or its kind of environments, may have settings of its own for a preset, in a folder of its name."""
-    folders = (table.name, *table.kind.presets)
-    return next((f"{name}/{preset}" for name in folders if (PRESETS / name / f"{preset}.yaml").is_file()), preset)
-
-
 @cache
-def _special(preset_file: str) -> dict[str, dict[str, list[str]]]:
-    """What a preset sets for some ``tasks`` or ``backbones`` only: overrides that the user's come after."""
+def _preset(preset: str, folders: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """Hydra's name of a preset, and its content. A suite or a kind of environment may have its own, in a folder."""
     import yaml
 
-    special = yaml.safe_load((PRESETS / f"{preset_file}.yaml").read_text()).get("special", {})
-    return {kind: dict(special.get(kind, {})) for kind in ("tasks", "backbones")}
-
-
-def source_of(suite: str, preset: str, source: str | None = None, overrides: Sequence[str] = ()) -> str:
-    """The data source that ``cells`` would take, found without composing anything; the first of several."""
-    import yaml
-
-    given = [text.partition("=")[2].split(",")[0] for text in overrides if text.startswith("data.source=")]
-    table = suites.table(suite)
     if preset not in presets():
         raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
-    of_preset = yaml.safe_load((PRESETS / f"{_preset_file(preset, table)}.yaml").read_text())["data"]["source"]
-    return source or (given[-1] if given else table.source or of_preset)
+    files = [f"{folder}/{preset}" for folder in folders if (PRESETS / folder / f"{preset}.yaml").is_file()]
+    name = [*files, preset][0]
+    return name, yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
-def cells(
-    backbones: Sequence[str],
-    suite: str,
-    preset: str,
-    seeds: Sequence[int],
-    only: Sequence[str] = (),
-    source: str | None = None,
-    overrides: Sequence[str] = (),
-) -> list[Cell]:
-    """The grid: backbones x variants x tasks x seeds, in the order in which it should run.
+def _preset_of(request: Request, table: Suite) -> tuple[str, dict[str, Any]]:
+    return _preset(request.preset, (table.name, *table.kind.presets))
 
-    Args:
-        backbones: registered names or ``package.module:Class``.
-        suite, preset: names; a suite may be the path of a file.
-        seeds: of training.
-        only: names of tasks, when not the whole suite.
-        source: data source instead of the suite's or the preset's.
-        overrides: Hydra overrides, ``key=value``; a comma list makes a variant of each value. ``match=params`` or
-            ``match=params:BACKBONE`` changes the width of the others, see ``matching``.
+
+def _source(request: Request, table: Suite) -> str:
+    """The data source of a request, or the first of several, found without composing anything."""
+    given = [text.partition("=")[2].split(",")[0] for text in request.overrides if text.startswith("data.source=")]
+    _, content = _preset_of(request, table)
+    source: str = request.source or (given[-1] if given else table.source or content["data"]["source"])
+    return source
+
+
+def reach(request: Request) -> None:
+    """Say within two seconds, before torch is imported, that a data set is absent and its source cannot be reached."""
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.data.sources import SOURCES
+
+    table = suites.table(request.suite)
+    source = _source(request, table)
+    for name in request.tasks or table.tasks:
+        chosen = table.tasks[name].sources.get(source) if name in table.tasks else None  # ``plan`` reports it
+        if chosen and not store.exists(chosen.data_id):
+            SOURCES.get(source).reach(chosen.data_id)
+            return
+
+
+def plan(request: Request) -> list[Cell]:
+    """The cells of a request in the order in which they should run: backbones x variants x tasks x seeds.
 
     Raises:
         UserError: anything unknown or out of range, with the closest name.
     """
-    if preset not in presets():
-        raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
-    table = suites.table(suite)
-    chosen = list(only) or list(table.tasks)
+    table = suites.table(request.suite)
+    _preset_of(request, table)
+    chosen = request.tasks or tuple(table.tasks)
     for name in chosen:
         if name not in table.tasks:
             raise UserError(f"unknown task '{name}' of suite '{table.name}'{suggest(name, list(table.tasks))}")
-    plain, reference = match.asked(overrides, backbones)
+    plain, reference = match.asked(request.overrides, request.backbones)
+    request = dataclasses.replace(request, tasks=chosen, overrides=tuple(plain))
     if reference is None:
-        return _grid(backbones, suite, preset, seeds, chosen, source, plain)
-    # The width is that of the whole suite, whatever part of it is run.
-    source_ = source_of(suite, preset, source, plain)
-    names = [name for name, row in table.tasks.items() if name in chosen or source_ in row.sources]
-    whole = [*([] if reference in backbones else [reference]), *backbones]
-    made = match.match(_grid(whole, suite, preset, seeds, names, source, plain), reference)
+        return _grid(request, table)
+    # The width is that of the complete suite, whatever part of it runs.
+    source, backbones = _source(request, table), request.backbones
+    tasks = tuple(name for name, row in table.tasks.items() if name in chosen or source in row.sources)
+    every = backbones if reference in backbones else (reference, *backbones)
+    made = match.match(_grid(dataclasses.replace(request, backbones=every, tasks=tasks), table), reference)
     return [cell for cell in made if cell.backbone in backbones and cell.task.name in chosen]
 
 
-def _grid(
-    backbones: Sequence[str],
-    suite: str,
-    preset: str,
-    seeds: Sequence[int],
-    chosen: Sequence[str],
-    source: str | None,
-    overrides: Sequence[str],
-) -> list[Cell]:
-    """``cells`` with every backbone at the width of its settings."""
-    table = suites.table(suite)
-    if not any(text.startswith("data.source=") for text in overrides):
+def _grid(request: Request, table: Suite) -> list[Cell]:
+    """The cells with every backbone at the width of its settings."""
+    source = request.source
+    if not any(text.startswith("data.source=") for text in request.overrides):
         source = source or table.source
+    name, content = _preset_of(request, table)
+    special = {kind: content.get("special", {}).get(kind, {}) for kind in ("backbones", "tasks")}
     made = []
-    file = _preset_file(preset, table)
-    special = _special(file)
-    for backbone in backbones:
+    for backbone in request.backbones:
         cls = BACKBONES.get(backbone)
         composed: dict[Any, dict[str, Any]] = {}
-        for variant, name in itertools.product(_variants(overrides), chosen):
-            own = (*special["backbones"].get(backbone, ()), *special["tasks"].get(name, ()))
+        for variant, task_name in itertools.product(_variants(request.overrides), request.tasks):
+            own = (*special["backbones"].get(backbone, ()), *special["tasks"].get(task_name, ()))
             if (variant, own) not in composed:
-                composed[variant, own] = _compose(file, backbone, make_options(cls), own, variant)
-            content = composed[variant, own]
+                composed[variant, own] = _compose(name, backbone, make_options(cls), own, variant)
+            settings = composed[variant, own]
             if source:
-                content["data"]["source"] = source
-            parts: dict[str, Any] = {group: cls_(**_tuples(content[group])) for group, cls_ in GROUPS.items()}
-            options = jsonable(dataclasses.asdict(make_options(cls, content["backbone"])))
-            task = suites.resolve(suite, name, parts["data"].source, parts["data"].rewards.replace("auto", ""))
-            task = _sized(task, parts["data"])
+                settings["data"]["source"] = source
+            parts: dict[str, Any] = {group: of(**_tuples(settings[group])) for group, of in GROUPS.items()}
+            task = _task(request.suite, task_name, parts["data"])
             _refuse_unused(variant, task)
             parts["atari"] = task.kind.protocol(parts["atari"])
-            made += [
-                Cell(backbone, task, preset, seed, options, variant=" ".join(sorted(variant)), **parts)
-                for seed in seeds
-            ]
+            parts["options"] = jsonable(dataclasses.asdict(make_options(cls, settings["backbone"])))
+            said = " ".join(sorted(variant))
+            made += [Cell(backbone, task, request.preset, seed, variant=said, **parts) for seed in request.seeds]
     if len({cell.key for cell in made}) != len(made):
         raise UserError("the same cell was asked for twice: look for a repeated backbone, seed or value")
     return made
+
+
+def _task(suite: str, name: str, data: DataConfig) -> suites.Task:
+    from backbench.benchmarks.data.sources import SOURCES
+
+    task = suites.resolve(suite, name, data.source, data.rewards.replace("auto", ""))
+    return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
 
 
 def _refuse_unused(overrides: Sequence[str], task: suites.Task) -> None:
@@ -152,60 +140,23 @@ def _refuse_unused(overrides: Sequence[str], task: suites.Task) -> None:
             raise UserError(f"override '{text}': suite '{task.suite}' has no Atari games; remove it")
 
 
-def _sized(task: suites.Task, data: DataConfig) -> suites.Task:
-    from backbench.benchmarks.data.sources import SOURCES
-
-    return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
-
-
-def plan(request: Request) -> list[Cell]:
-    """The cells of a request, in the order in which they should run."""
-    return cells(
-        request.backbones,
-        request.suite,
-        request.preset,
-        request.seeds,
-        request.tasks,
-        request.source,
-        request.overrides,
-    )
-
-
-def reach(request: Request) -> None:
-    """Say within two seconds, before torch is imported, that a data set is absent and its source cannot be reached."""
-    from backbench.benchmarks.data import store
-    from backbench.benchmarks.data.sources import SOURCES
-
-    source = source_of(request.suite, request.preset, request.source, request.overrides)
-    rows = suites.table(request.suite).tasks
-    for name in request.tasks or rows:
-        chosen = rows[name].sources.get(source) if name in rows else None  # ``plan`` reports unknown names
-        if chosen and not store.exists(chosen.data_id):
-            SOURCES.get(source).reach(chosen.data_id)
-            return
-
-
 def check_models(made: Sequence[Cell]) -> None:
     """Build each model once, without memory: a width that does not fit the heads fails now, not in a cell.
 
-    Anything but a ``UserError`` says nothing yet (not all code can do without memory): the cell will see.
+    Only a ``UserError`` counts. Not all code can do without memory, so other errors wait for the cell.
     """
     import torch
 
     from backbench.benchmarks.plan.assemble import make_backbone
 
-    seen = set()
-    for cell in made:
-        shape = (cell.backbone, repr(cell.options), cell.model)
-        if shape not in seen:
-            seen.add(shape)
-            try:
-                with torch.device("meta"):
-                    make_backbone(cell)
-            except UserError:
-                raise
-            except Exception:
-                continue
+    for cell in {repr((cell.backbone, cell.options, cell.model)): cell for cell in made}.values():
+        try:
+            with torch.device("meta"):
+                make_backbone(cell)
+        except UserError:
+            raise
+        except Exception:
+            continue
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,8 +166,7 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 def _variants(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Every combination of the values in comma lists."""
     if not overrides:
-        yield ()
-        return
+        return iter([()])
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -227,29 +177,27 @@ def _variants(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
             key = parsed.get_key_element()
             if key in FLAGS:
                 raise UserError(f"override '{text}': use {FLAGS[key]} for it")
-            if parsed.is_sweep_override():
-                choices.append([f"{key}={value}" for value in parsed.sweep_string_iterator()])
-            else:
-                choices.append([text])
+            sweep = parsed.is_sweep_override()
+            choices.append([f"{key}={value}" for value in parsed.sweep_string_iterator()] if sweep else [text])
         except HydraException as error:
-            raise UserError(f"override '{text}': {_first_line(error)}; write key=value") from error
-    yield from itertools.product(*choices)
+            raise UserError(f"override '{text}': {first_line(error)}; write key=value") from error
+    return itertools.product(*choices)
 
 
 def _compose(
-    preset_file: str, backbone: str, options: Any, special: Sequence[str], overrides: Sequence[str]
+    preset: str, backbone: str, options: Any, special: Sequence[str], overrides: Sequence[str]
 ) -> dict[str, Any]:
-    """The settings of a preset with the overrides of its own for this task and backbone, then the user's."""
+    """The settings of a preset, with its own overrides for this task and backbone, then the user's."""
     from hydra import compose, initialize_config_module
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
     store = ConfigStore.instance()
-    store.store(name="schema", node={name: _thawed(group) for name, group in GROUPS.items()})
-    # A plug-in needs no YAML: its options are the schema. Their types are checked by make_options.
+    store.store(name="schema", node={name: _writable(group) for name, group in GROUPS.items()})
+    # A plug-in needs no YAML: its options are the schema. make_options checks their types.
     store.store(group="backbone", name="chosen", node=jsonable(dataclasses.asdict(options)))
-    groups = [f"preset={preset_file}"]
+    groups = [f"preset={preset}"]
     with initialize_config_module("backbench.configs", version_base="1.3"):
         known = _leaves(OmegaConf.to_container(compose("root", overrides=groups)))
         for text in overrides:
@@ -261,14 +209,12 @@ def _compose(
         try:
             content = compose("root", overrides=[*groups, *special, *overrides])
         except HydraException as error:
-            cause = error.__cause__ or error
-            raise UserError(f"override {' '.join(overrides)}: {_first_line(cause)}") from error
-    resolved = OmegaConf.to_container(content, resolve=True)
-    assert isinstance(resolved, dict)
+            raise UserError(f"override {' '.join(overrides)}: {first_line(error.__cause__ or error)}") from error
+    resolved: Any = OmegaConf.to_container(content, resolve=True)
     return {str(k): v for k, v in resolved.items()}
 
 
-def _thawed(group: type) -> Any:
+def _writable(group: type) -> Any:
     """A structured config of a frozen dataclass that presets and overrides may still write to."""
     from omegaconf import OmegaConf
 
@@ -281,23 +227,15 @@ def _leaves(content: Any, prefix: str = "") -> list[str]:
     """Dotted keys that an override may set."""
     keys = []
     for key, value in content.items():
-        path = f"{prefix}{key}"
-        if path == "special":
-            continue
-        keys += _leaves(value, f"{path}.") if isinstance(value, dict) else [path]
+        if (path := f"{prefix}{key}") != "special":
+            keys += _leaves(value, f"{path}.") if isinstance(value, dict) else [path]
     return keys
 
 
 def _meant(key: str, known: Sequence[str]) -> str:
-    """What a key that is unknown may mean: ``lr`` is ``train.lr``."""
+    """What an unknown key may mean: ``lr`` is ``train.lr``."""
     group, dot, name = key.rpartition(".")
-    last = {k.rpartition(".")[2]: k for k in reversed(known)}
-    close = difflib.get_close_matches(name, last, n=1, cutoff=0.8)
+    close = difflib.get_close_matches(name, [k.rpartition(".")[2] for k in known], n=1, cutoff=0.8)
     if not dot and close:
-        same = [k for k in known if k.rpartition(".")[2] == close[0]]
-        return "; did you mean " + " or ".join(f"'{k}'" for k in same) + "?"
+        return "; did you mean " + " or ".join(f"'{k}'" for k in known if k.endswith(f".{close[0]}")) + "?"
     return suggest(key, [k for k in known if k.split(".")[0] == group] or known)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,9 +1,7 @@
 """``match=params``: a width for each backbone at which its agent is as large as the reference's.
 
-What is counted are the trainable parameters of the whole agent, as a record's ``parameters_total`` has them: the
-backbone with the embeddings and the head around it, which grow with the width too. One width serves all tasks of the
-suite, whichever of them are run, so that a row is one model. Sizes of states and actions come from the environments;
-a game's table of timesteps is as long as the longest episode of the data, which must be there.
+The count is a record's ``parameters_total``: trainable parameters of the complete agent, whose embeddings and head grow
+with the width too. One width serves all tasks of the suite, whichever run, so that a row is one model.
 """
 
 from __future__ import annotations
@@ -18,20 +16,16 @@ from backbench.errors import UserError
 from backbench.leaderboard.record.identity import MATCH, MATCHED, with_match
 
 WIDEST = 4096
-# Kernels are fast at round widths, and a cost measured at an odd one would say little: the roundest that fits is taken.
+# Kernels are fast at round widths, and a cost at an odd one says little: the roundest width that fits wins.
 STEPS = (16, 8, 4, 2, 1)
 
 
 class Broken(UserError):
-    """A backbone that raises something else than a ``UserError`` where it is built."""
+    """Building the backbone raised something else than a ``UserError``."""
 
 
 def asked(overrides: Sequence[str], backbones: Sequence[str]) -> tuple[list[str], str | None]:
-    """The overrides without ``match=…``, and the backbone that it names; None where it is not there.
-
-    Raises:
-        UserError: it says something else than ``params`` or ``params:BACKBONE``, or there is nothing to match.
-    """
+    """The overrides without ``match=…``, and the backbone that it names, else None. UserError if it is malformed."""
     found = [text for text in overrides if text.startswith(MATCH)]
     if not found:
         return list(overrides), None
@@ -45,14 +39,10 @@ def asked(overrides: Sequence[str], backbones: Sequence[str]) -> tuple[list[str]
 
 
 def match(cells: Sequence[Cell], reference: str) -> list[Cell]:
-    """The cells, with ``model.d_model`` of those of other backbones changed and said in their ``variant``.
-
-    Args:
-        cells: a whole grid; for each variant the tasks of ``reference`` and of the others are the same.
-        reference: name of a backbone among them, which stays as it is.
+    """The cells of a complete grid, with other widths for all backbones but ``reference``, named in their ``variant``.
 
     Raises:
-        UserError: a backbone has no width within ``MATCHED``; names the nearest ones. Or data are missing.
+        UserError: a backbone has no width within ``MATCHED`` (names the nearest ones), or data are missing.
     """
     rows: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in cells:
@@ -62,11 +52,12 @@ def match(cells: Sequence[Cell], reference: str) -> list[Cell]:
 
     def count(cell: Cell) -> int:
         """Parameters of the agent of ``cell``; ``UserError`` for a width that the backbone refuses."""
-        shapes = sizes.setdefault(_environment(cell), None) or _shapes(cell)
-        sizes[_environment(cell)] = shapes
-        known = repr((cell.backbone, cell.options, cell.model, _environment(cell), cell.task.max_steps))
+        where = _environment(cell)
+        if where not in sizes:
+            sizes[where] = _shapes(cell)
+        known = repr((cell.backbone, cell.options, cell.model, where, cell.task.max_steps))
         if known not in counted:
-            counted[known] = _parameters(cell, shapes)
+            counted[known] = _parameters(cell, sizes[where])
         return counted[known]
 
     widths: dict[tuple[str, str], int] = {}
@@ -74,15 +65,16 @@ def match(cells: Sequence[Cell], reference: str) -> list[Cell]:
         if backbone != reference:
             goals = {name: count(rows[reference, variant][name]) for name in tasks}
             widths[backbone, variant] = _width(tasks, goals, count, reference)
-    return [
-        cell if cell.backbone == reference else _widened(cell, reference, widths[cell.backbone, cell.variant])
-        for cell in cells
-    ]
+    made = []
+    for cell in cells:
+        width = widths.get((cell.backbone, cell.variant))
+        variant = cell.variant if width is None else with_match(cell.variant, reference, width)
+        made.append(cell if width is None else replace(_with_width(cell, width), variant=variant))
+    return made
 
 
-def _widened(cell: Cell, reference: str, width: int) -> Cell:
-    variant = with_match(cell.variant, reference, width)
-    return replace(cell, model=replace(cell.model, d_model=width), variant=variant)
+def _with_width(cell: Cell, width: int) -> Cell:
+    return replace(cell, model=replace(cell.model, d_model=width))
 
 
 def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[[Cell], int], reference: str) -> int:
@@ -90,7 +82,7 @@ def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[
     for cell in tasks.values():
         try:
             count(cell)
-        except Broken:  # at its own width: it could not be run without a match either
+        except Broken:  # at its own width, so it cannot run without a match either
             raise
         except UserError:
             continue
@@ -100,9 +92,7 @@ def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[
     def counts(width: int) -> dict[str, int] | None:
         nonlocal refused
         try:
-            return {
-                name: count(replace(cell, model=replace(cell.model, d_model=width))) for name, cell in tasks.items()
-            }
+            return {name: count(_with_width(cell, width)) for name, cell in tasks.items()}
         except UserError as error:
             refused = str(error)
             return None
@@ -122,7 +112,7 @@ def _width(tasks: Mapping[str, Cell], goals: Mapping[str, int], count: Callable[
         shown.append(f"{width} makes {found[name]:,} of {goals[name]:,} ({name}, {off:.1%} off)")
     raise UserError(
         f"match=params: no model.d_model of {backbone} comes within {MATCHED:.0%} of {reference}'s parameters: "
-        f"{'; '.join(shown)}; change model.n_layers, or leave {backbone} out"
+        f"{'; '.join(shown)}; change model.n_layers, or remove {backbone}"
     )
 
 
@@ -158,12 +148,12 @@ def _around(counts: Callable[[int], dict[str, int] | None], goal: int, step: int
 
 
 def _environment(cell: Cell) -> str:
-    """What the sizes of states and actions, and of a game's table of timesteps, depend on."""
+    """What decides the sizes of states, actions and the table of timesteps."""
     return repr((cell.environment, cell.task.data_id if cell.kind.timesteps_from_data else ""))
 
 
 def _shapes(cell: Cell) -> Any:
-    """Data of the sizes that the cell's agent is made for: its own for pixels, else one step of nothing."""
+    """Data of the sizes of the cell's agent: its own if the longest episode matters, else one step of zeros."""
     import numpy as np
 
     from backbench.benchmarks.data import sources, store
@@ -171,7 +161,7 @@ def _shapes(cell: Cell) -> Any:
 
     if cell.kind.timesteps_from_data:
         if not store.exists(cell.task.data_id):
-            sources.plan([(cell.data.source, cell.task.data_id)])  # says how to get what cannot be made here
+            sources.plan([(cell.data.source, cell.task.data_id)])  # says how to get a set that cannot be generated
             raise UserError(
                 f"match=params: the longest episode of {cell.task.data_id!r} sets the size of an agent, and the set is "
                 f"not in the store {store.root()}; make it first: bench data make {cell.task.data_id}"
@@ -190,7 +180,7 @@ def _shapes(cell: Cell) -> Any:
 
 
 def _parameters(cell: Cell, shapes: Any) -> int:
-    """Trainable parameters of the cell's agent, which is built without memory where its code allows that."""
+    """Trainable parameters of the cell's agent, built without memory if its code allows that."""
     import torch
 
     from backbench.agents.build import count_parameters
@@ -202,6 +192,6 @@ def _parameters(cell: Cell, shapes: Any) -> int:
                 return count_parameters(make_agent(cell, shapes))
         except UserError:
             raise
-        except Exception as error:  # a plug-in that computes with its weights, or that cannot have this width
+        except Exception as error:  # a plug-in that computes with its weights, or cannot have this width
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     raise Broken(f"match=params: {cell.backbone} cannot be built at model.d_model={cell.model.d_model}: {problem}")

@@ -1,10 +1,10 @@
-"""The typed settings of a run, frozen dataclasses all the way; Hydra fills them at the edge (``compose``)."""
+"""The typed settings of a run: frozen dataclasses, which Hydra fills at the edge (``compose``)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from backbench.benchmarks.plan.suites import Task
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.identity import cell_key, config_digest
 
-# What there is to choose from, said here as well so that settings are read without torch.
+# The choices, repeated here so that settings are read without torch.
 TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window"), ("norm", "tanh"), ("light", "nature")
 REWARDS = ("auto", "raw", "clipped", "mixed")
 
@@ -24,138 +24,110 @@ REWARDS = ("auto", "raw", "clipped", "mixed")
 class ModelConfig:
     """What all backbones share."""
 
-    # Width of a token.
-    d_model: int = 64
-    # Layers of the residual stack.
-    n_layers: int = 2
-    # Dropout on embeddings, attention and residual branches.
-    dropout: float = 0.1
-    # K, steps of a window; a step is three tokens.
-    context: int = 10
-    # step (each token gets its step's timestep) or window (the window's first timestep, and a place in the window).
-    timestep: str = "step"
-    # norm (a layer norm over each token) or tanh (of what is embedded).
-    embedding: str = "norm"
-    # Of pixels: nature (as in the papers) or light (a sixth of the multiplications).
-    encoder: str = "light"
+    d_model: int = 64  # width of a token
+    n_layers: int = 2  # layers of the residual stack
+    dropout: float = 0.1  # on embeddings, attention and residual branches
+    context: int = 10  # K, steps of a window; a step is three tokens
+    timestep: str = "step"  # step: each token has its step's timestep; window: the window's first, and an index
+    embedding: str = "norm"  # norm: a layer norm over each token; tanh: of what is embedded
+    encoder: str = "light"  # of pixels. nature: as in the papers; light: a sixth of the multiplications
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_layers", "context"):
-            require(getattr(self, name) >= 1, f"model.{name}={getattr(self, name)}: give at least 1")
+            _at_least(1, "model", self, name)
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout}: give a number in [0, 1)")
         for name, known in (("timestep", TIMESTEPS), ("embedding", EMBEDDINGS), ("encoder", ENCODERS)):
-            value = getattr(self, name)
-            require(value in known, f"model.{name}={value}: give one of {', '.join(known)}")
+            _one_of(known, "model", self, name)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where the trajectories come from."""
 
-    # embedded, d4rl, minari, dqn-replay, local; there is no fallback from one to another.
-    source: str = "embedded"
-    # Environment steps of an embedded data set, at least.
-    steps: int = 50_000
-    # Scale of returns-to-go: raw; clipped (each reward to [-1, 1]); mixed (clipped in training, raw rewards come off
-    # the target when acting, as the originals do); auto is the suite's own.
+    source: str = "embedded"  # embedded, d4rl, minari, dqn-replay, local; none replaces another
+    steps: int = 50_000  # of an embedded data set, at least
+    # Scale of returns-to-go. raw; clipped: each reward to [-1, 1]; mixed: clipped in training, raw rewards come off the
+    # target when acting, as in the originals; auto: the suite's own.
     rewards: str = "auto"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, f"data.steps={self.steps}: give at least 1")
-        require(self.rewards in REWARDS, f"data.rewards={self.rewards}: give one of {', '.join(REWARDS)}")
+        _at_least(1, "data", self, "steps")
+        _one_of(REWARDS, "data", self, "rewards")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """One training loop for all."""
 
-    # Optimiser updates.
-    steps: int = 600
-    # Windows in a batch.
-    batch_size: int = 64
-    # Peak learning rate.
-    lr: float = 1e-3
-    # AdamW's decay rates of the moments.
-    betas: tuple[float, float] = (0.9, 0.95)
-    # Decoupled weight decay; not on biases, norms, embeddings, A and D.
-    weight_decay: float = 1e-4
-    # Updates of linear warm-up.
-    warmup: int = 50
-    # After the warm-up: constant, or cosine (down to a tenth).
-    schedule: str = "constant"
-    # Largest norm of the gradient; 0 for no clipping.
-    clip: float = 1.0
-    # Autocast to bfloat16.
-    bf16: bool = False
-    # torch.compile. On a CPU it was slower, after 10 to 40 seconds of compiling (docs/explanation/speed.md).
-    compile: bool = False
-    # Evaluations, evenly spaced, the last one at the end; the best one is kept apart.
-    evaluations: int = 1
-    # Updates between two lines of progress.
-    log_every: int = 25
-    # Updates between two checkpoints.
-    checkpoint_every: int = 100
+    steps: int = 600  # optimiser updates
+    batch_size: int = 64  # windows
+    lr: float = 1e-3  # peak learning rate
+    betas: tuple[float, float] = (0.9, 0.95)  # AdamW's decay rates of the moments
+    weight_decay: float = 1e-4  # decoupled; not on biases, norms, embeddings, A and D
+    warmup: int = 50  # updates of linear warm-up
+    schedule: str = "constant"  # after the warm-up: constant, or cosine (down to a tenth)
+    clip: float = 1.0  # largest norm of the gradient; 0 for no clipping
+    bf16: bool = False  # autocast to bfloat16
+    compile: bool = False  # torch.compile; on a CPU it was slower (docs/explanation/speed.md)
+    evaluations: int = 1  # evenly spaced, the last one at the end; the best one is stored too
+    log_every: int = 25  # updates between two reports of progress
+    checkpoint_every: int = 100  # updates between two checkpoints
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "evaluations", "log_every", "checkpoint_every"):
-            require(getattr(self, name) >= 1, f"train.{name}={getattr(self, name)}: give at least 1")
+            _at_least(1, "train", self, name)
         require(self.lr > 0, f"train.lr={self.lr}: give a positive number")
-        require(self.warmup >= 0 and self.clip >= 0, "train.warmup and train.clip: give 0 or more")
-        require(self.weight_decay >= 0, f"train.weight_decay={self.weight_decay}: give 0 or more")
-        require(
-            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
-            f"train.betas={list(self.betas)}: give two numbers in [0, 1)",
-        )
-        require(
-            self.schedule in ("constant", "cosine"), f"train.schedule={self.schedule}: give one of constant, cosine"
-        )
+        for name in ("warmup", "clip", "weight_decay"):
+            _at_least(0, "train", self, name)
+        fits = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        require(fits, f"train.betas={list(self.betas)}: give two numbers in [0, 1)")
+        _one_of(("constant", "cosine"), "train", self, "schedule")
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """How a checkpoint is scored."""
 
-    # Episodes for each target return.
-    episodes: int = 10
-    # window (recompute the last K steps) or recurrent (carry state).
-    acting: str = "window"
-    # Seed of the evaluation's environments.
-    seed: int = 1000
-    # Longest episode; 0 for the task's own limit.
-    max_steps: int = 0
-    # Target returns instead of the task's declared ones, on the scale of data.rewards; the first one is the headline.
-    targets: tuple[float, ...] = ()
-    # Numbered actions are drawn from softmax(logits / temperature); 0 takes the likeliest one.
-    temperature: float = 1.0
+    episodes: int = 10  # for each target return
+    acting: str = "window"  # window: recompute the last K steps; recurrent: carry state
+    seed: int = 1000  # of the evaluation's environments
+    max_steps: int = 0  # longest episode; 0 for the task's own limit
+    targets: tuple[float, ...] = ()  # instead of the task's, on the scale of data.rewards; the first is the headline
+    temperature: float = 1.0  # discrete actions are sampled from softmax(logits / temperature); 0 takes the likeliest
 
     def __post_init__(self) -> None:
         require(0 <= self.temperature < math.inf, f"eval.temperature={self.temperature}: give 0 or more")
-        require(self.episodes >= 1, f"eval.episodes={self.episodes}: give at least 1")
-        require(self.max_steps >= 0, f"eval.max_steps={self.max_steps}: give 0 or more")
-        require(self.seed >= 0, f"eval.seed={self.seed}: give 0 or more")
-        require(self.acting in ("window", "recurrent"), f"eval.acting={self.acting}: give one of window, recurrent")
+        for name, least in (("episodes", 1), ("max_steps", 0), ("seed", 0)):
+            _at_least(least, "eval", self, name)
+        _one_of(("window", "recurrent"), "eval", self, "acting")
         require(len(set(self.targets)) == len(self.targets), "eval.targets: the same target twice")
+
+
+def _at_least(least: int, group: str, config: object, name: str) -> None:
+    value = getattr(config, name)
+    require(value >= least, f"{group}.{name}={value}: give {'0 or more' if least == 0 else f'at least {least}'}")
+
+
+def _one_of(known: Sequence[str], group: str, config: object, name: str) -> None:
+    value = getattr(config, name)
+    require(value in known, f"{group}.{name}={value}: give one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid, backbone x task x seed: everything that its result depends on.
-
-    ``options`` are the backbone's own, as resolved. ``atari`` is the protocol of a task with pixels. ``variant`` names
-    what was changed from the preset.
-    """
+    """One cell of the grid, backbone x task x seed: everything that its result depends on."""
 
     backbone: str
     task: Task
     preset: str = "quick"
     seed: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)  # the backbone's own, as resolved
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
-    atari: AtariProtocol | None = None
-    variant: str = ""
+    atari: AtariProtocol | None = None  # of a task with pixels
+    variant: str = ""  # what was changed from the preset
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"seed {self.seed}: give a whole number from 0 to 2**32 - 1")
@@ -167,7 +139,7 @@ class Cell:
 
     @property
     def targets(self) -> tuple[float, ...]:
-        """Target returns, the first one is the headline; empty where they follow from the data."""
+        """Target returns. The first one is the headline. Empty if a rule takes them from the data."""
         return self.eval.targets or self.task.targets
 
     @property
@@ -182,34 +154,30 @@ class Cell:
 
     @property
     def environment(self) -> EnvironmentSpec:
-        """The environment that it is evaluated in."""
+        """The environment of its evaluation."""
         return EnvironmentSpec(self.task.env_id, self.task.env_kwargs, self.atari)
 
     def resolved(self) -> dict[str, Any]:
-        """The whole cell as plain JSON values."""
-        content: dict[str, Any] = jsonable(dataclasses.asdict(self))
-        return content
+        """The complete cell as plain JSON values."""
+        return dict(jsonable(dataclasses.asdict(self)))
 
     @property
     def key(self) -> str:
-        """Stable name of the cell: its record's file name. Logging and checkpoint intervals do not change a result."""
+        """Stable name of the cell and of its record's file. Logging and checkpoint intervals do not enter it."""
         digest = config_digest(self.resolved())
         return cell_key(self.backbone, self.task.name, self.data.source, self.preset, self.seed, digest)
 
     def record_path(self, results: Path) -> Path:
-        """Where its record is, or will be."""
+        """Path of its record."""
         return results / "records" / f"{self.key}.json"
 
     def checkpoint_folder(self, results: Path) -> Path:
-        """Where its checkpoints are, or will be."""
+        """Folder of its checkpoints."""
         return results / "checkpoints" / self.key
 
 
 def jsonable(value: Any, where: str = "") -> Any:
-    """Tuples to lists and mappings to dicts, so that a value equals itself after a trip through JSON.
-
-    ``where`` names the value in the error, ``UserError``, for what JSON cannot hold.
-    """
+    """Tuples to lists and mappings to dicts, so that a value survives JSON. UserError, with ``where``, if it cannot."""
     if isinstance(value, Mapping):
         return {str(k): jsonable(v, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What stands in the YAML file of a suite, and one line about what is wrong with one."""
+"""The YAML file of a suite: its fields, and one line about the first mistake in it."""
 
 from __future__ import annotations
 
@@ -28,27 +28,22 @@ class _Part(BaseModel):
 class Source(_Part):
     """One data source of a task."""
 
-    # Of Gymnasium; module:Id imports the module first, which registers it.
+    # Of Gymnasium. module:Id first imports the module, which registers it.
     env_id: Annotated[str, Field(pattern=r"^\S+$")]
     # Of the data set in the Minari store.
     data_id: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+-v\d+$")]
-    # Target returns, the first one is the headline; "data": from the data, by the rule in docs/reference/data.md.
+    # Target returns, the first one is the headline. "data": by the rule in docs/reference/data.md.
     targets: Targets | dict[Scale, Targets] = "data"
-    # Returns-to-go are divided by it; the task's or the suite's where it is not given.
-    return_scale: Positive | dict[Scale, Positive] | None = None
-    # What the environment is made with.
-    env_kwargs: dict[str, JsonValue] = {}
-    # Longest episode of an evaluation.
-    max_steps: Steps | None = None
+    return_scale: Positive | dict[Scale, Positive] | None = None  # returns-to-go are divided by it
+    env_kwargs: dict[str, JsonValue] = {}  # what the environment is made with
+    max_steps: Steps | None = None  # longest episode of an evaluation
 
 
 class Row(_Part):
-    """One task."""
+    """One task. What it leaves open, its suite says."""
 
-    # The normaliser's name of its environment.
-    environment: str = ""
-    # Raw returns that score 0 and 100, for normaliser: declared.
-    reference: tuple[Number, Number] | None = None
+    environment: str = ""  # the normaliser's name of it
+    reference: tuple[Number, Number] | None = None  # raw returns that score 0 and 100 with normaliser: declared
     return_scale: Positive | None = None
     max_steps: Steps | None = None
     sources: Annotated[dict[str, Source], Field(min_length=1)]
@@ -58,18 +53,12 @@ class Suite(_Part):
     """A suite: tasks, and what they share."""
 
     name: Name
-    # A line for `bench list suites`.
-    description: str = ""
-    # The data source, where it is not that of the preset.
-    source: str = ""
-    # The extra of Backbench that brings the environments.
-    requires: str = ""
-    # What to do where the environments are installed and cannot be made.
-    remedy: str = ""
-    # Atari games from pixels: every env_id is ALE/<Game>-v5.
-    pixels: bool = False
-    # The scale of returns-to-go.
-    rewards: Scale = "raw"
+    description: str = ""  # a line for `bench list suites`
+    source: str = ""  # the data source, if it is not the preset's
+    requires: str = ""  # the extra of Backbench that installs the environments
+    remedy: str = ""  # what to do if the environments are installed and cannot be made
+    pixels: bool = False  # Atari games from pixels: every env_id is ALE/<Game>-v5
+    rewards: Scale = "raw"  # the scale of returns-to-go
     return_scale: Positive = 1000.0
     max_steps: Steps = 1000
     normaliser: str = "none"
@@ -105,7 +94,7 @@ class Suite(_Part):
         return self
 
     def _check_scales(self, where: str, row: Row, of: Source) -> None:
-        """Targets differ, and each scale that has some has a return scale too."""
+        """Targets differ, and each scale with targets has a return scale."""
         lists = of.targets if isinstance(of.targets, dict) else {self.rewards: of.targets}
         for targets in lists.values():
             if targets != "data" and len(set(targets)) != len(targets):
@@ -117,7 +106,7 @@ class Suite(_Part):
 
 
 def _loader() -> Any:
-    """YAML's safe loader, which would take the last of two equal keys without a word."""
+    """YAML's safe loader, made to refuse two equal keys: it would silently take the last one."""
     import yaml
 
     class Strict(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
@@ -133,11 +122,7 @@ def _loader() -> Any:
 
 
 def read(path: Path, own: bool = True) -> Suite:
-    """The suite in a file, called as the file is; ``own``: it is none of Backbench's.
-
-    Raises:
-        UserError: no YAML, or not what a suite is made of; names the file and the place.
-    """
+    """The suite in a file, named as the file is. ``own``: a user's. UserError names the file and the field."""
     import yaml
 
     try:
@@ -169,8 +154,8 @@ def read(path: Path, own: bool = True) -> Suite:
 
 
 def _line(error: ValidationError) -> str:
-    """The first thing that is wrong, with where and, of an unknown key, what is close."""
-    # Of a value that may be of several kinds each kind complains; the one that got furthest says most.
+    """The first mistake, with its field and, for an unknown key, the closest one."""
+    # Each kind that a value may have complains. The complaint that got furthest says most.
     one = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
     where = ".".join(str(part) for part in one["loc"])
     if one["type"] == "extra_forbidden":

@@ -1,7 +1,4 @@
-"""Tasks and suites: what is played, on which data, towards which target returns.
-
-The tables are ``configs/suite`` and files of the user's own; ``suitefile`` says what stands in them.
-"""
+"""Tasks and suites: what is played, on which data, towards which target returns. ``suite_file`` defines the tables."""
 
 from __future__ import annotations
 
@@ -27,40 +24,24 @@ ENDINGS = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Task:
-    """One task with one data source, resolved from a suite's table.
+    """One task with one data source, resolved from a suite's table."""
 
-    Attributes:
-        name: such as ``hopper-medium``.
-        suite: the table it stands in.
-        environment: the normaliser's name of it, such as ``hopper``.
-        env_id: of the Gymnasium environment that it is evaluated in; goes with the data source.
-        data_id: of the data set in the Minari store.
-        targets: target returns, declared with the task, on the scale of ``rewards``; the first one is the headline.
-            Empty where they follow from the data by the rule of ``data.trajectories.by_rule``.
-        rewards: the scale that returns-to-go live on: ``raw``, ``clipped`` to [-1, 1] each, or ``mixed``.
-        return_scale: returns-to-go are divided by it.
-        max_steps: longest episode.
-        normaliser: name of the score's scale.
-        reference: raw returns that are 0 and 100 where ``normaliser`` is ``declared``; else empty.
-        pixels: whether states are stacked frames of a game.
-        env_kwargs: what the environment is made with.
-        suite_tasks: all tasks of a suite of the user's own; empty for the ones that come with Backbench.
-    """
-
-    name: str
+    name: str  # such as ``hopper-medium``
     suite: str
-    environment: str
-    env_id: str
-    data_id: str
+    environment: str  # the normaliser's name of it, such as ``hopper``
+    env_id: str  # of the Gymnasium environment of the evaluation; depends on the data source
+    data_id: str  # of the data set in the Minari store
+    # Target returns, declared with the task, on the scale of ``rewards``. The first one is the headline. Empty if they
+    # follow from the data by ``data.trajectories.by_rule``.
     targets: tuple[float, ...]
-    rewards: str = "raw"
-    return_scale: float = 1000.0
-    max_steps: int = 1000
-    normaliser: str = "d4rl"
-    reference: tuple[float, ...] = ()
-    pixels: bool = False
+    rewards: str = "raw"  # the scale of returns-to-go: ``raw``, ``clipped`` to [-1, 1] each, or ``mixed``
+    return_scale: float = 1000.0  # returns-to-go are divided by it
+    max_steps: int = 1000  # longest episode
+    normaliser: str = "d4rl"  # name of the score's scale
+    reference: tuple[float, ...] = ()  # raw returns that score 0 and 100 with normaliser ``declared``, else empty
+    pixels: bool = False  # whether states are stacked frames of an Atari game
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    suite_tasks: tuple[str, ...] = ()
+    suite_tasks: tuple[str, ...] = ()  # all tasks of a user's suite, empty for Backbench's own
 
     @property
     def kind(self) -> EnvironmentKind:
@@ -76,7 +57,7 @@ def built_in() -> list[str]:
 
 
 def _own() -> dict[str, Path]:
-    """The user's suites that have a name here: those of the folders in ``BACKBENCH_SUITES``, then of ``./suites``."""
+    """The user's named suites: from the folders in ``BACKBENCH_SUITES``, then from ``./suites``."""
     folders = [Path(folder) for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder] + [Path(OWN)]
     found: dict[str, Path] = {}
     for folder in folders:
@@ -84,27 +65,26 @@ def _own() -> dict[str, Path]:
             if path.is_file() and not path.name.startswith("."):
                 found.setdefault(path.stem, path)
     for name in set(found) & set(built_in()):
-        _warn(f"suite {found.pop(name)} is left out: {name!r} is the name of a suite of Backbench; rename the file")
+        _warn(f"suite {found.pop(name)} is skipped: {name!r} is the name of a suite of Backbench; rename the file")
     return found
 
 
 @cache
 def _warn(text: str) -> None:
-    """Once a process."""
     print(f"bench: {text}", file=sys.stderr)
 
 
 def tables() -> Iterator[Suite]:
-    """Every suite that can be read; of the user's own, one that cannot is left out with a line on stderr."""
+    """Every suite that can be read. A broken suite of the user's is skipped with a line on stderr."""
     for name in suites():
         try:
             yield table(name)
         except UserError as error:
-            _warn(f"{error}; left out")
+            _warn(f"{error}; skipped")
 
 
 def suites() -> list[str]:
-    """Names of the suites there are, the user's own last."""
+    """Names of all suites, the user's own last."""
     return [*built_in(), *sorted(_own())]
 
 
@@ -129,11 +109,7 @@ def _locate(suite: str) -> Path:
 
 
 def table(suite: str) -> Suite:
-    """A suite's table, checked. ``suite`` is a name or the path of a file.
-
-    Raises:
-        UserError: there is none, or its file says what it should not; names the file and the place.
-    """
+    """A suite's checked table, by name or path. UserError names the file and the field that is wrong."""
     path = _locate(suite)
     return _read(path, path.stat().st_mtime_ns)
 
@@ -151,10 +127,7 @@ def names(suite: str) -> list[str]:
 
 
 def data_ids(name: str, source: str = "") -> list[str]:
-    """Ids of the data sets that a suite's or a task's name stands for; none where it is neither.
-
-    Of ``source``; when that is empty, of the suite's own one or else of ``embedded``.
-    """
+    """Ids of the data sets of a suite or a task, for ``source``, else for the suite's own source or ``embedded``."""
 
     def of(table_: Suite, task: str) -> list[str]:
         chosen = source or table_.source or "embedded"
@@ -171,10 +144,7 @@ def data_ids(name: str, source: str = "") -> list[str]:
 
 
 def resolve(suite: str, name: str, source: str, rewards: str = "") -> Task:
-    """The task of that name with its environment, data set and targets for ``source``.
-
-    ``rewards`` is the scale of the returns-to-go; the suite's own when it is empty.
-    """
+    """The task with its environment, data set and targets for ``source``. Empty ``rewards``: the suite's own scale."""
     content = table(suite)
     if name not in content.tasks:
         raise UserError(f"unknown task '{name}' of suite '{content.name}'{suggest(name, list(content.tasks))}")
@@ -185,7 +155,7 @@ def resolve(suite: str, name: str, source: str, rewards: str = "") -> Task:
         raise UserError(f"unknown data source '{source}' of task '{name}'{suggest(source, list(row.sources))}{more}")
     chosen = row.sources[source]
     rewards = rewards or content.rewards
-    # One list of targets is for the suite's own scale; else there is one for each scale that the data can give.
+    # One list of targets is for the suite's own scale. A mapping has one for each scale that the data can give.
     targets: Any = chosen.targets
     if not isinstance(targets, Mapping):
         targets = {content.rewards: targets}

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from bench_calls import Call
+from planning import cells
 from record_factory import make_record
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell
 from backbench.leaderboard.record.files import dump_record
 

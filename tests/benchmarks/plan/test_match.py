@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planning import cells as planned
 
 from backbench.benchmarks.data.trajectories import Trajectories
-from backbench.benchmarks.plan import compose, match
+from backbench.benchmarks.plan import match
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay.load import cell_of
@@ -33,7 +34,7 @@ def size(cell: Cell) -> int:
 @pytest.fixture(scope="module")
 def made() -> list[Cell]:
     names = ["transformer", "mamba", "gloma", "mlp", "identity"]
-    return compose.cells(names, "d4rl", "quick", [0, 1], overrides=["match=params"])
+    return planned(names, "d4rl", "quick", [0, 1], overrides=["match=params"])
 
 
 def of(cells: Sequence[Cell], backbone: str) -> list[Cell]:
@@ -41,7 +42,7 @@ def of(cells: Sequence[Cell], backbone: str) -> list[Cell]:
 
 
 def test_the_reference_stays_as_it_is(made: list[Cell]) -> None:
-    plain = compose.cells(["transformer"], "d4rl", "quick", [0, 1])
+    plain = planned(["transformer"], "d4rl", "quick", [0, 1])
     assert of(made, "transformer") == plain
     assert {cell.variant for cell in plain} == {""}
 
@@ -80,12 +81,12 @@ def test_a_round_width_is_taken_where_one_fits(made: list[Cell]) -> None:
 
 
 def test_a_part_of_the_suite_has_the_width_of_the_whole(made: list[Cell]) -> None:
-    part = compose.cells(["mamba"], "d4rl", "quick", [1], ["hopper-medium"], overrides=["match=params:transformer"])
+    part = planned(["mamba"], "d4rl", "quick", [1], ["hopper-medium"], overrides=["match=params:transformer"])
     assert part == [cell for cell in of(made, "mamba") if cell.seed == 1 and cell.task.name == "hopper-medium"]
 
 
 def test_variants_are_matched_one_by_one() -> None:
-    cells = compose.cells(
+    cells = planned(
         ["gloma", "mlp"], "d4rl", "smoke", [0], ["hopper-medium"],
         overrides=["match=params", "model.d_model=32,48", "train.lr=0.001"],
     )  # fmt: skip
@@ -98,14 +99,14 @@ def test_variants_are_matched_one_by_one() -> None:
 
 
 def heads(number: int) -> Cell:
-    (cell,) = compose.cells(
+    (cell,) = planned(
         ["transformer"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=[f"backbone.n_heads={number}"]
     )
     return replace(cell, variant="")
 
 
 def test_a_width_that_the_heads_do_not_divide_is_none() -> None:
-    (mlp,) = compose.cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["model.d_model=62"])
+    (mlp,) = planned(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["model.d_model=62"])
     mlp = replace(mlp, variant="")
     chosen = {number: match.match([mlp, heads(number)], "mlp")[1].model.d_model for number in (1, 6, 20)}
     assert all(width % number == 0 for number, width in chosen.items())
@@ -116,7 +117,7 @@ def test_a_width_that_the_heads_do_not_divide_is_none() -> None:
 
 
 def test_no_width_fits() -> None:
-    (mlp,) = compose.cells(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["model.d_model=50"])
+    (mlp,) = planned(["mlp"], "d4rl", "smoke", [0], ["hopper-medium"], overrides=["model.d_model=50"])
     mlp, cell = replace(mlp, variant=""), heads(20)
     with pytest.raises(UserError) as caught:
         match.match([mlp, cell], "mlp")
@@ -128,12 +129,12 @@ def test_no_width_fits() -> None:
     )
     assert str(caught.value) == (
         f"match=params: no model.d_model of transformer comes within 3% of mlp's parameters: {said}; "
-        "change model.n_layers, or leave transformer out"
+        "change model.n_layers, or remove transformer"
     )
 
 
 def test_a_backbone_that_cannot_be_built() -> None:
-    (cell,) = compose.cells(["gloma"], "d4rl", "smoke", [0], ["hopper-medium"])
+    (cell,) = planned(["gloma"], "d4rl", "smoke", [0], ["hopper-medium"])
     broken = replace(cell, backbone="planted_backbones:RaisesWhenBuilt", options={})
     with pytest.raises(UserError, match=r"cannot be built at model\.d_model=32: ZeroDivisionError: no such width"):
         match.match([cell, broken], "gloma")
@@ -155,7 +156,7 @@ def test_a_backbone_that_cannot_be_built() -> None:
 )
 def test_what_is_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(UserError) as caught:
-        compose.cells(["gloma"], "d4rl", "smoke", [0], overrides=overrides)
+        planned(["gloma"], "d4rl", "smoke", [0], overrides=overrides)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -168,7 +169,7 @@ def test_asked() -> None:
 
 def test_a_game_needs_its_data(new_store: Path) -> None:
     with pytest.raises(UserError, match="make it first: bench data make backbench/breakout/replay-1000-v0"):
-        compose.cells(["gloma", "mlp"], "atari", "smoke", [0], overrides=["match=params"])
+        planned(["gloma", "mlp"], "atari", "smoke", [0], overrides=["match=params"])
 
 
 def test_a_matched_run(hopper_store: Path, tmp_path: Path, tiny_cell: Callable[..., Any]) -> None:

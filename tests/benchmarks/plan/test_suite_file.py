@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import yaml
 from paths import HELPERS
+from planning import cells as planned
 
 from backbench.agents.heads import CategoricalHead
 from backbench.benchmarks.data import store
-from backbench.benchmarks.plan import compose
 from backbench.benchmarks.replay import load
 from backbench.benchmarks.run.cell import run_cell
 from backbench.errors import UserError
@@ -149,7 +149,7 @@ def test_another_scale_of_returns_is_another_table(new_store: Path, tmp_path: Pa
     records = []
     for scale in (10, 1):
         path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0, return_scale=scale))
-        (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
+        (cell,) = planned(["mlp"], str(path), "smoke", [0])
         records.append(run_cell(cell, tmp_path / "results"))
     board = build_board(records)
     assert len(board.sections) == 2
@@ -161,7 +161,7 @@ def test_other_bounds_than_the_data_s_are_refused(new_store: Path, tmp_path: Pat
     env.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
     minari_set("me/walk/random-v0", env, episodes=5, steps=6)
     path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
-    (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
+    (cell,) = planned(["mlp"], str(path), "smoke", [0])
     with pytest.raises(UserError, match=r"was recorded with actions Box\(-1.0, 1.0, .*RescaleAction"):
         run_cell(cell, tmp_path / "results")
 
@@ -169,7 +169,7 @@ def test_other_bounds_than_the_data_s_are_refused(new_store: Path, tmp_path: Pat
 def test_numbered_actions_of_vectors(new_store: Path, tmp_path: Path) -> None:
     minari_set("me/cart-pole/random-v0", gym.make("CartPole-v1"), episodes=20, steps=30)
     path = suite_file(tmp_path, pole=row("CartPole-v1", "me/cart-pole/random-v0", 0, 500))
-    (cell,) = compose.cells(["mlp"], str(path), "smoke", [0], overrides=["eval.temperature=0.5"])
+    (cell,) = planned(["mlp"], str(path), "smoke", [0], overrides=["eval.temperature=0.5"])
     record = run_cell(cell, tmp_path / "results")
     assert record.status == "done", record.failure
     assert record.protocol.sampling == "sampled at T=0.5"
@@ -183,7 +183,7 @@ def test_numbered_actions_of_vectors(new_store: Path, tmp_path: Path) -> None:
 def test_temperature_without_numbers_is_refused(new_store: Path, tmp_path: Path) -> None:
     minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6)
     path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
-    (cell,) = compose.cells(["mlp"], str(path), "smoke", [0], overrides=["eval.temperature=0.5"])
+    (cell,) = planned(["mlp"], str(path), "smoke", [0], overrides=["eval.temperature=0.5"])
     with pytest.raises(UserError, match="only discrete actions are sampled"):
         run_cell(cell, tmp_path / "results")
 
@@ -191,7 +191,7 @@ def test_temperature_without_numbers_is_refused(new_store: Path, tmp_path: Path)
 def test_data_of_another_environment_are_refused(new_store: Path, tmp_path: Path) -> None:
     minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6)
     path = suite_file(tmp_path, walk=row("Pendulum-v1", "me/walk/random-v0", -20, 0))
-    (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
+    (cell,) = planned(["mlp"], str(path), "smoke", [0])
     with pytest.raises(UserError, match=r"has states \(4,\) and 1 actions, environment Pendulum-v1 has states 3 and 1"):
         run_cell(cell, tmp_path / "results")
     assert not (tmp_path / "results").exists()
@@ -221,6 +221,6 @@ def test_what_is_missing_is_said_before_anything_is_written(
 def test_records_hold_no_path_of_the_file(new_store: Path, tmp_path: Path) -> None:
     minari_set("me/walk/random-v0", lands.Walk(), episodes=5, steps=6)
     path = suite_file(tmp_path, walk=row("lands:Walk-v0", "me/walk/random-v0", -20, 0))
-    (cell,) = compose.cells(["mlp"], str(path), "smoke", [0])
+    (cell,) = planned(["mlp"], str(path), "smoke", [0])
     record = run_cell(cell, tmp_path / "results", command=["bench", "run", "--suite", str(path)])
     assert os.sep + "tmp" not in json.dumps(record.model_dump(mode="json"))

@@ -10,9 +10,10 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import yaml
+from planning import cells as planned
 
 from backbench.benchmarks.environments.vector import GymBatch
-from backbench.benchmarks.plan import compose, suites
+from backbench.benchmarks.plan import suites
 from backbench.errors import UserError
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import bounds
@@ -143,14 +144,14 @@ def test_a_file_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_its_cells(tmp_path: Path) -> None:
     path = written(tmp_path, changed(source="local"))
-    cells = compose.cells(["mlp"], str(path), "smoke", [0])
+    cells = planned(["mlp"], str(path), "smoke", [0])
     assert [(c.task.name, c.data.source) for c in cells] == [("walk-short", "local"), ("walk-far", "local")]
     with pytest.raises(UserError, match=r"unknown data source 'minari' of task 'walk-short'; known: local"):
-        compose.cells(["mlp"], str(path), "smoke", [0], source="minari")
+        planned(["mlp"], str(path), "smoke", [0], source="minari")
     with pytest.raises(UserError, match="'embedded' of task 'walk-short'"):
-        compose.cells(["mlp"], str(written(tmp_path, OWN)), "smoke", [0])
+        planned(["mlp"], str(written(tmp_path, OWN)), "smoke", [0])
     with pytest.raises(UserError, match="unknown data source 'd4rl'"):
-        compose.cells(["mlp"], str(path), "smoke", [0], overrides=["data.source=d4rl"])
+        planned(["mlp"], str(path), "smoke", [0], overrides=["data.source=d4rl"])
 
 
 BAD: list[tuple[Any, str]] = [
@@ -215,7 +216,7 @@ def test_a_broken_neighbour_breaks_nothing(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert "broken.yaml is no YAML" in said[1]
-    assert "d4rl.yaml is left out" in said[0]
+    assert "d4rl.yaml is skipped" in said[0]
     with pytest.raises(UserError, match=r"broken\.yaml is no YAML"):
         suites.table("broken")
 

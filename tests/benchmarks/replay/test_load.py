@@ -14,11 +14,13 @@ import record_factory
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planning import cells as planned
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
-from backbench.benchmarks.plan import compose, suites
+from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.compose import presets
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
 from backbench.benchmarks.run import checkpoint
@@ -30,11 +32,11 @@ def through_json(cell: Cell) -> Any:
     return json.loads(json.dumps(cell.resolved()))
 
 
-@pytest.mark.parametrize("preset", compose.presets())
+@pytest.mark.parametrize("preset", presets())
 @pytest.mark.parametrize("suite", suites.suites())
 def test_every_presets_cell_is_rebuilt_from_json(suite: str, preset: str) -> None:
     overrides = ["eval.temperature=0"] if suite == "atari" else ["backbone.n_heads=2,1", "eval.targets=[3.5,1]"]
-    made = compose.cells(["transformer"], suite, preset, [0, 7], overrides=overrides)
+    made = planned(["transformer"], suite, preset, [0, 7], overrides=overrides)
     assert made
     for cell in made:
         again = cell_of(through_json(cell))

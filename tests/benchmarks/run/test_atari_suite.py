@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from planning import cells
 
 from backbench.agents import encoders, tokenizer
 from backbench.benchmarks.data import store
@@ -22,7 +23,6 @@ from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import settings, suites
 from backbench.benchmarks.plan.assemble import make_agent
-from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.run import cell as cells_
 from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate

@@ -14,8 +14,8 @@ from typing import Any
 import killed_runs
 import pytest
 import torch
+from planning import cells
 
-from backbench.benchmarks.plan.compose import cells
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import checkpoint
 from backbench.benchmarks.run.cell import run_cell
