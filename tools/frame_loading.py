@@ -102,7 +102,8 @@ class OriginalLoader:
             self.ends.append(len(self.stacks))
             if len(self.stacks) >= SLICE:
                 break
-        self.actions, self.timesteps = data.actions.tolist(), data.timesteps.tolist()
+        self.actions = data.actions.tolist()
+        self.timesteps = (np.arange(len(data.rewards)) - np.repeat(data.offsets[:-1], data.lengths)).tolist()
         self.returns_to_go = data.clipped_returns_to_go.tolist()
 
     def __len__(self) -> int:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import Annotated
 
 import typer
 
-from backbench.benchmarks.data.sources.registry import NAMES
+from backbench.benchmarks.data.sources import SOURCES
+from backbench.errors import UserError, suggest
 
 data_app = typer.Typer(help="Make or pull data sets, list, show, verify and remove them.", no_args_is_help=True)
+Names = Annotated[list[str] | None, typer.Argument(help="Data sets in the store, tasks or suites; default: all.")]
 Source = Annotated[str, typer.Option(help="Data source of the tasks and suites; default: the suite's.")]
 
 
 @data_app.command("list")
-def list_(source: Annotated[str, typer.Option(help=f"Only this source: {', '.join(NAMES)}.")] = "") -> None:
+def list_(source: Annotated[str, typer.Option(help=f"Only this source: {', '.join(SOURCES.names())}.")] = "") -> None:
     """List the data sets in the store, and those that can be made or pulled: size, licence, command."""
-    from rich.console import Console
+    from backbench.benchmarks.cli.data_show import listed, show_list
 
-    from backbench.benchmarks.cli.data_list import listed, show
-    from backbench.errors import UserError, suggest
-
-    if source and source not in NAMES:
-        raise UserError(f"unknown data source '{source}'{suggest(source, NAMES)}")
-    # In a pipe, a truncated command could not be copied.
-    wide = Console() if sys.stdout.isatty() else Console(width=200)
-    show([row for row in listed() if not source or row.source == source], wide)
+    _check_source(source)
+    show_list([row for row in listed() if not source or row.source == source])
 
 
 @data_app.command()
@@ -42,16 +39,18 @@ def make(
     from backbench.benchmarks.cli.data_show import show
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.data.sources.embedded import SOURCE
+    from backbench.benchmarks.plan import suites
     from backbench.benchmarks.run import provenance
     from backbench.benchmarks.run.sinks import terminal
 
-    wanted = list(dict.fromkeys(id_ for name in names or ["d4rl"] for id_ in _ids(name, SOURCE.name)))
+    ids = (id_ for name in names or ["d4rl"] for id_ in suites.data_ids(name, SOURCE.name) or [name])
+    wanted = list(dict.fromkeys(ids))
     for id_ in wanted:
         SOURCE.check(id_)
     due = [id_ for id_ in wanted if force or not store.exists(id_)]
     if due:
         sources.make_all(due, jobs or provenance.cores(), terminal.progress_of(due, Console(), "made"))
-    show(wanted, Console(), histogram=False)
+    show(wanted, histogram=False)
 
 
 # The parameters are the command's options, which Typer reads from the signature.
@@ -76,8 +75,6 @@ def pull(
 
     from backbench.benchmarks.data import sources
     from backbench.benchmarks.data.sources.dqn_select import Choice
-    from backbench.benchmarks.data.sources.pull import pull as pull_
-    from backbench.benchmarks.data.sources.pull import summary
     from backbench.benchmarks.run.sinks import terminal
 
     choice = Choice(transitions, seed, run, trajectories_per_buffer, buffers)
@@ -88,38 +85,24 @@ def pull(
 
     with sources.leaving_on_sigterm(), terminal.transfer(said, "fetching") as progress:
         how = sources.Pull(from_, keep, force, choice, report, progress)
-        for name in pull_(source, names or [], how, _of_suites(names or [], source)):
-            print(summary(name), flush=True)
+        for name in sources.pull(source, names or [], how, _of_suites(names or [], source)):
+            print(sources.summary(name), flush=True)
 
 
 @data_app.command()
-def show(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Data sets in the store, tasks or suites; default: all.")
-    ] = None,
-    data: Source = "",
-) -> None:
+def show(names: Names = None, data: Source = "") -> None:
     """Show counts, returns and normalised scores; for named data sets also hash, histogram and findings."""
-    from rich.console import Console
-
     from backbench.benchmarks.cli.data_show import show as show_
 
-    show_(_chosen(names, data), Console(), histogram=bool(names))
+    show_(_chosen(names, data), histogram=bool(names))
 
 
 @data_app.command()
-def verify(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Data sets in the store, tasks or suites; default: all.")
-    ] = None,
-    data: Source = "",
-) -> None:
+def verify(names: Names = None, data: Source = "") -> None:
     """Check complete data sets: hash, counts, NaN, ends of episodes, recorded returns. Exits 1 if one is broken."""
-    from rich.console import Console
-
     from backbench.benchmarks.cli.data_show import verify as verify_
 
-    raise typer.Exit(0 if verify_(_chosen(names, data), Console()) else 1)
+    raise typer.Exit(0 if verify_(_chosen(names, data)) else 1)
 
 
 @data_app.command()
@@ -130,7 +113,6 @@ def remove(
 ) -> None:
     """Remove data sets from the store."""
     from backbench.benchmarks.data import store
-    from backbench.errors import UserError
 
     chosen = [name for name in _chosen(names, data) if store.exists(name)]
     if not chosen:
@@ -145,11 +127,9 @@ def remove(
         print(f"removed {name}")
 
 
-def _ids(name: str, source: str = "") -> list[str]:
-    """The data set ids of a task or a suite. Any other name stands for itself."""
-    from backbench.benchmarks.plan import suites
-
-    return suites.data_ids(name, source) or [name]
+def _check_source(source: str) -> None:
+    if source and source not in SOURCES.names():
+        raise UserError(f"unknown data source '{source}'{suggest(source, SOURCES.names())}")
 
 
 def _of_suites(names: list[str], source: str) -> dict[str, list[str]]:
@@ -161,10 +141,22 @@ def _of_suites(names: list[str], source: str) -> dict[str, list[str]]:
 
 
 def _chosen(names: list[str] | None, source: str) -> list[str]:
+    """The ids that names of data sets, tasks and suites stand for. UserError for one that is close to a known name."""
+    from backbench.benchmarks.cli.data_show import listed
     from backbench.benchmarks.data import store
-    from backbench.errors import UserError
+    from backbench.benchmarks.plan import suites
 
-    chosen = list(dict.fromkeys(id_ for name in names for id_ in _ids(name, source))) if names else store.names()
+    _check_source(source)
+    chosen = [] if names else store.names()
+    for name in names or []:
+        ids = suites.data_ids(name, source)
+        if not ids and name not in store.names():
+            known = [row.name for row in listed()] + [*suites.suites(), *(t for s in suites.tables() for t in s.tasks)]
+            close = [] if name in known else difflib.get_close_matches(name, known, n=1)
+            if close:
+                what = f"did you mean '{close[0]}'? If not, {store.remedy(name)}"
+                raise UserError(f"data set {name!r} is not in the store {store.root()}; {what}")
+        chosen += ids or [name]
     if not chosen:
         raise UserError(f"the store {store.root()} is empty; fill it: bench data make")
-    return chosen
+    return list(dict.fromkeys(chosen))

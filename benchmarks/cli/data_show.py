@@ -1,8 +1,11 @@
-"""``bench data show`` and ``bench data verify``: figures of data sets, and findings about them."""
+"""What ``bench data list``, ``show`` and ``verify`` print: data sets, where to get them, figures and findings."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,15 +14,77 @@ from rich.markup import escape
 from rich.table import Table
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.describe import inspect
-from backbench.benchmarks.data.episode_checks import Finding
+from backbench.benchmarks.data.describe import Finding, inspect
+from backbench.benchmarks.data.sources import SOURCES, source_of
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan import suites
 from backbench.errors import UserError
 from backbench.leaderboard.scores.normalise import normalise
 
-BINS = 16
-BAR = 50
+
+@dataclass(frozen=True)
+class Row:
+    """A data set. ``size`` is in bytes on disk, None if it is not in the store. Unknown counts are None."""
+
+    name: str
+    source: str
+    licence: str
+    size: int | None = None
+    steps: int | None = None
+    episodes: int | None = None
+    command: str = ""
+
+
+def listed() -> list[Row]:
+    """The data sets in the store by name, then the others, source by source."""
+    rows = [_in_store(name) for name in store.names()]
+    there = {row.name for row in rows}
+    tasks = [task for content in suites.tables() for task in content.tasks.values()]
+    for name, source in SOURCES.all().items():
+        ids = [*source.ids(), *(task.sources[name].data_id for task in tasks if name in task.sources)]
+        missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in there and source.command(id_)]
+        rows += [Row(id_, name, source.licence, command=source.command(id_)) for id_ in missing]
+    return rows
+
+
+def _in_store(name: str) -> Row:
+    try:
+        recorded = store.sidecar(name)
+    except UserError as error:
+        return Row(name, "broken", str(error), store.size(name))
+    counts = recorded or store.counts(name)
+    origin = recorded.get("origin", {})
+    source = origin.get("source") or source_of(name).name
+    licence = origin.get("licence") or (SOURCES.get(source).licence if source in SOURCES.names() else "-")
+    return Row(name, source, licence, store.size(name), counts.get("steps"), counts.get("episodes"))
+
+
+def show_list(rows: Sequence[Row]) -> None:
+    """Print a line for each data set, with a command for those that are not in the store."""
+    # In a pipe, a truncated command could not be copied.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    here, elsewhere = [row for row in rows if row.size is not None], [row for row in rows if row.size is None]
+    console.print(f"In the store {store.root()}: {len(here)} data sets", markup=False, highlight=False, soft_wrap=True)
+    if here:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("data set", "source", "steps", "episodes", "MB", "licence"):
+            right = name in ("steps", "episodes", "MB")
+            table.add_column(name, justify="right" if right else "left", no_wrap=name != "licence", overflow="fold")
+        for row in here:
+            counts = [f"{count:,}" if count is not None else "-" for count in (row.steps, row.episodes)]
+            table.add_row(escape(row.name), row.source, *counts, f"{(row.size or 0) / 1e6:,.1f}", escape(row.licence))
+        console.print(table)
+    if elsewhere:
+        console.print(f"\nNot in the store: {len(elsewhere)}", highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("data set", "source", "licence", "get it"):
+            table.add_column(name, no_wrap=True)
+        for row in elsewhere:
+            table.add_row(escape(row.name), row.source, row.licence, row.command)
+        console.print(table)
+
+
+BINS, BAR = 16, 50  # of the histogram: number of bins, width of the longest bar
 
 
 def _score(name: str, value: float) -> str:
@@ -34,9 +99,9 @@ def _score(name: str, value: float) -> str:
     return "-" if near is None else f"{normalise(near[0].normaliser, near[1], value):.1f}"
 
 
-def show(names: Sequence[str], console: Console, histogram: bool) -> None:
+def show(names: Sequence[str], histogram: bool) -> None:
     """Print a line for each data set, with ``histogram`` also hash, lengths, a histogram of returns and findings."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    console, table = Console(), Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("data set", overflow="fold")
     for column in ("steps", "episodes", "return", "range", "score"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -49,16 +114,10 @@ def show(names: Sequence[str], console: Console, histogram: bool) -> None:
                 raise
             problems.append(f"{name} cannot be used: {error}")
             continue
-        data = loaded[name]
-        s = data.summary()
-        table.add_row(
-            escape(name),
-            f"{s['steps']:,}",
-            f"{s['episodes']:,}",
-            f"{s['return_mean']:.0f} ± {s['return_std']:.0f}",
-            f"{s['return_min']:.0f}…{s['return_max']:.0f}",
-            "-" if data.rewards_clipped else _score(name, s["return_mean"]),
-        )
+        s = loaded[name].summary()
+        returns = f"{s['return_mean']:.0f} ± {s['return_std']:.0f}", f"{s['return_min']:.0f}…{s['return_max']:.0f}"
+        score = "-" if loaded[name].rewards_clipped else _score(name, s["return_mean"])
+        table.add_row(escape(name), f"{s['steps']:,}", f"{s['episodes']:,}", *returns, score)
     console.print(table)
     console.print("return: mean and standard deviation over episodes; score: normalised mean return", style="dim")
     for line in problems:
@@ -80,21 +139,19 @@ def _actions(data: Trajectories) -> str:
 def _details(name: str, data: Trajectories, console: Console) -> None:
     low, middle, high = (int(q) for q in np.quantile(data.lengths, (0.05, 0.5, 0.95)))
     share = 1 - data.terminated.mean()
-    console.print(f"\n{name}", style="bold", markup=False, highlight=False)
-    console.print(f"sha256 {data.digest}", highlight=False, soft_wrap=True)
-    for line in (
-        f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}",
-        f"{data.terminated.sum():,} of {len(data.lengths):,} episodes terminated; {share:.0%} were truncated, or are "
-        "incomplete (then there is a warning)",
-        f"states {data.state_shape}, {_actions(data)}",
-    ):
-        console.print(line, markup=False, highlight=False)
+    ended = f"{data.terminated.sum():,} of {len(data.lengths):,} episodes terminated"
+    say = partial(console.print, markup=False, highlight=False)
+    say(f"\n{name}", style="bold")
+    say(f"sha256 {data.digest}", soft_wrap=True)
+    say(f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}")
+    say(f"{ended}; {share:.0%} were truncated, or are incomplete (then there is a warning)")
+    say(f"states {data.state_shape}, {_actions(data)}")
     digits = 0 if np.ptp(data.returns) > BINS else 2
     counts, edges = np.histogram(data.returns, bins=BINS, weights=data.lengths)
-    console.print("share of steps by their episode's return:", highlight=False)
-    for count, left, right in zip(counts / counts.sum(), edges[:-1], edges[1:], strict=True):
-        bar = "█" * round(BAR * count / max(counts / counts.sum()))
-        console.print(f"{left:>9.{digits}f} … {right:<9.{digits}f} {count:>6.1%} {bar}", highlight=False)
+    shares = counts / counts.sum()
+    say("share of steps by their episode's return:")
+    for share, left, right in zip(shares, edges[:-1], edges[1:], strict=True):
+        say(f"{left:>9.{digits}f} … {right:<9.{digits}f} {share:>6.1%} {'█' * round(BAR * share / max(shares))}")
     _say(inspect(name), console)
 
 
@@ -104,9 +161,9 @@ def _say(findings: Sequence[Finding], console: Console) -> None:
         console.print(f"{finding.level}: {finding.message}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def verify(names: Sequence[str], console: Console) -> bool:
+def verify(names: Sequence[str]) -> bool:
     """Print the findings about each data set. Returns whether all are sound, apart from warnings."""
-    sound = True
+    console, sound = Console(), True
     for name in names:
         findings = inspect(name)
         broken = any(finding.level == "error" for finding in findings)

@@ -74,9 +74,9 @@ def presets(incomplete: str) -> list[str]:
 
 def sources(incomplete: str) -> list[str]:
     """Completes ``--data``."""
-    from backbench.benchmarks.data.sources.registry import NAMES
+    from backbench.benchmarks.data.sources import SOURCES
 
-    return _ending(incomplete, list(NAMES))
+    return _ending(incomplete, SOURCES.names())
 
 
 def records(incomplete: str) -> list[str]:

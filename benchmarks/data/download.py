@@ -1,4 +1,4 @@
-"""Download one file over HTTP: resumed after interruptions, and under its name only when it is complete."""
+"""Published files in the user's folder, or downloaded over HTTP: resumed after interruptions, complete or absent."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import socket
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.reporting import Progress, no_progress
+from backbench.benchmarks.data.errors import DataError, Progress, no_progress
+from backbench.benchmarks.data.sources.source import Pull
 from backbench.errors import one_line
-from backbench.files import write_whole
+from backbench.files import locked, write_whole
 
 FIRST, LOOK = 1.5, 1.9  # seconds that ``unreachable`` waits for a connection, and in total
 CONNECT = 2.0  # seconds to connect to one of a host's addresses
@@ -32,22 +33,14 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Terms:
-    """How a source wants its files downloaded. The first three are ends of error messages.
+    """How a source wants its files downloaded. The first three are ends of error messages."""
 
-    Attributes:
-        forbidden: for the answer 403.
-        missing: for the answer 404.
-        offline: for a host that cannot be reached. Empty for the same as ``forbidden``.
-        at_once: give up when the first connection fails. An unknown host always ends the download.
-        strict: resume only if the server's ETag, date or size show that the part belongs to this version of the file.
-            Needed where no checksum would find two versions joined.
-        progress: receives bytes done and bytes in total.
-    """
-
-    forbidden: str = ""
-    missing: str = "; is the address of --from right?"
-    offline: str = ""
-    at_once: bool = False
+    forbidden: str = ""  # for the answer 403
+    missing: str = "; is the address of --from right?"  # for the answer 404
+    offline: str = ""  # for a host that cannot be reached; empty for the same as ``forbidden``
+    at_once: bool = False  # give up when the first connection fails; an unknown host always ends the download
+    # Resume only if the server's ETag, date or size show that the part belongs to this version of the file. Needed
+    # where no checksum would find two versions joined.
     strict: bool = False
     progress: Progress = no_progress
 
@@ -64,10 +57,8 @@ def download(url: str, target: Path, terms: Terms) -> None:
     """Download ``url`` to ``target``, unless the file is there.
 
     Arriving bytes go to ``<target>.part``, and the version of the file to ``<target>.part.json``. The next try, or the
-    next call, asks for the rest of that version.
-
-    Raises:
-        DataError: the server refuses the file or has none, cannot be reached, or does not send all of it.
+    next call, asks for the rest of that version. Raises ``DataError`` if the server refuses the file or has none,
+    cannot be reached, or does not send all of it.
     """
     part, note = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.json")
     reached = False
@@ -92,7 +83,9 @@ def download(url: str, target: Path, terms: Terms) -> None:
 
 def _attempt(url: str, part: Path, note: Path, terms: Terms) -> None:
     """Download what ``part`` lacks."""
-    recorded = _recorded(note)
+    recorded: dict[str, Any] = {}  # the version that the part belongs to
+    with suppress(OSError, ValueError):
+        recorded = json.loads(note.read_text())
     have = part.stat().st_size if part.is_file() and (recorded or not terms.strict) else 0
     # Some stores keep files as gzip and unpack them on the way unless the client accepts gzip.
     headers = {"User-Agent": "backbench", "Accept-Encoding": "gzip" if url.endswith(".gz") else "identity"}
@@ -101,14 +94,18 @@ def _attempt(url: str, part: Path, note: Path, terms: Terms) -> None:
         version = recorded.get("etag") or recorded.get("modified")
         headers |= {"If-Range": version} if version else {}
     with _response(url, headers) as response:
-        if response.status not in (200, 206) and not (response.status == 416 and have):
-            raise _refusal(url, response.status, terms)
+        code = response.status
+        if code in (408, 429) or code >= 500:
+            raise _Interrupted(f"the server answered {code}")
+        if code not in (200, 206) and not (code == 416 and have):
+            said = {403: f"access refused (403){terms.forbidden}", 404: f"no such file (404){terms.missing}"}
+            raise DataError(f"{url}: {said.get(code, f'the server answered {code}')}")
         begin, total = _extent(response, have)
         version = _version(response, total)
         if begin and (total == -1 or any(recorded.get(name, value) != value for name, value in version.items())):
             part.unlink()
             raise _Interrupted("the part from before does not fit the file")
-        if response.status == 416:
+        if code == 416:
             return  # the part is complete
         if not begin:
             part.unlink(missing_ok=True)  # first: a note must never lie beside a part of another version
@@ -123,26 +120,11 @@ def _attempt(url: str, part: Path, note: Path, terms: Terms) -> None:
         raise _Interrupted(f"the connection ended after {size:,} of {total:,} bytes")
 
 
-def _recorded(note: Path) -> dict[str, Any]:
-    """The version that a part belongs to. Empty if it is unknown."""
-    with suppress(OSError, ValueError):
-        recorded: dict[str, Any] = json.loads(note.read_text())
-        return recorded
-    return {}
-
-
 def _version(response: Any, size: int | None) -> dict[str, Any]:
     """What identifies this version of a file. A weak ETag does not."""
     etag, modified = response.headers.get("ETag", ""), response.headers.get("Last-Modified")
     found = {"etag": etag if etag.startswith('"') else None, "modified": modified, "size": size}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _refusal(url: str, code: int, terms: Terms) -> Exception:
-    if code in (408, 429) or code >= 500:
-        return _Interrupted(f"the server answered {code}")
-    said = {403: f"access refused (403){terms.forbidden}", 404: f"no such file (404){terms.missing}"}
-    return DataError(f"{url}: {said.get(code, f'the server answered {code}')}")
 
 
 def _extent(response: Any, have: int) -> tuple[int, int | None]:
@@ -190,8 +172,7 @@ def _probe(address: str) -> str:
             urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=FIRST).close()
         return ""
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        return f"{address}: {one_line(reason) if isinstance(reason, BaseException) else reason}"
+        return f"{address}: {_reason(error)}"
 
 
 @contextmanager
@@ -203,13 +184,18 @@ def _network() -> Iterator[None]:
         raise _Interrupted(_in_words(error, TIMEOUT)) from error
 
 
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    return one_line(reason) if isinstance(reason, BaseException) else str(reason)
+
+
 def _in_words(error: Exception, patience: float) -> str:
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, TimeoutError):
         return f"no answer within {patience:g} seconds"
     if isinstance(reason, socket.gaierror):
         return "no network, or no such host"
-    return f"connection failed ({one_line(reason) if isinstance(reason, BaseException) else reason})"
+    return f"connection failed ({_reason(error)})"
 
 
 def _response(url: str, headers: dict[str, str]) -> Any:
@@ -241,3 +227,86 @@ class _Opener(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
             return made
 
         return super().do_open(connection, req, **options)
+
+
+def is_address(location: str, option: str) -> bool:
+    """Whether ``location`` is an address, not a folder. DataError if it has credentials or is no http(s)."""
+    scheme, colon, _ = location.partition("://")
+    if not colon:
+        return False
+    try:
+        parts = urllib.parse.urlsplit(location)
+        plain = not (parts.query or parts.fragment or "@" in parts.netloc) and bool(parts.hostname)
+    except ValueError:
+        plain = False
+    if scheme.lower() not in ("http", "https") or not plain:  # the message must not show a password
+        raise DataError(f"{option}: give a folder, or an http(s) address without name, password, ? and #")
+    return True
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files in a folder of the user's. They are only read."""
+
+    folder: Path
+    local = True
+    where = "folder"  # recorded instead of a path, which means nothing to others
+
+    @contextmanager
+    def open(self, name: str, once: bool = False) -> Iterator[Path]:
+        """The path of a file. DataError if it is missing."""
+        path = self.folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing; put it there, or give another folder with --from")
+        yield path
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Files below the address ``where``, downloaded to ``cache``."""
+
+    where: str
+    cache: Path
+    how: Pull
+    terms: Terms
+    local = False
+
+    @contextmanager
+    def open(self, name: str, once: bool = False) -> Iterator[Path]:
+        """The path of a file, downloaded if it is missing.
+
+        The file is removed if the block raises ``DataError``, and with ``once`` also after use.
+        """
+        path = self.cache / name
+        if not path.is_file():
+            try:
+                download(f"{self.where}/{urllib.parse.quote(name, safe='')}", path, self.terms)
+            except OSError as error:
+                raise DataError(f"cannot write to {self.cache}: {error.strerror or error}") from error
+            self.how.report(f"fetched {name} ({path.stat().st_size / 1e6:,.1f} MB)")
+        try:
+            yield path
+        except DataError:
+            path.unlink(missing_ok=True)
+            raise
+        if once and not self.how.keep:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def remote(url: str, cache: Path, how: Pull, terms: Terms) -> Iterator[Remote]:
+    """Files below ``url``. No other process uses ``cache`` meanwhile (DataError), and no empty folder stays behind."""
+    with ExitStack() as stack:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(cache, wait=False))
+        except BlockingIOError as error:
+            raise DataError(f"{cache} is in use by another process; wait until it is done") from error
+        except OSError as error:
+            raise DataError(f"cannot write to {cache}: {error.strerror or error}") from error
+        try:
+            yield Remote(url, cache, how, terms)
+        finally:
+            with suppress(OSError):  # not empty
+                for folder in (cache, *cache.parents[:2]):
+                    folder.rmdir()

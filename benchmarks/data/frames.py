@@ -7,7 +7,7 @@ would count as resident once touched. So one ``pread`` call reads each window, w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,18 @@ from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.errors import UserError
 
 FrameArray = NDArray[np.uint8]
+HEADER = 128  # bytes of a file's header, which is written last
 
 
 def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, Fortran order and type of a NumPy file, which is then at its first entry. ValueError if it is none."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(file)
-    return header
+    return read(file)
 
 
 class Frames:
-    """The frames of all episodes, one after another: uint8 (frames, height, width) in one NumPy file.
-
-    Attributes:
-        shape: (frames, height, width).
-        stack: frames in a state.
-    """
+    """The frames of all episodes, one after another: uint8 ``shape`` (frames, height, width) in one NumPy file."""
 
     def __init__(self, path: Path, stack: int = STACK) -> None:
         """Open ``path``, a ``.npy`` file. UserError if it is none, or its length does not fit its header."""
@@ -77,8 +72,7 @@ class Frames:
     def read(self, first: int, out: FrameArray) -> None:
         """Fill ``out`` (n, height, width), contiguous, with the frames from ``first`` on."""
         size = self.shape[1] * self.shape[2]
-        view = memoryview(out.data).cast("B")
-        done = 0
+        view, done = memoryview(out.data).cast("B"), 0
         while done < len(view):
             got = os.preadv(self._descriptor(), [view[done:]], self._start + first * size + done)
             if got == 0:
@@ -88,16 +82,9 @@ class Frames:
     def windows(self, firsts: Sequence[int], begins: Sequence[int], counts: Sequence[int], context: int) -> FrameArray:
         """Windows of ``context`` states, as the frames that they are stacked from.
 
-        An episode's first frame is repeated before it, as in the environment. Zeros follow a window's last state.
-
-        Args:
-            firsts: (batch,) index of the frame of each window's first state.
-            begins: (batch,) index of the first frame of its episode.
-            counts: (batch,) its number of states, at most ``context``.
-            context: K.
-
-        Returns:
-            uint8 (batch, stack - 1 + K, height, width). State k of a window is frames k to k + stack - 1.
+        An episode's first frame is repeated before it, as in the environment. Zeros follow a window's last state. Each
+        (batch,): ``firsts`` is the frame of a window's first state, ``begins`` the first of its episode, ``counts`` its
+        number of states. Returns uint8 (batch, stack - 1 + K, height, width). State k is frames k to k + stack - 1.
         """
         before = self.stack - 1
         out = np.empty((len(firsts), before + context, *self.shape[1:]), dtype=np.uint8)
@@ -126,43 +113,28 @@ class Frames:
             yield block
 
 
-class FrameWriter:
-    """Writes a file for ``Frames`` whose length is not known in advance."""
-
-    HEADER = 128
-
-    def __init__(self, path: Path, height: int, width: int) -> None:
-        self.shape = (height, width)
-        self.count = 0
-        self._file = path.open("wb")
-        self._file.write(b" " * self.HEADER)
-
-    def append(self, frames: FrameArray) -> None:
-        """Add frames (n, height, width)."""
-        if frames.dtype != np.uint8 or frames.shape[1:] != self.shape:
-            raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (n, {self.shape})")
-        self._file.write(np.ascontiguousarray(frames).data)
-        self.count += len(frames)
-
-    def close(self) -> None:
-        """Write the header with the count, and flush the file to disk."""
-        text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(self.count, *self.shape)}, }}"
-        magic = b"\x93NUMPY\x01\x00" + (self.HEADER - 10).to_bytes(2, "little")
-        self._file.seek(0)
-        self._file.write(magic + text.encode().ljust(self.HEADER - 11) + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-
 @contextmanager
-def writing(path: Path, height: int = 84, width: int = 84) -> Iterator[FrameWriter]:
-    """A writer of frames. The file is complete when the block ends, and removed if the block fails."""
-    writer = FrameWriter(path, height, width)
-    try:
-        yield writer
-    except BaseException:
-        writer._file.close()
-        path.unlink(missing_ok=True)
-        raise
-    writer.close()
+def writing(path: Path, height: int = 84, width: int = 84) -> Iterator[Callable[[FrameArray], None]]:
+    """A function that appends frames (n, height, width) to a new file, which is removed if the block fails."""
+    count = 0
+    with path.open("wb") as file:
+
+        def append(frames: FrameArray) -> None:
+            nonlocal count
+            if frames.dtype != np.uint8 or frames.shape[1:] != (height, width):
+                raise ValueError(f"frames are {frames.dtype} {frames.shape}, expected uint8 (n, {(height, width)})")
+            file.write(np.ascontiguousarray(frames).data)
+            count += len(frames)
+
+        try:
+            file.write(b" " * HEADER)
+            yield append
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(count, height, width)}, }}"
+        file.seek(0)
+        file.write(b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little"))
+        file.write(text.encode().ljust(HEADER - 11) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

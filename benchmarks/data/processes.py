@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
@@ -27,11 +25,8 @@ def environment(**variables: str) -> Iterator[None]:
 
 
 def one_thread() -> AbstractContextManager[None]:
-    """Processes started in this block compute with one thread.
-
-    Small matrices are as fast, and results have the same bits on every machine.
-    """
-    return environment(**dict.fromkeys(ONE_THREAD, "1"))
+    """Processes started in this block use one thread: as fast for small matrices, and the same bits everywhere."""
+    return environment(**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

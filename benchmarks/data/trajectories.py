@@ -21,77 +21,50 @@ BLOCK = 4096  # rows that are converted to float64 at a time
 
 @dataclass(frozen=True)
 class Episode:
-    """One complete episode of T steps, as the environment gave it.
+    """One complete episode of T steps, as the environment gave it."""
 
-    Attributes:
-        observations: (T + 1, *observation), the last one after the last action.
-        actions: (T, action_dim), or (T,) int64 if they are discrete.
-        rewards: (T,) float64.
-        terminated: whether the task ended it. Otherwise it was truncated.
-        seed: the seed that the environment was reset with.
-    """
-
-    observations: NDArray[Any]
-    actions: NDArray[Any]
-    rewards: NDArray[np.float64]
-    terminated: bool
-    seed: int | None = None
+    observations: NDArray[Any]  # (T + 1, *observation), the last one after the last action
+    actions: NDArray[Any]  # (T, action_dim), or (T,) int64 if they are discrete
+    rewards: NDArray[np.float64]  # (T,)
+    terminated: bool  # the task ended it; otherwise it was truncated
+    seed: int | None = None  # that the environment was reset with
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Flat arrays over all steps, episode e at ``offsets[e]:offsets[e + 1]``.
+    """Flat arrays over all steps, episode e at ``offsets[e]:offsets[e + 1]``."""
 
-    Attributes:
-        states: (steps, *observation) float32, or the single frames that states are stacked from.
-        actions: (steps, action_dim) float32, or (steps,) int64 if they are discrete.
-        rewards: (steps,) float64.
-        terminated: (episodes,) bool, false for truncated episodes.
-        offsets: (episodes + 1,) int64.
-        name: the data set's id in the store.
-        digest: sha256 of the content, the data set's identity.
-        n_actions: number of discrete actions. None if actions are vectors.
-        rewards_clipped: whether rewards were recorded clipped to [-1, 1], so that raw ones are unknown.
-    """
-
-    states: FloatArray | Frames
-    actions: FloatArray | NDArray[np.int64]
-    rewards: NDArray[np.float64]
-    terminated: NDArray[np.bool_]
-    offsets: NDArray[np.int64]
-    name: str = ""
-    digest: str = ""
-    n_actions: int | None = None
-    rewards_clipped: bool = False
+    states: FloatArray | Frames  # (steps, *observation), or the single frames that states are stacked from
+    actions: FloatArray | NDArray[np.int64]  # (steps, action_dim), or (steps,) int64 if they are discrete
+    rewards: NDArray[np.float64]  # (steps,)
+    terminated: NDArray[np.bool_]  # (episodes,), false for truncated episodes
+    offsets: NDArray[np.int64]  # (episodes + 1,)
+    name: str = ""  # the data set's id in the store
+    digest: str = ""  # sha256 of the content, the data set's identity
+    n_actions: int | None = None  # number of discrete actions; None if actions are vectors
+    rewards_clipped: bool = False  # recorded clipped to [-1, 1], so that raw ones are unknown
 
     @classmethod
     def from_episodes(cls, episodes: Iterable[Episode], name: str = "", actions: Actions | None = None) -> Trajectories:
-        """Join episodes, reading each of them once.
+        """Join episodes, reading each once. ``actions`` converts theirs to the agent's. None takes vectors as they are.
 
-        Args:
-            episodes: with the environment's own actions, which the hash covers.
-            name: the data set's id.
-            actions: converts actions to the agent's. None takes them as they are, as vectors.
-
-        Raises:
-            DataError: no episodes, an empty one, shapes that disagree, NaN or infinite numbers, or discrete actions
-                outside their space. Names the episode.
+        The hash covers the environment's own actions. Raises ``DataError`` for no episodes, an empty one, shapes that
+        disagree, NaN or infinite numbers, or discrete actions outside their space.
         """
-        hasher = hashlib.sha256()
-        states, taken, rewards = _Growing(), _Growing(), _Growing()
+        hasher, states, taken, rewards = hashlib.sha256(), _Growing(), _Growing(), _Growing()
         terminated, ends = [], [0]
         first: Episode | None = None
         for number, e in enumerate(episodes):
-            first = first or e
-            _check(e, first, number, name)
+            first, where = first or e, f"data set {name!r}: episode {number}"
+            _check(e, first, where)
             for label, array in (("observations", e.observations), ("actions", e.actions), ("rewards", e.rewards)):
                 if not np.isfinite(array).all():
-                    raise DataError(f"data set {name!r}: episode {number} has NaN or infinite {label}")
+                    raise DataError(f"{where} has NaN or infinite {label}")
                 hasher.update(f"{label} {array.dtype.str} {array.shape};".encode())
                 hasher.update(np.ascontiguousarray(array).data)
             hasher.update(b"terminated" if e.terminated else b"truncated")
             states.append(np.asarray(e.observations[:-1], dtype=np.float32))
-            taken.append(_to_agent(e.actions, actions, number, name))
+            taken.append(_to_agent(e.actions, actions, where))
             rewards.append(np.asarray(e.rewards, dtype=np.float64))
             terminated.append(e.terminated)
             ends.append(ends[-1] + len(e.rewards))
@@ -105,7 +78,7 @@ class Trajectories:
             offsets=np.array(ends, dtype=np.int64),
             name=name,
             digest=hasher.hexdigest(),
-            n_actions=None if actions is None else actions.n,
+            n_actions=actions.n if actions else None,
         )
 
     @cached_property
@@ -135,11 +108,6 @@ class Trajectories:
         result += rewards
         return result.astype(np.float32)
 
-    @cached_property
-    def timesteps(self) -> NDArray[np.int64]:
-        """(steps,) index within the episode, from 0."""
-        return np.arange(len(self.rewards)) - np.repeat(self.offsets[:-1], self.lengths)
-
     @property
     def state_shape(self) -> tuple[int, ...]:
         """Shape of one state."""
@@ -153,28 +121,26 @@ class Trajectories:
 
     def summary(self) -> Mapping[str, float]:
         """Counts, and mean, standard deviation and range of the episodes' returns. The sidecar records them."""
-        r = self.returns
-        return {
-            "episodes": len(r),
-            "steps": len(self.rewards),
-            "return_mean": float(r.mean()),
-            "return_std": float(r.std()),
-            "return_min": float(r.min()),
-            "return_max": float(r.max()),
-        }
+        return figures(self.returns, len(self.rewards))
+
+
+def figures(returns: NDArray[np.float64], steps: int) -> dict[str, float]:
+    """See ``Trajectories.summary``."""
+    of_returns = {f"return_{key}": float(getattr(returns, key)()) for key in ("mean", "std", "min", "max")}
+    return {"episodes": len(returns), "steps": steps, **of_returns}
 
 
 class _Growing:
     """An array that grows by rows, at most an eighth larger than its content."""
 
     def __init__(self) -> None:
-        self.array: NDArray[Any] | None = None
+        self.array: NDArray[Any] = np.empty(0)
         self.count = 0
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add ``rows``, with the shape and type of the first ones."""
         end = self.count + len(rows)
-        if self.array is None:
+        if self.count == 0:
             self.array = rows.copy()
         elif end > len(self.array):
             self._resize(end + end // 8)  # in proportion, so that few resizes move the rows
@@ -183,58 +149,47 @@ class _Growing:
 
     def trimmed(self) -> NDArray[Any]:
         """All rows, without spare space."""
-        assert self.array is not None, "nothing was added"
         self._resize(self.count)
         return self.array
 
     def _resize(self, rows: int) -> None:
-        assert self.array is not None
         self.array.resize((rows, *self.array.shape[1:]), refcheck=False)  # no other references yet
 
 
-def _check(e: Episode, first: Episode, number: int, name: str) -> None:
+def _check(e: Episode, first: Episode, where: str) -> None:
     steps = len(e.rewards)
     if steps == 0:
-        raise DataError(f"data set {name!r}: episode {number} has no steps")
+        raise DataError(f"{where} has no steps")
     if len(e.observations) != steps + 1 or len(e.actions) != steps:
-        raise DataError(
-            f"data set {name!r}: episode {number} has {len(e.observations)} observations, {len(e.actions)} "
-            f"actions and {steps} rewards; expected {steps + 1}, {steps} and {steps}"
-        )
-    shapes = tuple((o.observations.shape[1:], o.actions.shape[1:]) for o in (e, first))
-    if shapes[0] != shapes[1]:
-        raise DataError(
-            f"data set {name!r}: observations and actions of episode {number} have shapes {shapes[0]}, those "
-            f"of the first {shapes[1]}"
-        )
+        has = f"{len(e.observations)} observations, {len(e.actions)} actions and {steps} rewards"
+        raise DataError(f"{where} has {has}; expected {steps + 1}, {steps} and {steps}")
+    own, others = ((o.observations.shape[1:], o.actions.shape[1:]) for o in (e, first))
+    if own != others:
+        raise DataError(f"{where} has observations and actions of shapes {own}, the first one of {others}")
 
 
-def _to_agent(taken: NDArray[Any], actions: Actions | None, number: int, name: str) -> NDArray[Any]:
+def _to_agent(taken: NDArray[Any], actions: Actions | None, where: str) -> NDArray[Any]:
     """One episode's actions as the agent's. DataError for actions outside their space."""
     if actions is None:
         return taken.astype(np.float32)
     width = int(np.prod(taken.shape[1:], dtype=int))
     expected = 1 if actions.n is not None else len(actions.low)
     if width != expected:
-        raise DataError(f"data set {name!r}: episode {number} has actions of {width} numbers; its space has {expected}")
+        raise DataError(f"{where} has actions of {width} numbers; its space has {expected}")
     if actions.n is not None:
         if not np.issubdtype(taken.dtype, np.integer):
-            raise DataError(f"data set {name!r}: episode {number} has actions of type {taken.dtype}; expected integers")
-        last = actions.start + actions.n - 1
-        outside = (taken < actions.start) | (taken > last)
+            raise DataError(f"{where} has actions of type {taken.dtype}; expected integers")
+        first, last = actions.start, actions.start + actions.n - 1
+        outside = (taken < first) | (taken > last)
         if outside.any():
-            raise DataError(
-                f"data set {name!r}: episode {number} has action {taken[outside][0]}; its space has {actions.start} to "
-                f"{last}"
-            )
+            raise DataError(f"{where} has action {taken[outside][0]}; its space has {first} to {last}")
     return actions.to_agent(taken)
 
 
 def _moments(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation over axis 0 with the bits of NumPy in float64, without a float64 copy of all rows.
 
-    NumPy adds rows in order, and so does this function: each block starts with the sum so far. NumPy adds a single
-    column pairwise, so that case calls NumPy itself.
+    NumPy adds rows in order: each block starts with the sum so far. It adds a single column pairwise.
     """
     if rows.ndim != 2 or rows.shape[1] == 1 or not rows.flags.c_contiguous:
         return rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
@@ -249,3 +204,20 @@ def _moments(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]
     mean = total(lambda block: block) / len(rows)
     variance = total(lambda block: np.square(block - mean)) / len(rows)
     return mean, np.sqrt(variance)
+
+
+SHARES = (0.95, 0.5)  # of steps, the headline target first
+
+
+def by_rule(data: Trajectories, clipped: bool = False) -> tuple[float, ...]:
+    """The 95 % and 50 % quantiles of returns, weighted by steps, to three significant digits. If equal, one.
+
+    Unweighted quantiles would be low in data sets with many short, bad episodes. Half of the first target would be the
+    better of the two if returns are negative. ``clipped``: of rewards clipped to [-1, 1] each.
+    """
+    starts = data.offsets[:-1]
+    returns = data.clipped_returns_to_go[starts].astype(float) if clipped else data.returns
+    order = np.argsort(returns, kind="stable")
+    below = np.cumsum(data.lengths[order]) / len(data.rewards)
+    found = [returns[order[min(int(np.searchsorted(below, share)), len(order) - 1)]] for share in SHARES]
+    return tuple(dict.fromkeys(float(f"{value:.3g}") for value in found))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,18 +17,10 @@ Indices = NDArray[np.int64]
 
 
 class WindowSampler:
-    """Right-padded windows that start at steps sampled uniformly from the data set.
+    """Right-padded windows that start at steps sampled uniformly, as Decision Transformer does for Gym.
 
-    So episodes are sampled in proportion to their length, and starts uniformly within them, as Decision Transformer
-    does for Gym. Batch ``step`` depends only on ``(seed, step)``, so a resumed run sees the same batches.
-
-    Args:
-        data: the trajectories, moved to ``device`` once.
-        context: K, steps in a window.
-        batch_size: windows in a batch.
-        seed: seed of the samples.
-        device: where batches are made.
-        clipped: compute returns-to-go from rewards clipped to [-1, 1].
+    Batch ``step`` depends only on ``(seed, step)``, so a resumed run sees the same batches. ``data`` move to ``device``
+    once, ``context`` is K, ``clipped`` computes returns-to-go from rewards clipped to [-1, 1].
     """
 
     def __init__(
@@ -54,8 +48,8 @@ class WindowSampler:
     def batch(self, step: int) -> Windows:
         """Batch number ``step``."""
         made = self._at(self._draw(step))
-        if isinstance(self.states, _Pixels):
-            self.states.prefetch(self._draw(step + 1))
+        if isinstance(self.states, _Pixels):  # let the system fetch the next windows from disk while the model trains
+            self.states.frames.advise(self.states.firsts(self._draw(step + 1)), [len(self.reach)] * self.batch_size)
         return made
 
     def _draw(self, step: int) -> Indices:
@@ -105,18 +99,16 @@ class _Pixels:
 
     def __init__(self, frames: Frames, data: Trajectories, context: int, device: torch.device) -> None:
         self.frames, self.context, self.device = frames, context, device
-        episode = np.repeat(np.arange(len(data.lengths)), data.lengths)  # (steps,)
-        self.shift = episode  # every earlier episode has one more frame than steps, after its last action
-        self.begins = data.offsets[:-1][episode] + episode  # (steps,) first frame of the step's episode
+        # (steps,) episode of a step. Every earlier one has one more frame than steps, after its last action.
+        self.episode = np.repeat(np.arange(len(data.lengths)), data.lengths)
+        self.begins = data.offsets[:-1][self.episode] + self.episode  # (steps,) first frame of the step's episode
 
     def at(self, starts: Indices, mask: NDArray[np.bool_]) -> Tensor:
         """(batch, K, stack, height, width) uint8, a view in which neighbouring states share frames."""
-        real = mask.sum(1).tolist()
-        first, begins = (starts + self.shift[starts]).tolist(), self.begins[starts].tolist()
-        frames = self.frames.windows(first, begins, real, self.context)
-        stack = self.frames.stack
-        return torch.from_numpy(frames).to(self.device).unfold(1, stack, 1).permute(0, 1, 4, 2, 3)
+        real, begins = mask.sum(1).tolist(), self.begins[starts].tolist()
+        frames = self.frames.windows(self.firsts(starts), begins, real, self.context)
+        return torch.from_numpy(frames).to(self.device).unfold(1, self.frames.stack, 1).permute(0, 1, 4, 2, 3)
 
-    def prefetch(self, starts: Indices) -> None:
-        """Let the system fetch the next windows from disk while the model trains."""
-        self.frames.advise((starts + self.shift[starts]).tolist(), [self.context] * len(starts))
+    def firsts(self, starts: Indices) -> list[int]:
+        """The frames of these steps."""
+        return cast("list[int]", (starts + self.episode[starts]).tolist())

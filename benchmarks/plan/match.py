@@ -161,12 +161,12 @@ def _shapes(cell: Cell) -> Any:
 
     if cell.kind.timesteps_from_data:
         if not store.exists(cell.task.data_id):
-            sources.plan([(cell.data.source, cell.task)])  # says how to get a set that cannot be generated
+            sources.plan([(cell.data.source, cell.task.data_id)])  # says how to get a set that cannot be generated
             raise UserError(
                 f"match=params: the longest episode of {cell.task.data_id!r} sets the size of an agent, and the set is "
                 f"not in the store {store.root()}; make it first: bench data make {cell.task.data_id}"
             )
-        return sources.load(cell.task)
+        return store.read(cell.task.data_id)
     cell.kind.probe(cell.environment)
     state_shape, n_actions, actions = cell.kind.sizes(cell.environment)
     return Trajectories(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from backbench.benchmarks.data.sources.registry import NAMES, SOURCES
+from backbench.benchmarks.data.sources import SOURCES
 from backbench.benchmarks.environments.kind import EnvironmentKind
 from backbench.benchmarks.environments.registry import kind_of
 from backbench.errors import UserError, suggest
@@ -75,9 +75,10 @@ class Suite(_Part):
             raise ValueError(f"normaliser {self.normaliser!r}{suggest(self.normaliser, list(CITATIONS))}")
         for name, row in self.tasks.items():
             where = f"tasks.{name}"
-            unknown = [source for source in row.sources if source not in NAMES]
+            known = SOURCES.names()
+            unknown = [source for source in row.sources if source not in known]
             if unknown:
-                raise ValueError(f"{where}.sources.{unknown[0]}: no such data source{suggest(unknown[0], NAMES)}")
+                raise ValueError(f"{where}.sources.{unknown[0]}: no such data source{suggest(unknown[0], known)}")
             if self.source and self.source not in row.sources:
                 raise ValueError(f"{where} has no source {self.source!r}, which is the suite's")
             if self.normaliser == "declared" and (row.reference is None or row.reference[0] == row.reference[1]):

@@ -32,7 +32,7 @@ class Task:
     env_id: str  # of the Gymnasium environment of the evaluation; depends on the data source
     data_id: str  # of the data set in the Minari store
     # Target returns, declared with the task, on the scale of ``rewards``. The first one is the headline. Empty if they
-    # follow from the data by ``data.targets.by_rule``.
+    # follow from the data by ``data.trajectories.by_rule``.
     targets: tuple[float, ...]
     rewards: str = "raw"  # the scale of returns-to-go: ``raw``, ``clipped`` to [-1, 1] each, or ``mixed``
     return_scale: float = 1000.0  # returns-to-go are divided by it

@@ -115,10 +115,10 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
 
 
 def _require_same_data(record: Record, cell: Cell) -> None:
-    from backbench.benchmarks.data import sources
+    from backbench.benchmarks.data import store
 
     assert record.identity.data is not None
-    here, there = sources.load(cell.task).digest, record.identity.data.sha256
+    here, there = store.read(cell.task.data_id).digest, record.identity.data.sha256
     require(
         here == there,
         f"data set {cell.task.data_id!r} here has hash {here}, and the record was made with {there}; scores on other "

@@ -14,9 +14,8 @@ import torch
 
 from backbench.agents.agent import Agent
 from backbench.backbones.kernels import forget_ran
-from backbench.benchmarks.data import sources
-from backbench.benchmarks.data.targets import by_rule
-from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.benchmarks.data import store
+from backbench.benchmarks.data.trajectories import Trajectories, by_rule
 from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
@@ -80,7 +79,7 @@ def run_cell(
     where = choose_device(device)
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
-    data = sources.load(cell.task)
+    data = store.read(cell.task.data_id)
     check_data(cell, data)
     targets = cell.targets or by_rule(data, clipped=cell.task.rewards != "raw")
     draft = Draft(cell, data, targets, where, sys.argv if command is None else command, watch)

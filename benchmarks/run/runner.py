@@ -124,7 +124,7 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
     from backbench.benchmarks.run import provenance
 
     check_models(cells)
-    due = sources.plan((cell.data.source, cell.task) for cell in cells)
+    due = sources.plan((cell.data.source, cell.task.data_id) for cell in cells)
     _check_environments(cells, suite)
     _check_writable(results)
     if due.fetch:

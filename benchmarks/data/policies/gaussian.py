@@ -1,8 +1,7 @@
-"""Gaussian behaviour policies in the package, in NumPy.
+"""Gaussian behaviour policies in the package, in NumPy: a pack is one ``<environment>.npz`` beside ``manifest.json``.
 
-A pack is one ``<environment>.npz`` of float16 arrays beside ``manifest.json``. Each snapshot in it is a Gaussian
-multilayer perceptron in one of two forms. *Squashed* (SAC): state-dependent spread, ``tanh`` at the end. *Clipped*
-(PPO): one spread for all states, clipped to the action range.
+Squashed ones (SAC) have a state-dependent spread and ``tanh`` at the end. Clipped ones (PPO) have one spread for all
+states, and are clipped to the action range.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,18 +35,13 @@ class GaussianPolicy:
         return cls({k: v.astype(np.float32) for k, v in arrays.items()}, squash="std_w" in arrays)
 
     def act(self, observations: NDArray[Any], rng: np.random.Generator | None = None, noise: float = 1.0) -> Array:
-        """Actions for a batch of observations. ``noise`` scales the policy's own spread.
-
-        Without ``rng`` they are the mode of the Gaussian.
-        """
+        """Actions for a batch of observations: the mode without ``rng``. ``noise`` scales the policy's own spread."""
         p = self.arrays
         h: Array = (observations.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
         np.clip(h, -10.0, 10.0, out=h)  # as VecNormalize. Unnormalised observations are far smaller
-        layer = 0
-        while f"w{layer}" in p:
+        for layer in range(sum(name[0] == "w" for name in p)):
             h = h @ p[f"w{layer}"] + p[f"b{layer}"]
             h = np.maximum(h, 0.0) if self.squash else np.tanh(h)
-            layer += 1
         action: Array = h @ p["mean_w"] + p["mean_b"]
         if rng is not None:
             log_std = np.clip(h @ p["std_w"] + p["std_b"], *LOG_STD_RANGE) if self.squash else p["log_std"]
@@ -58,8 +52,7 @@ class GaussianPolicy:
 
 def manifest(folder: Path = PACK) -> dict[str, Any]:
     """The snapshots in the pack and how each was trained."""
-    result: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return result
+    return cast("dict[str, Any]", json.loads((folder / "manifest.json").read_text()))
 
 
 def load(environment: str, snapshot: str, folder: Path = PACK) -> GaussianPolicy:

@@ -1,8 +1,4 @@
-"""Atari behaviour policies that read the console's memory instead of the screen, in NumPy.
-
-The 128 bytes of memory hold the complete state of a game, so a small perceptron plays it well. The data sets hold
-frames and actions only.
-"""
+"""Atari behaviour policies in NumPy. They read the console's 128 bytes of memory, the complete state of a game."""
 
 from __future__ import annotations
 
@@ -55,17 +51,7 @@ class RamPolicy:
     def act(
         self, ram: NDArray[np.uint8], rng: Sequence[np.random.Generator], temperature: float = 1.0, epsilon: float = 0.0
     ) -> NDArray[np.int64]:
-        """Sample actions.
-
-        Args:
-            ram: uint8 (n, 128).
-            rng: one generator a row.
-            temperature: above 0. Logits are divided by it.
-            epsilon: probability of an action sampled uniformly from all.
-
-        Returns:
-            int64 (n,).
-        """
+        """Actions int64 (n,) for memory uint8 (n, 128), uniform with probability ``epsilon``. One ``rng`` a row."""
         draws = np.array([generator.random(DRAWS) for generator in rng])
         scaled = self.logits(ram).astype(np.float64) / temperature
         shares = np.cumsum(np.exp(scaled - scaled.max(axis=1, keepdims=True)), axis=1)
@@ -75,11 +61,7 @@ class RamPolicy:
 
 
 def load(game: str, snapshot: str, folder: Path = PACK) -> RamPolicy:
-    """The snapshot of that name, e.g. ``load("breakout", "expert")``.
-
-    Raises:
-        DataError: the pack holds no such game or snapshot.
-    """
+    """The snapshot of that name, e.g. ``load("breakout", "expert")``. DataError if the pack has no such one."""
     path = folder / f"{game}.npz"
     if not path.is_file():
         raise DataError(f"no behaviour policies of {game!r} in {folder}; reinstall the package")

@@ -1,54 +1,37 @@
-"""Data sources: what tasks lack in the store, getting it, and loading it. No source stands in for another."""
+"""Data sources: what tasks lack in the store, and getting it. No source stands in for another."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
-from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.errors import DataError, Progress, Report
 from backbench.benchmarks.data.processes import in_worker, leaving_on_sigterm, one_thread
-from backbench.benchmarks.data.reporting import Progress, Report
-from backbench.benchmarks.data.sources.registry import SOURCES, source_of
-from backbench.benchmarks.data.sources.source import Pull, Source
-
-if TYPE_CHECKING:
-    from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.benchmarks.data.sources.source import SOURCES, Pull, Source, source_of
+from backbench.errors import suggest
 
 __all__ = [
-    "SOURCES", "Plan", "Pull", "Source", "fetch", "leaving_on_sigterm", "load", "make_all", "one_thread", "plan",
-    "source_of",
+    "SOURCES", "Plan", "Pull", "Source", "fetch", "leaving_on_sigterm", "make_all", "one_thread", "plan", "pull",
+    "source_of", "summary",
 ]  # fmt: skip
-
-
-class HasData(Protocol):
-    """A task, as far as this room needs it."""
-
-    @property
-    def data_id(self) -> str:
-        """Id of its data set in the store."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What some tasks lack: ids of data sets to make, and (source, id) of data sets to fetch."""
+    """What the store lacks: ids of data sets to make, and (source, id) of data sets to fetch."""
 
     make: tuple[str, ...]
     fetch: tuple[tuple[str, str], ...]
 
 
-def plan(wanted: Iterable[tuple[str, HasData]]) -> Plan:
-    """What these (source, task) lack in the store.
-
-    Raises:
-        DataError: a data set is missing that can be neither made nor fetched. Says how to get it.
-    """
+def plan(wanted: Iterable[tuple[str, str]]) -> Plan:
+    """Which of these (source, id) the store lacks. DataError, with a remedy, if one can be neither made nor fetched."""
     from backbench.benchmarks.data import store
 
     make, fetch_ = [], []
-    for name, data_id in dict.fromkeys((name, task.data_id) for name, task in wanted):
+    for name, data_id in dict.fromkeys(wanted):
         source = SOURCES.get(name)
         if store.exists(data_id) and not (source.needs_sidecar and not store.sidecar(data_id)):
             continue
@@ -59,28 +42,15 @@ def plan(wanted: Iterable[tuple[str, HasData]]) -> Plan:
             fetch_.append((name, data_id))
         else:
             command = source.command(data_id)
-            raise DataError(
-                f"data source '{name}': {data_id!r} is not in the store {store.root()}; "
-                + (f"get it: {command}" if command else "put the set there, in Minari's format, under that id")
-            )
+            get = f"get it: {command}" if command else "put the set there, in Minari's format, under that id"
+            raise DataError(f"data source '{name}': {data_id!r} is not in the store {store.root()}; {get}")
     return Plan(tuple(make), tuple(fetch_))
 
 
 def fetch(
     wanted: Sequence[tuple[str, str]], report: Report, transfer: Callable[[str], AbstractContextManager[Progress]]
 ) -> None:
-    """Fetch the (source, id) of ``Plan.fetch``, one after another.
-
-    Args:
-        wanted: sources and ids.
-        report: receives lines of text.
-        transfer: makes a progress bar for an id.
-
-    Raises:
-        DataError: a data set cannot be fetched.
-    """
-    from backbench.benchmarks.data.sources.pull import summary
-
+    """Fetch the (source, id) of ``Plan.fetch``. ``transfer`` makes a progress bar for an id."""
     with leaving_on_sigterm():
         for name, data_id in wanted:
             with transfer(data_id) as progress:
@@ -88,20 +58,52 @@ def fetch(
             report(summary(data_id))
 
 
-def make_all(names: Sequence[str], jobs: int, report: Report) -> None:
-    """Make data sets in ``jobs`` processes. ``report`` gets each id when it is done.
+def pull(source: str, names: Sequence[str], how: Pull, suites: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Get data sets of a source that are fetched or imported. Those in the store stay unless ``how.force``.
 
-    Raises:
-        DataError: a data set cannot be made.
+    ``names`` are ids, tasks, suites, or the source's short names, empty for its default. ``suites`` has the ids that
+    each suite or task with data of the source stands for. Returns the ids, each when it is in the store. Raises
+    ``DataError`` for an unknown source or name, an option that the source lacks, or what ``Source.fetch`` raises.
     """
+    pullable = {name: found for name, found in SOURCES.all().items() if found.kind in ("fetched", "imported")}
+    if source not in pullable:
+        raise DataError(f"data source '{source}' cannot be pulled{suggest(source, pullable)}")
+    chosen = pullable[source]
+    names = list(dict.fromkeys(names or chosen.default_names))
+    if not names:
+        some = f"name some, a task or a suite: bench data list --source {source}"
+        raise DataError(f"source '{source}' has many data sets; {some}")
+    chosen.check_pull(names, how)
+    every = [id_ for name in names for id_ in suites.get(name, [name])]
+    ids = dict.fromkeys(chosen.resolve(id_, how, suites) for id_ in every)
+    return (_pull(chosen, id_, how) for id_ in ids)
+
+
+def _pull(source: Source, data_id: str, how: Pull) -> str:
+    from backbench.benchmarks.data import store
+
+    if store.exists(data_id) and store.sidecar(data_id) and not how.force:
+        how.report(f"{data_id} is in the store already; --force replaces it")
+    else:
+        source.fetch(data_id, how)
+    return data_id
+
+
+def summary(data_id: str) -> str:
+    """A line about a data set that was fetched."""
+    from backbench.benchmarks.data import store
+
+    recorded = store.sidecar(data_id)
+    return f"{data_id}: {recorded['episodes']:,} episodes, {recorded['steps']:,} steps, sha256 {recorded['digest']}"
+
+
+def make_all(names: Sequence[str], jobs: int, report: Report) -> None:
+    """Make data sets in ``jobs`` processes. ``report`` gets each id that is done. DataError if one cannot be made."""
     from backbench.benchmarks.data import store
 
     store.clear_leftovers()
-    with (
-        one_thread(),
-        leaving_on_sigterm(),
-        multiprocessing.get_context("spawn").Pool(min(jobs, len(names)), initializer=in_worker) as pool,
-    ):
+    processes = multiprocessing.get_context("spawn")
+    with one_thread(), leaving_on_sigterm(), processes.Pool(min(jobs, len(names)), initializer=in_worker) as pool:
         pending = {name: pool.apply_async(_make, (name,)) for name in names}
         for name, result in pending.items():
             if problem := result.get():
@@ -112,16 +114,9 @@ def make_all(names: Sequence[str], jobs: int, report: Report) -> None:
 
 
 def _make(name: str) -> str:
-    """Make one data set in a worker; returns its error as text, since not every exception can be pickled."""
+    """Make one data set in a worker. Returns its error as text, since not every exception can be pickled."""
     try:
         source_of(name).make(name)
     except DataError as error:
         return str(error)
     return ""
-
-
-def load(task: HasData) -> Trajectories:
-    """The task's data set from the store, checked."""
-    from backbench.benchmarks.data import store
-
-    return store.read(task.data_id)

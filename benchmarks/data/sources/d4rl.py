@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.download import Terms, unreachable
+from backbench.benchmarks.data.download import Folder, Remote, Terms, is_address, remote, unreachable
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.published import Folder, Remote, is_address, remote
 from backbench.benchmarks.data.sources import d4rl_hdf5
 from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.errors import suggest
@@ -22,11 +21,9 @@ PUBLIC = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
 VARIABLE = "BACKBENCH_D4RL"  # an address or a folder that replaces PUBLIC
 CACHE = Path(".cache", "d4rl")
 ENVIRONMENTS = {  # Gymnasium id, width of an observation, width of an action
-    "halfcheetah": ("HalfCheetah-v4", 17, 6),
-    "hopper": ("Hopper-v4", 11, 3),
-    "walker2d": ("Walker2d-v4", 17, 6),
-    "ant": ("Ant-v4", 111, 8),
-}
+    "halfcheetah": ("HalfCheetah-v4", 17, 6), "hopper": ("Hopper-v4", 11, 3),
+    "walker2d": ("Walker2d-v4", 17, 6), "ant": ("Ant-v4", 111, 8),
+}  # fmt: skip
 SETS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
 
@@ -64,9 +61,7 @@ class D4rl(Source):
         environment, observation, action = ENVIRONMENTS[data_id.split("/")[1]]
         with _files(data_id, how) as files:
             with files.open(file) as path:
-                origin = {
-                    "source": "d4rl", "file": file, "file_bytes": path.stat().st_size, "file_sha256": _sha256(path)
-                }  # fmt: skip
+                origin: dict[str, Any] = {"file_bytes": path.stat().st_size, "file_sha256": _sha256(path)}
                 episodes = d4rl_hdf5.read(path, observation, action)
             for line in episodes.warnings:
                 how.report(f"warning: {line}")
@@ -77,6 +72,8 @@ class D4rl(Source):
             if episodes.discontinuities:
                 origin["discontinuities"] = episodes.discontinuities
             origin |= {
+                "source": "d4rl",
+                "file": file,
                 "dropped_steps": episodes.dropped,
                 "final_observation": "repeated" if episodes.discontinuities is None else "recorded",
                 "description": f"D4RL's {Path(file).stem}, as published; whole episodes only",
@@ -122,7 +119,7 @@ def _files(data_id: str, how: Pull) -> AbstractContextManager[Folder | Remote]:
         progress=how.progress,
     )
     cache = store.root() / CACHE / Path(file_name(data_id)).stem
-    return remote(location.rstrip("/"), cache, how.keep, how.report, terms)
+    return remote(location.rstrip("/"), cache, how, terms)
 
 
 def _sha256(path: Path) -> str:

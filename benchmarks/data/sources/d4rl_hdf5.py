@@ -1,7 +1,7 @@
 """D4RL's HDF5 files (Fu et al. 2020, arXiv:2004.07219): read, checked, and split into episodes.
 
-A file holds flat arrays over all steps. An episode ends where ``terminals`` or ``timeouts`` is set. The steps after the
-last end are an incomplete episode. Its returns are unknown, so it is skipped.
+Arrays are flat over all steps. An episode ends where ``terminals`` or ``timeouts`` is set. The steps after the last end
+are an incomplete episode of unknown returns, so they are skipped.
 """
 
 from __future__ import annotations
@@ -19,37 +19,26 @@ from backbench.benchmarks.data.trajectories import Episode
 from backbench.errors import one_line
 
 KINDS = {"observations": "f", "actions": "f", "rewards": "f", "terminals": "b", "timeouts": "b"}
-NEXT = "next_observations"  # not in all files
+NEXT = "next_observations"  # of kind f, not in all files
 WORDS = {"f": "floating-point numbers", "b": "booleans"}
 LIMIT = 1000  # time limit of these environments, in steps
 
 
 @dataclass(frozen=True, eq=False)
 class FlatEpisodes(Sequence[Episode]):
-    """The complete episodes of a file, each assembled on demand.
+    """The complete episodes of a file, each assembled on demand."""
 
-    Attributes:
-        observations: (steps, observation), as in the file.
-        actions: (steps, action), as in the file.
-        rewards: (steps,) converted to float64.
-        finals: (episodes, observation), the observation after an episode's last action.
-        terminated: (episodes,) bool, true also if the time limit ended the same step.
-        bounds: (episodes + 1,) first step of each episode, then the end of the last.
-        dropped: steps after the last end.
-        discontinuities: steps whose next observation differs from the observation of the next step. None if the file
-            has no next observations. Then ``finals`` repeats the last observations.
-        warnings: one line for each oddity.
-    """
-
-    observations: NDArray[Any]
-    actions: NDArray[Any]
-    rewards: NDArray[np.float64]
-    finals: NDArray[Any]
-    terminated: NDArray[np.bool_]
-    bounds: NDArray[np.int64]
-    dropped: int
+    observations: NDArray[Any]  # (steps, observation), as in the file
+    actions: NDArray[Any]  # (steps, action), as in the file
+    rewards: NDArray[np.float64]  # (steps,), converted
+    finals: NDArray[Any]  # (episodes, observation), the observation after an episode's last action
+    terminated: NDArray[np.bool_]  # (episodes,), true also if the time limit ended the same step
+    bounds: NDArray[np.int64]  # (episodes + 1,) first step of each episode, then the end of the last
+    dropped: int  # steps after the last end
+    # Steps whose next observation differs from the observation of the next step. None if the file has no next
+    # observations. Then ``finals`` repeats the last observations.
     discontinuities: int | None
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # one line for each oddity
 
     def __len__(self) -> int:
         return len(self.terminated)
@@ -60,46 +49,37 @@ class FlatEpisodes(Sequence[Episode]):
             return [self[number] for number in range(len(self))[index]]
         number = range(len(self))[index]
         steps = slice(self.bounds[number], self.bounds[number + 1])
-        return Episode(
-            observations=np.concatenate([self.observations[steps], self.finals[number : number + 1]]),
-            actions=self.actions[steps],
-            rewards=self.rewards[steps],
-            terminated=bool(self.terminated[number]),
-        )
+        observations = np.concatenate([self.observations[steps], self.finals[number : number + 1]])
+        return Episode(observations, self.actions[steps], self.rewards[steps], bool(self.terminated[number]))
 
 
 def read(path: Path, observation: int, action: int) -> FlatEpisodes:
-    """The episodes of a file with observations (observation,) and actions (action,).
-
-    Raises:
-        DataError: no HDF5 or a truncated file, an array that is missing or has the wrong type, width or length, no
-            complete episode, or a number that is not finite.
-    """
+    """The episodes of a file with observations (observation,) and actions (action,). DataError for a broken file."""
     arrays = _arrays(path, observation, action)
     observations, after = arrays["observations"], arrays.pop(NEXT, None)
     ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
     if not len(ends):
-        raise DataError(
-            f"{path} has no complete episode: terminals and timeouts are false at all {len(observations):,} steps; get "
-            "the file again"
-        )
+        never = f"terminals and timeouts are false at all {len(observations):,} steps"
+        raise DataError(f"{path} has no complete episode: {never}; get the file again")
     bounds = np.concatenate([[0], ends + 1]).astype(np.int64)
     steps = int(bounds[-1])
     for name, array in (*arrays.items(), (NEXT, after)):
-        if array is not None and array.dtype.kind == "f":
-            _check_finite(path, name, array[:steps], bounds)
-    warnings = _too_long(path, np.diff(bounds))
+        if array is not None and array.dtype.kind == "f" and not (good := np.isfinite(array[:steps])).all():
+            step = int(np.argmin(good.reshape(steps, -1).all(axis=1)))
+            raise DataError(f"{path}: '{name}' is NaN or infinite in {_position(step, bounds)}; get the file again")
+    warnings, lengths = [], np.diff(bounds)
+    if (over := lengths > LIMIT).any():
+        first = int(np.argmax(over))
+        which = f"the first of them episode {first} with {lengths[first]:,}"
+        warnings.append(f"{path.name}: {int(over.sum()):,} episodes are longer than {LIMIT:,} steps, {which}")
     breaks = None
     if after is not None:
         # An episode's last step has no next step to compare with.
         differs = (after[: steps - 1] != observations[1:steps]).any(axis=1)
         differs[ends[:-1]] = False
-        breaks = int(differs.sum())
-        if breaks:
-            warnings.append(
-                f"{path.name}: {NEXT} is not the observation of the next step at {breaks:,} steps, the first of them "
-                f"{_position(int(np.argmax(differs)), bounds)}"
-            )
+        if breaks := int(differs.sum()):
+            which = f"at {breaks:,} steps, the first of them {_position(int(np.argmax(differs)), bounds)}"
+            warnings.append(f"{path.name}: {NEXT} is not the observation of the next step {which}")
     return FlatEpisodes(
         observations=observations[:steps],
         actions=arrays["actions"][:steps],
@@ -120,57 +100,34 @@ def _arrays(path: Path, observation: int, action: int) -> dict[str, NDArray[Any]
     widths = {"observations": (observation,), "actions": (action,), NEXT: (observation,)}
     try:
         with h5py.File(path, "r", locking="best-effort") as file:  # some network folders have no locks
-            kinds = KINDS | ({NEXT: "f"} if NEXT in file else {})
-            for name in kinds:
+            names = (*KINDS, NEXT) if NEXT in file else tuple(KINDS)
+            for name in names:
                 if not isinstance(file.get(name), h5py.Dataset):
-                    raise DataError(
-                        f"{path} has no array '{name}', only {', '.join(sorted(file)) or 'nothing'}; is this the right "
-                        "file?"
-                    )
+                    others = ", ".join(sorted(file)) or "nothing"
+                    raise DataError(f"{path} has no array '{name}', only {others}; is this the right file?")
             steps = file["observations"].shape[:1]
-            for name, kind in kinds.items():
-                _check_form(path, name, file[name], kind, widths.get(name, ()), steps)
-            return {name: file[name][()] for name in kinds}
+            for name in names:
+                _check_form(path, name, file[name], widths.get(name, ()), steps)
+            return {name: file[name][()] for name in names}
     except DataError:
         raise
     except Exception as error:  # h5py raises many kinds for a broken file
         raise DataError(f"{path} cannot be read as HDF5 ({one_line(error)}); get the file again") from error
 
 
-def _check_form(
-    path: Path, name: str, found: Any, kind: str, item: tuple[int, ...], steps: tuple[int, ...] | None
-) -> None:
+def _check_form(path: Path, name: str, found: Any, item: tuple[int, ...], steps: tuple[int, ...]) -> None:
     """Check type and shape before anything is read."""
+    kind = KINDS.get(name, "f")
     if found.dtype.kind != kind:
         raise DataError(f"{path}: '{name}' is of type {found.dtype}, not {WORDS[kind]}; is this the right file?")
     if not found.shape or found.shape[1:] != item:
         wanted = ", ".join(map(str, ("steps", *item)))
         raise DataError(f"{path}: '{name}' has shape {found.shape}, expected ({wanted}); is this the right file?")
     if found.shape[:1] != steps:
-        raise DataError(
-            f"{path}: '{name}' has {found.shape[0]:,} steps, 'observations' {steps[0] if steps else 0:,}; get the file "
-            "again"
-        )
+        others = steps[0] if steps else 0
+        raise DataError(f"{path}: '{name}' has {found.shape[0]:,} steps, 'observations' {others:,}; get the file again")
     if not found.shape[0]:
         raise DataError(f"{path} has no steps; get the file again")
-
-
-def _check_finite(path: Path, name: str, array: NDArray[Any], bounds: NDArray[np.int64]) -> None:
-    good = np.isfinite(array)
-    if not good.all():
-        step = int(np.argmin(good.reshape(len(array), -1).all(axis=1)))
-        raise DataError(f"{path}: '{name}' is NaN or infinite in {_position(step, bounds)}; get the file again")
-
-
-def _too_long(path: Path, lengths: NDArray[np.int64]) -> list[str]:
-    over = lengths > LIMIT
-    if not over.any():
-        return []
-    first = int(np.argmax(over))
-    return [
-        f"{path.name}: {int(over.sum()):,} episodes are longer than {LIMIT:,} steps, the first of them episode {first} "
-        f"with {lengths[first]:,}"
-    ]
 
 
 def _position(step: int, bounds: NDArray[np.int64]) -> str:

@@ -1,15 +1,18 @@
-"""Source ``dqn-replay``: the public logs of DQN in training (arXiv:1907.04543), 1 % of a run's transitions by default.
+"""Source ``dqn-replay``: the public logs of DQN in training (arXiv:1907.04543), 1 % of a run by default.
 
 A run of a game has 50 buffers of a million entries. Each is four files: gzipped NumPy arrays of single frames, actions,
-clipped rewards and terminals. ``dqn_select`` chooses complete episodes by the small arrays. Then each file of frames
-that is needed is read once, front to back, no further than its last chosen frame. Episodes are written in the order of
-(buffer, position), so that at most two episodes' frames are in memory.
+clipped rewards and terminals. ``dqn_select`` chooses complete episodes by the small arrays. Then each needed file of
+frames is read once, front to back, so that at most two episodes' frames are in memory.
 """
 
 from __future__ import annotations
 
+import gzip
+import tokenize
+import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.download import Terms
-from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.published import Folder, Remote, is_address, remote
-from backbench.benchmarks.data.reporting import Report
+from backbench.benchmarks.data.download import Folder, Remote, Terms, is_address, remote
+from backbench.benchmarks.data.errors import DataError, Report
+from backbench.benchmarks.data.frames import read_header
 from backbench.benchmarks.data.sources.dqn_select import BUFFERS, PADDING, WINDOW, Choice, Log, Span, select
-from backbench.benchmarks.data.sources.dqn_shard import Shard
 from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode
-from backbench.errors import suggest
+from backbench.errors import first_line, suggest
 
 PUBLIC = "https://storage.googleapis.com/atari-replay-datasets/dqn"
 CACHE = ".dqn-replay-cache"
@@ -34,6 +35,7 @@ FORBIDDEN = "; the public bucket has answered 403 since 2025: get a copy of the 
 GAMES = {"breakout": ("Breakout", 4), "qbert": ("Qbert", 6), "pong": ("Pong", 6), "seaquest": ("Seaquest", 18)}
 SMALL: dict[str, Any] = {"action": np.int32, "reward": np.float32, "terminal": np.uint8}
 FRAME = (84, 84)
+BLOCK = 1 << 20
 
 
 class DqnReplay(Source):
@@ -63,10 +65,9 @@ class DqnReplay(Source):
         return (how.choice or Choice()).data_id(game)
 
     def fetch(self, data_id: str, how: Pull) -> None:
-        """See ``Source.fetch``.
+        """See ``Source.fetch``. ``how.location`` is a folder or an address that holds ``<Game>/<run>/replay_logs``.
 
-        ``how.location`` is a folder or an address. It holds ``<Game>/<run>/replay_logs``. A folder may also hold
-        ``dqn/<Game>/<run>/replay_logs``, or the files.
+        A folder may also hold ``dqn/<Game>/<run>/replay_logs``, or the files.
         """
         game, choice = _game(data_id), how.choice or Choice()
         with _files(game, choice.run, how) as files:
@@ -108,8 +109,7 @@ def file_name(kind: str, buffer: int) -> str:
 
 def _log(files: Folder | Remote, game: str, buffer: int) -> Log:
     """The small arrays of a buffer, up to ``WINDOW`` entries, checked."""
-    arrays: dict[str, NDArray[Any]] = {}
-    size = 0
+    arrays, size = dict[str, NDArray[Any]](), 0
     for kind, dtype in SMALL.items():
         with files.open(file_name(kind, buffer)) as path, Shard(path, dtype) as shard:
             size = size or shard.size
@@ -127,10 +127,8 @@ def _log(files: Folder | Remote, game: str, buffer: int) -> Log:
 
 def _same_size(shard: Shard, size: int) -> None:
     if shard.size != size:
-        raise DataError(
-            f"{shard.path} has {shard.size:,} entries, another file of the same buffer {size:,}; they belong to "
-            "different runs or games: get them again"
-        )
+        have = f"{shard.path} has {shard.size:,} entries, another file of the same buffer {size:,}"
+        raise DataError(f"{have}; they belong to different runs or games: get them again")
 
 
 def _check(kind: str, array: NDArray[Any], game: str, path: Path) -> None:
@@ -163,9 +161,8 @@ def _episodes(
 def _episode(shard: Shard, log: Log, start: int, stop: int) -> Episode:
     """One episode. ``shard`` is at its first frame.
 
-    The logs lack the frame after an episode's last action, which the store needs. So the last frame is repeated.
-    Padding before the episode, which is ``PADDING`` entries of zeros, is skipped. The logs do not distinguish the end
-    of a game from the time limit of 27,000 steps. All ends count as terminations.
+    The logs lack the frame after the last action, so the last frame is repeated. ``PADDING`` zeros before the episode
+    are skipped. The logs do not tell the end of a game from its time limit: all ends count as terminations.
     """
     frames = np.empty((stop - start + 1, *FRAME), np.uint8)
     shard.read(frames[:-1])
@@ -175,24 +172,77 @@ def _episode(shard: Shard, log: Log, start: int, stop: int) -> Episode:
     return Episode(frames[first:], log.actions[taken], log.rewards[taken].astype(np.float64), True)
 
 
-def _folder(location: Path, game: str, run: int) -> Folder:
+def _folder(location: Path, tail: str) -> Folder:
     """``location`` or the folder below it that holds the files."""
-    tail = Path(GAMES[game][0]) / str(run) / "replay_logs"
-    folders = (location / tail, location / "dqn" / tail, location)
+    folders = (location / tail / "replay_logs", location / "dqn" / tail / "replay_logs", location)
     for folder in folders:
         if next(folder.glob("$store$_*_ckpt.*.gz"), None) is not None:
             return Folder(folder)
-    raise DataError(
-        f"no files of the DQN-replay logs ($store$_..._ckpt.N.gz) in {location}, {folders[0]} or {folders[1]}; give "
-        "the folder of a copy with --from"
-    )
+    where = f"{location}, {folders[0]} or {folders[1]}; give the folder of a copy with --from"
+    raise DataError(f"no files of the DQN-replay logs ($store$_..._ckpt.N.gz) in {where}")
 
 
 def _files(game: str, run: int, how: Pull) -> AbstractContextManager[Folder | Remote]:
-    location = how.location or PUBLIC
+    location, tail = how.location or PUBLIC, f"{GAMES[game][0]}/{run}"
     if not is_address(location, "--from"):
-        return nullcontext(_folder(Path(location).expanduser(), game, run))
-    tail = f"{GAMES[game][0]}/{run}"
-    url = f"{location.rstrip('/')}/{tail}/replay_logs"
+        return nullcontext(_folder(Path(location).expanduser(), tail))
     terms = Terms(forbidden=FORBIDDEN.format(SOURCE.command(game)))
-    return remote(url, store.root() / CACHE / tail, how.keep, how.report, terms)
+    return remote(f"{location.rstrip('/')}/{tail}/replay_logs", store.root() / CACHE / tail, how, terms)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except EOFError as error:
+        raise DataError(f"{path} is truncated; get the file again") from error
+    except (OSError, zlib.error, ValueError, SyntaxError, tokenize.TokenError) as error:  # the last three: a bad header
+        raise DataError(f"{path} cannot be read ({first_line(error)}); get the file again") from error
+
+
+class Shard(AbstractContextManager["Shard"]):
+    """One array with ``size`` entries of ``dtype`` and shape ``item``. DataError for another or a broken file."""
+
+    def __init__(self, path: Path, dtype: Any, item: tuple[int, ...] = ()) -> None:
+        self.path = path
+        with _reading(path), warnings.catch_warnings(action="ignore"):  # headers that Python 2 wrote
+            self._file = gzip.GzipFile(path, "rb")
+            try:
+                shape, fortran, found = read_header(self._file)
+            except BaseException:
+                self._file.close()
+                raise
+        if found != np.dtype(dtype) or len(shape) != 1 + len(item) or shape[1:] != item or fortran or shape[0] < 1:
+            self._file.close()
+            wanted = f"{np.dtype(dtype)} ({', '.join(map(str, ('n', *item)))})"
+            raise DataError(f"{path} holds {found} {shape}; expected {wanted}, so it does not belong to these logs")
+        self.size: int = shape[0]
+        self._bytes = int(np.prod(item, dtype=int)) * np.dtype(dtype).itemsize
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, out: NDArray[Any]) -> None:
+        """Fill ``out`` with the next entries."""
+        view, done = memoryview(out.data).cast("B"), 0
+        while done < len(view):
+            done += self._read(view[done : done + BLOCK])
+
+    def skip(self, count: int) -> None:
+        """Skip entries."""
+        left = count * self._bytes
+        scratch = memoryview(bytearray(min(left, BLOCK)))
+        while left:
+            left -= self._read(scratch[:left])
+
+    def _read(self, out: memoryview) -> int:
+        with _reading(self.path):
+            if got := self._file.readinto(out):
+                return got
+            raise EOFError
+
+    def end(self) -> None:
+        """Check that the file ends here and that its checksum is right."""
+        with _reading(self.path):
+            if self._file.read(1):
+                raise ValueError("it is longer than its header says")

@@ -1,9 +1,8 @@
 """Which episodes of the DQN-replay logs make a data set, chosen from the small arrays alone.
 
-The rule is Decision Transformer's (arXiv:2106.01345) for its 1 % of the logs (arXiv:1907.04543): pick one of the run's
-buffers at random, take its next few episodes, and repeat until there are enough transitions. That code takes one
-episode too many per visit. If a visit reaches a buffer's end, it drops the transitions but keeps the ends of their
-episodes. Here a visit takes the right number of episodes, or none.
+The rule is Decision Transformer's (arXiv:2106.01345): pick one of the run's buffers at random, take its next few
+episodes, and repeat until there are enough transitions. Its code takes one episode too many per visit, and at a
+buffer's end keeps the ends of episodes that it drops. Here a visit takes the right number of episodes, or none.
 """
 
 from __future__ import annotations
@@ -30,16 +29,11 @@ Span = tuple[int, int]  # an episode's first entry, and the one after its last
 class Choice:
     """What to take out of a game's logs."""
 
-    # Least number of transitions. The last visit is complete.
-    transitions: int = 500_000
-    # Seed of the order of visits.
-    seed: int = 0
-    # One of the five agents trained on a game.
-    run: int = 1
-    # Episodes that a visit takes.
-    trajectories_per_buffer: int = 10
-    # Number of the run's last buffers to visit.
-    buffers: int = BUFFERS
+    transitions: int = 500_000  # least number; the last visit is complete
+    seed: int = 0  # of the order of visits
+    run: int = 1  # one of the five agents trained on a game
+    trajectories_per_buffer: int = 10  # episodes that a visit takes
+    buffers: int = BUFFERS  # number of the run's last buffers to visit
 
     def __post_init__(self) -> None:
         limits = {"transitions": (1, None), "seed": (0, None), "run": (1, RUNS), "buffers": (1, BUFFERS)}
@@ -52,37 +46,28 @@ class Choice:
 
     def data_id(self, game: str) -> str:
         """The set's id: ``dqn-replay/breakout/1pct-v0``, with what differs from the default before the version."""
-        names = {
-            "transitions": "", "seed": "seed", "run": "run", "trajectories_per_buffer": "per", "buffers": "last"
-        }  # fmt: skip
-        parts = [f"-{names[f.name]}{getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]
+        names = {"transitions": "", "trajectories_per_buffer": "per", "buffers": "last"}
+        differs = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        parts = [f"-{names.get(name, name)}{value}" for name, value in differs.items()]
         return f"dqn-replay/{game}/1pct{''.join(parts)}-v0"
 
 
 @dataclass(frozen=True)
 class Log:
-    """The small arrays of one buffer, or of its first entries.
+    """The small arrays of one buffer, or of its first n entries."""
 
-    Attributes:
-        buffer: its number, in the order of training.
-        actions: (n,) int32.
-        rewards: (n,) float32, clipped to [-1, 1].
-        terminals: (n,) bool, true at an episode's last step.
-        size: entries in the complete buffer.
-    """
-
-    buffer: int
-    actions: NDArray[np.int32]
-    rewards: NDArray[np.float32]
-    terminals: NDArray[np.bool_]
-    size: int
+    buffer: int  # its number, in the order of training
+    actions: NDArray[np.int32]  # (n,)
+    rewards: NDArray[np.float32]  # (n,), clipped to [-1, 1]
+    terminals: NDArray[np.bool_]  # (n,), true at an episode's last step
+    size: int  # entries in the complete buffer
 
     @cached_property
     def episodes(self) -> list[Span]:
         """The complete episodes, in order.
 
-        A buffer continues the one before it, mostly in the middle of an episode. So the episode before the first
-        terminal lacks its start, except in a run's first buffer. The entries after the last terminal lack an end.
+        A buffer continues the one before it. So the episode before the first terminal lacks its start, except in the
+        first buffer. The entries after the last terminal lack an end.
         """
         ends = (np.flatnonzero(self.terminals) + 1).tolist()
         return list(pairwise([0, *ends] if self.buffer == 0 else ends))
@@ -105,21 +90,11 @@ def select(choice: Choice, load: Callable[[int], Log]) -> tuple[list[Visit], dic
     """The visits, in the order in which they were sampled, and the logs of their buffers.
 
     Each visit takes the next ``trajectories_per_buffer`` complete episodes of its buffer. A buffer with fewer left is
-    not visited again. Padding, or what may be padding, does not count as transitions.
-
-    Args:
-        choice: how much to take. The result depends only on it and the logs.
-        load: gives the log of a buffer. Called once for each buffer that is sampled.
-
-    Raises:
-        DataError: the buffers do not hold enough transitions.
+    not visited again. Padding does not count as transitions. ``load`` is called once for each buffer that is sampled.
     """
     rng = np.random.default_rng(choice.seed)
     left = list(range(BUFFERS - choice.buffers, BUFFERS))
-    logs: dict[int, Log] = {}
-    taken: dict[int, int] = {}
-    visits: list[Visit] = []
-    transitions = 0
+    logs, taken, visits, transitions = dict[int, Log](), dict[int, int](), list[Visit](), 0
     while transitions < choice.transitions:
         if not left:
             raise DataError(

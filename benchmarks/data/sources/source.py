@@ -1,4 +1,4 @@
-"""A data source: which data sets it has, and how they get into the store."""
+"""A data source: which data sets it has, and how they get into the store. The registry imports none of them early."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.reporting import Progress, Report, no_progress
+from backbench.benchmarks.data.errors import DataError, Progress, Report, no_progress
+from backbench.registry import Registry
 
 if TYPE_CHECKING:
     from backbench.benchmarks.data.sources.dqn_select import Choice
@@ -15,47 +15,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pull:
-    """The options of ``bench data pull``.
+    """The options of ``bench data pull``."""
 
-    Attributes:
-        location: folder or address of the published files. Empty for the public address.
-        keep: keep downloaded files in the store's cache.
-        force: replace a data set that is in the store.
-        choice: which part of the DQN-replay logs. None for the default.
-        report: receives lines of text.
-        progress: receives bytes done and bytes in total during downloads.
-    """
-
-    location: str = ""
-    keep: bool = False
-    force: bool = False
-    choice: Choice | None = None
+    location: str = ""  # folder or address of the published files; empty for the public address
+    keep: bool = False  # keep downloaded files in the store's cache
+    force: bool = False  # replace a data set that is in the store
+    choice: Choice | None = None  # which part of the DQN-replay logs; None for the default
     report: Report = print
     progress: Progress = no_progress
 
 
 class Source:
-    """One data source. Subclasses override the facts and the operations that apply to them.
+    """One data source. Subclasses override the facts and the operations that apply to them."""
 
-    Attributes:
-        name: the value of ``data.source``.
-        kind: how its data sets get into the store. *made*: generated here. *fetched*: downloaded. *imported*: converted
-            from a copy that the user has. *local*: written there by another program.
-        licence: licence of a data set whose sidecar names none.
-        namespaces: first parts of its data set ids.
-        any_id: whether others recorded its sets under ids that Backbench does not know. Users' suites may name such
-            sets, and their recorded spaces are compared with the environment's.
-        needs_sidecar: whether a set without sidecar has yet to be checked by ``fetch``.
-        default_names: what ``bench data pull`` gets when it is given no names.
-    """
-
-    name: str = ""
+    name: str = ""  # the value of ``data.source``
+    # made: generated here. fetched: downloaded. imported: from a copy that the user has. local: by another program.
     kind: Literal["made", "fetched", "imported", "local"] = "local"
-    licence: str = "-"
-    namespaces: tuple[str, ...] = ()
+    licence: str = "-"  # of a data set whose sidecar names none
+    namespaces: tuple[str, ...] = ()  # first parts of its data set ids
+    # Whether others recorded its sets under ids that Backbench does not know. Users' suites may name such sets, and
+    # their recorded spaces are compared with the environment's.
     any_id: bool = False
-    needs_sidecar: bool = False
-    default_names: tuple[str, ...] = ()
+    needs_sidecar: bool = False  # ``fetch`` has yet to check a set without sidecar
+    default_names: tuple[str, ...] = ()  # what ``bench data pull`` gets when it is given no names
 
     def ids(self) -> list[str]:
         """The ids that are known without a suite."""
@@ -87,22 +69,36 @@ class Source:
     def check_pull(self, names: Sequence[str], how: Pull) -> None:
         """Raise ``DataError`` for options that the source does not have."""
         if how.choice is not None and how.choice != type(how.choice)():
-            raise DataError(
-                f"source '{self.name}' has complete data sets; options that select go with source dqn-replay"
-            )
+            which = "options that select go with source dqn-replay"
+            raise DataError(f"source '{self.name}' has complete data sets; {which}")
 
     def resolve(self, name: str, how: Pull, known: Iterable[str]) -> str:
-        """The data set id that ``name`` stands for. ``known`` are names of tasks and suites, for suggestions.
-
-        Raises:
-            DataError: the source has no such data set.
-        """
+        """The id that ``name`` stands for, else DataError. ``known`` are names of tasks and suites, for suggestions."""
         return name
 
     def fetch(self, data_id: str, how: Pull) -> None:
-        """Put a data set into the store. One that is there is replaced.
-
-        Raises:
-            DataError: it cannot be had, or is broken. The store then has what it had before.
-        """
+        """Put a data set into the store, replacing one. Raises ``DataError``; the store then has what it had before."""
         raise DataError(f"data source '{self.name}' cannot be pulled")
+
+
+class Local(Source):
+    """Data sets of any id, in Minari's format, that the user or another program put into the store."""
+
+    name = "local"
+    any_id = True
+
+
+LOCAL = Local()
+# Found by name, when needed: sources write to the store, and the store asks a source for a remedy.
+SOURCES: Registry[Source] = Registry(
+    "data source",
+    {name: f"{__package__}.{name.replace('-', '_')}:SOURCE" for name in ("embedded", "d4rl", "minari", "dqn-replay")}
+    | {"local": f"{__name__}:LOCAL"},
+    bases=(Source,),
+)
+
+
+def source_of(data_id: str) -> Source:
+    """The source that a data set's id belongs to: the local one where no other has the namespace."""
+    namespace = data_id.partition("/")[0]
+    return next((source for source in SOURCES.all().values() if namespace in source.namespaces), LOCAL)

@@ -1,8 +1,7 @@
 """A copy of a data set's flat arrays in one file, ``flat.bin``, which opens without parsing Minari's files.
 
-You may delete the file at any time. If it does not fit the data beside it, or its bytes have changed, it counts as
-absent. Its first line is the sha256 of all that follows. The second line describes the arrays (JSON, padded with
-spaces). Then come their bytes.
+You may delete it at any time. If it does not fit the data beside it, or its bytes have changed, it counts as absent.
+Its first line is the sha256 of all that follows. The second describes the arrays (JSON, padded). Then come their bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,68 +21,35 @@ from backbench.files import write_whole
 FILE = "flat.bin"
 PART = f".{FILE}."  # prefix of the files that ``write_whole`` is still writing
 FORMAT = 1  # raise it when reading a data set gives other arrays
-TYPES = {  # larger items first, so that every array is aligned
-    "offsets": ("<i8",),
-    "rewards": ("<f8",),
-    "actions": ("<i8", "<f4"),
-    "states": ("<f4",),
-    "terminated": ("|b1",),
-}
+# Larger items first, so that every array is aligned.
+TYPES: dict[str, tuple[str, ...]] = {
+    "offsets": ("<i8",), "rewards": ("<f8",), "actions": ("<i8", "<f4"), "states": ("<f4",), "terminated": ("|b1",)
+}  # fmt: skip
 BEGIN = 4096  # bytes before the arrays
 HASH = 65  # bytes of the first line
 
 
 def stamp(folder: Path) -> str:
-    """A hash of the names, sizes and modification times of a data set's files.
-
-    Raises:
-        OSError: the files cannot be read.
-    """
+    """A hash of the names, sizes and modification times of a data set's files. OSError if they cannot be read."""
     data = folder / "data"
-    lines = []
-    for path in sorted(path for path in data.rglob("*") if path.is_file()):
-        found = path.stat()
-        lines.append(f"{path.relative_to(data)} {found.st_size} {found.st_mtime_ns}")
+    found = {path.relative_to(data): path.stat() for path in sorted(data.rglob("*")) if path.is_file()}
+    lines = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found.items()]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def through(folder: Path, name: str, digest: str | None, load: Callable[[], Trajectories]) -> Trajectories:
-    """The data set in ``folder`` from its flat file. If none fits, from ``load``, and a flat file is written.
-
-    Args:
-        folder: the data set's.
-        name: the data set's id.
-        digest: the hash that its content must have. None for any.
-        load: reads Minari's files, with every check.
-    """
-    kept = read(folder, name)
-    if kept is not None and digest in (None, kept.digest):
-        return kept
-    try:
-        stamped = stamp(folder)
-    except OSError:
-        return load()  # says what is wrong
-    trajectories = load()
-    write(folder, trajectories, stamped)
-    return trajectories
 
 
 def read(folder: Path, name: str) -> Trajectories | None:
     """The data set in ``folder`` from its flat file. None if no file fits."""
-    try:
+    with suppress(Exception):  # a damaged file can raise anything
         return _read(folder / FILE, name, stamp(folder))
-    except Exception:  # a damaged file can raise anything
-        return None
+    return None
 
 
 def digest(folder: Path) -> str | None:
     """The data set's hash as recorded in the flat file. None if no file fits."""
-    try:
-        with (folder / FILE).open("rb") as file:
-            header = json.loads(file.read(BEGIN)[HASH:])
+    with suppress(Exception), (folder / FILE).open("rb") as file:  # as in ``read``
+        header = json.loads(file.read(BEGIN)[HASH:])
         return str(header["digest"]) if (header["format"], header["stamp"]) == (FORMAT, stamp(folder)) else None
-    except Exception:  # as in ``read``
-        return None
+    return None
 
 
 def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
@@ -97,8 +62,7 @@ def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
         return None
     if hashlib.sha256(content[HASH:].data).hexdigest().encode() != start[: HASH - 1]:
         return None
-    made: dict[str, Any] = {}
-    begin = BEGIN
+    made, begin = dict[str, Any](), BEGIN
     for label, types in TYPES.items():
         dtype, shape = header["arrays"][label]
         size = np.dtype(dtype).itemsize * math.prod(shape)
@@ -110,13 +74,7 @@ def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
 
 
 def write(folder: Path, trajectories: Trajectories, stamped: str) -> None:
-    """Write the flat file of a data set of vectors, completely or not at all. A failure is silent.
-
-    Args:
-        folder: the data set's.
-        trajectories: what was read from it.
-        stamped: its ``stamp`` before that. If the stamp has changed, nothing is written.
-    """
+    """Write the flat file of a data set, unless its ``stamp`` is no longer ``stamped``. A failure is silent."""
     arrays = {label: np.ascontiguousarray(getattr(trajectories, label)) for label in TYPES}
     header = {
         "format": FORMAT,

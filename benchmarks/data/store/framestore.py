@@ -1,14 +1,14 @@
-"""Data sets of pixels in the store: single frames, compressed without loss, in Minari's HDF5 layout.
+"""Data sets of pixels in the store: single frames, gzipped, in Minari's HDF5 layout.
 
-Minari's own writer stores images as lossy JPEG or without compression. Here observations are gzipped. Beside them lies
-``frames.npy``: the same frames without compression, from which training reads windows. You may delete ``frames.npy``.
-The next reading writes it again.
+Minari's own writer stores images as lossy JPEG or without compression. Beside the HDF5 file lies ``frames.npy``: the
+same frames without compression, from which training reads windows. If you delete it, the next reading writes it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray, Frames, writing
 from backbench.benchmarks.data.store.paths import path_of, reading
-from backbench.benchmarks.data.store.sidecar import write_sidecar
-from backbench.benchmarks.data.store.writing import create, ends, staged
+from backbench.benchmarks.data.store.writing import create, ends, staged, write_sidecar
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.files import write_whole
 
@@ -49,33 +48,24 @@ def _checked(name: str, number: int, e: Episode, n_actions: int, frames: int) ->
     if steps == 0:
         raise DataError(f"{where} has no steps")
     if frames != steps + 1 or e.actions.shape != (steps,):
-        raise DataError(
-            f"{where} has {frames} frames, actions of shape {e.actions.shape} and {steps} rewards; expected "
-            f"{steps + 1}, ({steps},) and {steps}"
-        )
+        has = f"{frames} frames, actions of shape {e.actions.shape} and {steps} rewards"
+        raise DataError(f"{where} has {has}; expected {steps + 1}, ({steps},) and {steps}")
     if not np.issubdtype(e.actions.dtype, np.integer):
         raise DataError(f"{where} has actions of type {e.actions.dtype}; expected integers")
     outside = (e.actions < 0) | (e.actions >= n_actions)
     if outside.any():
         step = int(np.argmax(outside))
-        raise DataError(
-            f"{where}, step {step}: action {e.actions[step]} is outside the game's set, 0 to {n_actions - 1}"
-        )
+        said = f"action {e.actions[step]} is outside the game's set, 0 to {n_actions - 1}"
+        raise DataError(f"{where}, step {step}: {said}")
     if not np.isfinite(e.rewards).all():
         raise DataError(f"{where} has NaN or infinite rewards")
 
 
 def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[str, Any]) -> Trajectories:
-    """Write episodes of frames, one in memory at a time.
+    """Write episodes of frames uint8 (T + 1, 84, 84), one in memory at a time, for a game of ``n_actions`` actions.
 
-    Args:
-        name: the id.
-        episodes: observations uint8 (T + 1, 84, 84), single frames. Actions (T,) integers below ``n_actions``.
-        n_actions: size of the game's action set.
-        origin: how the data came about. Kept beside them as JSON. ``rewards: clipped`` says that raw ones are lost.
-
-    Raises:
-        DataError: inconsistent episodes, or a store that cannot be written. Nothing is left behind.
+    ``origin`` is kept beside them as JSON. Its ``rewards: clipped`` says that raw ones are lost. Raises ``DataError``
+    for inconsistent episodes, or a store that cannot be written. Nothing is left behind.
     """
     import h5py
     from gymnasium.spaces import Box, Discrete
@@ -84,20 +74,18 @@ def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[s
     hasher = _Hash()
     with staged(name) as staging:
         folder = staging / name
-        dataset = create(
-            name, [], origin, observation_space=Box(0, 255, (84, 84), np.uint8), action_space=Discrete(n_actions)
-        )
-        with writing(folder / FRAMES) as out, h5py.File(folder / HDF5, "a", track_order=True) as file:
+        frames = Box(0, 255, (84, 84), np.uint8)
+        dataset = create(name, [], origin, observation_space=frames, action_space=Discrete(n_actions))
+        with writing(folder / FRAMES) as append, h5py.File(folder / HDF5, "a", track_order=True) as file:
             for number, e in enumerate(episodes):
                 _checked(name, number, e, n_actions, len(e.observations))
                 try:
-                    out.append(e.observations)
+                    append(e.observations)
                 except ValueError as error:
                     raise DataError(f"data set {name!r}: episode {number}: {error}") from error
                 hasher.frames.update(np.ascontiguousarray(e.observations).data)
-                bare = Episode(
-                    np.zeros(0), e.actions.astype(np.int64), e.rewards.astype(np.float64), e.terminated, e.seed
-                )
+                actions, rewards = e.actions.astype(np.int64), e.rewards.astype(np.float64)
+                bare = Episode(np.zeros(0), actions, rewards, e.terminated, e.seed)
                 hasher.add(bare.actions, bare.rewards, bare.terminated)
                 _put(file, number, bare, e.observations)
                 kept.append(bare)
@@ -106,7 +94,7 @@ def write(name: str, episodes: Iterable[Episode], n_actions: int, origin: dict[s
         dataset.storage.update_metadata({"dataset_size": dataset.storage.get_size()})
         origin = {**origin, "n_actions": n_actions}
         made = _joined(kept, folder / FRAMES, name, hasher.digest, origin)
-        write_sidecar(folder, made, origin, {"frames": FRAMES})
+        write_sidecar(folder, made, origin, frames=FRAMES)
     return _joined(kept, path_of(name) / FRAMES, name, hasher.digest, origin)
 
 
@@ -119,10 +107,9 @@ def _put(file: Any, number: int, e: Episode, frames: FrameArray) -> None:
     terminations, truncations = ends(len(e.rewards), e.terminated)
     chunk = (min(CHUNK, len(frames)), *frames.shape[1:])
     group.create_dataset("observations", data=frames, chunks=chunk, compression="gzip", compression_opts=LEVEL)
-    group.create_dataset("actions", data=e.actions)
-    group.create_dataset("rewards", data=e.rewards)
-    group.create_dataset("terminations", data=terminations)
-    group.create_dataset("truncations", data=truncations)
+    rest = {"actions": e.actions, "rewards": e.rewards, "terminations": terminations, "truncations": truncations}
+    for name, array in rest.items():
+        group.create_dataset(name, data=array)
 
 
 def _joined(episodes: list[Episode], frames: Path, name: str, digest: str, origin: Mapping[str, Any]) -> Trajectories:
@@ -143,11 +130,7 @@ def _joined(episodes: list[Episode], frames: Path, name: str, digest: str, origi
 
 
 def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
-    """The data set, checked against the hash in its sidecar ``recorded``. Writes ``frames.npy`` if it is missing.
-
-    Raises:
-        DataError: truncated, inconsistent, or changed since it was written.
-    """
+    """The data set, checked against the sidecar ``recorded``: DataError. Writes ``frames.npy`` if it is missing."""
     import h5py
 
     folder, origin = path_of(name), recorded["origin"]
@@ -162,7 +145,7 @@ def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
                 hasher.add(e.actions, e.rewards, e.terminated)
                 episodes.append(e)
             if not (folder / FRAMES).is_file():
-                _unpack(groups, folder)
+                write_whole(folder / FRAMES, partial(_unpack, groups))
         for block in Frames(folder / FRAMES).blocks():
             hasher.frames.update(block.data)
         if hasher.digest != recorded.get("digest"):
@@ -170,12 +153,8 @@ def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
         return _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
 
 
-def _unpack(groups: list[Any], folder: Path) -> None:
-    """Write ``frames.npy`` from the compressed frames, completely or not at all."""
-
-    def content(path: Path) -> None:
-        with writing(path) as out:
-            for group in groups:
-                out.append(group["observations"][:])
-
-    write_whole(folder / FRAMES, content)
+def _unpack(groups: list[Any], path: Path) -> None:
+    """Write ``frames.npy`` from the compressed frames."""
+    with writing(path) as append:
+        for group in groups:
+            append(group["observations"][:])

@@ -1,8 +1,4 @@
-"""Where data sets lie in the store: ids, folders, sizes, removal.
-
-The store is Minari's own (``MINARI_DATASETS_PATH``, else ``~/.minari/datasets``), so that ``minari.load_dataset`` opens
-what Backbench writes.
-"""
+"""Where data sets lie in the store, which is Minari's own, so that ``minari.load_dataset`` opens what is there."""
 
 from __future__ import annotations
 
@@ -18,20 +14,16 @@ from backbench.benchmarks.data.errors import DataError
 from backbench.errors import UserError, first_line
 
 ID = re.compile(r"[-\w]+(/[-\w]+)*")
+SIDECAR = "backbench.json"  # hash, counts and origin of a data set, beside Minari's files
 
 
 def root() -> Path:
     """The store's folder. It need not exist."""
-    set_by_user = os.environ.get("MINARI_DATASETS_PATH")
-    return Path(set_by_user) if set_by_user else Path.home() / ".minari" / "datasets"
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
 
 
 def path_of(name: str, folder: Path | None = None) -> Path:
-    """The folder of a data set, which need not exist. ``folder`` replaces the store.
-
-    Raises:
-        DataError: ``name`` is no id. A path could lead out of the store.
-    """
+    """The folder of a data set, which need not exist. DataError if ``name`` is no id and could lead elsewhere."""
     if not ID.fullmatch(name):
         raise DataError(f"'{name}' is no id of a data set; an example is mujoco/hopper/medium-v0: bench data list")
     return (folder or root()) / name
@@ -56,7 +48,7 @@ def size(name: str) -> int:
 
 def remedy(name: str) -> str:
     """What to do about a data set that is absent or broken."""
-    from backbench.benchmarks.data.sources.registry import source_of
+    from backbench.benchmarks.data.sources.source import source_of
 
     return source_of(name).remedy(name)
 
@@ -75,17 +67,12 @@ def reading(name: str, folder: Path) -> Iterator[None]:
     except UserError as error:
         raise DataError(f"{error} (in {folder}); {remedy(name)}") from error
     except Exception as error:  # h5py and Minari raise many kinds for a broken file
-        raise DataError(
-            f"data set {name!r} in {folder} cannot be read ({first_line(error)}); {remedy(name)}"
-        ) from error
+        message = f"data set {name!r} in {folder} cannot be read ({first_line(error)}); {remedy(name)}"
+        raise DataError(message) from error
 
 
 def remove(name: str) -> None:
-    """Remove a data set and the folders that this leaves empty. An interrupted removal counts as complete.
-
-    Raises:
-        DataError: it is not in the store, or cannot be removed.
-    """
+    """Remove a data set and the folders that this leaves empty. DataError if it is not there, or cannot be removed."""
     if not exists(name):
         raise DataError(f"data set {name!r} is not in the store {root()}; bench data list")
     path = path_of(name)

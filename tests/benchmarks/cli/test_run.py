@@ -3,59 +3,26 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pytest
+from bench_calls import Call
 from planning import cells
 from record_factory import make_record
 
-from backbench.benchmarks.cli import app
 from backbench.benchmarks.data import store
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run import runner
 from backbench.leaderboard.record.files import dump_record
 
 RUN = ["run", "--backbone", "identity", "--task", "hopper-medium", "--preset", "smoke", "--track", "none"]
 
 
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
 BENCH = str(Path(sys.executable).with_name("bench"))
-Call = Callable[..., Answer]
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """``bench`` in this process, in an empty working folder, without running cells."""
-    monkeypatch.chdir(tmp_path)
-
-    def no_cells(*_: Any, **__: Any) -> None:
-        raise AssertionError("cells were started")
-
-    monkeypatch.setattr(runner, "run", no_cells)
-
-    def run(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        out, err = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), out, err)
-
-    return run
 
 
 def changed(*pairs: str) -> list[str]:
@@ -264,57 +231,6 @@ def test_a_check_that_fails(call: Call) -> None:
     assert "FAILED" in answer.out
 
 
-def test_data_list_and_show(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "backbench/hopper/medium-2000-v0"
-    shown = call("data", "show", name)
-    assert shown.code == 0
-    data = store.read(name)
-    assert data.digest in shown.out
-    assert f"{len(data.rewards):,}" in shown.out
-    listed = call("data", "list").out
-    assert name in listed
-    rows = {line.split()[0]: line.split() for line in listed.splitlines() if "/" in line}
-    assert rows[name][1:] == ["embedded", f"{len(data.rewards):,}", str(len(data.lengths)), rows[name][4], "MIT"]
-    assert rows["backbench/walker2d/medium-v0"][2:] == ["MIT", "bench", "data", "make", "backbench/walker2d/medium-v0"]
-    assert rows["d4rl/hopper/medium-v2"][1:5] == ["d4rl", "CC", "BY", "4.0"]
-    assert "bench data pull minari D4RL/pen/human-v2" in listed
-    only = call("data", "list", "--source", "d4rl").out
-    assert "d4rl/ant/random-v2" in only
-    assert "backbench/" not in only
-    shutil.copytree(hopper_store, tmp_path / "copy")
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
-    (tmp_path / "copy" / name / "data" / "main_data.hdf5").write_bytes(b"cut")
-    broken = call("data", "show", name)
-    assert (broken.code, broken.err.count("\n")) == (2, 1)
-    assert f"bench data make {name} --force" in broken.err
-
-
-def test_verify_and_remove(call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "backbench/hopper/medium-2000-v0"
-    shutil.copytree(hopper_store, tmp_path / "copy")
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
-    for path in (tmp_path / "copy").rglob("flat.bin"):
-        path.unlink()
-    for other in store.names():
-        if other != name:
-            store.remove(other)
-    verified = call("data", "verify")
-    assert (verified.code, verified.out) == (0, f"sound {name}  sha256 {store.read(name).digest}\n")
-    with h5py.File(tmp_path / "copy" / name / "data" / "main_data.hdf5", "r+") as file:
-        file["episode_3"]["rewards"][4] = np.nan
-    broken = call("data", "verify", name)
-    assert broken.code == 1
-    assert broken.out.startswith(f"BROKEN {name}\n")
-    assert "episode 3" in broken.out
-    asked = call("data", "remove", name)
-    assert asked.code == 2
-    assert "confirm with --yes" in asked.err
-    assert store.exists(name)
-    removed = call("data", "remove", name, "--yes")
-    assert (removed.code, removed.out) == (0, f"removed {name}\n")
-    assert list((tmp_path / "copy").iterdir()) == []
-
-
 def test_a_dry_run_lists_cells_and_settings_and_writes_nothing(call: Call, hopper_store: Path, tmp_path: Path) -> None:
     answer = call(*RUN, "--dry-run", "train.lr=1e-4,1e-3")
     assert answer.code == 0
@@ -358,9 +274,3 @@ def test_the_shell_completes_values(tmp_path: Path, line: str, offered: str) -> 
         [BENCH], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **environment}, timeout=60
     )
     assert done.stdout.split() == [offered], done.stderr
-
-
-def test_an_empty_store(call: Call, new_store: Path) -> None:
-    answer = call("data", "show")
-    assert answer.code == 2
-    assert "bench data make" in answer.err

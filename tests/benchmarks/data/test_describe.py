@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backbench.benchmarks.data import describe, store
-from backbench.benchmarks.data.episode_checks import Finding
+from backbench.benchmarks.data.describe import Finding
 from backbench.benchmarks.data.errors import DataError
 
 HOPPER = "backbench/hopper/medium-2000-v0"

@@ -253,6 +253,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected uint8"), writing(tmp_path / "f.npy") as out:
-        out.append(np.zeros((2, 84, 80), np.uint8))
+    with pytest.raises(ValueError, match="expected uint8"), writing(tmp_path / "f.npy") as append:
+        append(np.zeros((2, 84, 80), np.uint8))
     assert list(tmp_path.iterdir()) == []

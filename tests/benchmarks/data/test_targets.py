@@ -9,8 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbench.benchmarks.data.targets import by_rule
-from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.benchmarks.data.trajectories import Trajectories, by_rule
 
 
 def of(episodes: list[list[float]]) -> Trajectories:

@@ -118,8 +118,8 @@ def changed(made: Any, **values: Any) -> Any:
         (lambda e: changed(e, observations=e.observations[:-1]), "episode 1 has 4 observations"),
         (lambda e: changed(e, rewards=e.rewards * np.nan), "episode 1 has NaN or infinite rewards"),
         (lambda e: changed(e, actions=e.actions + np.inf), "episode 1 has NaN or infinite actions"),
-        (lambda e: changed(e, observations=e.observations[:, :2]), "episode 1 have shapes"),
-        (lambda e: changed(e, actions=e.actions[:, :1]), "episode 1 have shapes"),
+        (lambda e: changed(e, observations=e.observations[:, :2]), "episode 1 has observations and actions of shapes"),
+        (lambda e: changed(e, actions=e.actions[:, :1]), "episode 1 has observations and actions of shapes"),
     ],
 )
 def test_broken_episodes_are_refused(fault: Callable[[Episode], Episode], said: str) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning import cells as planned
 
-from backbench.benchmarks.data import sources
+from backbench.benchmarks.data import store
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.assemble import make_agent
@@ -106,7 +106,7 @@ def test_an_agent_is_loaded_without_its_data(
     hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path, timestep: str
 ) -> None:
     cell = replace(tiny_cell(seed=5), model=ModelConfig(d_model=16, n_layers=1, context=4, timestep=timestep))
-    trained = make_agent(cell, sources.load(cell.task))
+    trained = make_agent(cell, store.read(cell.task.data_id))
     with torch.no_grad():
         for p in trained.parameters():
             p.add_(torch.randn_like(p))
@@ -123,7 +123,7 @@ def test_missing_foreign_or_broken_weights_are_refused(
     hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path
 ) -> None:
     cell, other = tiny_cell(), tiny_cell(seed=1)
-    weights = make_agent(cell, sources.load(cell.task)).state_dict()
+    weights = make_agent(cell, store.read(cell.task.data_id)).state_dict()
     path = tmp_path / "last.safetensors"
     with pytest.raises(UserError, match=r"no weights .*last\.safetensors"):
         load_agent(cell, path)

@@ -15,7 +15,7 @@ import torch
 from planning import cells
 
 from backbench.agents import encoders, tokenizer
-from backbench.benchmarks.data import sources
+from backbench.benchmarks.data import store
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode
 from backbench.benchmarks.environments.atari.batch import AtariBatch
@@ -204,7 +204,7 @@ def test_the_record_says_whether_the_datas_rewards_are_clipped(tmp_path: Path) -
 
 
 def play(cell: Cell, clip: bool = True, **options: Any) -> list[TargetResult]:
-    agent = make_agent(cell, sources.load(cell.task))
+    agent = make_agent(cell, store.read(cell.task.data_id))
     with torch.no_grad():
         agent.head.project.weight.mul_(5)  # type: ignore[union-attr, operator]
     how: dict[str, Any] = {"targets": (40.0, 1.0), "episodes": 3, "max_steps": 400} | options

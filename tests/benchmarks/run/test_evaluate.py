@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from backbench.agents.agent import Agent
-from backbench.benchmarks.data import sources
+from backbench.benchmarks.data import store
 from backbench.benchmarks.environments import vector
 from backbench.benchmarks.environments.vector import GymBatch
 from backbench.benchmarks.plan.assemble import make_agent
@@ -25,7 +25,7 @@ TARGETS = (2400.0, 0.0)
 @pytest.fixture
 def agent(hopper_store: object, tiny_cell: Callable[..., Cell]) -> Agent:
     cell = tiny_cell("transformer")
-    made = make_agent(cell, sources.load(cell.task))
+    made = make_agent(cell, store.read(cell.task.data_id))
     with torch.no_grad():
         made.head.project.weight.mul_(20)  # type: ignore[union-attr, operator]
     return made

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from backbench.backbones import BACKBONES
-from backbench.benchmarks.data import sources, store
+from backbench.benchmarks.data import store
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
 from backbench.benchmarks.run.cell import run_cell
@@ -28,7 +28,7 @@ Build = Callable[..., Cell]
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_only_matrices_decay(tiny_cell: Build, name: str) -> None:
     cell = tiny_cell(name)
-    agent = make_agent(cell, sources.load(cell.task))
+    agent = make_agent(cell, store.read(cell.task.data_id))
     names = {id(p): n for n, p in agent.named_parameters()}
     decays, spared = ({names[id(p)] for p in group["params"]} for group in parameter_groups(agent, 0.1))
     assert sum(len(group["params"]) for group in parameter_groups(agent, 0.1)) == len(names), "not each exactly once"
@@ -143,7 +143,7 @@ def test_the_weights_on_disk_are_those_of_the_record(tiny_cell: Build, tmp_path:
     record = go(cell, tmp_path)
     weights = load_file(cell.checkpoint_folder(tmp_path) / "last.safetensors")
     assert weights_digest(weights) == record.provenance.weights_sha256
-    agent = make_agent(cell, sources.load(cell.task))
+    agent = make_agent(cell, store.read(cell.task.data_id))
     agent.load_state_dict(weights)
 
 

@@ -1,8 +1,7 @@
 """Farama's Atari expert sets, converted to the protocol's frames beside the originals.
 
-``atari/<game>/expert-v0`` holds the coloured screen after each step of four frames. The protocol's frame is the maximum
-over the last two of those four, and the originals lack the first of the two. So objects that are drawn on every other
-screen are missing from some frames. Screens that Minari stores as JPEG are not exact either.
+The protocol's frame is the maximum over the last two of four frames. The originals hold only the last, as JPEG in part.
+So objects that are drawn on every other screen are missing from some frames.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
-from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.errors import DataError, Report
 from backbench.benchmarks.data.frames import FrameArray
-from backbench.benchmarks.data.reporting import Report
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.store.paths import reading
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
@@ -29,29 +27,13 @@ BLOCK = 64  # screens that are converted at a time
 FULL = 18  # actions of the console
 
 
-def data_id(game: str) -> str:
-    """The converted set's id."""
-    return f"minari/{game}/expert-v0"
-
-
-def original_id(game: str) -> str:
-    """The id of Farama's set."""
-    return f"atari/{game}/expert-v0"
-
-
 def convert(game: str, report: Report = print) -> Trajectories:
-    """Convert the original set, which Minari has put into the store. The original stays there.
+    """Convert ``atari/<game>/expert-v0``, which Minari has put into the store, to ``minari/<game>/expert-v0``.
 
-    Minari holds one episode's screens in memory: 100 kB a step, 2.7 GB for the longest possible episode.
-
-    Args:
-        game: name of a ROM, such as ``breakout``.
-        report: receives a line for each episode.
-
-    Raises:
-        DataError: the original is missing, broken, or was not recorded as the protocol requires.
+    Minari holds one episode's screens in memory: 100 kB a step, 2.7 GB for the longest possible episode. Raises
+    ``DataError`` if the original is missing, broken, or was not recorded as the protocol requires.
     """
-    name = original_id(game)
+    name = f"atari/{game}/expert-v0"
     if not store.exists(name):
         raise DataError(f"data set {name!r} is not in the store {store.root()}; get it: minari download {name}")
     dataset, count, kwargs = _open(name)
@@ -66,7 +48,7 @@ def convert(game: str, report: Report = print) -> Trajectories:
         "licence": f"that of {name}",
         "citation": "Minari, Farama Foundation; policies by CleanRL",
     }
-    return framestore.write(data_id(game), _episodes(name, dataset, numbers, report), n_actions, origin)
+    return framestore.write(f"minari/{game}/expert-v0", _episodes(name, dataset, numbers, report), n_actions, origin)
 
 
 def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
@@ -75,15 +57,13 @@ def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
     from gymnasium.spaces import Discrete
 
     with reading(name, store.path_of(name)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             dataset = minari.load_dataset(name)
         screens, actions = dataset.observation_space, dataset.action_space
         kwargs = dict(dataset.env_spec.kwargs) if dataset.env_spec is not None else {}
     if screens.shape != SCREEN or screens.dtype != np.uint8 or not isinstance(actions, Discrete) or actions.start != 0:
-        raise DataError(
-            f"data set {name!r} has {screens} and {actions}; expected screens uint8 {SCREEN}, discrete actions"
-        )
+        expected = f"screens uint8 {SCREEN}, discrete actions"
+        raise DataError(f"data set {name!r} has {screens} and {actions}; expected {expected}")
     skip = AtariProtocol().frame_skip
     if kwargs.get("frameskip", skip) != skip:
         raise DataError(f"data set {name!r} was recorded with frameskip={kwargs['frameskip']}; the protocol has {skip}")
@@ -125,10 +105,8 @@ def _in_game_set(name: str, episode: int, actions: NDArray[Any], numbers: NDArra
     ours: NDArray[np.int64] = numbers[actions]
     if (ours < 0).any():
         step = int(np.argmax(ours < 0))
-        raise DataError(
-            f"{where}, step {step}: action {actions[step]} of the console's {FULL} has no counterpart in the game's "
-            "own set, so this data set cannot be used"
-        )
+        lacks = "has no counterpart in the game's own set, so this data set cannot be used"
+        raise DataError(f"{where}, step {step}: action {actions[step]} of the console's {FULL} {lacks}")
     return ours
 
 

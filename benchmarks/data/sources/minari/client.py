@@ -1,8 +1,7 @@
 """The process in which Minari downloads a data set: ``python -m …client ID STORE PARENT``.
 
-It downloads into Minari's own store, which ``hub.py`` has set to a hidden folder, and prints what the remote says of
-the data set, or an error, as JSON. Hugging Face's client drops the part of a file at which it was interrupted. So large
-files are downloaded before Minari is called, which then checks their sha256.
+It prints what the remote says of the data set, or an error, as JSON. Hugging Face's client drops the part of a file at
+which it was interrupted. So large files are downloaded before Minari is called, which then checks their sha256.
 """
 
 from __future__ import annotations
@@ -98,11 +97,11 @@ def _namespace(space: Path, root: Path, staging: Path) -> None:
     """Put the metadata of a namespace into ``staging``, empty ones if they cannot be had."""
     import minari.namespace
 
-    path = staging / space / NAMESPACE
+    path, ours = staging / space / NAMESPACE, root / space / NAMESPACE
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(Exception):
-        if (root / space / NAMESPACE).is_file():
-            shutil.copyfile(root / space / NAMESPACE, path)
+        if ours.is_file():
+            shutil.copyfile(ours, path)
         elif not path.is_file():
             minari.namespace.download_namespace_metadata(space.as_posix())
     if not path.is_file():

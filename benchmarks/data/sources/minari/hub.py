@@ -1,7 +1,7 @@
 """Official data sets from Minari's remote, checked before they are put into the store.
 
-Minari downloads in a process of its own (``client.py``). It is ended when no data arrive, since Minari's clients would
-wait for ever. The data arrive in a hidden folder of the store, where the next call resumes.
+Minari downloads in a process of its own (``client.py``) into a hidden folder of the store, where the next call resumes.
+The process is ended when no data arrive, since Minari's clients would wait for ever.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from pathlib import Path
 
 from backbench.benchmarks.data import download, store
 from backbench.benchmarks.data.describe import examine
-from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.reporting import Report
+from backbench.benchmarks.data.errors import DataError, Report
 from backbench.benchmarks.data.sources.minari import client
 from backbench.benchmarks.data.sources.minari.client import KEPT, NAME, NAMESPACE, Answer
 from backbench.benchmarks.data.trajectories import Trajectories
@@ -36,38 +35,34 @@ RECORDED = {"author": "author", "algorithm_name": "algorithm", "code_permalink":
 
 
 def pull(name: str, report: Report = print, force: bool = False) -> None:
-    """Put an official data set into the store. One that is there stays, and gets a sidecar if it has none.
+    """Put an official data set into the store. One that is there stays unless ``force``, and gets a sidecar.
 
-    Args:
-        name: Minari's id, such as ``mujoco/hopper/medium-v0``. The store uses it too.
-        report: receives lines of text.
-        force: replace the data set that is there, once the new one is complete.
-
-    Raises:
-        DataError: no such data set, no network, a server that refuses or falls silent, a full disk, or data that
-            contradict their metadata or cannot be used. The store then has what it had before.
+    Raises ``DataError`` for no such data set, no network, a server that refuses or falls silent, a full disk, or data
+    that contradict their metadata or cannot be used. The store then has what it had before.
     """
     if not NAME.fullmatch(name):
         raise DataError(f"'{name}' is no id of a Minari data set; write it with its version: mujoco/hopper/medium-v0")
     if store.exists(name) and not force:
-        if not store.sidecar(name):
-            _adopt(name, report)
-        else:
+        if store.sidecar(name):
             report(f"{name} is in the store already; --force replaces it")
+            return
+        data, origin = _checked(name, store.path_of(name), "", {}, report)  # Minari itself has put it there
+        with _writing():
+            store.write_sidecar(store.path_of(name), data, origin)
+        report(f"{name} is in the store already; it is sound, and its hash is recorded now")
         return
     remote = os.environ.get("MINARI_REMOTE") or REMOTE
     reach(name, remote)
     with _staging(remote, name) as (staging, lock):
+        arrived = False
         try:
             told = _download(name, staging, lock, remote)
-        except DataError:
-            if not any(p.stat().st_size for p in _arrived(name, staging)):
-                shutil.rmtree(staging, ignore_errors=True)  # nothing to resume
-            raise
-        try:
+            arrived = True
             data, origin = _checked(name, staging / name, remote, told, report)
         except UserError:
-            shutil.rmtree(staging, ignore_errors=True)  # resuming would not repair it
+            parts = [*staging.glob(".*"), *(staging / name).rglob("*")]  # the former are named by their hash
+            if arrived or not any(p.stat().st_size for p in parts if p.is_file()):  # resuming would not repair it
+                shutil.rmtree(staging, ignore_errors=True)
             raise
         with store.staged(name) as making:
             (making / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,20 +74,6 @@ def pull(name: str, report: Report = print, force: bool = False) -> None:
                     os.link(staging / space / NAMESPACE, store.root() / space / NAMESPACE)
         shutil.rmtree(staging, ignore_errors=True)
     report(f"{name}: {len(data.lengths):,} episodes, {len(data.rewards):,} steps from {remote}")
-
-
-def _adopt(name: str, report: Report) -> None:
-    """Check a data set that Minari itself has put into the store, and write its sidecar."""
-    data, origin = _checked(name, store.path_of(name), "", {}, report)
-    with _writing():
-        store.write_sidecar(store.path_of(name), data, origin)
-    report(f"{name} is in the store already; it is sound, and its hash is recorded now")
-
-
-def _arrived(name: str, staging: Path) -> list[Path]:
-    """Files of the data set that have arrived, complete or in part."""
-    parts = [p for p in staging.glob(".*") if p.is_file()]  # named by their hash
-    return parts + [p for p in (staging / name).rglob("*") if p.is_file()]
 
 
 def _checked(name: str, folder: Path, remote: str, told: Answer, report: Report) -> tuple[Trajectories, Answer]:
@@ -115,10 +96,7 @@ def _checked(name: str, folder: Path, remote: str, told: Answer, report: Report)
 
 
 def reach(name: str, remote: str = "") -> None:
-    """Raise ``DataError`` within two seconds if the host that has the data set does not answer.
-
-    Minari itself needs half a minute for that.
-    """
+    """See ``Source.reach``. Minari itself needs half a minute for that."""
     remote = remote or os.environ.get("MINARI_REMOTE") or REMOTE
     kind, _, owner = remote.partition("://")
     if kind not in ENDPOINTS or not owner:
@@ -127,10 +105,9 @@ def reach(name: str, remote: str = "") -> None:
     address = os.environ.get(variable) or public
     off = [v for v in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(v, "").upper() in TRUE]
     if problem := f"{off[0]} is set" if off and kind == "hf" else download.unreachable(address):
-        raise DataError(
-            f"no network ({problem}): on a machine with a network run `bench data pull minari {name}` (or `minari "
-            f"download {name}`) and copy the folder {name} into the store {store.root()}"
-        )
+        elsewhere = f"run `bench data pull minari {name}` (or `minari download {name}`)"
+        copy = f"copy the folder {name} into the store {store.root()}"
+        raise DataError(f"no network ({problem}): on a machine with a network {elsewhere} and {copy}")
 
 
 @contextmanager
@@ -159,13 +136,11 @@ def _staging(remote: str, name: str) -> Iterator[tuple[Path, int]]:
 def _download(name: str, staging: Path, lock: int, remote: str) -> Answer:
     """Let Minari download the data set into the store ``staging``. Returns what the remote says of it."""
     variables = {"MINARI_DATASETS_PATH": str(staging), "HF_HUB_CACHE": str(staging / ".hub"), "MINARI_REMOTE": remote}
-    if not sys.stderr.isatty():
-        variables["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    variables |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-m", client.__name__, name, str(store.root()), str(os.getpid())]
     # The process inherits the lock: if this one is killed, the other runs for a moment longer.
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=os.environ | variables, pass_fds=[lock], text=True
-    ) as child:
+    options: Answer = {"stdout": subprocess.PIPE, "env": os.environ | variables, "pass_fds": [lock], "text": True}
+    with subprocess.Popen(command, **options) as child:
         try:
             size, now, since = 0, 0, time.monotonic()
             while child.poll() is None:

@@ -17,7 +17,7 @@ from replay_logs import KINDS, Buffer, agent, expected_visits, name_of, packed, 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
-from backbench.benchmarks.data.sources import Pull, dqn_replay, dqn_select, dqn_shard
+from backbench.benchmarks.data.sources import Pull, dqn_replay, dqn_select
 from backbench.benchmarks.data.sources.dqn_select import Choice
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Trajectories
@@ -334,14 +334,14 @@ def test_games_have_the_emulators_actions() -> None:
 def test_one_buffer_is_read_once(new_store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it was visited: a gzip stream can only be read from its begin."""
     read: list[str] = []
-    real = dqn_shard.Shard.skip
+    real = dqn_replay.Shard.skip
 
     def skip(shard: Any, count: int) -> None:
         assert count >= 0
         read.append(shard.path.name)
         real(shard, count)
 
-    monkeypatch.setattr(dqn_shard.Shard, "skip", skip)
+    monkeypatch.setattr(dqn_replay.Shard, "skip", skip)
     choice = Choice(60, 5, trajectories_per_buffer=1, buffers=3)
     visits = dqn_select.select(choice, lambda n: agent(LENGTHS, 80, 47)[n - 47].log())[0]
     assert len(visits) > len({v.buffer for v in visits})

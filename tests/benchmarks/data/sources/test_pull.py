@@ -12,11 +12,10 @@ from replay_logs import agent, serving, write
 from backbench.benchmarks.cli.data import _of_suites
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.sources import SOURCES, Pull
+from backbench.benchmarks.data.sources import SOURCES, Pull, pull
 from backbench.benchmarks.data.sources.dqn_replay import GAMES
 from backbench.benchmarks.data.sources.dqn_select import Choice
 from backbench.benchmarks.data.sources.minari import atari, hub
-from backbench.benchmarks.data.sources.pull import pull
 from backbench.benchmarks.plan import suites
 
 Bench = Callable[..., Any]

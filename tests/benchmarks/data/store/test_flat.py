@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.store import flat, reading
+from backbench.benchmarks.data.store import flat
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 
 NAME = "backbench/hopper/handmade-v0"
@@ -41,7 +41,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by a name whenever Minari's files are read."""
     names: list[str] = []
     real = store.load
-    monkeypatch.setattr(reading, "load", lambda name: names.append(name) or real(name))
+    monkeypatch.setattr(store, "load", lambda name: names.append(name) or real(name))
     return names
 
 
@@ -207,7 +207,7 @@ def test_data_that_change_while_they_are_read_leave_no_copy(written: Path, monke
         os.utime(written / "data" / "metadata.json", ns=(0, 1))
         return made
 
-    monkeypatch.setattr(reading, "load", load)
+    monkeypatch.setattr(store, "load", load)
     store.read(NAME)
     assert not (written / flat.FILE).exists()
     assert hidden(written) == []
