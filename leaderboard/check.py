@@ -34,12 +34,9 @@ _ALLOWED = {SUMS, "README.md", ".gitkeep"}
 class Report:
     """What ``check`` found: one line each."""
 
-    problems: list[str] = field(default_factory=list)
-    """With the file, what is wrong and what to do."""
-    warnings: list[str] = field(default_factory=list)
-    """Missing cells, verifications that do not verify, unknown code."""
-    records: int = 0
-    """Number of readable records."""
+    problems: list[str] = field(default_factory=list)  # With the file, what is wrong and what to do.
+    warnings: list[str] = field(default_factory=list)  # Missing cells, verifications that do not verify, unknown code.
+    records: int = 0  # Number of readable records.
 
 
 def check(published: Published, now: datetime | None = None, pages: bool = True) -> Report:

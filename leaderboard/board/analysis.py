@@ -33,12 +33,9 @@ ALIKE = 0.05  # of the smaller cost: two equal runs on a shared machine may diff
 class Profile:
     """Share of a row's runs (seeds x tasks) with a score above each tau."""
 
-    tau: tuple[float, ...]
-    """Normalised scores; the same for all rows of a section."""
-    share: tuple[float, ...]
-    """From 0 to 1, one per tau."""
-    low: tuple[float, ...] | None
-    """Ends of the pointwise 95 % bootstrap interval over seeds; None for a single seed."""
+    tau: tuple[float, ...]  # Normalised scores; the same for all rows of a section.
+    share: tuple[float, ...]  # From 0 to 1, one per tau.
+    low: tuple[float, ...] | None  # Ends of the pointwise 95 % bootstrap interval over seeds; None for a single seed.
     high: tuple[float, ...] | None
 
 
@@ -46,13 +43,10 @@ class Profile:
 class Improvement:
     """How probable it is that a run of row ``x`` scores more than one of row ``y`` on the same task."""
 
-    x: int
-    """Index of a row of the section."""
+    x: int  # Index of a row of the section.
     y: int
-    probability: float
-    """From 0 to 1; 0.5 where neither is better."""
-    low: float | None
-    """Ends of the 95 % bootstrap interval over seeds; None where a row has a single seed."""
+    probability: float  # From 0 to 1; 0.5 where neither is better.
+    low: float | None  # Ends of the 95 % bootstrap interval over seeds; None where a row has a single seed.
     high: float | None
 
     @property

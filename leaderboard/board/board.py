@@ -26,18 +26,13 @@ from backbench.leaderboard.scores.statistics import Estimate, Interval, estimate
 class Score:
     """A row's score on one task: last checkpoint, first target."""
 
-    value: float
-    """Mean over seeds, normalised."""
-    interval: Interval | None
-    """Of ``value``; None for one seed with one episode."""
-    seeds: tuple[int, ...]
-    """Seeds that it is a mean of."""
-    values: tuple[float, ...]
-    """Normalised score of each seed."""
+    value: float  # Mean over seeds, normalised.
+    interval: Interval | None  # Of ``value``; None for one seed with one episode.
+    seeds: tuple[int, ...]  # Seeds that it is a mean of.
+    values: tuple[float, ...]  # Normalised score of each seed.
     data_ratio: float | None
     """``value`` over the data set's own mean score; None where that mean is not positive, or not known."""
-    raw: float
-    """Mean return over seeds, raw."""
+    raw: float  # Mean return over seeds, raw.
 
 
 @dataclass(frozen=True)
@@ -46,12 +41,9 @@ class Row:
 
     label: str
     row: RowId
-    scores: Mapping[str, Score]
-    """Task -> score; without the tasks that have no finished cell."""
-    missing: tuple[str, ...]
-    """Tasks of the suite without a score."""
-    seeds: tuple[int, ...]
-    """Seeds that have all tasks of the suite."""
+    scores: Mapping[str, Score]  # Task -> score; without the tasks that have no finished cell.
+    missing: tuple[str, ...]  # Tasks of the suite without a score.
+    seeds: tuple[int, ...]  # Seeds that have all tasks of the suite.
     matrix: tuple[tuple[float, ...], ...]
     """(seeds, tasks of the suite) normalised scores: the input of aggregates, profiles and comparisons. Empty where a
     task is missing or no seed has all tasks."""
@@ -59,14 +51,10 @@ class Row:
     """Key of ``columns.METRICS`` -> over the tasks of the suite; empty where ``matrix`` is."""
     cost: Mapping[str, float]
     """Key of ``columns.COSTS`` -> median over the finished cells; without the costs that are not known."""
-    spread: Mapping[str, tuple[float, float]]
-    """The same keys -> smallest and largest of them."""
-    records: tuple[Record, ...]
-    """All of its records, by start."""
-    used: frozenset[str]
-    """Keys of those that count in ``scores``."""
-    verified: int
-    """How many of ``used`` a second machine has confirmed."""
+    spread: Mapping[str, tuple[float, float]]  # The same keys -> smallest and largest of them.
+    records: tuple[Record, ...]  # All of its records, by start.
+    used: frozenset[str]  # Keys of those that count in ``scores``.
+    verified: int  # How many of ``used`` a second machine has confirmed.
 
     @property
     def trust(self) -> str:
@@ -94,26 +82,19 @@ class Section:
     """One table: rows that may be compared."""
 
     setting: Setting
-    tasks: tuple[str, ...]
-    """The suite's tasks in their order, then others that the records hold."""
-    complete: bool
-    """Whether the suite is known, so that aggregates have a meaning."""
+    tasks: tuple[str, ...]  # The suite's tasks in their order, then others that the records hold.
+    complete: bool  # Whether the suite is known, so that aggregates have a meaning.
     task_settings: Mapping[str, TaskSetting]
     data: Mapping[str, float]
     """Task -> mean normalised return of the data set: the score of copying it on average. Without the tasks whose data
     hold clipped rewards only."""
     data_aggregates: Mapping[str, float]
     """Key of the metrics ``of_data`` -> over ``data`` of the suite; empty when a task is missing."""
-    rows: tuple[Row, ...]
-    """By label."""
-    measured: str
-    """How and on what the costs were measured, in a sentence or two."""
-    notes: tuple[str, ...]
-    """What a reader must know beside the numbers: what is missing, skipped or not alike."""
-    apart: tuple[str, ...] = ()
-    """Why it is not in one table with section ``apart_from``; empty for the first."""
-    apart_from: int = 0
-    """Index of the earlier section that is most like this one."""
+    rows: tuple[Row, ...]  # By label.
+    measured: str  # How and on what the costs were measured, in a sentence or two.
+    notes: tuple[str, ...]  # What a reader must know beside the numbers: what is missing, skipped or not alike.
+    apart: tuple[str, ...] = ()  # Why it is not in one table with section ``apart_from``; empty for the first.
+    apart_from: int = 0  # Index of the earlier section that is most like this one.
 
     @property
     def failed(self) -> list[tuple[str, str, int, str]]:
@@ -239,7 +220,7 @@ def _row(
             notes.append(f"seeds {', '.join(map(str, partial))} lack some tasks and are not in the aggregate")
     used = [record for found in done.values() for record in found.values()]
     matrix = [[_headline(done[task][seed]).normalised_mean for task in suite] for seed in seeds]
-    episodes = [_episodes(done[task][seeds[0]]) for task in suite] if len(seeds) == 1 else None
+    episodes = [_episodes(done[task][seeds[0]]) for task in suite] if len(seeds) == 1 else ()
     scaled = records[0].protocol.normaliser != "none"
     costs = _costs(used)
     row = Row(

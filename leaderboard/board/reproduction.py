@@ -20,12 +20,9 @@ from backbench.leaderboard.scores.reported import METHODS, UNITS, Reported, publ
 class Difference:
     """Ours beside the published figure of the same task."""
 
-    row: int
-    """Index of a row of the section."""
-    ours: float
-    """Mean over seeds, normalised."""
-    low: float | None
-    """Ends of our interval, if it is over seeds."""
+    row: int  # Index of a row of the section.
+    ours: float  # Mean over seeds, normalised.
+    low: float | None  # Ends of our interval, if it is over seeds.
     high: float | None
     reported: Reported
 

@@ -26,10 +26,8 @@ class Setting:
     episodes: int
     eval_seed: int
     normaliser: str
-    suite_tasks: tuple[str, ...]
-    """Of a user's suite; empty for the known ones."""
-    versions: tuple[tuple[str, str], ...]
-    """(package, version) of Backbench and of the simulators, sorted."""
+    suite_tasks: tuple[str, ...]  # Of a user's suite; empty for the known ones.
+    versions: tuple[tuple[str, str], ...]  # (package, version) of Backbench and of the simulators, sorted.
 
     @classmethod
     def of(cls, record: Record) -> Setting:
@@ -54,17 +52,14 @@ class TaskSetting:
     max_steps: int
     environment: str
     returns_to_go: str
-    conventions: str
-    """Of the environment, beyond its id, as JSON."""
-    return_scale: float
-    """0 where a record does not say."""
+    conventions: str  # Of the environment, beyond its id, as JSON.
+    return_scale: float  # 0 where a record does not say.
     reference: tuple[float, float]
     """Returns that score 0 and 100, if the suite declares them; else two zeros, so that settings can be sorted."""
     training: tuple[tuple[str, str], ...]
     """(name, value as JSON), sorted, of the settings of training, without those that the row's variant names. Rows of
     one preset share them. A record with other settings than its variant says is another experiment."""
-    data_sha256: str | None
-    """None in a failed record that never saw its data: it agrees with any data."""
+    data_sha256: str | None  # None in a failed record that never saw its data: it agrees with any data.
 
     @classmethod
     def of(cls, record: Record) -> TaskSetting:
@@ -113,8 +108,7 @@ class RowId:
 
     backbone: str
     variant: str
-    digest: str
-    """Of the options and the model's size: a plug-in with new defaults is another row."""
+    digest: str  # Of the options and the model's size: a plug-in with new defaults is another row.
 
     @classmethod
     def of(cls, record: Record) -> RowId:

@@ -39,26 +39,17 @@ SCHEMA_VERSION = 1
 class Record(Part):
     """One cell of the grid, done or failed."""
 
-    schema_version: Literal[1] = 1
-    """Version of this schema."""
+    schema_version: Literal[1] = Field(default=1, description="Version of this schema.")
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._+=-]+$", max_length=200)]
     """Stable name of the cell, see ``identity.cell_key``. The file is called ``<key>.json``."""
-    status: Literal["done", "failed"]
-    """A done record has scores and cost. A failed one has a failure and no scores."""
-    identity: Identity
-    """Which cell."""
-    protocol: Protocol
-    """How it was evaluated."""
-    scores: Scores | None = None
-    """Its scores."""
-    cost: Cost | None = None
-    """What they cost."""
-    curve: Curve = Curve()
-    """How training went."""
-    provenance: Provenance
-    """Where it came from."""
-    failure: Failure | None = None
-    """Why it failed."""
+    status: Literal["done", "failed"] = Field(description="Done: with scores and cost. Failed: with a failure only.")
+    identity: Identity = Field(description="Which cell.")
+    protocol: Protocol = Field(description="How it was evaluated.")
+    scores: Scores | None = Field(default=None, description="Its scores.")
+    cost: Cost | None = Field(default=None, description="What they cost.")
+    curve: Curve = Field(default=Curve(), description="How training went.")
+    provenance: Provenance = Field(description="Where it came from.")
+    failure: Failure | None = Field(default=None, description="Why it failed.")
 
     @property
     def headline(self) -> TargetScore | None:

@@ -56,10 +56,9 @@ def d4rl_bounds(task: str) -> tuple[float, float]:
     Raises ``KeyError`` without figures.
     """
     environment, dash, rest = task.partition("-")
-    known = _d4rl_table()
-    environment = RENAMED.get(environment, environment)
-    if f"{environment}{dash}{rest}" in known:
-        return known[f"{environment}{dash}{rest}"]
+    known, environment = _d4rl_table(), RENAMED.get(environment, environment)
+    if (name := f"{environment}{dash}{rest}") in known:
+        return known[name]
     pairs = {pair for name, pair in known.items() if name.startswith(f"{environment}-")}
     if len(pairs) == 1:  # each maze has its own figures
         return pairs.pop()
@@ -68,7 +67,7 @@ def d4rl_bounds(task: str) -> tuple[float, float]:
 
 @cache
 def atari_bounds(game: str) -> tuple[float, float]:
-    """(random return, human return) of a game, e.g. ``"qbert"``."""
+    """(random return, human return) of a game, such as ``"qbert"``. Raises ``KeyError`` without figures."""
     with ATARI_TABLE.open(newline="") as file:
         for row in csv.DictReader(file):
             if row["game"] == game:
@@ -77,43 +76,32 @@ def atari_bounds(game: str) -> tuple[float, float]:
 
 
 def bounds(name: str, task: str, reference: Sequence[float] | None = None) -> tuple[float, float]:
-    """Raw returns that score 0 and 100 under the normaliser ``name``.
+    """Raw returns that score 0 and 100 under the normaliser ``name``, a key of ``CITATIONS``.
 
-    Args:
-        name: a key of ``CITATIONS``.
-        task: a full name such as ``"hopper-medium"``.
-        reference: the two returns of the normaliser ``declared``.
-
+    ``task``: a full name such as ``"hopper-medium"``. ``reference``: the two returns of the normaliser ``declared``.
     Raises ``KeyError`` (one line) for an unknown normaliser, or a task without figures.
     """
-    if name == "d4rl":
-        return d4rl_bounds(task)
-    if name == "atari-human":
-        return atari_bounds(task)
-    if name == "dt-gamer":
-        if task not in DT_GAMER:
+    match name:
+        case "d4rl":
+            return d4rl_bounds(task)
+        case "atari-human":
+            return atari_bounds(task)
+        case "dt-gamer" if task in DT_GAMER:
+            return DT_GAMER[task]
+        case "dt-gamer":
             raise KeyError(f"no gamer's score for {task!r}; there is: {', '.join(DT_GAMER)}")
-        return DT_GAMER[task]
-    if name == "declared":
-        if reference is None or len(reference) != 2 or reference[0] == reference[1]:
+        case "declared" if reference is not None and len(reference) == 2 and reference[0] != reference[1]:
+            return reference[0], reference[1]
+        case "declared":
             raise KeyError(f"normaliser 'declared' needs two different returns for {task!r}")
-        return reference[0], reference[1]
-    if name == "none":
-        return 0.0, 100.0
+        case "none":
+            return 0.0, 100.0
     raise KeyError(f"no normaliser {name!r}; there is: {', '.join(CITATIONS)}")
 
 
 def normalise(name: str, task: str, value: float, reference: Sequence[float] | None = None) -> float:
-    """Normalised score of a raw return: 0 is random play, 100 D4RL's expert, the human or the gamer.
-
-    Arguments and errors are those of ``bounds``.
-    """
+    """Normalised score of a raw return: 0 is random play, 100 D4RL's expert, the human or the gamer; see ``bounds``."""
     if name == "none":
         return value
     low, high = bounds(name, task, reference)
     return 100.0 * (value - low) / (high - low)
-
-
-def d4rl_score(environment: str, value: float) -> float:
-    """D4RL's normalised score of a raw episode return."""
-    return normalise("d4rl", environment, value)

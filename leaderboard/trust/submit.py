@@ -42,8 +42,7 @@ class Submission:
     """What ``submit`` did: paths below the folder, sorted."""
 
     new: tuple[str, ...]
-    same: tuple[str, ...]
-    """Already there, with equal bytes."""
+    same: tuple[str, ...]  # Already there, with equal bytes.
 
 
 def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: bool = False) -> Submission:

@@ -44,13 +44,10 @@ class TextTable:
 
     title: str
     columns: tuple[str, ...]
-    blocks: tuple[tuple[Line, ...], ...]
-    """Lines in blocks: tasks, aggregates, costs, comparisons of pairs."""
+    blocks: tuple[tuple[Line, ...], ...]  # Lines in blocks: tasks, aggregates, costs, comparisons of pairs.
     notes: tuple[str, ...]
-    repeated: int = 2
-    """Number of first columns that are repeated when the others are split over several grids."""
-    reported: TextTable | None = None
-    """Published scores on the same tasks, separate from ours."""
+    repeated: int = 2  # Number of first columns that are repeated when the others are split over several grids.
+    reported: TextTable | None = None  # Published scores on the same tasks, separate from ours.
 
 
 def tabulate(board: Board) -> list[TextTable]:
