@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.board import Row, Section
-from backbench.leaderboard.board.columns import CostColumn
+from backbench.leaderboard.board.board import Section
+from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.statistics import (
     Floats,
@@ -89,15 +89,21 @@ def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
 
 def fronts(section: Section) -> dict[str, list[int]]:
     """Key of a cost -> indices of the rows on its Pareto front: no other row is as good in IQM and cost and better in
-    one of them.
-
-    Rows without an IQM or without that cost take no part. Empty for ``undecided_costs``.
-    """
-    noise = undecided_costs(section)
-    return {
-        column.key: [] if column.key in noise else _front([_score_and_cost(row, column) for row in section.rows])
-        for column in columns.COSTS
-    }
+    one of them. Rows without an IQM or without that cost take no part. Empty for ``undecided_costs``."""
+    noise, found = undecided_costs(section), {}
+    for column in columns.COSTS:
+        sign = 1 if column.larger_is_better else -1
+        points = {
+            index: (row.iqm.value, sign * row.cost[column.key])
+            for index, row in enumerate(section.rows)
+            if row.iqm is not None and column.key in row.cost and column.key not in noise
+        }
+        found[column.key] = [
+            index
+            for index, own in points.items()
+            if not any(one[0] >= own[0] and one[1] >= own[1] and one != own for one in points.values())
+        ]
+    return found
 
 
 def undecided_costs(section: Section) -> list[str]:
@@ -116,31 +122,23 @@ def courses(used: Sequence[Record]) -> dict[str, Any]:
     ``curves``: [step, mean loss, smallest, largest]; ``evaluations``: [step, mean score]; ``targets``: [target, mean
     raw return, mean score]. ``used``: the records that count in the row's scores.
     """
-    tasks: dict[str, list[Record]] = {}
-    for record in sorted(used, key=lambda one: (one.identity.task, one.identity.seed)):
-        tasks.setdefault(record.identity.task, []).append(record)
     curves, evaluations, targets = {}, {}, {}
-    for task, records in tasks.items():
-        curves[task] = [
-            [step, sum(values) / len(values), min(values), max(values)]
-            for step, values in _shared(record.curve.loss for record in records)
-        ]
-        evaluations[task] = [
-            [step, sum(values) / len(values)]
-            for step, values in _shared(
-                [(one.step, one.normalised) for one in record.curve.evaluations] for record in records
-            )
-        ]
-        scores = [record.scores.last.targets for record in records if record.scores is not None]
+    ordered = sorted(used, key=lambda one: (one.identity.task, one.identity.seed))
+    for task, records in together((record.identity.task, record) for record in ordered).items():
+        losses = _shared(record.curve.loss for record in records)
+        curves[task] = [[step, _mean(values), min(values), max(values)] for step, values in losses]
+        scores = _shared([(one.step, one.normalised) for one in record.curve.evaluations] for record in records)
+        evaluations[task] = [[step, _mean(values)] for step, values in scores]
+        played = [record.scores.last.targets for record in records if record.scores is not None]
         targets[task] = [
-            [
-                column[0].target,
-                sum(one.raw_mean for one in column) / len(column),
-                sum(one.normalised_mean for one in column) / len(column),
-            ]
-            for column in zip(*scores, strict=True)
+            [one[0].target, _mean([of.raw_mean for of in one]), _mean([of.normalised_mean for of in one])]
+            for one in zip(*played, strict=True)
         ]
     return {"curves": curves, "evaluations": evaluations, "targets": targets}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _shared(curves: Iterable[Sequence[tuple[int, float]]]) -> list[tuple[int, list[float]]]:
@@ -148,23 +146,6 @@ def _shared(curves: Iterable[Sequence[tuple[int, float]]]) -> list[tuple[int, li
     there = [dict(curve) for curve in curves]
     steps = sorted(set.intersection(*(set(curve) for curve in there))) if there else []
     return [(step, [curve[step] for curve in there]) for step in steps]
-
-
-def _score_and_cost(row: Row, column: CostColumn) -> tuple[float, float] | None:
-    """(IQM, cost), both larger when better."""
-    if row.iqm is None or column.key not in row.cost:
-        return None
-    return row.iqm.value, row.cost[column.key] * (1 if column.larger_is_better else -1)
-
-
-def _front(points: list[tuple[float, float] | None]) -> list[int]:
-    there = [point for point in points if point is not None]
-    return [
-        index
-        for index, point in enumerate(points)
-        if point is not None
-        and not any(other[0] >= point[0] and other[1] >= point[1] and other != point for other in there)
-    ]
 
 
 def _matrices(section: Section) -> dict[int, Floats]:

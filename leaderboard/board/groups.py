@@ -6,9 +6,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
+from typing import TypeVar
 
-from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting
+from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, unlike
 from backbench.leaderboard.record.schema import Record
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def together(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Key -> its values, both in the order of ``pairs``."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 @dataclass
@@ -22,12 +34,6 @@ class Group:
     def takes(self, tasks: dict[str, TaskSetting]) -> bool:
         """Whether no task of ``tasks`` contradicts the group's."""
         return all(task not in self.tasks or self.tasks[task].agrees(setting) for task, setting in tasks.items())
-
-    def add(self, tasks: dict[str, TaskSetting], records: Iterable[Record]) -> None:
-        for task, setting in tasks.items():
-            known = self.tasks.get(task)
-            self.tasks[task] = setting if known is None else known.joined(setting)
-        self.records.extend(records)
 
 
 def comparable_groups(records: Sequence[Record]) -> list[Group]:
@@ -47,30 +53,26 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
 
     layers: list[tuple[Setting, RowId, dict[str, TaskSetting], list[Record]]] = []
     for (setting, row), tasks in rows.items():
-        columns = [
-            [
-                (task, detail, found[detail])
-                for detail in sorted(
-                    found,
-                    # An unknown data set comes last: it joins a group, it does not make one.
-                    key=lambda one: (one.data_sha256 is None, -common[setting, task, one], repr(one)),
-                )
-            ]
-            for task, found in tasks.items()
-        ]
+        columns = []
+        for task, found in tasks.items():
+            # An unknown data set comes last: it joins a group, it does not make one.
+            rank = {one: (one.data_sha256 is None, -common[setting, task, one], repr(one)) for one in found}
+            columns.append([(task, detail, found[detail]) for detail in sorted(found, key=rank.__getitem__)])
         for layer in zip_longest(*columns):
             cells = [cell for cell in layer if cell is not None]
             details = {task: detail for task, detail, _ in cells}
-            layers.append((setting, row, details, [record for _, _, found in cells for record in found]))
+            layers.append((setting, row, details, [record for _, _, members in cells for record in members]))
     layers.sort(key=lambda one: (one[0], any(d.data_sha256 is None for d in one[2].values()), -len(one[2]), one[1]))
 
     groups: list[Group] = []
-    for setting, _, details, found in layers:
+    for setting, _, details, members in layers:
         group = next((group for group in groups if group.setting == setting and group.takes(details)), None)
         if group is None:
-            group = Group(setting)
-            groups.append(group)
-        group.add(details, found)
+            groups.append(group := Group(setting))
+        group.tasks |= {
+            task: group.tasks[task].joined(one) if task in group.tasks else one for task, one in details.items()
+        }
+        group.records += members
     return groups
 
 
@@ -105,22 +107,18 @@ def differences(group: Group, other: Group) -> list[str]:
         for spec in fields(Setting)
         if spec.name != "versions" and getattr(group.setting, spec.name) != getattr(other.setting, spec.name)
     ]
-    theirs = dict(other.setting.versions)
     said += [
-        f"{name} {version} instead of {theirs[name]}"
-        for name, version in group.setting.versions
-        if theirs.get(name, version) != version
+        f"{name} {ours} instead of {one}" for name, ours, one in unlike(group.setting.versions, other.setting.versions)
     ]
     if said:  # data and targets follow from these; naming them too would hide the cause
         return said
     pairs = {task: (group.tasks[task], other.tasks[task]) for task in group.tasks if task in other.tasks}
-    trained = {task: unlike for task, (ours, one) in pairs.items() if (unlike := ours.unlike_training(one))}
-    if trained:
-        unlike = next(iter(trained.values()))
-        said += [f"train.{name} of {_of(list(trained))}: {one} instead of {two}" for name, one, two in unlike]
+    trained = {task: found for task, (ours, one) in pairs.items() if (found := unlike(ours.training, one.training))}
+    for name, here, there in next(iter(trained.values()), []):
+        said.append(f"train.{name} of {_of(list(trained))}: {here} instead of {there}")
     for spec in fields(TaskSetting):
-        values = {task: (getattr(ours, spec.name), getattr(one, spec.name)) for task, (ours, one) in pairs.items()}
-        unequal = [task for task, (ours, one) in values.items() if ours != one]
+        values = {task: [getattr(one, spec.name) for one in pair] for task, pair in pairs.items()}
+        unequal = [task for task, (ours, theirs) in values.items() if ours != theirs]
         if unequal and spec.name != "training":
             here, there = map(_short, values[unequal[0]])
             said.append(f"{spec.name} of {_of(unequal)}: {here} instead of {there}")

@@ -20,8 +20,7 @@ def measured(records: Iterable[Record]) -> str:
 
 def unlike(records: Sequence[Record]) -> list[str]:
     """Notes on differences between ``records`` that do not forbid a comparison of scores."""
-    notes = []
-    done = [record for record in records if record.status == "done"]
+    notes, done = [], [record for record in records if record.status == "done"]
     origins = [record.provenance for record in done]
     if len(machines := _machines(done)) > 1:
         notes.append(f"costs were measured on different machines and do not compare: {'; '.join(machines)}")
@@ -41,9 +40,9 @@ def unlike(records: Sequence[Record]) -> list[str]:
 
 def _machines(done: Iterable[Record]) -> list[str]:
     found = set()
-    for origin in (record.provenance for record in done):
-        threads = f"{origin.threads} thread{'' if origin.threads == 1 else 's'}"
-        found.add(f"{origin.hardware.gpu or origin.hardware.cpu} ({origin.device}, {threads}, {origin.dtype})")
+    for one in (record.provenance for record in done):
+        threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
+        found.add(f"{one.hardware.gpu or one.hardware.cpu} ({one.device}, {threads}, {one.dtype})")
     return sorted(found)
 
 

@@ -1,7 +1,6 @@
 """What must be equal before two scores are compared.
 
-Versions of Backbench, which trains, and of the simulators must be equal. Those of torch and NumPy, which round, may
-differ: a note says so.
+Versions of Backbench and of the simulators must be equal. Those of torch and NumPy may differ: a note says so.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 
 from backbench.leaderboard.record.identity import COSMETIC, MATCH, cell_digest, matched_to, overridden, without
 from backbench.leaderboard.record.schema import Record
+
+Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -27,7 +28,7 @@ class Setting:
     eval_seed: int
     normaliser: str
     suite_tasks: tuple[str, ...]  # Of a user's suite; empty for the known ones.
-    versions: tuple[tuple[str, str], ...]  # (package, version) of Backbench and of the simulators, sorted.
+    versions: Pairs  # (package, version) of Backbench and of the simulators, sorted.
 
     @classmethod
     def of(cls, record: Record) -> Setting:
@@ -35,7 +36,13 @@ class Setting:
         return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
 
 
-def _versions(record: Record) -> tuple[tuple[str, str], ...]:
+def unlike(ours: Pairs, theirs: Pairs) -> list[tuple[str, str, str]]:
+    """(name, value in ``ours``, value in ``theirs``) of the names that both have with different values."""
+    others = dict(theirs)
+    return [(name, value, others[name]) for name, value in ours if others.get(name, value) != value]
+
+
+def _versions(record: Record) -> Pairs:
     environment = record.identity.environment
     names = ["backbench", "gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
     if environment.startswith("gymnasium_robotics:"):
@@ -54,11 +61,10 @@ class TaskSetting:
     returns_to_go: str
     conventions: str  # Of the environment, beyond its id, as JSON.
     return_scale: float  # 0 where a record does not say.
-    reference: tuple[float, float]
-    """Returns that score 0 and 100, if the suite declares them; else two zeros, so that settings can be sorted."""
-    training: tuple[tuple[str, str], ...]
-    """(name, value as JSON), sorted, of the settings of training, without those that the row's variant names. Rows of
-    one preset share them. A record with other settings than its variant says is another experiment."""
+    reference: tuple[float, float]  # Returns that score 0 and 100, if the suite declares them; else two zeros.
+    # (name, value as JSON), sorted, of the settings of training, without those that the row's variant names. A record
+    # with other settings than its variant says is another experiment.
+    training: Pairs
     data_sha256: str | None  # None in a failed record that never saw its data: it agrees with any data.
 
     @classmethod
@@ -76,10 +82,10 @@ class TaskSetting:
 
     def agrees(self, other: TaskSetting) -> bool:
         """Whether both could be the same setting."""
-        if self.data_sha256 is not None and other.data_sha256 is not None and self.data_sha256 != other.data_sha256:
+        if None not in (hashes := {self.data_sha256, other.data_sha256}) and len(hashes) > 1:
             return False
         ours, theirs = (replace(one, data_sha256=None, training=()) for one in (self, other))
-        return ours == theirs and not self.unlike_training(other)
+        return ours == theirs and not unlike(self.training, other.training)
 
     def joined(self, other: TaskSetting) -> TaskSetting:
         """This setting, with what only ``other``, which agrees with it, knows."""
@@ -87,13 +93,8 @@ class TaskSetting:
         data_sha256 = self.data_sha256 or other.data_sha256
         return replace(self, training=tuple(sorted(training.items())), data_sha256=data_sha256)
 
-    def unlike_training(self, other: TaskSetting) -> list[tuple[str, str, str]]:
-        """(name, value here, value in ``other``) of the settings of training that both have and that differ."""
-        theirs = dict(other.training)
-        return [(name, value, theirs[name]) for name, value in self.training if theirs.get(name, value) != value]
 
-
-def _training(record: Record) -> tuple[tuple[str, str], ...]:
+def _training(record: Record) -> Pairs:
     train = record.provenance.config.get("train")
     if not isinstance(train, dict):
         return ()
@@ -124,17 +125,16 @@ class RowId:
     @property
     def label(self) -> str:
         """Backbone and variant, with a matched width in words."""
-        words = self.variant
+        words = [self.variant]
         if self.matched is not None:
-            rest = without(self.variant, f"{MATCH}params:")
-            words = f"matched to {self.matched}" + (f", {rest}" if rest else "")
-        return f"{self.backbone} ({words})" if self.variant else self.backbone
+            words = [f"matched to {self.matched}", without(self.variant, f"{MATCH}params:")]
+        return f"{self.backbone} ({', '.join(filter(None, words))})" if self.variant else self.backbone
 
 
-def row_labels(rows: Sequence[RowId]) -> dict[RowId, str]:
+def row_labels(rows: Sequence[RowId]) -> list[str]:
     """The label of each row, with some digits of its digest where the label alone is not unique."""
     labels = [row.label for row in rows]
-    return {
-        row: f"{label} #{row.digest[:4]}" if labels.count(label) > 1 else label
+    return [
+        f"{label} #{row.digest[:4]}" if labels.count(label) > 1 else label
         for row, label in zip(rows, labels, strict=True)
-    }
+    ]

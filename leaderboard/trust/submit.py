@@ -2,8 +2,7 @@
 
 A folder of records holds ``<suite>/<key>.json`` and ``SHA256SUMS``, a sorted list of their checksums in the form that
 ``sha256sum --check`` reads. The folder ``verifications`` beside it holds records of the same cells from other
-machines: ``<suite>/<key>.<8 hex digits of its hash>.json``. Changing one digit breaks a checksum. If someone also
-rewrites the checksums, the repository's history shows it (``history``), and in the end ``bench reproduce``.
+machines: ``<suite>/<key>.<8 hex digits of its hash>.json``. ``history`` finds rewritten checksums.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import getpass
 import hashlib
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +47,9 @@ class Submission:
 def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: bool = False) -> Submission:
     """Copy the finished records of ``results`` (a folder of results, or of records) into the folder ``to``.
 
-    Args:
-        results: where ``bench run`` wrote.
-        to: created if it is missing.
-        allow_smoke: accept records of preset smoke too, which measure nothing.
-        allow_dirty: accept records of unknown code too: from a changed tree, or without a commit.
-
-    Raises:
-        RecordError: a record is unfit or retired, or is there already with another content; nothing was written.
-        OSError: ``to`` cannot be written; nothing was.
+    ``allow_smoke`` accepts records of preset smoke, which measure nothing. ``allow_dirty`` accepts records of unknown
+    code: from a changed tree, or without a commit. Raises ``RecordError`` for a record that is unfit, retired, or there
+    already with another content, and ``OSError`` if ``to`` cannot be written. Then nothing was written.
     """
     folder = Published.around(results).records
     if not folder.is_dir():
@@ -70,14 +63,13 @@ def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: b
     problems = []
     for path in paths:
         text, record = read_record(path)
-        found = [*_unfit(record, allow_smoke, allow_dirty)]
-        if path.stem != record.key:
-            found.insert(0, f"key: {record.key!r} is not the file's name")
-        if text != canonical(record, as_read=True):
-            found.insert(0, "is not as bench wrote it")
         if record.key in retired:
-            found.insert(0, f"key: the record was retired: {retired[record.key]}")
-        problems += [(path, what) for what in found]
+            problems.append((path, f"key: the record was retired: {retired[record.key]}"))
+        if text != canonical(record, as_read=True):
+            problems.append((path, "is not as bench wrote it"))
+        if path.stem != record.key:
+            problems.append((path, f"key: {record.key!r} is not the file's name"))
+        problems += [(path, what) for what in _unfit(record, allow_smoke, allow_dirty)]
         wanted[place_of(record)], records[place_of(record)] = text, record
     if problems:
         path, what = problems[0]
@@ -145,12 +137,13 @@ def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda:
         for left in [*to.glob(LEFTOVER), *to.glob(f"*/{LEFTOVER}")]:
             if _HALF_WRITTEN.fullmatch(left.name) and not left.parent.is_symlink():
                 left.unlink(missing_ok=True)
-        _no_links(to, wanted)
+        for part in (part for name in sorted({SUMS, *wanted}) for part in ((to / name).parent, to / name)):
+            if part != to and part.is_symlink():  # it would be written outside ``to``
+                raise RecordError(part, "is a link", "put what it leads to in its place; nothing was submitted")
         sums = read_sums(to)
         new, same = {}, []
         for name, text in sorted(wanted.items()):
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            path = to / name
+            digest, path = hashlib.sha256(text.encode()).hexdigest(), to / name
             there = path.read_bytes() if path.is_file() else None
             if there is not None and there != text.encode():
                 remedy = "records are only added; what is there stays: nothing was submitted"
@@ -160,8 +153,7 @@ def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda:
             if name in sums:
                 same.append(name)
             else:
-                new[name] = text
-                sums[name] = digest
+                new[name], sums[name] = text, digest
         if new:
             fit()
             lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
@@ -176,18 +168,9 @@ def _fit_together(new: Mapping[str, Record], to: Path) -> None:
         with suppress(RecordError):  # check names broken files
             there[path.relative_to(to).as_posix()] = read_record(path)[1]
     known = set(impossible_together(list(there.values())))
-    for line in impossible_together(list({**there, **new}.values())):
-        if line not in known:
-            raise RecordError(to, line, "nothing was submitted")
-
-
-def _no_links(to: Path, names: Iterable[str]) -> None:
-    """Raise ``RecordError`` if one of the ``names`` would be written outside ``to``."""
-    for name in sorted({SUMS, *names}):
-        path = to / name
-        for part in (path.parent, path):
-            if part != to and part.is_symlink():
-                raise RecordError(part, "is a link", "put what it leads to in its place; nothing was submitted")
+    line = next((line for line in impossible_together(list((there | dict(new)).values())) if line not in known), None)
+    if line is not None:
+        raise RecordError(to, line, "nothing was submitted")
 
 
 def _write_all(files: Mapping[Path, str]) -> None:
@@ -222,10 +205,10 @@ def _personal(record: Record) -> Iterator[str]:
         names.add(getpass.getuser())
     own = f"{record.key} {record.identity.environment} {record.identity.suite}".lower()
     for name in sorted(names):
-        # A host called "hopper" reveals nothing.
-        if len(name) < 3 or name.lower() in _ANONYMOUS or name.lower() in own:
-            continue
-        word = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", re.IGNORECASE)
-        where = next((where for where, text in texts(record.model_dump()) if word.search(text)), None)
-        if where is not None:
-            yield f"{where}: holds the name of this machine or its user"
+        if (
+            len(name) >= 3 and name.lower() not in _ANONYMOUS and name.lower() not in own
+        ):  # a host "hopper" says nothing
+            word = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", re.IGNORECASE)
+            where = next((where for where, text in texts(record.model_dump()) if word.search(text)), None)
+            if where is not None:
+                yield f"{where}: holds the name of this machine or its user"

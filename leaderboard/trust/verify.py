@@ -1,8 +1,7 @@
 """Whether a record is credible: consistent with itself, possible, and repeated on a second machine.
 
-These checks find mistakes and edits that the schema allows. Someone who edits a score together with everything that
-follows from it is found by the checksums beside the records (``submit``), by the repository's history (``history``),
-and in the end by ``bench reproduce``, which runs the cell again.
+These checks find mistakes and edits that the schema allows. The checksums beside the records (``submit``), the
+repository's history (``history``) and ``bench reproduce`` find consistent edits.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from backbench.leaderboard.record.identity import cell_key, config_digest
@@ -53,12 +54,11 @@ def _names(record: Record) -> Iterator[str]:
         yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {cell.suite} has {normaliser!r}"
     if cell.suite in SUITES and cell.suite_tasks:
         yield f"identity.suite_tasks: suite {cell.suite} is known, and a record cannot change its tasks"
-    needed = [*_NEEDED]
-    if cell.environment.startswith("ALE/"):
-        needed.append("ale-py")
-    if cell.environment.partition("-")[0] in PER_STEP:
-        needed.append("mujoco")
-    for name in needed:
+    simulators = {
+        "ale-py": cell.environment.startswith("ALE/"),
+        "mujoco": cell.environment.partition("-")[0] in PER_STEP,
+    }
+    for name in (*_NEEDED, *(name for name, needed in simulators.items() if needed)):
         if not re.match(r"\d+(\.\d+)*", packages.get(name, "")):
             yield f"provenance.packages: {name} is {packages.get(name, 'missing')!r}, which is no version"
 
@@ -138,23 +138,17 @@ def _agreement(record: Record) -> Iterator[str]:
 
 
 def _at(content: Any, path: str) -> Any:
-    for name in path.split("."):
-        content = content[name]
-    return content
+    return reduce(getitem, path.split("."), content)
 
 
 def other_machine(record: Record, other: Record) -> bool:
     """Whether two records name different processors, accelerators or platforms."""
-    one, two = record.provenance, other.provenance
-    return (one.hardware.cpu, one.hardware.gpu, one.platform) != (two.hardware.cpu, two.hardware.gpu, two.platform)
+    one, two = ((at.hardware.cpu, at.hardware.gpu, at.platform) for at in (record.provenance, other.provenance))
+    return one != two
 
 
 def why_not_verified(record: Record, other: Record) -> str:
-    """Why ``other`` does not verify ``record``; empty when it does.
-
-    It must be the same cell by identity, protocol and settings, done, no copy, from another machine, with a headline
-    score that differs by less than ``SCORE_SLACK``. Fields that only one of the two has are not compared.
-    """
+    """Why ``other`` does not verify ``record``; empty when it does. Fields that only one has do not count."""
     if record.key != other.key or record.provenance.config != other.provenance.config:
         return "it is another cell"
     if record.headline is None or other.headline is None:
@@ -178,6 +172,5 @@ def why_not_verified(record: Record, other: Record) -> str:
 def verified_cells(records: Iterable[Record], verifications: Iterable[Record]) -> frozenset[str]:
     """Keys of the ``records`` that at least one of ``verifications`` verifies, see ``why_not_verified``."""
     known = {record.key: record for record in records}
-    return frozenset(
-        other.key for other in verifications if other.key in known and not why_not_verified(known[other.key], other)
-    )
+    there = [other for other in verifications if other.key in known]
+    return frozenset(other.key for other in there if not why_not_verified(known[other.key], other))
