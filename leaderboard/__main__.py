@@ -32,16 +32,14 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
     report = check(found)
     if since is not None:
         report.problems += not_only_added(found, since)
-    for line in report.problems:
-        print(f"problem: {plain(line)}")
-    for line in report.warnings:
-        print(f"warning: {plain(line)}")
+    for line in [f"problem: {one}" for one in report.problems] + [f"warning: {one}" for one in report.warnings]:
+        print(plain(line))
     counts = f"{len(report.problems)} problems, {len(report.warnings)} warnings"
     print(f"{report.records} records in {found.records}: {counts}")
     return 1 if report.problems or (strict and report.warnings) else 0
 
 
-def run_render(given: Path, pages: Path | None = None) -> int:
+def run_render(given: Path, pages: Path | None) -> int:
     """Write the pages, to ``pages`` if given, and say so; 0."""
     found = published(given)
     try:

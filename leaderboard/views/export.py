@@ -47,7 +47,7 @@ def pages_of(
     board = build_board(records, verified=verified_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
-    return {**texts, **build(view, folder, repository)}
+    return texts | build(view, folder, repository)
 
 
 def export(
@@ -55,9 +55,8 @@ def export(
 ) -> None:
     """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``html`` a folder.
 
-    Raises:
-        RecordError: ``html`` without a folder, or with one that holds other files than pages.
-        OSError: ``out`` cannot be written; an older one is untouched.
+    Raises ``RecordError`` for ``html`` without a folder, or with one that holds other files than pages, and ``OSError``
+    if ``out`` cannot be written; an older one is untouched.
     """
     if format_ == "html":
         if out is None:
@@ -66,11 +65,12 @@ def export(
         return
     board = build_board(records, verified=verified_cells(records, verifications))
     if format_ == "terminal":
-        console = Console() if out is None else Console(file=io.StringIO(), width=100)
+        file = None if out is None else io.StringIO()
+        console = Console(file=file, width=None if out is None else 100)
         console.print(to_rich(board, console.width))
-        if out is None:
+        if file is None:
             return
-        text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
+        text = file.getvalue()
     elif format_ == "markdown":
         text = to_markdown(board)
     else:
@@ -84,9 +84,8 @@ def export(
 def render(published: Published, pages: Path | None = None) -> list[str]:
     """Write the pages of a leaderboard, all or none, and remove stale ones. Their names, sorted.
 
-    Raises:
-        RecordError: a record or a verification is broken, or the folder holds other files than pages.
-        OSError: the folder cannot be written.
+    Raises ``RecordError`` for a broken record or verification, or a folder that holds other files than pages, and
+    ``OSError`` if the folder cannot be written.
     """
     found, errors = load_records(published.records)
     if errors:
@@ -109,25 +108,19 @@ def verifications_of(given: Path) -> list[Record]:
 
 def stale(texts: Mapping[str, str], pages: Path) -> list[str]:
     """How the files in ``pages`` differ from ``texts``, a line each."""
-    lines = []
     there = _files(pages)
-    for name in sorted({*texts, *there}):
-        if name not in there:
-            lines.append(f"{pages / name}: is missing; {MEND}")
-        elif name not in texts:
-            lines.append(f"{pages / name}: no record makes it; {MEND}")
-        elif (pages / name).read_bytes() != texts[name].encode():
-            lines.append(f"{pages / name}: is not what the records make; {MEND}")
-    return lines
+    said = dict.fromkeys(there, "no record makes it") | dict.fromkeys(texts, "is missing")
+    for name in {*there} & {*texts}:
+        same = (pages / name).read_bytes() == texts[name].encode()
+        said[name] = "" if same else "is not what the records make"
+    return [f"{pages / name}: {what}; {MEND}" for name, what in sorted(said.items()) if what]
 
 
 def write_pages(texts: Mapping[str, str], pages: Path) -> None:
     """Replace ``pages`` by a folder with exactly these files, or change nothing.
 
-    Raises:
-        RecordError: ``pages`` is a file, or a folder that holds other files than pages, which would be lost.
-        ValueError: a name that no page may have.
-        OSError: it cannot be written; an older folder is untouched.
+    Raises ``RecordError`` for a file, or a folder that holds other files than pages, which would be lost,
+    ``ValueError`` for a name that no page may have, and ``OSError`` if it cannot be written.
     """
     pages = pages.resolve()
     for name in texts:
