@@ -22,6 +22,7 @@ from backbench.leaderboard.scores.normalise import CITATIONS
 from backbench.leaderboard.scores.statistics import Estimate
 
 VERSION = 1
+_FORMULA = {*"=+-@\t\r\n"}
 _SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
 _TASK_SETTING = ("context", "targets", "max_steps", "environment", "returns_to_go", "data_sha256")
 _ROW = ("label", "backbone", "variant", "matched", "trust", "cells", "verified_cells")
@@ -79,9 +80,8 @@ def to_csv(view: Mapping[str, Any]) -> str:
                     row["id"], *(row[key] for key in _ROW), len(row["failed"]),
                     kind, name, *(score.get(key) for key in _SCORE), *(row["cost"][key] for key in costs),
                 ]  # fmt: skip
-                inert = [f"'{cell}" if str(cell)[:1] in {*"=+-@\t\r\n"} else cell for cell in cells]
                 writer.writerow(
-                    [ours if isinstance(cell, str) else cell for cell, ours in zip(cells, inert, strict=True)]
+                    [f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell for cell in cells]
                 )
     return text.getvalue()
 

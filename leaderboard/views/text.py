@@ -5,6 +5,7 @@ Tasks are the lines and backbones the columns: nine tasks side by side fit no te
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,12 +58,8 @@ def tabulate(board: Board) -> list[TextTable]:
 
 def to_markdown(board: Board) -> str:
     """``board`` as GitHub Markdown. Names cannot break the table or add HTML or links."""
-    parts = []
-    for table in tabulate(board):
-        parts.append(_marked(table, "###"))
-        if table.reported is not None:
-            parts.append(_marked(table.reported, "####"))
-    return "\n".join(parts) if parts else "No records.\n"
+    tables = [(table, level) for ours in tabulate(board) for table, level in ((ours, "###"), (ours.reported, "####"))]
+    return "\n".join(_marked(table, level) for table, level in tables if table is not None) or "No records.\n"
 
 
 def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
@@ -82,16 +79,11 @@ def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
 
 
 def _marked(table: TextTable, level: str) -> str:
-    lines = [f"{level} {_escape(table.title)}", ""]
-    lines.append("| " + " | ".join(_escape(name) for name in table.columns) + " |")
-    lines.append("|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|")
-    for block in table.blocks:
-        for line in block:
-            cells = [_escape(f"{cell.main} {cell.sub}".strip()) for cell in line]
-            lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    lines += [f"- {_escape(note)}" for note in table.notes]
-    return "\n".join(lines) + "\n"
+    rows = [[f"{cell.main} {cell.sub}".strip() for cell in line] for block in table.blocks for line in block]
+    head, *body = ["| " + " | ".join(map(_escape, row)) + " |" for row in (table.columns, *rows)]
+    ruler = "|:---|" + "---:|" * (len(table.columns) - 1)
+    notes = [f"- {_escape(note)}" for note in table.notes]
+    return "\n".join([f"{level} {_escape(table.title)}", "", head, ruler, *body, "", *notes]) + "\n"
 
 
 def _table(section: Section, number: int) -> TextTable:
@@ -100,21 +92,12 @@ def _table(section: Section, number: int) -> TextTable:
     if section.complete:
         blocks.append(_aggregates(section))
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
-    costs = [
-        _line(one.label, "", *(_cost(row.cost.get(one.key)) for row in rows))
-        for one in columns.shown(columns.COSTS, "text")
-    ]
-    blocks.append(
-        (
-            _line("seeds", "", *(_seeds(row) for row in rows)),
-            *costs,
-            _line("failed cells", "", *(str(row.failed) for row in rows)),
-            _line("trust", "", *(row.trust for row in rows)),
-        )
-    )
+    lines = {"seeds": [_seeds(row) for row in rows]}
+    lines |= {one.label: [_cost(row.cost.get(one.key)) for row in rows] for one in columns.shown(columns.COSTS, "text")}
+    lines |= {"failed cells": [str(row.failed) for row in rows], "trust": [row.trust for row in rows]}
+    blocks.append(tuple(_line(name, "", *values) for name, values in lines.items()))
     compared = sum(len(row.matrix) >= 2 for row in rows)
-    pairs = improvements(section, fewest_seeds=2) if compared <= _PAIRS else []
-    if pairs:
+    if pairs := improvements(section, fewest_seeds=2) if compared <= _PAIRS else []:
         blocks.append(_beaten(section, pairs))
     title = f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
     return TextTable(
@@ -126,8 +109,8 @@ def _table(section: Section, number: int) -> TextTable:
     )
 
 
-def _line(name: str, data: str, *values: str) -> Line:
-    return tuple(map(Cell, (name, data, *values)))
+def _line(*values: str) -> Line:
+    return tuple(map(Cell, values))
 
 
 def _task(section: Section, task: str) -> Line:
@@ -145,11 +128,10 @@ def _aggregates(section: Section) -> tuple[Line, ...]:
         if metric.needs_scale and section.setting.normaliser == "none":
             continue
         data = _points(section.data_aggregates.get(metric.key)) if metric.of_data else ""
-        cells = []
-        for row in section.rows:
-            found, digits = row.aggregates.get(metric.key), metric.digits
-            value = NOTHING if found is None else f"{found.value:.{digits}f}"
-            cells.append(Cell(value, "" if found is None else _interval(found.interval, digits)))
+        cells = [
+            Cell(f"{one.value:.{metric.digits}f}", _interval(one.interval, metric.digits)) if one else Cell(NOTHING)
+            for one in (row.aggregates.get(metric.key) for row in section.rows)
+        ]
         lines.append((Cell(metric.name), Cell(data), *cells))
     return tuple(lines)
 
@@ -161,8 +143,7 @@ def _beaten(section: Section, pairs: Sequence[Improvement]) -> tuple[Line, ...]:
     for loser in dict.fromkeys(pair.x for pair in pairs):
         label = plain(section.rows[loser].label)
         cells = [Cell(f"P(better than {label if len(label) <= 20 else label[:19] + '…'})"), Cell("")]
-        for winner in range(len(section.rows)):
-            pair = found.get((winner, loser))
+        for pair in (found.get((winner, loser)) for winner in range(len(section.rows))):
             ends = "" if pair is None or pair.low is None else f"({pair.low:.2f}, {pair.high:.2f})"
             cells.append(Cell(NOTHING if pair is None else f"{pair.probability:.2f}", ends))
         lines.append(tuple(cells))
@@ -173,13 +154,8 @@ def _reported(section: Section, number: int) -> TextTable | None:
     methods, lines, notes = tabulated(section)
     if not methods:
         return None
-    return TextTable(
-        title=f"{number}. Reported scores on the same tasks",
-        columns=("task", *methods),
-        blocks=(tuple(tuple(map(Cell, line)) for line in lines),),
-        notes=tuple(plain(note) for note in notes),
-        repeated=1,
-    )
+    title, block = f"{number}. Reported scores on the same tasks", tuple(_line(*line) for line in lines)
+    return TextTable(title, ("task", *methods), (block,), tuple(map(plain, notes)), repeated=1)
 
 
 def _other_scale(section: Section, normaliser: str) -> tuple[Line, ...]:
@@ -204,8 +180,7 @@ def _other_scale(section: Section, normaliser: str) -> tuple[Line, ...]:
 def _interval(interval: Interval | None, digits: int = 1) -> str:
     if interval is None:
         return ""
-    ends = f"({interval.low:.{digits}f}, {interval.high:.{digits}f})"
-    return ends + ("e" if interval.over == "episodes" else "")
+    return f"({interval.low:.{digits}f}, {interval.high:.{digits}f}){'e' if interval.over == 'episodes' else ''}"
 
 
 def _points(value: float | None) -> str:
@@ -244,23 +219,15 @@ def _grid(table: TextTable, chosen: Sequence[int]) -> Table:
     shown = (*range(table.repeated), *chosen)
     for index in shown:
         # Text, not str: a name such as "[red]" is a name, not markup.
-        grid.add_column(
-            Text(table.columns[index]),
-            justify="left" if index == 0 else "right",
-            overflow="fold",
-            no_wrap=index < table.repeated,
-        )
+        name, first = Text(table.columns[index]), index == 0
+        grid.add_column(name, justify="left" if first else "right", overflow="fold", no_wrap=index < table.repeated)
     for block in table.blocks:
-        for number, line in enumerate(block):
-            texts = [Text(line[index].main) for index in shown]
-            for index, text in zip(shown, texts, strict=True):
-                if line[index].sub:
-                    text.append("\n" + line[index].sub, style="dim")
-            grid.add_row(*texts, end_section=number == len(block) - 1)
+        for line in block:
+            cells = (line[index] for index in shown)
+            grid.add_row(*(Text.assemble(one.main, (f"\n{one.sub}" if one.sub else "", "dim")) for one in cells))
+        grid.add_section()
     return grid
 
 
 def _escape(text: str) -> str:
-    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(sign, entity)
-    return "".join("\\" + letter if letter in "\\`*_[]|#" else letter for letter in text)
+    return html.escape(text, quote=False).translate({ord(sign): f"\\{sign}" for sign in "\\`*_[]|#"})
