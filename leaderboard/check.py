@@ -17,8 +17,8 @@ from backbench.leaderboard.board.settings import RowId
 from backbench.leaderboard.record.files import RecordError, canonical, read_record
 from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.record.schema import Record
+from backbench.leaderboard.trust.history import wrongly_retired
 from backbench.leaderboard.trust.plausible import short_wall
-from backbench.leaderboard.trust.retired import wrongly_retired
 from backbench.leaderboard.trust.submit import SUMS, place_of, read_sums, verification_place
 from backbench.leaderboard.trust.together import impossible_together
 from backbench.leaderboard.trust.verify import doubts, why_not_verified

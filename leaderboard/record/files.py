@@ -18,16 +18,13 @@ class RecordError(ValueError):
     """A file that is no valid record: one line with the file, the problem and what to do. The file stays as it is."""
 
     def __init__(self, path: str | Path, problem: str, remedy: str = _AGAIN) -> None:
-        self.path = Path(path)
-        self.problem = " ".join(problem.split())
-        self.remedy = remedy
+        self.path, self.problem, self.remedy = Path(path), " ".join(problem.split()), remedy
         super().__init__(f"{path}: {self.problem}; {remedy}")
 
 
 def canonical(record: Record, as_read: bool = False) -> str:
-    """The one text of a record: sorted keys, shortest floats that read back equal. Equal records are equal bytes.
+    """The one text of a record: equal records are equal bytes. With ``as_read`` it has only the fields of its file.
 
-    With ``as_read`` it has only the fields of the file: an older file lacks those that a later release added.
     Raises ``ValueError`` or ``TypeError`` for what JSON cannot hold.
     """
     content = record.model_dump(exclude_unset=as_read)
@@ -37,29 +34,20 @@ def canonical(record: Record, as_read: bool = False) -> str:
 def dump_record(record: Record, path: str | Path) -> None:
     """Write the ``canonical`` text of ``record`` to ``path``, completely or not at all. Creates the folder.
 
-    Raises:
-        RecordError: the record would not read back (NaN in a free mapping, a field that was set past validation).
-        OSError: the folder cannot be written.
+    Raises ``RecordError`` for a record that would not read back (NaN in a free mapping), and ``OSError``.
     """
-    path = Path(path)
     try:
         text = canonical(record)
-        parse_record(text, path)
-    except RecordError:
-        raise
     except (TypeError, ValueError) as error:
         raise RecordError(path, f"the record is not JSON: {error}", "nothing was written") from None
-    write_whole(path, text)
+    parse_record(text, path)
+    write_whole(Path(path), text)
 
 
 def read_record(path: str | Path) -> tuple[str, Record]:
-    """(text, record) of the file ``path``, the text with the line ends of the file.
-
-    Raises ``RecordError`` for a file that is missing, unreadable, broken or of another schema version.
-    """
-    path = Path(path)
+    """(text, record) of a file. Raises ``RecordError`` if it is missing, unreadable, broken or of another version."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise RecordError(path, "there is no such record", "run the cell") from None
     except OSError as error:

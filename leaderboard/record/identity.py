@@ -8,21 +8,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-COSMETIC = ("log_every", "checkpoint_every")
-"""Settings of training that change no result: no digest and no comparison looks at them."""
-MATCHED = 0.03
-"""Largest difference in parameters, relative to the reference's, that ``match=params`` accepts."""
-MATCH = "match="
-"""Start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``."""
-WIDTH = "model.d_model="
-"""Start of the word that sets a width."""
+COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
+MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
+MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``
+WIDTH = "model.d_model="  # start of the word that sets a width
 _MATCHED_TO = f"{MATCH}params:"
 
 
 def cell_digest(mapping: Mapping[str, Any]) -> str:
-    """First 8 hex digits of the SHA-256 of ``mapping`` as canonical JSON: sorted keys, no spaces, ASCII.
+    """First 8 hex digits of the SHA-256 of ``mapping`` as JSON: sorted keys, no spaces, ASCII. 1 and 1.0 differ.
 
-    The order of keys, and list or tuple, make no difference. 1 and 1.0 differ.
     Raises ``TypeError`` or ``ValueError`` for what JSON cannot hold (NaN, infinities, objects).
     """
     text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -32,8 +27,8 @@ def cell_digest(mapping: Mapping[str, Any]) -> str:
 def config_digest(config: Mapping[str, Any]) -> str:
     """Digest of a cell's resolved settings: the last part of its key, 8 hex digits.
 
-    It ignores the ``COSMETIC`` settings, and ``variant``, which only repeats what the settings hold. A ``match`` word
-    counts all the same: a matched width is another row, even where it equals the preset's.
+    It ignores the ``COSMETIC`` settings, and ``variant``, which only repeats what the settings hold, except for its
+    ``match`` words: a matched width is another row, even where it equals the preset's.
     """
     content = dict(config)
     content["train"] = {name: value for name, value in config["train"].items() if name not in COSMETIC}

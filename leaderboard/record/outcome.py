@@ -15,9 +15,7 @@ class TargetScore(Part):
     """Every episode that was played for one target return."""
 
     target: Value = Field(description="Target return, on the scale of the protocol's ``returns_to_go``.")
-    returns: tuple[Value, ...] = Field(
-        min_length=1, description="Undiscounted raw return of each episode, by its seed."
-    )
+    returns: tuple[Value, ...] = Field(min_length=1, description="Raw return of each episode, in the order of seeds.")
     lengths: tuple[Positive, ...] = Field(description="Length of each episode, in environment steps.")
     raw_mean: Value = Field(description="Mean of ``returns``, raw.")
     normalised_mean: Value = Field(description="``raw_mean`` under the protocol's normaliser, a normalised score.")
@@ -43,8 +41,7 @@ class Scores(Part):
     """The last checkpoint is the score. The best one is an extra: to choose it, the evaluation was used."""
 
     last: CheckpointScores = Field(description="After the last training step, every target of the protocol.")
-    best: CheckpointScores | None = None
-    """The best of the intermediate evaluations, full number of episodes, at least one of the protocol's targets."""
+    best: CheckpointScores | None = Field(default=None, description="The best one, at least one of the targets.")
 
 
 class Latency(Part):
@@ -66,15 +63,13 @@ class Cost(Part):
 
     parameters_total: Count = Field(description="Trainable parameters of the complete agent.")
     parameters_backbone: Count = Field(description="Of these, the backbone's.")
-    flops_per_token: Flops | None = Field(description="Of a forward pass at the training length. None if not counted.")
+    flops_per_token: Flops | None = Field(description="FLOPs of a forward pass at the training length, if counted.")
     train_tokens_per_s: Amount = Field(description="Tokens per second of training, without warm-up and evaluation.")
     train_seconds: Amount = Field(description="Wall time of training, in seconds, without evaluation.")
     eval_seconds: Amount = Field(description="Wall time of all evaluations, in seconds.")
     cpu_seconds: Amount = Field(description="Processor time of the process, user and system, in seconds.")
     decision: Latency = Field(description="Time of a decision.")
-    peak_memory_mb: Amount = Field(
-        description="Peak memory of the GPU, or of the process on a CPU, in MB (10^6 bytes)."
-    )
+    peak_memory_mb: Amount = Field(description="Peak memory of the GPU or the process, in megabytes (10^6 bytes).")
     wall_seconds: Amount = Field(description="Wall time of the cell from start to record, in seconds.")
 
     @model_validator(mode="after")

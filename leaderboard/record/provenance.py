@@ -29,11 +29,9 @@ class Provenance(Part):
     dtype: Name = Field(description="Type that training computed in, such as ``float32``.")
     threads: Positive = Field(description="Threads of a CPU operation.")
     weights_sha256: Sha256 | None = Field(
-        default=None, description="Of the last weights. None only in a failed record."
+        default=None, description="Hash of the weights. None only in a failed record."
     )
-    git_commit: Commit | None = Field(
-        default=None, description="Of the code. None when it ran from an installed package."
-    )
+    git_commit: Commit | None = Field(default=None, description="Commit of the code. None for an installed package.")
     git_dirty: bool | None = Field(default=None, description="Whether the code differed from its commit, if known.")
     packages: dict[str, str] = Field(description="Distribution -> version of what the numbers depend on.")
     hardware: Hardware = Field(description="The machine.")

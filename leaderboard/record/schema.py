@@ -1,14 +1,14 @@
 """The schema of a record: one published cell (backbone x task x seed), done or failed.
 
-A record is read exactly as written, or refused. Reading is strict (a string is no number). Building a record in Python
-is lax: NumPy scalars and lists may be passed. ``files`` reads and writes records.
+Reading is strict (a string is no number). Building a record in Python is lax: NumPy scalars and lists may be passed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from operator import attrgetter
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,8 +40,9 @@ class Record(Part):
     """One cell of the grid, done or failed."""
 
     schema_version: Literal[1] = Field(default=1, description="Version of this schema.")
-    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._+=-]+$", max_length=200)]
-    """Stable name of the cell, see ``identity.cell_key``. The file is called ``<key>.json``."""
+    key: str = Field(
+        pattern=r"^[A-Za-z0-9._+=-]+$", max_length=200, description="Stable name of the cell and its file."
+    )
     status: Literal["done", "failed"] = Field(description="Done: with scores and cost. Failed: with a failure only.")
     identity: Identity = Field(description="Which cell.")
     protocol: Protocol = Field(description="How it was evaluated.")
@@ -65,19 +66,12 @@ class Record(Part):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        parts = {
-            "failure": self.failure,
-            "scores": self.scores,
-            "cost": self.cost,
-            "identity.data": self.identity.data,
-            "provenance.weights_sha256": self.provenance.weights_sha256,
-        }
-        needed = {"done": [name for name in parts if name != "failure"], "failed": ["failure"]}[self.status]
-        refused = {"done": "failure", "failed": "scores"}[self.status]
+        scored = ("scores", "cost", "identity.data", "provenance.weights_sha256")
+        needed, refused = (scored, "failure") if self.status == "done" else (("failure",), "scores")
         for name in needed:
-            if parts[name] is None:
+            if attrgetter(name)(self) is None:
                 raise ValueError(f"{name} is missing, and status is {self.status!r}")
-        if parts[refused] is not None:
+        if getattr(self, refused) is not None:
             raise ValueError(f"{refused} is there, and status is {self.status!r}")
         return self
 
@@ -99,7 +93,7 @@ class Record(Part):
 
     @model_validator(mode="after")
     def _task_of_its_suite(self) -> Self:
-        tasks, task = SUITES.get(self.identity.suite), self.identity.task
+        task, tasks = self.identity.task, SUITES.get(self.identity.suite)
         if tasks is not None and task not in tasks:
             raise ValueError(f"identity.task {task!r} is none of suite {self.identity.suite!r}: {', '.join(tasks)}")
         return self

@@ -34,8 +34,7 @@ CITATIONS = {
     "none": "raw returns, not normalised",
 }
 
-# Minari's name of an environment -> D4RL's.
-RENAMED = {"pointmaze": "maze2d"}
+RENAMED = {"pointmaze": "maze2d"}  # Minari's name of an environment -> D4RL's
 
 
 @cache
@@ -52,8 +51,7 @@ def _d4rl_table() -> dict[str, tuple[float, float]]:
 def d4rl_bounds(task: str) -> tuple[float, float]:
     """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
 
-    If all data sets of an environment have the same figures, these hold for any other data set too.
-    Raises ``KeyError`` without figures.
+    Figures that all data sets of an environment share hold for any other one. Raises ``KeyError`` without figures.
     """
     environment, dash, rest = task.partition("-")
     known, environment = _d4rl_table(), RENAMED.get(environment, environment)

@@ -32,9 +32,9 @@ COVERAGE: dict[str, dict[int, float]] = {
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile bootstrap interval."""
+    """A percentile bootstrap interval, in normalised scores."""
 
-    low: float  # Lower end, a normalised score.
+    low: float
     high: float
     over: Literal["seeds", "episodes"]  # What was resampled. Episodes of a single run: without the noise of training.
     n: int  # Their number (the smallest of any task).
@@ -78,8 +78,7 @@ def stratified_bootstrap(
     ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``level``: the nominal coverage.
     """
     matrix = _matrix(scores)
-    _require_runs(len(matrix))
-    drawn = rng.integers(len(matrix), size=(resamples, *matrix.shape))
+    drawn = _draw(rng, matrix.shape, resamples)
     return _percentiles(statistic(np.take_along_axis(matrix[None], drawn, axis=1)), level)
 
 
@@ -115,10 +114,7 @@ def estimate(
 
 
 def interval(values: ArrayLike, episodes: ArrayLike | None = None) -> Interval | None:
-    """Interval of the mean of one task's ``values``, one per seed.
-
-    With a single seed: over that seed's ``episodes``, and labelled so; None with fewer than two of them.
-    """
+    """Interval of the mean of one task's ``values``, one per seed; with a single seed that of its ``episodes``."""
     runs = np.asarray(values, dtype=np.float64)[:, None]
     return estimate(runs, episodes=() if episodes is None else (episodes,)).interval
 
@@ -128,8 +124,7 @@ def performance_profile(scores: ArrayLike, taus: ArrayLike) -> Floats:
 
     The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs.
     """
-    matrix, levels = _matrix(scores), np.asarray(taus, dtype=np.float64)
-    return np.asarray((matrix[..., None] > levels).mean(axis=(0, 1)))
+    return np.asarray((_matrix(scores)[..., None] > np.asarray(taus, dtype=np.float64)).mean(axis=(0, 1)))
 
 
 def profile_interval(scores: ArrayLike, taus: ArrayLike, resamples: int = 2000) -> tuple[Floats, Floats]:
@@ -137,18 +132,18 @@ def profile_interval(scores: ArrayLike, taus: ArrayLike, resamples: int = 2000) 
 
     Raises ``ValueError`` for a single run, which has no spread over runs.
     """
-    matrix, levels = _matrix(scores), np.asarray(taus, dtype=np.float64)
-    above = (matrix[..., None] > levels).reshape(matrix.size, -1)
+    matrix = _matrix(scores)
+    above = (matrix[..., None] > np.asarray(taus, dtype=np.float64)).reshape(matrix.size, -1)
     shares = _weights(*matrix.shape, 0, resamples).reshape(resamples, -1) @ above / matrix.shape[1]
-    low, high = np.quantile(shares, _ends(0.95), axis=0)
+    low, high = np.quantile(shares, [(1 - 0.95) / 2, (1 + 0.95) / 2], axis=0)
     return low, high
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
-    """Probability that a run of ``x`` scores more than one of ``y``: (runs, tasks) each, of the same tasks.
+    """Mean over tasks of the share of pairs of runs in which ``x`` scores more than ``y``: (runs, tasks) each.
 
-    The mean over tasks of the share of pairs of runs that x wins; a tie is half a win (the Mann-Whitney U statistic
-    over the number of pairs; Agarwal et al. 2021). Raises ``ValueError`` for different numbers of tasks.
+    A tie is half a win: the Mann-Whitney U statistic over the number of pairs (Agarwal et al. 2021). Raises
+    ``ValueError`` for different numbers of tasks.
     """
     return float(_wins(x, y).mean())
 
@@ -187,22 +182,19 @@ def _wins(x: ArrayLike, y: ArrayLike) -> Floats:
 @lru_cache(maxsize=8)  # every row of a table, and every pair of rows, has the same shape
 def _weights(runs: int, tasks: int, stream: int, resamples: int = 2000) -> Floats:
     """(resamples, runs, tasks): share of a task's samples that each run has; they sum to 1 over runs."""
-    _require_runs(runs)
-    drawn = np.random.default_rng([0, stream]).integers(runs, size=(resamples, runs, tasks))
+    drawn = _draw(np.random.default_rng([0, stream]), (runs, tasks), resamples)
     weights = np.stack([(drawn == run).sum(axis=1) for run in range(runs)], axis=1) / runs
     weights.flags.writeable = False
     return weights
 
 
-def _require_runs(runs: int) -> None:
-    if runs < 2:
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], resamples: int) -> NDArray[np.int64]:
+    """(resamples, runs, tasks) indices of runs; ``shape``: (runs, tasks)."""
+    if shape[0] < 2:
         raise ValueError("one run has no spread over runs; resample its episodes instead")
-
-
-def _ends(level: float) -> list[float]:
-    return [(1 - level) / 2, (1 + level) / 2]
+    return rng.integers(shape[0], size=(resamples, *shape))
 
 
 def _percentiles(values: Floats, level: float = 0.95) -> tuple[float, float]:
-    low, high = np.quantile(values, _ends(level))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -12,7 +12,7 @@ import hashlib
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from backbench.files import LEFTOVER, locked, write_whole
 from backbench.leaderboard.record.files import RecordError, canonical, read_record
 from backbench.leaderboard.record.published import Published
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.retired import read_retired
+from backbench.leaderboard.trust.history import read_retired
 from backbench.leaderboard.trust.together import impossible_together
 from backbench.leaderboard.trust.verify import doubts, texts
 
@@ -54,8 +54,7 @@ def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: b
     folder = Published.around(results).records
     if not folder.is_dir():
         raise RecordError(results, "there is no such folder", "name a folder of results: bench submit results")
-    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
-    if not paths:
+    if not (paths := [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]):
         raise RecordError(folder, "there is no record", "run some cells, or name another folder")
     retired = read_retired(Published(to))
     wanted: dict[str, str] = {}
@@ -101,10 +100,7 @@ def verification_place(record: Record, text: str) -> str:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Path below ``folder`` -> SHA-256 as listed in its ``SHA256SUMS``; empty without one.
-
-    Raises ``RecordError`` for a malformed line, a path that is listed twice, or another order.
-    """
+    """Path -> SHA-256 of ``SHA256SUMS`` in ``folder``; empty without one. Raises ``RecordError`` for a broken one."""
     path = folder / SUMS
     if not path.exists():
         return {}
@@ -127,10 +123,9 @@ def read_sums(folder: Path) -> dict[str, str]:
 def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda: None) -> Submission:
     """Write texts to their paths below ``to`` and list their checksums; all or nothing.
 
-    The checksums are written last. If the process is killed before that, ``check`` names the files that are not
-    listed, and the same call completes them. ``fit`` runs under the lock, before anything is written, and may raise.
-
-    Raises ``RecordError`` if a file is there with another content, does not match its checksum, or lies behind a link.
+    The checksums are written last: after a kill the same call completes them. ``fit`` runs under the lock, before
+    anything is written, and may raise. Raises ``RecordError`` if a file is there with another content, does not match
+    its checksum, or lies behind a link.
     """
     to.mkdir(parents=True, exist_ok=True)
     with locked(to):  # two concurrent submissions would overwrite each other's checksums
@@ -157,7 +152,12 @@ def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda:
         if new:
             fit()
             lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-            _write_all({to / name: text for name, text in {**new, SUMS: lines}.items()})
+            with ExitStack() as undo:  # an error removes the files that are new
+                for name, text in {**new, SUMS: lines}.items():
+                    if not (to / name).exists():
+                        undo.callback((to / name).unlink, missing_ok=True)
+                    write_whole(to / name, text)
+                undo.pop_all()
     return Submission(tuple(new), tuple(same))
 
 
@@ -173,18 +173,6 @@ def _fit_together(new: Mapping[str, Record], to: Path) -> None:
         raise RecordError(to, line, "nothing was submitted")
 
 
-def _write_all(files: Mapping[Path, str]) -> None:
-    """Write files in order. After an error, remove those that are new."""
-    fresh = [path for path in files if not path.exists()]
-    try:
-        for path, text in files.items():
-            write_whole(path, text)
-    except BaseException:
-        for path in fresh:
-            path.unlink(missing_ok=True)
-        raise
-
-
 def _unfit(record: Record, allow_smoke: bool, allow_dirty: bool) -> Iterator[str]:
     """Why ``record`` may not be published, a phrase each."""
     origin = record.provenance
@@ -195,11 +183,7 @@ def _unfit(record: Record, allow_smoke: bool, allow_dirty: bool) -> Iterator[str
     elif origin.git_dirty is not False and not allow_dirty:
         yield "provenance.git_dirty: its code differed from its commit; commit first, or give --allow-dirty"
     yield from doubts(record)
-    yield from _personal(record)
-
-
-def _personal(record: Record) -> Iterator[str]:
-    """Names of this machine and its user, which only this machine knows."""
+    # Names of this machine and its user, which only this machine knows.
     names = {socket.gethostname(), socket.gethostname().partition(".")[0]}
     with suppress(OSError, KeyError):
         names.add(getpass.getuser())

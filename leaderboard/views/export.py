@@ -1,7 +1,4 @@
-"""The leaderboard's pages from its records: Markdown, CSV, JSON and HTML. Equal records give equal bytes.
-
-Needs NumPy, pydantic and rich, but neither torch nor a simulator.
-"""
+"""The leaderboard's pages from its records: Markdown, CSV, JSON and HTML. Equal records give equal bytes."""
 
 from __future__ import annotations
 
@@ -55,8 +52,7 @@ def export(
 ) -> None:
     """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``html`` a folder.
 
-    Raises ``RecordError`` for ``html`` without a folder, or with one that holds other files than pages, and ``OSError``
-    if ``out`` cannot be written; an older one is untouched.
+    Raises ``RecordError`` for ``html`` without a folder, or with one that holds foreign files, and ``OSError``.
     """
     if format_ == "html":
         if out is None:
@@ -84,24 +80,20 @@ def export(
 def render(published: Published, pages: Path | None = None) -> list[str]:
     """Write the pages of a leaderboard, all or none, and remove stale ones. Their names, sorted.
 
-    Raises ``RecordError`` for a broken record or verification, or a folder that holds other files than pages, and
-    ``OSError`` if the folder cannot be written.
+    Raises ``RecordError`` for a broken record or a folder that holds foreign files, and ``OSError``.
     """
     found, errors = load_records(published.records)
     if errors:
         raise errors[0]
     others = verifications_of(published.records)
     committed = pages is None or pages.resolve() == published.pages.resolve()  # else links to the docs would break
-    texts = pages_of(found, others) if committed else pages_of(found, others, repository=None)
+    texts = pages_of(found, others, repository=REPOSITORY if committed else None)
     write_pages(texts, pages or published.pages)
     return sorted(texts)
 
 
 def verifications_of(given: Path) -> list[Record]:
-    """The verifications beside the records of a leaderboard, in the order of paths; of one cell there may be several.
-
-    ``given``: its folder of records, or the one around. Raises ``RecordError`` for a broken verification.
-    """
+    """The verifications beside the records ``given``, by path. Raises ``RecordError`` for a broken one."""
     folder = Published.around(given).verifications
     return [load_record(path) for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
 
@@ -126,8 +118,7 @@ def write_pages(texts: Mapping[str, str], pages: Path) -> None:
     for name in texts:
         if not _SAFE.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a page")
-    foreign = ["it is no folder"] if pages.is_file() else [n for n in _files(pages) if not _OURS.fullmatch(n)]
-    if foreign:
+    if foreign := ["it is no folder"] if pages.is_file() else [n for n in _files(pages) if not _OURS.fullmatch(n)]:
         raise RecordError(pages.name, f"holds no pages only: {foreign[0]}", "name an empty folder, or a new one")
     pages.parent.mkdir(parents=True, exist_ok=True)
     for left in pages.parent.glob(f".{pages.name}.*.tmp"):  # of a render that was killed
