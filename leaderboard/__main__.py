@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbench.leaderboard.check import check
-from backbench.leaderboard.record.files import RecordError
-from backbench.leaderboard.record.published import FOLDER, Published
+from backbench.leaderboard.record.files import FOLDER, Published, RecordError
 from backbench.leaderboard.trust.history import not_only_added
 from backbench.leaderboard.views.export import render
 from backbench.text import plain

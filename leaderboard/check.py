@@ -14,8 +14,7 @@ from pathlib import Path
 
 from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId
-from backbench.leaderboard.record.files import RecordError, canonical, read_record
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError, canonical, read_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.history import wrongly_retired
 from backbench.leaderboard.trust.plausible import short_wall

@@ -1,8 +1,9 @@
-"""Records as files: named by their cell, written atomically, refused in one line when they are broken."""
+"""Records as files: written atomically, refused in one line when they are broken; and where a leaderboard has them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from backbench.files import write_whole
 from backbench.leaderboard.record.schema import SCHEMA_VERSION, Record
 
+FOLDER = Path("leaderboard/published/records")  # the committed records, below the root of the repository
 _AGAIN = "restore the file, or move it away and run the cell again"
 
 
@@ -129,3 +131,27 @@ def _first_problem(error: ValidationError) -> str:
     shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) and len(str(got)) <= 60 else ""
     more = f", and {len(others)} more" if others else ""
     return f"{where}: {message}{shown}{more}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """The folders of one leaderboard."""
+
+    records: Path
+
+    @classmethod
+    def around(cls, given: Path) -> Published:
+        """The leaderboard of ``given``, which is its folder of records or the folder that holds it."""
+        return cls(given / "records" if (given / "records").is_dir() else given)
+
+    @property
+    def verifications(self) -> Path:
+        return self.records.parent / "verifications"
+
+    @property
+    def pages(self) -> Path:
+        return self.records.parent / "pages"
+
+    @property
+    def retired(self) -> Path:
+        return self.records.parent / "retired.csv"

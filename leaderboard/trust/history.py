@@ -8,8 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from backbench.leaderboard.record.files import RecordError
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError
 
 _NEEDED = ("key", "reason")
 

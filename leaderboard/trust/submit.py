@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbench.files import LEFTOVER, locked, write_whole
-from backbench.leaderboard.record.files import RecordError, canonical, read_record
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError, canonical, read_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.history import read_retired
 from backbench.leaderboard.trust.together import impossible_together

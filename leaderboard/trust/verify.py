@@ -14,8 +14,8 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
+from backbench.leaderboard.record.fields import without_paths
 from backbench.leaderboard.record.identity import cell_key, config_digest
-from backbench.leaderboard.record.privacy import without_paths
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.plausible import PER_STEP, impossible, impossible_returns

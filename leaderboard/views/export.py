@@ -15,8 +15,7 @@ from rich.console import Console
 
 from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
-from backbench.leaderboard.record.files import RecordError, load_record, load_records
-from backbench.leaderboard.record.published import FOLDER, Published
+from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import verified_cells
 from backbench.leaderboard.views.page.build import build

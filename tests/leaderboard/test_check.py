@@ -21,8 +21,7 @@ from whole_record import NOW, whole_record
 from backbench.benchmarks.cli import app
 from backbench.leaderboard.__main__ import main
 from backbench.leaderboard.check import Report, check, missing_cells
-from backbench.leaderboard.record.files import RecordError, canonical, dump_record, load_record
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError, canonical, dump_record, load_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.submit import submit, submit_verification
 from backbench.leaderboard.views.export import render

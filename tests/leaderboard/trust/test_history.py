@@ -11,8 +11,7 @@ from whole_record import NOW, whole_record
 
 from backbench.leaderboard.__main__ import main
 from backbench.leaderboard.check import check
-from backbench.leaderboard.record.files import RecordError
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError
 from backbench.leaderboard.trust.history import not_only_added, read_retired
 from backbench.leaderboard.trust.submit import submit
 
