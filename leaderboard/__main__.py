@@ -24,9 +24,7 @@ def published(given: Path) -> Published:
 
 def run_check(given: Path, strict: bool = False, since: str | None = None) -> int:
     """Print what ``check`` finds, a line each. 1 if there is a problem, or with ``strict`` a warning, else 0.
-
-    ``since``: a revision of the repository, since which records may only have been added or retired.
-    """
+    ``since``: a revision of the repository, since which records may only have been added or retired."""
     found = published(given)
     report = check(found)
     if since is not None:

@@ -1,8 +1,6 @@
 """The check that continuous integration runs: every record is as submitted, and the pages are what the records make.
-
-A changed digit is found by the record's checksum, an impossible or contradictory value by the rules in ``trust``, and
-a page that was edited by hand by rendering it again.
-"""
+A changed digit is found by the record's checksum, an impossible or contradictory value by the rules in ``trust``, and a
+page that was edited by hand by rendering it again."""
 
 from __future__ import annotations
 
@@ -39,10 +37,8 @@ class Report:
 
 def check(published: Published, now: datetime | None = None, pages: bool = True) -> Report:
     """Check a leaderboard; changes nothing.
-
     ``now``: no record can have been started later; default: the clock's time. ``pages``: whether to compare the pages
-    with the records, if all of these are readable.
-    """
+    with the records, if all of these are readable."""
     report, records = Report(), published.records
     found, readable = _folder(records, report, now, verification=False)
     others, also_readable = _folder(published.verifications, report, now, verification=True)

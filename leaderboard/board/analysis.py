@@ -1,7 +1,5 @@
 """Analyses over the rows of one section: profiles, comparisons of pairs, Pareto fronts.
-
-Only rows with an aggregate take part: a row that lacks a task or a common seed has no matrix of seeds x tasks.
-"""
+Only rows with an aggregate take part: a row that lacks a task or a common seed has no matrix of seeds x tasks."""
 
 from __future__ import annotations
 
@@ -118,10 +116,8 @@ def undecided_costs(section: Section) -> list[str]:
 
 def courses(used: Sequence[Record]) -> dict[str, Any]:
     """Learning curves and return against target return of one row, by task, over its seeds.
-
     ``curves``: [step, mean loss, smallest, largest]; ``evaluations``: [step, mean score]; ``targets``: [target, mean
-    raw return, mean score]. ``used``: the records that count in the row's scores.
-    """
+    raw return, mean score]. ``used``: the records that count in the row's scores."""
     curves, evaluations, targets = {}, {}, {}
     ordered = sorted(used, key=lambda one: (one.identity.task, one.identity.seed))
     for task, records in together((record.identity.task, record) for record in ordered).items():

@@ -1,7 +1,6 @@
 """From records to tables: a pure function of the records, in any order, without a clock, a file or a random seed.
-
-Rows are backbones, columns tasks. A row that lacks a task of its suite has no aggregate; a note names what is missing.
-"""
+Rows are backbones, columns tasks. A row that lacks a task of its suite has no aggregate; a note names what is
+missing."""
 
 from __future__ import annotations
 
@@ -100,11 +99,9 @@ def build_board(
     records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES, verified: Collection[str] = frozenset()
 ) -> Board:
     """The tables of ``records``, which may have any order.
-
     Of two finished records of the same row, task and seed the earlier one counts, and a note says so. ``suites``: suite
     -> its tasks. Other suites have the tasks that their records list, or no aggregates. ``verified``: keys of the cells
-    that a second machine has confirmed.
-    """
+    that a second machine has confirmed."""
     groups = sorted(comparable_groups(records), key=lambda group: (-len(group.tasks), -len(group.records)))
     sections = []
     for index, group in enumerate(groups):

@@ -38,11 +38,9 @@ class Group:
 
 def comparable_groups(records: Sequence[Record]) -> list[Group]:
     """Records in groups within which scores may be compared; independent of the order of ``records``.
-
     Within a setting a row's tasks stay together if possible: rows with most tasks go first, each to the first group
     that it does not contradict. A row that has one task under several settings (regenerated data, say) is cut into
-    layers, the more common setting first.
-    """
+    layers, the more common setting first."""
     settings = _settings(records)
     common: Counter[tuple[Setting, str, TaskSetting]] = Counter()
     rows: dict[tuple[Setting, RowId], dict[str, dict[TaskSetting, list[Record]]]] = defaultdict(dict)
@@ -78,9 +76,7 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
 
 def _settings(records: Iterable[Record]) -> dict[Setting, Setting]:
     """Setting of a record -> that of its table.
-
-    Tasks of one suite may need different simulators. They share a table as long as no package has two versions.
-    """
+    Tasks of one suite may need different simulators. They share a table as long as no package has two versions."""
     counted = Counter(Setting.of(record) for record in records)
     tables: dict[Setting, list[tuple[dict[str, str], list[Setting]]]] = defaultdict(list)
     for setting in sorted(counted, key=lambda one: (-len(one.versions), -counted[one], one)):

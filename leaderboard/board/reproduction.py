@@ -1,10 +1,8 @@
 """Published scores beside ours, and the difference where both have the same protocol.
-
 A difference, ours minus reported, is formed only where source and protocol match: preset ``paper`` without overrides,
 on the published data (source ``d4rl`` with D4RL's task in a ``-v4`` environment and its normaliser, or source
 ``dqn-replay`` with gamer-normalised scores), and only for a backbone that is the published method. Data that Backbench
-generates have no published counterpart. Published scores enter no aggregate with ours.
-"""
+generates have no published counterpart. Published scores enter no aggregate with ours."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ def reproduction(section: Section) -> list[Difference]:
 
 def tabulated(section: Section) -> tuple[list[str], list[list[str]], list[str]]:
     """Reported scores as text: (methods, a line for each task, notes with the differences).
-
-    Empty where nothing is reported on the section's tasks.
-    """
+    Empty where nothing is reported on the section's tasks."""
     found = reported(section)
     methods = list(dict.fromkeys(one.method for one in found))
     if not methods:

@@ -1,7 +1,5 @@
 """What must be equal before two scores are compared.
-
-Versions of Backbench and of the simulators must be equal. Those of torch and NumPy may differ: a note says so.
-"""
+Versions of Backbench and of the simulators must be equal. Those of torch and NumPy may differ: a note says so."""
 
 from __future__ import annotations
 

@@ -26,18 +26,14 @@ class RecordError(ValueError):
 
 def canonical(record: Record, as_read: bool = False) -> str:
     """The one text of a record: equal records are equal bytes. With ``as_read`` it has only the fields of its file.
-
-    Raises ``ValueError`` or ``TypeError`` for what JSON cannot hold.
-    """
+    Raises ``ValueError`` or ``TypeError`` for what JSON cannot hold."""
     content = record.model_dump(exclude_unset=as_read)
     return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def dump_record(record: Record, path: str | Path) -> None:
     """Write the ``canonical`` text of ``record`` to ``path``, completely or not at all. Creates the folder.
-
-    Raises ``RecordError`` for a record that would not read back (NaN in a free mapping), and ``OSError``.
-    """
+    Raises ``RecordError`` for a record that would not read back (NaN in a free mapping), and ``OSError``."""
     try:
         text = canonical(record)
     except (TypeError, ValueError) as error:
@@ -101,9 +97,7 @@ def parse_record(text: str, path: str | Path) -> Record:
 
 def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
     """Every ``*.json`` under ``folder``, in the order of paths: the records, and an error for each other file.
-
-    Two files with the same cell are an error too, and the first one is kept. Skips hidden files. Changes nothing.
-    """
+    Two files with the same cell are an error too, and the first one is kept. Skips hidden files. Changes nothing."""
     folder = Path(folder)
     if not folder.is_dir():
         return [], [RecordError(folder, "there is no such folder", "run some cells, or name another folder")]

@@ -1,7 +1,5 @@
 """The schema of a record: one published cell (backbone x task x seed), done or failed.
-
-Reading is strict (a string is no number). Building a record in Python is lax: NumPy scalars and lists may be passed.
-"""
+Reading is strict (a string is no number). Building a record in Python is lax: NumPy scalars and lists may be passed."""
 
 from __future__ import annotations
 

@@ -50,9 +50,7 @@ def _d4rl_table() -> dict[str, tuple[float, float]]:
 
 def d4rl_bounds(task: str) -> tuple[float, float]:
     """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
-
-    Figures that all data sets of an environment share hold for any other one. Raises ``KeyError`` without figures.
-    """
+    Figures that all data sets of an environment share hold for any other one. Raises ``KeyError`` without figures."""
     environment, dash, rest = task.partition("-")
     known, environment = _d4rl_table(), RENAMED.get(environment, environment)
     if (name := f"{environment}{dash}{rest}") in known:
@@ -75,10 +73,8 @@ def atari_bounds(game: str) -> tuple[float, float]:
 
 def bounds(name: str, task: str, reference: Sequence[float] | None = None) -> tuple[float, float]:
     """Raw returns that score 0 and 100 under the normaliser ``name``, a key of ``CITATIONS``.
-
     ``task``: a full name such as ``"hopper-medium"``. ``reference``: the two returns of the normaliser ``declared``.
-    Raises ``KeyError`` (one line) for an unknown normaliser, or a task without figures.
-    """
+    Raises ``KeyError`` (one line) for an unknown normaliser, or a task without figures."""
     match name:
         case "d4rl":
             return d4rl_bounds(task)

@@ -1,11 +1,9 @@
 """Point estimates and bootstrap intervals of normalised scores. NumPy only; equal input and seed give equal output.
-
-Scores are arrays (runs, tasks) of normalised scores. Statistics take leading axes too.
-Point estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(arXiv:2108.13264). Intervals are percentile intervals of a bootstrap stratified by task: each task's runs are resampled
-among themselves. Pooling runs over tasks would count the difference between tasks as noise. With few runs a nominal
-95 % interval covers less than 95 %, see ``COVERAGE``.
-"""
+Scores are arrays (runs, tasks) of normalised scores. Statistics take leading axes too. Point estimates are those of
+Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv:2108.13264).
+Intervals are percentile intervals of a bootstrap stratified by task: each task's runs are resampled among themselves.
+Pooling runs over tasks would count the difference between tasks as noise. With few runs a nominal 95 % interval covers
+less than 95 %, see ``COVERAGE``."""
 
 from __future__ import annotations
 
@@ -74,9 +72,7 @@ def stratified_bootstrap(
     scores: ArrayLike, statistic: Statistic, rng: np.random.Generator, resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
     """(low, high) of ``statistic`` over runs that are resampled with replacement within each task.
-
-    ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``level``: the nominal coverage.
-    """
+    ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``level``: the nominal coverage."""
     matrix = _matrix(scores)
     drawn = _draw(rng, matrix.shape, resamples)
     return _percentiles(statistic(np.take_along_axis(matrix[None], drawn, axis=1)), level)
@@ -91,10 +87,8 @@ def estimate(
     resamples: int = 2000,
 ) -> Estimate:
     """``statistic`` of (runs, tasks) with its 95 % interval: over seeds, or with one run over each task's ``episodes``.
-
     The latter holds the noise of the evaluation alone. Each call seeds its own generator: a new row in a table changes
-    no other interval. Raises ``ValueError`` for empty scores, a task without episodes, NaN and infinities.
-    """
+    no other interval. Raises ``ValueError`` for empty scores, a task without episodes, NaN and infinities."""
     matrix = _matrix(scores)
     rng = np.random.default_rng(seed)
     value = float(statistic(matrix))
@@ -121,17 +115,13 @@ def interval(values: ArrayLike, episodes: ArrayLike | None = None) -> Interval |
 
 def performance_profile(scores: ArrayLike, taus: ArrayLike) -> Floats:
     """Share of runs with a score above each of ``taus``: (runs, tasks) and (k,) to (k,), from 0 to 1.
-
-    The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs.
-    """
+    The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs."""
     return np.asarray((_matrix(scores)[..., None] > np.asarray(taus, dtype=np.float64)).mean(axis=(0, 1)))
 
 
 def profile_interval(scores: ArrayLike, taus: ArrayLike, resamples: int = 2000) -> tuple[Floats, Floats]:
     """(low, high) of ``performance_profile`` at each of ``taus``, (k,) each: pointwise 95 %, stratified by task.
-
-    Raises ``ValueError`` for a single run, which has no spread over runs.
-    """
+    Raises ``ValueError`` for a single run, which has no spread over runs."""
     matrix = _matrix(scores)
     above = (matrix[..., None] > np.asarray(taus, dtype=np.float64)).reshape(matrix.size, -1)
     shares = _weights(*matrix.shape, 0, resamples).reshape(resamples, -1) @ above / matrix.shape[1]
@@ -141,18 +131,14 @@ def profile_interval(scores: ArrayLike, taus: ArrayLike, resamples: int = 2000) 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
     """Mean over tasks of the share of pairs of runs in which ``x`` scores more than ``y``: (runs, tasks) each.
-
     A tie is half a win: the Mann-Whitney U statistic over the number of pairs (Agarwal et al. 2021). Raises
-    ``ValueError`` for different numbers of tasks.
-    """
+    ``ValueError`` for different numbers of tasks."""
     return float(_wins(x, y).mean())
 
 
 def improvement_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
     """(low, high) of ``probability_of_improvement``: runs of ``x`` and ``y`` are resampled apart, within each task.
-
-    None if one of the two has a single run. The samples depend on the numbers of runs and tasks only.
-    """
+    None if one of the two has a single run. The samples depend on the numbers of runs and tasks only."""
     wins = _wins(x, y)
     tasks, ours, theirs = wins.shape
     if min(ours, theirs) < 2:

@@ -15,9 +15,7 @@ _NEEDED = ("key", "reason")
 
 def parse_retired(text: str, path: Path) -> dict[str, str]:
     """Key of a record -> why it was retired, from the text of ``retired.csv``; ``path`` is named in errors.
-
-    Raises ``RecordError`` for a missing column, a row without key or reason, and a key that is listed twice.
-    """
+    Raises ``RecordError`` for a missing column, a row without key or reason, and a key that is listed twice."""
     lines = csv.DictReader(text.splitlines())
     if missing := [name for name in _NEEDED if name not in (lines.fieldnames or ())]:
         raise RecordError(path, f"has no column {missing[0]!r}", "restore it: git checkout")
@@ -56,10 +54,8 @@ def wrongly_retired(published: Published) -> Iterator[str]:
 
 def not_only_added(published: Published, revision: str) -> list[str]:
     """How published files differ from ``revision`` other than by added and retired records, a line each.
-
     The check compares the working tree with the last commit that its branch shares with ``revision``. Raises
-    ``RecordError`` without git, outside a repository, for an unknown revision, or for a broken ``retired.csv``.
-    """
+    ``RecordError`` without git, outside a repository, for an unknown revision, or for a broken ``retired.csv``."""
     base = _git(published, revision, "merge-base", "--end-of-options", revision, "HEAD").strip()
     retired = read_retired(published)
     records = PurePosixPath(_git(published, revision, "rev-parse", "--show-prefix").rstrip("\n"))
@@ -90,9 +86,7 @@ def not_only_added(published: Published, revision: str) -> list[str]:
 
 def _today(name: PurePosixPath, records: PurePosixPath, published: Published) -> Path | None:
     """Where the record or verification ``name`` of an older commit lies today; None for any other file.
-
-    ``records``: the folder of records, below the repository's root. Older commits have no folder ``published``.
-    """
+    ``records``: the folder of records, below the repository's root. Older commits have no folder ``published``."""
     homes = {records: published.records, records.parent / "verifications": published.verifications}
     if records.parent.name == "published":
         around = records.parent.parent

@@ -40,10 +40,8 @@ def _costs(cost: Cost) -> Iterator[str]:
 
 def short_wall(record: Record) -> str:
     """Says that a record's wall time is shorter than that of its parts; empty when it is not.
-
     This is possible only in a cell that was interrupted: training seconds add up over interruptions, and the wall time
-    is the last process's. A record does not say whether its cell was interrupted.
-    """
+    is the last process's. A record does not say whether its cell was interrupted."""
     cost = record.cost
     if cost is None or cost.wall_seconds >= 0.99 * (parts := cost.train_seconds + cost.eval_seconds):
         return ""
@@ -93,9 +91,7 @@ def _data(data: DataSummary, environment: str) -> Iterator[str]:
 
 def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
     """(smallest, largest) raw return of an episode of ``length`` steps; None where no bound is known.
-
-    ``environment``: an id such as ``gymnasium_robotics:AntMaze_UMaze-v4``; ``conventions``: its arguments.
-    """
+    ``environment``: an id such as ``gymnasium_robotics:AntMaze_UMaze-v4``; ``conventions``: its arguments."""
     kind = _kind(environment)
     if environment.startswith("ALE/"):
         return _GAMES.get(kind, (None, None))

@@ -1,9 +1,7 @@
 """Submitting records to the leaderboard: checked, all of them or none, and never one in place of another.
-
 A folder of records holds ``<suite>/<key>.json`` and ``SHA256SUMS``, a sorted list of their checksums in the form that
-``sha256sum --check`` reads. The folder ``verifications`` beside it holds records of the same cells from other
-machines: ``<suite>/<key>.<8 hex digits of its hash>.json``. ``history`` finds rewritten checksums.
-"""
+``sha256sum --check`` reads. The folder ``verifications`` beside it holds records of the same cells from other machines:
+``<suite>/<key>.<8 hex digits of its hash>.json``. ``history`` finds rewritten checksums."""
 
 from __future__ import annotations
 
@@ -45,11 +43,9 @@ class Submission:
 
 def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: bool = False) -> Submission:
     """Copy the finished records of ``results`` (a folder of results, or of records) into the folder ``to``.
-
     ``allow_smoke`` accepts records of preset smoke, which measure nothing. ``allow_dirty`` accepts records of unknown
     code: from a changed tree, or without a commit. Raises ``RecordError`` for a record that is unfit, retired, or there
-    already with another content, and ``OSError`` if ``to`` cannot be written. Then nothing was written.
-    """
+    already with another content, and ``OSError`` if ``to`` cannot be written. Then nothing was written."""
     folder = Published.around(results).records
     if not folder.is_dir():
         raise RecordError(results, "there is no such folder", "name a folder of results: bench submit results")
@@ -121,11 +117,9 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda: None) -> Submission:
     """Write texts to their paths below ``to`` and list their checksums; all or nothing.
-
     The checksums are written last: after a kill the same call completes them. ``fit`` runs under the lock, before
     anything is written, and may raise. Raises ``RecordError`` if a file is there with another content, does not match
-    its checksum, or lies behind a link.
-    """
+    its checksum, or lies behind a link."""
     to.mkdir(parents=True, exist_ok=True)
     with locked(to):  # two concurrent submissions would overwrite each other's checksums
         for left in [*to.glob(LEFTOVER), *to.glob(f"*/{LEFTOVER}")]:

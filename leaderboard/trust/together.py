@@ -36,9 +36,7 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
 
 def _other_training(one: Record, two: Record) -> bool:
     """Whether two records cannot have the same weights: their seeds or their data differ.
-
-    One training that was evaluated in two ways has the same weights, and so may two tasks of a user's suite.
-    """
+    One training that was evaluated in two ways has the same weights, and so may two tasks of a user's suite."""
     ours, theirs = one.identity, two.identity
     known = ours.suite in SUITES or theirs.suite in SUITES
     return ours.seed != theirs.seed or _sha(one) != _sha(two) or (known and ours.task != theirs.task)
@@ -46,9 +44,7 @@ def _other_training(one: Record, two: Record) -> bool:
 
 def twice(records: Sequence[Record]) -> Iterator[str]:
     """Two records of one cell of the board: the check does not guess which one counts.
-
-    A variant names every difference from the preset. Another release, other simulators or data make another cell.
-    """
+    A variant names every difference from the preset. Another release, other simulators or data make another cell."""
     seen: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in _by_start(records):
         cell, versions = record.identity, Setting.of(record).versions
@@ -66,9 +62,7 @@ def _sha(record: Record) -> str | None:
 
 def _other_data(one: DataSummary, two: DataSummary) -> str:
     """The first field in which two summaries of the same content differ; empty when none does.
-
-    Names and normalisers may differ. So may the last digits of a sum.
-    """
+    Names and normalisers may differ. So may the last digits of a sum."""
     slack = 1e-6 * max(1.0, abs(one.return_min), abs(one.return_max))
     for name in ("episodes", "steps", "rewards", "return_mean", "return_std", "return_min", "return_max"):
         ours, theirs = getattr(one, name), getattr(two, name)

@@ -1,8 +1,6 @@
 """Whether a record is credible: consistent with itself, possible, and repeated on a second machine.
-
 These checks find mistakes and edits that the schema allows. The checksums beside the records (``submit``), the
-repository's history (``history``) and ``bench reproduce`` find consistent edits.
-"""
+repository's history (``history``) and ``bench reproduce`` find consistent edits."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ _BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
 
 def doubts(record: Record, now: datetime | None = None) -> list[str]:
     """What is wrong with ``record``, a phrase each, such as ``identity.seed: 1, and 0 in provenance.config``.
-
-    ``now``: a record cannot have been started later; default: the clock's time.
-    """
+    ``now``: a record cannot have been started later; default: the clock's time."""
     found = [*_names(record), *_unpublishable(record)]
     try:
         found += [*_agreement(record), *impossible(record)]

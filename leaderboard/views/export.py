@@ -36,10 +36,8 @@ def pages_of(
     repository: str | None = REPOSITORY,
 ) -> dict[str, str]:
     """Path below the folder of pages -> text, of all pages; a pure function of the records.
-
     ``folder``: where the records are committed, below the root of a repository; None if they are not. ``repository``:
-    path from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere.
-    """
+    path from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere."""
     board = build_board(records, verified=verified_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
@@ -50,9 +48,7 @@ def export(
     records: Sequence[Record], format_: str, out: Path | None = None, verifications: Sequence[Record] = ()
 ) -> None:
     """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``html`` a folder.
-
-    Raises ``RecordError`` for ``html`` without a folder, or with one that holds foreign files, and ``OSError``.
-    """
+    Raises ``RecordError`` for ``html`` without a folder, or with one that holds foreign files, and ``OSError``."""
     if format_ == "html":
         if out is None:
             raise RecordError("--format html", "writes a folder", "name it with --out")
@@ -78,9 +74,7 @@ def export(
 
 def render(published: Published, pages: Path | None = None) -> list[str]:
     """Write the pages of a leaderboard, all or none, and remove stale ones. Their names, sorted.
-
-    Raises ``RecordError`` for a broken record or a folder that holds foreign files, and ``OSError``.
-    """
+    Raises ``RecordError`` for a broken record or a folder that holds foreign files, and ``OSError``."""
     found, errors = load_records(published.records)
     if errors:
         raise errors[0]
@@ -109,10 +103,8 @@ def stale(texts: Mapping[str, str], pages: Path) -> list[str]:
 
 def write_pages(texts: Mapping[str, str], pages: Path) -> None:
     """Replace ``pages`` by a folder with exactly these files, or change nothing.
-
     Raises ``RecordError`` for a file, or a folder that holds other files than pages, which would be lost,
-    ``ValueError`` for a name that no page may have, and ``OSError`` if it cannot be written.
-    """
+    ``ValueError`` for a name that no page may have, and ``OSError`` if it cannot be written."""
     pages = pages.resolve()
     for name in texts:
         if not _SAFE.fullmatch(name):

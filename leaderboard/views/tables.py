@@ -31,9 +31,7 @@ _SCORE = ("value", "low", "high", "over", "n", "seeds", "raw", "ratio", "data")
 
 def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
     """``board``, built from ``records``, as what JSON can hold: floats of six significant digits, complete records.
-
-    ``failed`` lists the cells without a score over all sections. Raw returns have no optimality gaps.
-    """
+    ``failed`` lists the cells without a score over all sections. Raw returns have no optimality gaps."""
     bare = {record.key: record.model_dump(mode="json") for record in sorted(records, key=lambda one: one.key)}
     sections: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -64,10 +62,8 @@ def to_json(view: Mapping[str, Any]) -> str:
 
 def to_csv(view: Mapping[str, Any]) -> str:
     """``view`` as CSV (RFC 4180): a line for each row and task (kind ``task``) and for each aggregate of a row.
-
     Costs are the row's, repeated on each of its lines. Text cannot start a formula in a spreadsheet: an apostrophe
-    precedes ``= + - @``.
-    """
+    precedes ``= + - @``."""
     costs = [column.key for column in columns.COSTS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")

@@ -1,7 +1,5 @@
 """A board as text: one table of strings, which the terminal and Markdown both print, so that they agree.
-
-Tasks are the lines and backbones the columns: nine tasks side by side fit no terminal, and a page scrolls down.
-"""
+Tasks are the lines and backbones the columns: nine tasks side by side fit no terminal, and a page scrolls down."""
 
 from __future__ import annotations
 
@@ -64,9 +62,7 @@ def to_markdown(board: Board) -> str:
 
 def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
     """``board`` for the terminal; backbones that do not fit into ``width`` characters go below.
-
-    ``published``: whether the scores of papers follow.
-    """
+    ``published``: whether the scores of papers follow."""
     parts: list[Table | Text] = []
     for ours in tabulate(board):
         for table in (ours, ours.reported):
