@@ -31,8 +31,9 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
         report.problems += not_only_added(found, since)
     for line in [f"problem: {one}" for one in report.problems] + [f"warning: {one}" for one in report.warnings]:
         print(plain(line))
-    counts = f"{len(report.problems)} problems, {len(report.warnings)} warnings"
-    print(f"{report.records} records in {found.records}: {counts}")
+    print(
+        f"{report.records} records in {found.records}: {len(report.problems)} problems, {len(report.warnings)} warnings"
+    )
     return 1 if report.problems or (strict and report.warnings) else 0
 
 

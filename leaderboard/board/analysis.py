@@ -15,13 +15,7 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.board import Section
 from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.scores.statistics import (
-    Floats,
-    improvement_interval,
-    performance_profile,
-    probability_of_improvement,
-    profile_interval,
-)
+from backbench.leaderboard.scores import statistics
 
 POINTS_OF_PROFILE = 51
 ALIKE = 0.05  # of the smaller cost: two equal runs on a shared machine may differ by as much
@@ -64,9 +58,9 @@ def profiles(section: Section) -> dict[int, Profile]:
     taus = np.linspace(min(0.0, math.floor(lowest)), max(100.0, math.ceil(highest)), POINTS_OF_PROFILE)
     found = {}
     for index, matrix in matrices.items():
-        ends = profile_interval(matrix, taus) if len(matrix) > 1 else (None, None)
+        ends = statistics.profile_interval(matrix, taus) if len(matrix) > 1 else (None, None)
         low, high = (None if end is None else tuple(map(float, end)) for end in ends)
-        share = performance_profile(matrix, taus)
+        share = statistics.performance_profile(matrix, taus)
         found[index] = Profile(tuple(map(float, taus)), tuple(map(float, share)), low, high)
     return found
 
@@ -76,8 +70,8 @@ def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
     matrices = {index: matrix for index, matrix in _matrices(section).items() if len(matrix) >= fewest_seeds}
     found = []
     for x, y in combinations(matrices, 2):
-        probability = probability_of_improvement(matrices[x], matrices[y])
-        low, high = improvement_interval(matrices[x], matrices[y]) or (None, None)
+        probability = statistics.probability_of_improvement(matrices[x], matrices[y])
+        low, high = statistics.improvement_interval(matrices[x], matrices[y]) or (None, None)
         found.append(Improvement(x, y, probability, low, high))
         # Derived, not resampled: the two directions cannot contradict each other.
         turned = [None if end is None else 1.0 - end for end in (high, low)]
@@ -144,5 +138,5 @@ def _shared(curves: Iterable[Sequence[tuple[int, float]]]) -> list[tuple[int, li
     return [(step, [curve[step] for curve in there]) for step in steps]
 
 
-def _matrices(section: Section) -> dict[int, Floats]:
+def _matrices(section: Section) -> dict[int, statistics.Floats]:
     return {index: np.array(row.matrix) for index, row in enumerate(section.rows) if row.matrix}

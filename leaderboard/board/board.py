@@ -197,18 +197,17 @@ def _row(
         seeds=tuple(seeds),
         matrix=tuple(map(tuple, matrix)),
         aggregates={one.key: estimate(matrix, one.statistic, episodes=episodes) for one in metrics},
-        cost={one.key: _median(values, exact=one.counted) for one, values in costs if values},
+        cost={
+            one.key: float(median(values) if one.counted else f"{median(values):.4g}")
+            for one, values in costs
+            if values
+        },
         spread={one.key: (min(values), max(values)) for one, values in costs if values},
         records=tuple(records),
         used=frozenset(record.key for record in used),
         verified=sum(record.key in verified for record in used),
     )
     return row, notes
-
-
-def _median(values: Sequence[float], exact: bool) -> float:
-    found = float(median(values))
-    return found if exact else float(f"{found:.4g}")
 
 
 def _score(seeds: Mapping[int, Record], data_mean: float | None) -> Score:

@@ -10,8 +10,6 @@ from typing import TypeVar
 from backbench.leaderboard.record.schema import Cost
 from backbench.leaderboard.scores.statistics import Statistic, iqm, mean, median, optimality_gap
 
-EVERY_VIEW = frozenset({"text", "page"})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -22,7 +20,7 @@ class Column:
     unit: str = ""
     text: str = ""  # Name with unit in the terminal and in Markdown, if it is not the title with the unit.
     larger_is_better: bool = False
-    shown_in: frozenset[str] = EVERY_VIEW  # ``text``: terminal and Markdown; ``page``: HTML.
+    shown_in: frozenset[str] = frozenset({"text", "page"})  # ``text``: terminal and Markdown; ``page``: HTML.
 
     @property
     def name(self) -> str:
@@ -63,9 +61,7 @@ class Metric(Column):
 
 
 COSTS: tuple[CostColumn, ...] = (
-    CostColumn(
-        key="parameters", title="Parameters", read=attrgetter("parameters_total"), counted=True, integer=True
-    ),
+    CostColumn(key="parameters", title="Parameters", read=attrgetter("parameters_total"), counted=True, integer=True),
     CostColumn(
         key="parameters_backbone", title="Backbone parameters", read=attrgetter("parameters_backbone"), counted=True,
         integer=True, shown_in=frozenset({"page"}),

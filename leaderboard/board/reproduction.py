@@ -1,8 +1,7 @@
 """Published scores beside ours, and the difference where both have the same protocol.
-A difference, ours minus reported, is formed only where source and protocol match: preset ``paper`` without overrides,
-on the published data (source ``d4rl`` with D4RL's task in a ``-v4`` environment and its normaliser, or source
-``dqn-replay`` with gamer-normalised scores), and only for a backbone that is the published method. Data that Backbench
-generates have no published counterpart. Published scores enter no aggregate with ours."""
+A difference is formed only for a backbone that is the published method, with preset ``paper`` without overrides, on the
+published data: source ``d4rl`` with D4RL's task in a ``-v4`` environment and its normaliser, or source ``dqn-replay``
+with gamer-normalised scores. Published scores enter no aggregate with ours."""
 
 from __future__ import annotations
 
@@ -76,17 +75,14 @@ def tabulated(section: Section) -> tuple[list[str], list[list[str]], list[str]]:
         )
     if any(section.rows[line.row].row.backbone == "gloma" for line in differences):
         notes.append("gloma is a re-implementation of MambaDM from its description, not its code.")
-    none = why_none(section, differences)
-    return methods, lines, notes if none is None else [*notes, none]
+    return methods, lines, [*notes, *filter(None, [why_none(section, differences)])]
 
 
 def _same_protocol(section: Section, row: Row, task: str) -> bool:
     setting = section.setting
-    if setting.preset != "paper" or row.row.variant:
-        return False
-    if setting.suite == "atari":
-        return setting.source == "dqn-replay"
-    return setting.source == "d4rl" and section.task_settings[task].environment.endswith("-v4")
+    same = setting.source == "d4rl" and section.task_settings[task].environment.endswith("-v4")
+    same = setting.source == "dqn-replay" if setting.suite == "atari" else same
+    return same and setting.preset == "paper" and not row.row.variant
 
 
 def why_none(section: Section, lines: Sequence[Difference]) -> str | None:

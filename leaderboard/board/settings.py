@@ -30,7 +30,12 @@ class Setting:
 
     @classmethod
     def of(cls, record: Record) -> Setting:
-        known = {**dict(record.protocol), **dict(record.identity), "versions": _versions(record)}
+        environment, packages = record.identity.environment, record.provenance.packages
+        names = ["backbench", "gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
+        if environment.startswith("gymnasium_robotics:"):
+            names.append("gymnasium-robotics")
+        versions = tuple((name, packages.get(name, "unknown")) for name in sorted(names))
+        known = {**dict(record.protocol), **dict(record.identity), "versions": versions}
         return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
 
 
@@ -38,14 +43,6 @@ def unlike(ours: Pairs, theirs: Pairs) -> list[tuple[str, str, str]]:
     """(name, value in ``ours``, value in ``theirs``) of the names that both have with different values."""
     others = dict(theirs)
     return [(name, value, others[name]) for name, value in ours if others.get(name, value) != value]
-
-
-def _versions(record: Record) -> Pairs:
-    environment = record.identity.environment
-    names = ["backbench", "gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
-    if environment.startswith("gymnasium_robotics:"):
-        names.append("gymnasium-robotics")
-    return tuple((name, record.provenance.packages.get(name, "unknown")) for name in sorted(names))
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,8 @@ class TaskSetting:
 
     def joined(self, other: TaskSetting) -> TaskSetting:
         """This setting, with what only ``other``, which agrees with it, knows."""
-        training = {**dict(other.training), **dict(self.training)}
-        data_sha256 = self.data_sha256 or other.data_sha256
-        return replace(self, training=tuple(sorted(training.items())), data_sha256=data_sha256)
+        training = tuple(sorted({**dict(other.training), **dict(self.training)}.items()))
+        return replace(self, training=training, data_sha256=self.data_sha256 or other.data_sha256)
 
 
 def _training(record: Record) -> Pairs:

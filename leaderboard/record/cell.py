@@ -52,8 +52,7 @@ class Identity(Part):
     model: ModelShape = Field(description="The shared shape around the backbone.")
     suite: Name = Field(description="Suite of the task, such as ``d4rl``.")
     task: Name = Field(description="Task, such as ``hopper-medium-replay``.")
-    source: Name
-    """Source of the data: ``embedded``, ``d4rl``, ``minari``, ``dqn-replay``, or ``local`` for the user's own."""
+    source: Name = Field(description="``embedded``, ``d4rl``, ``minari``, ``dqn-replay``, or ``local`` for own data.")
     environment: Name = Field(description="Id of the evaluation environment with its version, such as ``Hopper-v5``.")
     suite_tasks: tuple[Name, ...] = ()
     """All tasks of a user's suite, so that aggregates have a meaning. Empty for Backbench's suites."""
@@ -75,18 +74,16 @@ class Protocol(Part):
     return_scale: Annotated[float, Field(gt=0, le=MOST)] | None = None
     """Returns-to-go are divided by it, in training and in acting. None where a record does not say."""
     episodes: Positive = Field(description="Episodes per target.")
-    acting: Literal["window", "recurrent"]
-    """``window`` recomputes over the last K steps, ``recurrent`` carries a state."""
-    head: Name | None = None
-    """The action head, such as ``tanh`` (continuous actions) or ``categorical`` (discrete). None in older records."""
+    acting: Literal["window", "recurrent"] = Field(description="Recomputed over the last K steps, or a carried state.")
+    head: Name | None = Field(default=None, description="The action head, such as ``tanh``. None in older records.")
     sampling: Name = Field(description="How an action is taken from the head, such as ``deterministic``, ``greedy``.")
     max_steps: Positive = Field(description="Longest episode, in environment steps.")
     eval_seed: Seed = Field(description="Seed of the evaluation environments, separate from the training seed.")
     normaliser: str = Field(description="Name of the score's scale, a key of ``scores.normalise.CITATIONS``.")
-    reference: tuple[Value, Value] | None = None
-    """Raw returns that score 0 and 100 under the normaliser ``declared``. None under the others."""
-    environment: Mapping = Field(default={})
-    """Conventions of the environment beyond its id, such as action repeat and no-ops in Atari."""
+    reference: tuple[Value, Value] | None = Field(
+        default=None, description="Returns that score 0 and 100 if ``declared``."
+    )
+    environment: Mapping = Field(default={}, description="Its conventions, such as action repeat and no-ops in Atari.")
 
     @model_validator(mode="after")
     def _known(self) -> Self:

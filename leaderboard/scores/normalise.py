@@ -1,14 +1,4 @@
-"""Score normalisers, each named and cited. Optional fields of a data set are never used.
-
-``d4rl``: 100 * (return - random) / (expert - random), Fu et al. 2020, "D4RL: Datasets for Deep Data-Driven
-Reinforcement Learning" (arXiv:2004.07219), figures of the reference code's ``infos.py``.
-``atari-human``: 100 * (return - random) / (human - random), random play and a human tester, 57 games; Mnih et al. 2015
-(Nature 518), figures as in Wang et al. 2016 (arXiv:1511.06581) and later tables.
-``dt-gamer``: the same formula with Decision Transformer's rounded pairs for its four games (arXiv:2106.01345, appendix
-A.3).
-``declared``: the same formula with two returns that a user's suite declares. The record holds them.
-``none``: the raw return, for a task without an agreed scale.
-"""
+"""Score normalisers, each named and cited in ``CITATIONS``. Optional fields of a data set are never used."""
 
 from __future__ import annotations
 
@@ -17,10 +7,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-TABLE = Path(__file__).parent / "d4rl_reference_scores.csv"
+TABLE = Path(__file__).parent / "d4rl_reference_scores.csv"  # of the reference code's ``infos.py``
 ATARI_TABLE = Path(__file__).parent / "atari_reference_scores.csv"
 
-# (random, gamer) returns.
+# (random, gamer) returns of Decision Transformer's appendix A.3.
 DT_GAMER = {"breakout": (2.0, 30.0), "qbert": (164.0, 13455.0), "pong": (-21.0, 15.0), "seaquest": (68.0, 42055.0)}
 
 # Printed under a table. The keys are the names that a record may use.

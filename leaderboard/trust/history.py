@@ -72,8 +72,7 @@ def not_only_added(published: Published, revision: str) -> list[str]:
                 if key not in retired
             ]
         path = _today(name, records, published)
-        what = "" if path is None else _change(path, blob)
-        if path is None or not what:
+        if path is None or not (what := _change(path, blob)):
             continue
         key = path.stem.rpartition(".")[0] if path.is_relative_to(published.verifications) else path.stem
         if not path.exists() and key in retired:
@@ -101,8 +100,7 @@ def _change(path: Path, blob: str) -> str:
         return "was removed"
     if path.is_symlink() or not path.is_file():
         return "is no longer a file"
-    content = path.read_bytes()
-    kind = "sha1" if len(blob) == 40 else "sha256"  # of the repository's objects
+    content, kind = path.read_bytes(), "sha1" if len(blob) == 40 else "sha256"  # of the repository's objects
     same = hashlib.new(kind, b"blob %d\0" % len(content) + content).hexdigest() == blob
     return "" if same else "was changed"
 

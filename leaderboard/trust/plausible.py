@@ -20,14 +20,13 @@ def impossible(record: Record) -> Iterator[str]:
     """Costs of ``record`` that are impossible, a phrase each. Raises ``KeyError`` and others for broken settings."""
     train: Any = record.provenance.config["train"]
     if record.cost is not None:
-        yield from _costs(record.cost)
-        yield from _speed(record.cost, record.identity.model, train)
+        yield from _costs(record.cost, record.identity.model, train)
     best = record.scores.best if record.scores is not None else None
     if best is not None and best.step > train["steps"]:
         yield f"scores.best.step: {best.step} of {train['steps']}"
 
 
-def _costs(cost: Cost) -> Iterator[str]:
+def _costs(cost: Cost, model: ModelShape, train: Mapping[str, Any]) -> Iterator[str]:
     for name in ("train_seconds", "eval_seconds", "wall_seconds", "train_tokens_per_s", "decision.p50_ms"):
         if attrgetter(name)(cost) <= 0:
             yield f"cost.{name}: is 0, and nothing takes no time"
@@ -36,28 +35,22 @@ def _costs(cost: Cost) -> Iterator[str]:
     # Every process that writes a record times a hundred decisions, and half of them take the median or longer.
     if cost.wall_seconds < 50 * cost.decision.p50_ms / 1000:
         yield f"cost.wall_seconds: {cost.wall_seconds:g}, and timing the decisions alone took longer"
+    # Tokens per second times seconds must be the number of tokens, within a factor of two. The seconds include the
+    # first updates, the rate does not: a compiler may have taken two minutes there.
+    tokens = float(train["steps"]) * float(train["batch_size"]) * model.context * model.tokens_per_step
+    timed = cost.train_tokens_per_s * cost.train_seconds
+    if not tokens / 2 <= timed or (timed - cost.train_tokens_per_s * 120) > 2 * tokens:
+        yield f"cost.train_tokens_per_s: {timed:.3g} tokens in train_seconds, and {tokens:.3g} were trained on"
 
 
 def short_wall(record: Record) -> str:
     """Says that a record's wall time is shorter than that of its parts; empty when it is not.
-    This is possible only in a cell that was interrupted: training seconds add up over interruptions, and the wall time
-    is the last process's. A record does not say whether its cell was interrupted."""
+    It may be in a cell that was interrupted: training seconds add up, and the wall time is the last process's."""
     cost = record.cost
     if cost is None or cost.wall_seconds >= 0.99 * (parts := cost.train_seconds + cost.eval_seconds):
         return ""
-    return (
-        f"cost.wall_seconds: {cost.wall_seconds:.4g}, and training and evaluation took {parts:.4g}: right only for a "
-        "cell that was interrupted"
-    )
-
-
-def _speed(cost: Cost, model: ModelShape, train: Mapping[str, Any]) -> Iterator[str]:
-    """Tokens per second times seconds must be the number of tokens, within a factor of two."""
-    tokens = float(train["steps"]) * float(train["batch_size"]) * model.context * model.tokens_per_step
-    timed = cost.train_tokens_per_s * cost.train_seconds
-    # The seconds include the first updates, the rate does not: a compiler may have taken two minutes there.
-    if not tokens / 2 <= timed or (timed - cost.train_tokens_per_s * 120) > 2 * tokens:
-        yield f"cost.train_tokens_per_s: {timed:.3g} tokens in train_seconds, and {tokens:.3g} were trained on"
+    said = f"cost.wall_seconds: {cost.wall_seconds:.4g}, and training and evaluation took {parts:.4g}"
+    return f"{said}: right only for a cell that was interrupted"
 
 
 def impossible_returns(record: Record) -> Iterator[str]:
