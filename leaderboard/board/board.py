@@ -11,8 +11,7 @@ from statistics import median
 import numpy as np
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.groups import Group, comparable_groups, differences, together
-from backbench.leaderboard.board.machines import measured, unlike
+from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
 from backbench.leaderboard.record.schema import Record, TargetScore
 from backbench.leaderboard.record.suites import SUITES

@@ -1,4 +1,4 @@
-"""Records in groups within which scores may be compared, and why groups are separate."""
+"""Records in groups within which scores may be compared, why groups are separate, and how records of one differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
 from typing import TypeVar
 
-from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, unlike
+from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, unequal
 from backbench.leaderboard.record.schema import Record
 
 K = TypeVar("K")
@@ -104,20 +104,20 @@ def differences(group: Group, other: Group) -> list[str]:
         if spec.name != "versions" and getattr(group.setting, spec.name) != getattr(other.setting, spec.name)
     ]
     said += [
-        f"{name} {ours} instead of {one}" for name, ours, one in unlike(group.setting.versions, other.setting.versions)
+        f"{name} {ours} instead of {one}" for name, ours, one in unequal(group.setting.versions, other.setting.versions)
     ]
     if said:  # data and targets follow from these; naming them too would hide the cause
         return said
     pairs = {task: (group.tasks[task], other.tasks[task]) for task in group.tasks if task in other.tasks}
-    trained = {task: found for task, (ours, one) in pairs.items() if (found := unlike(ours.training, one.training))}
+    trained = {task: found for task, (ours, one) in pairs.items() if (found := unequal(ours.training, one.training))}
     for name, here, there in next(iter(trained.values()), []):
         said.append(f"train.{name} of {_of(list(trained))}: {here} instead of {there}")
     for spec in fields(TaskSetting):
         values = {task: [getattr(one, spec.name) for one in pair] for task, pair in pairs.items()}
-        unequal = [task for task, (ours, theirs) in values.items() if ours != theirs]
-        if unequal and spec.name != "training":
-            here, there = map(_short, values[unequal[0]])
-            said.append(f"{spec.name} of {_of(unequal)}: {here} instead of {there}")
+        others = [task for task, (ours, theirs) in values.items() if ours != theirs]
+        if others and spec.name != "training":
+            here, there = map(_short, values[others[0]])
+            said.append(f"{spec.name} of {_of(others)}: {here} instead of {there}")
     return said
 
 
@@ -129,3 +129,47 @@ def _short(value: object) -> str:
     if isinstance(value, str) and len(value) == 64:
         return value[:8]
     return ", ".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
+
+
+def measured(records: Iterable[Record]) -> str:
+    """How the costs of ``records`` were measured."""
+    done = [record for record in records if record.status == "done"]
+    machines, batches = ", ".join(_machines(done)) or "no machine yet", ", ".join(map(str, _batches(done)))
+    return (
+        f"Costs: medians over a row's cells, measured on {machines}; FLOPs are of a forward pass; a decision is timed "
+        f"for {batches or 'no'} environment{'' if batches == '1' else 's'} at once; memory is the process's peak. What "
+        "else ran at the time is not recorded."
+    )
+
+
+def unlike(records: Sequence[Record]) -> list[str]:
+    """Notes on differences between ``records`` that do not forbid a comparison of scores."""
+    notes, done = [], [record for record in records if record.status == "done"]
+    origins = [record.provenance for record in done]
+    if len(machines := _machines(done)) > 1:
+        notes.append(f"costs were measured on different machines and do not compare: {'; '.join(machines)}")
+    if len(batches := _batches(records)) > 1:
+        notes.append(f"decisions were timed with different batches: {', '.join(map(str, batches))}")
+    commits = sorted({origin.git_commit or "none" for origin in origins})
+    if len(commits) > 1:
+        notes.append(f"records of {len(commits)} commits: {', '.join(commit[:10] for commit in commits)}")
+    for name in ("torch", "numpy"):
+        versions = sorted({origin.packages.get(name, "unknown") for origin in origins})
+        if len(versions) > 1:
+            notes.append(f"records of {len(versions)} versions of {name}: {', '.join(versions)}")
+    if dirty := sum(bool(origin.git_dirty) for origin in origins):
+        notes.append(f"{dirty} of {len(origins)} records come from code that differed from its commit")
+    return notes
+
+
+def _machines(done: Iterable[Record]) -> list[str]:
+    found = set()
+    for one in (record.provenance for record in done):
+        threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
+        found.add(f"{one.hardware.gpu or one.hardware.cpu} ({one.device}, {threads}, {one.dtype})")
+    return sorted(found)
+
+
+def _batches(records: Iterable[Record]) -> list[int]:
+    """Environments per timed decision."""
+    return sorted({record.cost.decision.batch for record in records if record.cost is not None})

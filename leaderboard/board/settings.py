@@ -39,7 +39,7 @@ class Setting:
         return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
 
 
-def unlike(ours: Pairs, theirs: Pairs) -> list[tuple[str, str, str]]:
+def unequal(ours: Pairs, theirs: Pairs) -> list[tuple[str, str, str]]:
     """(name, value in ``ours``, value in ``theirs``) of the names that both have with different values."""
     others = dict(theirs)
     return [(name, value, others[name]) for name, value in ours if others.get(name, value) != value]
@@ -80,7 +80,7 @@ class TaskSetting:
         if None not in (hashes := {self.data_sha256, other.data_sha256}) and len(hashes) > 1:
             return False
         ours, theirs = (replace(one, data_sha256=None, training=()) for one in (self, other))
-        return ours == theirs and not unlike(self.training, other.training)
+        return ours == theirs and not unequal(self.training, other.training)
 
     def joined(self, other: TaskSetting) -> TaskSetting:
         """This setting, with what only ``other``, which agrees with it, knows."""
