@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -49,14 +50,11 @@ class Improvement:
 
 def profiles(section: Section) -> dict[int, Profile]:
     """Index of a row -> its performance profile, over one range of scores for all of them."""
-    matrices = _matrices(section)
-    if not matrices:
-        return {}
-    lowest = min(float(matrix.min()) for matrix in matrices.values())
-    highest = max(float(matrix.max()) for matrix in matrices.values())
+    matrices, found = _matrices(section), {}
     # From random play to the reference at least, so that profiles of two sections are read alike.
-    taus = np.linspace(min(0.0, math.floor(lowest)), max(100.0, math.ceil(highest)), POINTS_OF_PROFILE)
-    found = {}
+    lowest = min((math.floor(matrix.min()) for matrix in matrices.values()), default=0)
+    highest = max((math.ceil(matrix.max()) for matrix in matrices.values()), default=100)
+    taus = np.linspace(min(0.0, lowest), max(100.0, highest), POINTS_OF_PROFILE)
     for index, matrix in matrices.items():
         ends = statistics.profile_interval(matrix, taus) if len(matrix) > 1 else (None, None)
         low, high = (None if end is None else tuple(map(float, end)) for end in ends)
@@ -76,7 +74,7 @@ def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
         # Derived, not resampled: the two directions cannot contradict each other.
         turned = [None if end is None else 1.0 - end for end in (high, low)]
         found.append(Improvement(y, x, 1.0 - probability, *turned))
-    return sorted(found, key=lambda one: (one.x, one.y))
+    return sorted(found, key=attrgetter("x", "y"))
 
 
 def fronts(section: Section) -> dict[str, list[int]]:

@@ -36,8 +36,7 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
         f"Score: {CITATIONS[setting.normaliser]}; last checkpoint, first target return; mean over seeds. "
         "× is the score over the data set's own mean return (column data), normalised likewise."
     )
-    also = [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
-    if also:
+    if also := [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]:
         notes.append("Also: " + "; ".join(f"{SHORT[name]}: {CITATIONS[name]}" for name in also) + ".")
     if setting.normaliser == "declared":
         ends = [f"{one.reference[0]:g} and {one.reference[1]:g}" for one in settings.values()]
@@ -63,9 +62,8 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
 def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     if not pairs:
         return []
-    labels = [row.label for row in section.rows]
+    labels, count = [row.label for row in section.rows], len(pairs) // 2
     better = together((labels[one.x], labels[one.y]) for one in pairs if one.decided)
-    count = len(pairs) // 2
     said = "; ".join(f"{x} better than {', '.join(ys)}" for x, ys in better.items())
     return [
         "P(better than x): how often a run of the column scores more than one of x on the same task, mean over "
@@ -93,12 +91,9 @@ def _interval_notes(rows: Sequence[Row]) -> list[str]:
     found = [one for row in rows for score in row.scores.values() if (one := score.interval) is not None]
     found += [each.interval for row in rows for each in (row.mean, row.iqm) if each is not None and each.interval]
     notes = []
-    if any(one.over == "seeds" for one in found):
-        fewest = min(one.n for one in found if one.over == "seeds")
-        notes.append(
-            f"(low, high): 95 % bootstrap interval over seeds, drawn within each task. {coverage()} Fewest seeds here: "
-            f"{fewest}."
-        )
+    if seeds := [one.n for one in found if one.over == "seeds"]:
+        said = "(low, high): 95 % bootstrap interval over seeds, drawn within each task."
+        notes.append(f"{said} {coverage()} Fewest seeds here: {min(seeds)}.")
     if any(one.over == "episodes" for one in found):
         notes.append(
             "(low, high)e: one seed only. The interval is over its evaluation episodes; it says nothing about the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -28,21 +29,18 @@ RENAMED = {"pointmaze": "maze2d"}  # Minari's name of an environment -> D4RL's
 
 
 @cache
-def _d4rl_table() -> dict[str, tuple[float, float]]:
-    """Data set without its version -> (random return, expert return)."""
-    with TABLE.open(newline="") as file:
-        # All versions of one set have the same figures.
-        return {
-            row["dataset"].rpartition("-v")[0]: (float(row["ref_min_score"]), float(row["ref_max_score"]))
-            for row in csv.DictReader(file)
-        }
+def _figures(table: Path, name: str, low: str, high: str) -> dict[str, tuple[float, float]]:
+    """Name, without its version, -> (low, high), from three columns. All versions of one data set have the same."""
+    with table.open(newline="") as file:
+        return {re.sub(r"-v\d+$", "", row[name]): (float(row[low]), float(row[high])) for row in csv.DictReader(file)}
 
 
 def d4rl_bounds(task: str) -> tuple[float, float]:
     """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
     Figures that all data sets of an environment share hold for any other one. Raises ``KeyError`` without figures."""
     environment, dash, rest = task.partition("-")
-    known, environment = _d4rl_table(), RENAMED.get(environment, environment)
+    known = _figures(TABLE, "dataset", "ref_min_score", "ref_max_score")
+    environment = RENAMED.get(environment, environment)
     if (name := f"{environment}{dash}{rest}") in known:
         return known[name]
     pairs = {pair for name, pair in known.items() if name.startswith(f"{environment}-")}
@@ -51,14 +49,12 @@ def d4rl_bounds(task: str) -> tuple[float, float]:
     raise KeyError(f"no D4RL reference scores for {task!r} in {TABLE.name}")
 
 
-@cache
 def atari_bounds(game: str) -> tuple[float, float]:
     """(random return, human return) of a game, such as ``"qbert"``. Raises ``KeyError`` without figures."""
-    with ATARI_TABLE.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["game"] == game:
-                return float(row["random"]), float(row["human"])
-    raise KeyError(f"no human and random scores for {game!r} in {ATARI_TABLE.name}")
+    known = _figures(ATARI_TABLE, "game", "random", "human")
+    if game not in known:
+        raise KeyError(f"no human and random scores for {game!r} in {ATARI_TABLE.name}")
+    return known[game]
 
 
 def bounds(name: str, task: str, reference: Sequence[float] | None = None) -> tuple[float, float]:

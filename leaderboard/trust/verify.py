@@ -20,7 +20,6 @@ from backbench.leaderboard.trust.plausible import PER_STEP, impossible, impossib
 
 SCORE_SLACK = 0.05  # of a normalised score: what a table shows
 _TIMINGS = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}
-_NORMALISERS = {"atari": "dt-gamer"}  # of the known suites; the others have D4RL's
 _NEEDED = ("backbench", "torch", "numpy", "gymnasium")
 _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z][\w-]*")
 _BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
@@ -45,7 +44,7 @@ def _names(record: Record) -> Iterator[str]:
     cell, packages = record.identity, record.provenance.packages
     if not _BACKBONE.fullmatch(cell.backbone):
         yield f"identity.backbone: {cell.backbone!r} is neither a registered name nor package.module:Class"
-    normaliser = _NORMALISERS.get(cell.suite, "d4rl")
+    normaliser = "dt-gamer" if cell.suite == "atari" else "d4rl"
     if cell.suite in SUITES and record.protocol.normaliser != normaliser:
         yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {cell.suite} has {normaliser!r}"
     if cell.suite in SUITES and cell.suite_tasks:

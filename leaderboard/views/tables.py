@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from typing import Any
@@ -91,14 +91,12 @@ def _lines(section: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[tuple
 
 
 def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
-    setting = section.setting
-    shapes = profiles(section)
-    differences = reproduction(section)
+    setting, shapes, differences = section.setting, profiles(section), reproduction(section)
     none = why_none(section, differences)
     return {
         "id": name,
         "title": f"{setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}",
-        **{key: getattr(setting, key) for key in _SETTING},
+        **_picked(setting, _SETTING),
         "citation": CITATIONS[setting.normaliser],
         "versions": dict(setting.versions),
         "tasks": list(section.tasks),
@@ -108,15 +106,10 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "measured": section.measured,
         "undecided_costs": undecided_costs(section),
         "notes": [f"{note}." for note in section.notes] + ([] if none is None else [none]),
-        "task_settings": {
-            task: {key: getattr(one, key) for key in _TASK_SETTING} for task, one in section.task_settings.items()
-        },
+        "task_settings": {task: _picked(one, _TASK_SETTING) for task, one in section.task_settings.items()},
         "data": dict(section.data),
         **{f"data_{one.key}": section.data_aggregates.get(one.key) for one in columns.METRICS if one.of_data},
-        "rows": [
-            _row(row, row_id, shapes.get(index))
-            for index, (row, row_id) in enumerate(zip(section.rows, ids, strict=True))
-        ],
+        "rows": [_row(row, ids[index], shapes.get(index)) for index, row in enumerate(section.rows)],
         "improvement": [
             {**asdict(one), "x": ids[one.x], "y": ids[one.y], "decided": one.decided} for one in improvements(section)
         ],
@@ -125,13 +118,17 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "reproduction": [
             {
                 "row": ids[one.row],
-                **{name: getattr(one.reported, name) for name in ("task", "method", "citation")},
-                **{name: getattr(one, name) for name in ("ours", "low", "high", "difference")},
+                **_picked(one.reported, ("task", "method", "citation")),
+                **_picked(one, ("ours", "low", "high", "difference")),
                 "reported": one.reported.score,
             }
             for one in differences
         ],
     }
+
+
+def _picked(of: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}
 
 
 def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
@@ -140,7 +137,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
     return {
         "id": row_id,
         "label": row.label,
-        **{name: getattr(row.row, name) for name in ("backbone", "variant", "matched")},
+        **_picked(row.row, ("backbone", "variant", "matched")),
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
         "trust": row.trust,
@@ -207,6 +204,4 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.6g}") + 0.0  # no minus zero
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(one) for one in value]
-    return value
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value

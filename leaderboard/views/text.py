@@ -111,10 +111,9 @@ def _line(*values: str) -> Line:
 
 def _task(section: Section, task: str) -> Line:
     cells = []
-    for row in section.rows:
-        score = row.scores.get(task)
+    for score in (row.scores.get(task) for row in section.rows):
         ratio = "" if score is None or score.data_ratio is None else f" ×{score.data_ratio:.2f}"
-        cells.append(Cell(NOTHING) if score is None else Cell(f"{score.value:.1f}{ratio}", _interval(score.interval)))
+        cells.append(Cell(f"{score.value:.1f}{ratio}", _interval(score.interval)) if score else Cell(NOTHING))
     return Cell(task), Cell(_points(section.data.get(task))), *cells
 
 
@@ -157,11 +156,9 @@ def _reported(section: Section, number: int) -> TextTable | None:
 def _other_scale(section: Section, normaliser: str) -> tuple[Line, ...]:
     """The same scores on another scale, with their mean if it is a normalised one."""
     short = SHORT[normaliser]
-    tasks = [task for task in section.tasks if task in section.task_settings]
-    scores = [
-        {task: normalise(normaliser, task, row.scores[task].raw) for task in tasks if task in row.scores}
-        for row in section.rows
-    ]
+    tasks, scores = [task for task in section.tasks if task in section.task_settings], []
+    for row in section.rows:
+        scores.append({task: normalise(normaliser, task, row.scores[task].raw) for task in tasks if task in row.scores})
     lines = [_line(f"{task}, {short}", "", *(_points(one.get(task)) for one in scores)) for task in tasks]
     if section.complete and normaliser != "none":
         means = [
