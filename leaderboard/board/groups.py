@@ -48,7 +48,6 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
         setting, task, detail = settings[Setting.of(record)], record.identity.task, TaskSetting.of(record)
         common[setting, task, detail] += 1
         rows[setting, RowId.of(record)].setdefault(task, {}).setdefault(detail, []).append(record)
-
     layers: list[tuple[Setting, RowId, dict[str, TaskSetting], list[Record]]] = []
     for (setting, row), tasks in rows.items():
         columns = []
@@ -61,7 +60,6 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
             details = {task: detail for task, detail, _ in cells}
             layers.append((setting, row, details, [record for _, _, members in cells for record in members]))
     layers.sort(key=lambda one: (one[0], any(d.data_sha256 is None for d in one[2].values()), -len(one[2]), one[1]))
-
     groups: list[Group] = []
     for setting, _, details, members in layers:
         group = next((group for group in groups if group.setting == setting and group.takes(details)), None)

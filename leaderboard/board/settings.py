@@ -65,13 +65,16 @@ class TaskSetting:
     @classmethod
     def of(cls, record: Record) -> TaskSetting:
         protocol, data = record.protocol, record.identity.data
+        train, said = record.provenance.config.get("train"), overridden(record.identity.variant)
+        known = train if isinstance(train, dict) else {}
+        names = sorted(name for name in known if f"train.{name}" not in said and name not in COSMETIC)
         return cls(
             **{name: getattr(protocol, name) for name in ("context", "targets", "max_steps", "returns_to_go")},
             environment=record.identity.environment,
             conventions=json.dumps(protocol.environment, sort_keys=True),
             return_scale=protocol.return_scale or 0.0,
             reference=protocol.reference or (0.0, 0.0),
-            training=_training(record),
+            training=tuple((name, json.dumps(known[name], sort_keys=True)) for name in names),
             data_sha256=None if data is None else data.sha256,
         )
 
@@ -86,15 +89,6 @@ class TaskSetting:
         """This setting, with what only ``other``, which agrees with it, knows."""
         training = tuple(sorted({**dict(other.training), **dict(self.training)}.items()))
         return replace(self, training=training, data_sha256=self.data_sha256 or other.data_sha256)
-
-
-def _training(record: Record) -> Pairs:
-    train = record.provenance.config.get("train")
-    if not isinstance(train, dict):
-        return ()
-    said = overridden(record.identity.variant)
-    names = sorted(name for name in train if f"train.{name}" not in said and name not in COSMETIC)
-    return tuple((name, json.dumps(train[name], sort_keys=True)) for name in names)
 
 
 @dataclass(frozen=True, order=True)

@@ -54,21 +54,18 @@ class Identity(Part):
     task: Name = Field(description="Task, such as ``hopper-medium-replay``.")
     source: Name = Field(description="``embedded``, ``d4rl``, ``minari``, ``dqn-replay``, or ``local`` for own data.")
     environment: Name = Field(description="Id of the evaluation environment with its version, such as ``Hopper-v5``.")
-    suite_tasks: tuple[Name, ...] = ()
-    """All tasks of a user's suite, so that aggregates have a meaning. Empty for Backbench's suites."""
+    suite_tasks: tuple[Name, ...] = Field(default=(), description="All tasks of a user's suite. Empty for Backbench's.")
     data: DataSummary | None = Field(description="The training data. None only in a failed record without its data.")
     preset: Name = Field(description="``smoke``, ``quick``, ``paper`` or a user's own.")
     seed: Seed = Field(description="Seed of initialisation and training.")
-    variant: Text = ""
-    """Overrides of the preset, such as ``train.lr=0.001``; empty when there are none. Each variant is its own row."""
+    variant: Text = Field(default="", description="Overrides of the preset, such as ``train.lr=0.001``. A row each.")
 
 
 class Protocol(Part):
     """How the agent was evaluated. Scores under different protocols are not compared."""
 
     context: Positive = Field(description="K when acting, in environment steps.")
-    targets: Annotated[tuple[Value, ...], Field(min_length=1)]
-    """Target returns, declared before the run, on the scale of ``returns_to_go``. The first one is the headline's."""
+    targets: tuple[Value, ...] = Field(min_length=1, description="Target returns, the headline's first.")
     returns_to_go: Literal["raw", "clipped", "mixed"] = "raw"
     """Rewards that returns-to-go sum: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only."""
     return_scale: Annotated[float, Field(gt=0, le=MOST)] | None = None

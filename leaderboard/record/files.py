@@ -82,11 +82,11 @@ def parse_record(text: str, path: str | Path) -> Record:
         raise RecordError(path, "malformed JSON: nested too deeply") from None
     if not isinstance(content, dict):
         raise RecordError(path, f"a record is a JSON object, this is a {type(content).__name__}")
-    version = content.get("schema_version")
+    # Checked first: a list of every field that moved would hide the cause.
+    if "schema_version" not in content:
+        raise RecordError(path, "schema_version: is missing, so this is no record", "move the file away")
+    version = content["schema_version"]
     if type(version) is not int or version != SCHEMA_VERSION:
-        # Checked first: a list of every field that moved would hide the cause.
-        if "schema_version" not in content:
-            raise RecordError(path, "schema_version: is missing, so this is no record", "move the file away")
         remedy = f"read it with the release of backbench that wrote it (this one reads version {SCHEMA_VERSION})"
         raise RecordError(path, f"schema_version: {version!r} is another version of the schema", remedy)
     try:
@@ -119,9 +119,8 @@ def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
 
 def _first_problem(error: ValidationError) -> str:
     first, *others = error.errors(include_url=False, include_context=False)
-    where = ".".join(str(part) for part in first["loc"]) or "record"
-    message = first["msg"].removeprefix("Value error, ")
-    got = first["input"]
+    where = ".".join(map(str, first["loc"])) or "record"
+    message, got = first["msg"].removeprefix("Value error, "), first["input"]
     shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) and len(str(got)) <= 60 else ""
     more = f", and {len(others)} more" if others else ""
     return f"{where}: {message}{shown}{more}"

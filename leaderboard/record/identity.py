@@ -41,8 +41,6 @@ def cell_key(backbone: str, task: str, source: str, preset: str, seed: int, dige
 
 
 # A variant is the overrides of the preset in one line: ``match=params:mamba model.d_model=96 train.lr=0.01``.
-
-
 def overridden(variant: str) -> set[str]:
     """Keys of the settings that a variant overrides, such as ``train.lr``."""
     return {word.partition("=")[0] for word in variant.split()}

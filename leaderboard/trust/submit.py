@@ -97,10 +97,8 @@ def verification_place(record: Record, text: str) -> str:
 def read_sums(folder: Path) -> dict[str, str]:
     """Path -> SHA-256 of ``SHA256SUMS`` in ``folder``; empty without one. Raises ``RecordError`` for a broken one."""
     path = folder / SUMS
-    if not path.exists():
-        return {}
     try:
-        lines = path.read_bytes().decode("utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8").splitlines() if path.exists() else []
     except UnicodeDecodeError:
         raise RecordError(path, "is not UTF-8 text", _RESTORE) from None
     found: dict[str, str] = {}
@@ -156,13 +154,12 @@ def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda:
 
 def _fit_together(new: Mapping[str, Record], to: Path) -> None:
     """Raise ``RecordError`` if ``check`` would refuse the ``new`` records beside those in ``to``."""
-    there = {}
+    there: dict[str, Record] = {}
     for path in sorted(to.glob("*/*.json")):
         with suppress(RecordError):  # check names broken files
             there[path.relative_to(to).as_posix()] = read_record(path)[1]
-    known = set(impossible_together(list(there.values())))
-    line = next((line for line in impossible_together(list((there | dict(new)).values())) if line not in known), None)
-    if line is not None:
+    known = {*impossible_together([*there.values()])}
+    if line := next((one for one in impossible_together([*{**there, **new}.values()]) if one not in known), None):
         raise RecordError(to, line, "nothing was submitted")
 
 

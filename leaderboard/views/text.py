@@ -64,13 +64,10 @@ def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
     """``board`` for the terminal; backbones that do not fit into ``width`` characters go below.
     ``published``: whether the scores of papers follow."""
     parts: list[Table | Text] = []
-    for ours in tabulate(board):
-        for table in (ours, ours.reported):
-            if table is not None and (published or table is ours):
-                parts.append(Text(table.title, style="bold"))
-                parts += [_grid(table, chosen) for chosen in _fitting(table, width)]
-                parts += [Text(f"- {note}", style="dim") for note in table.notes]
-                parts.append(Text(""))
+    for table in (table for ours in tabulate(board) for table in (ours, ours.reported if published else None) if table):
+        parts.append(Text(table.title, style="bold"))
+        parts += [_grid(table, chosen) for chosen in _fitting(table, width)]
+        parts += [Text(f"- {note}", style="dim") for note in table.notes] + [Text("")]
     return Group(*parts) if parts else Group(Text("No records."))
 
 
