@@ -96,14 +96,12 @@ def _settings(records: Iterable[Record]) -> dict[Setting, Setting]:
 
 def differences(group: Group, other: Group) -> list[str]:
     """Why ``group`` is not compared with ``other``, one phrase each."""
-    said = [
-        f"{spec.name} {getattr(group.setting, spec.name)!r} instead of {getattr(other.setting, spec.name)!r}"
-        for spec in fields(Setting)
-        if spec.name != "versions" and getattr(group.setting, spec.name) != getattr(other.setting, spec.name)
-    ]
-    said += [
-        f"{name} {ours} instead of {one}" for name, ours, one in unequal(group.setting.versions, other.setting.versions)
-    ]
+    ours, theirs = (
+        [(name, repr(value)) for name, value in vars(one.setting).items() if name != "versions"]
+        + [*one.setting.versions]
+        for one in (group, other)
+    )
+    said = [f"{name} {here} instead of {there}" for name, here, there in unequal(ours, theirs)]
     if said:  # data and targets follow from these; naming them too would hide the cause
         return said
     pairs = {task: (group.tasks[task], other.tasks[task]) for task in group.tasks if task in other.tasks}

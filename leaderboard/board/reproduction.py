@@ -89,11 +89,10 @@ def why_none(section: Section, lines: Sequence[Difference]) -> str | None:
     """Why there is no difference to show; None where there is one, or nothing is reported on these tasks."""
     if lines or not reported(section):
         return None
-    setting = section.setting
-    why = "these data were made here by small policies and are not the published ones"
-    if setting.source != "embedded":
+    source, why = section.setting.source, "these data were made here by small policies and are not the published ones"
+    if source != "embedded":
         why = (
-            f"source {setting.source} with preset {setting.preset} is not the published protocol, or no backbone here "
-            "is a published method without overrides"
+            f"source {source} with preset {section.setting.preset} is not the published protocol, or no backbone here "
         )
+        why += "is a published method without overrides"
     return f"No difference to reported scores is formed: {why}."

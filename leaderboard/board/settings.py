@@ -4,7 +4,7 @@ Versions of Backbench and of the simulators must be equal. Those of torch and Nu
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from backbench.leaderboard.record.identity import COSMETIC, MATCH, cell_digest, matched_to, overridden, without
@@ -39,7 +39,7 @@ class Setting:
         return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
 
 
-def unequal(ours: Pairs, theirs: Pairs) -> list[tuple[str, str, str]]:
+def unequal(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
     """(name, value in ``ours``, value in ``theirs``) of the names that both have with different values."""
     others = dict(theirs)
     return [(name, value, others[name]) for name, value in ours if others.get(name, value) != value]

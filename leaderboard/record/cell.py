@@ -33,8 +33,7 @@ class DataSummary(Part):
     return_min: Value = Field(description="Smallest return of an episode, raw.")
     return_max: Value = Field(description="Largest return of an episode, raw.")
     normalised_mean: Value = Field(description="``return_mean`` under the protocol's normaliser, a normalised score.")
-    rewards: Literal["raw", "clipped"] = "raw"
-    """``clipped``: the data hold each reward clipped to [-1, 1], and the returns here are sums of those."""
+    rewards: Literal["raw", "clipped"] = Field(default="raw", description="``clipped``: each to [-1, 1], here as well.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -103,16 +103,14 @@ def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
         return [], [RecordError(folder, "there is no such folder", "run some cells, or name another folder")]
     found: dict[str, tuple[Path, Record]] = {}
     errors: list[RecordError] = []
-    for path in sorted(folder.rglob("*.json")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
+    paths = [one for one in sorted(folder.rglob("*.json")) if "/." not in f"/{one.relative_to(folder).as_posix()}"]
+    for path in paths:
         try:
             record = load_record(path)
         except RecordError as error:
             errors.append(error)
             continue
-        first, _ = found.setdefault(record.key, (path, record))
-        if first is not path:
+        if (first := found.setdefault(record.key, (path, record))[0]) is not path:
             errors.append(RecordError(path, f"key: the same cell as {first}", "keep one of the two files"))
     return [record for _, record in found.values()], errors
 

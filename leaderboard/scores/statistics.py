@@ -18,9 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 
-# Statistic -> seeds -> how often its nominal 95 % interval held the true value in simulation. ``task``: the mean of a
-# single task, whose interval from three seeds is simply the smallest to the largest. tools/interval_coverage.py
-# prints these shares.
+# Statistic -> seeds -> how often its nominal 95 % interval held the true value in simulation, as printed by
+# tools/interval_coverage.py. ``task``: the mean of a single task, from three seeds simply smallest to largest.
 COVERAGE: dict[str, dict[int, float]] = {
     "task": {3: 0.75, 5: 0.82, 10: 0.90},
     "mean": {3: 0.86, 5: 0.91, 10: 0.93},

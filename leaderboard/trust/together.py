@@ -66,8 +66,8 @@ def _other_data(one: DataSummary, two: DataSummary) -> str:
     slack = 1e-6 * max(1.0, abs(one.return_min), abs(one.return_max))
     for name in ("episodes", "steps", "rewards", "return_mean", "return_std", "return_min", "return_max"):
         ours, theirs = getattr(one, name), getattr(two, name)
-        same = math.isclose(ours, theirs, rel_tol=1e-6, abs_tol=slack) if isinstance(ours, float) else ours == theirs
-        if not same:
+        alike = isinstance(ours, float) and math.isclose(ours, theirs, rel_tol=1e-6, abs_tol=slack)
+        if ours != theirs and not alike:
             return name
     return ""
 
@@ -76,9 +76,7 @@ def _other_size(records: Sequence[Record]) -> Iterator[str]:
     """Records of one row and task whose agents differ in size between seeds."""
     for group in comparable_groups(records):
         first: dict[tuple[RowId, str], Record] = {}
-        for record in _by_start(group.records):
-            if record.cost is None:
-                continue
+        for record in (one for one in _by_start(group.records) if one.cost is not None):
             other = first.setdefault((RowId.of(record), record.identity.task), record)
             for column in columns.COSTS:
                 ours, theirs = (one.cost and column.read(one.cost) for one in (record, other))
