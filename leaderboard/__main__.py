@@ -29,12 +29,11 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
     report = check(found)
     if since is not None:
         report.problems += not_only_added(found, since)
-    for line in [f"problem: {one}" for one in report.problems] + [f"warning: {one}" for one in report.warnings]:
+    problems, warnings = report.problems, report.warnings
+    for line in [f"problem: {one}" for one in problems] + [f"warning: {one}" for one in warnings]:
         print(plain(line))
-    print(
-        f"{report.records} records in {found.records}: {len(report.problems)} problems, {len(report.warnings)} warnings"
-    )
-    return 1 if report.problems or (strict and report.warnings) else 0
+    print(f"{report.records} records in {found.records}: {len(problems)} problems, {len(warnings)} warnings")
+    return 1 if problems or (strict and warnings) else 0
 
 
 def run_render(given: Path, pages: Path | None) -> int:

@@ -56,17 +56,14 @@ class Row:
 
     @property
     def failed(self) -> int:
-        """Number of failed cells."""
         return sum(record.status == "failed" for record in self.records)
 
     @property
     def mean(self) -> Estimate | None:
-        """Mean over the tasks of the suite."""
         return self.aggregates.get("mean")
 
     @property
     def iqm(self) -> Estimate | None:
-        """Interquartile mean, likewise."""
         return self.aggregates.get("iqm")
 
 

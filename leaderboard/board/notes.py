@@ -49,10 +49,7 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     )
     hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
     notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
-    notes.append(section.measured)
-    notes += _interval_notes(section.rows)
-    notes += _pair_notes(section, pairs)
-    notes += _front_notes(section)
+    notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs), *_front_notes(section)]
     notes += [f"{note}." for note in section.notes]
     failed = [(row.label, one.identity, one.failure) for row in section.rows for one in row.records]
     cells = sorted((label, cell.task, cell.seed, said.reason) for label, cell, said in failed if said is not None)

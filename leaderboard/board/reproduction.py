@@ -25,7 +25,6 @@ class Difference:
 
     @property
     def difference(self) -> float:
-        """Ours minus reported, a difference of normalised scores."""
         return self.ours - self.reported.score
 
 

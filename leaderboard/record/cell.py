@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -67,8 +67,7 @@ class Protocol(Part):
     targets: tuple[Value, ...] = Field(min_length=1, description="Target returns, the headline's first.")
     returns_to_go: Literal["raw", "clipped", "mixed"] = "raw"
     """Rewards that returns-to-go sum: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only."""
-    return_scale: Annotated[float, Field(gt=0, le=MOST)] | None = None
-    """Returns-to-go are divided by it, in training and in acting. None where a record does not say."""
+    return_scale: float | None = Field(default=None, gt=0, le=MOST, description="Divides returns-to-go, where known.")
     episodes: Positive = Field(description="Episodes per target.")
     acting: Literal["window", "recurrent"] = Field(description="Recomputed over the last K steps, or a carried state.")
     head: Name | None = Field(default=None, description="The action head, such as ``tanh``. None in older records.")
