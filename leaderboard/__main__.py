@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbench.leaderboard.check import check
-from backbench.leaderboard.record.files import RecordError
-from backbench.leaderboard.record.published import FOLDER, Published
+from backbench.leaderboard.record.files import FOLDER, Published, RecordError
 from backbench.leaderboard.trust.history import not_only_added
 from backbench.leaderboard.views.export import render
 from backbench.text import plain
@@ -25,23 +24,19 @@ def published(given: Path) -> Published:
 
 def run_check(given: Path, strict: bool = False, since: str | None = None) -> int:
     """Print what ``check`` finds, a line each. 1 if there is a problem, or with ``strict`` a warning, else 0.
-
-    ``since``: a revision of the repository, since which records may only have been added or retired.
-    """
+    ``since``: a revision of the repository, since which records may only have been added or retired."""
     found = published(given)
     report = check(found)
     if since is not None:
         report.problems += not_only_added(found, since)
-    for line in report.problems:
-        print(f"problem: {plain(line)}")
-    for line in report.warnings:
-        print(f"warning: {plain(line)}")
-    counts = f"{len(report.problems)} problems, {len(report.warnings)} warnings"
-    print(f"{report.records} records in {found.records}: {counts}")
-    return 1 if report.problems or (strict and report.warnings) else 0
+    problems, warnings = report.problems, report.warnings
+    for line in [f"problem: {one}" for one in problems] + [f"warning: {one}" for one in warnings]:
+        print(plain(line))
+    print(f"{report.records} records in {found.records}: {len(problems)} problems, {len(warnings)} warnings")
+    return 1 if problems or (strict and warnings) else 0
 
 
-def run_render(given: Path, pages: Path | None = None) -> int:
+def run_render(given: Path, pages: Path | None) -> int:
     """Write the pages, to ``pages`` if given, and say so; 0."""
     found = published(given)
     try:

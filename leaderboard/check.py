@@ -1,25 +1,21 @@
 """The check that continuous integration runs: every record is as submitted, and the pages are what the records make.
-
-A changed digit is found by the record's checksum, an impossible or contradictory value by the rules in ``trust``, and
-a page that was edited by hand by rendering it again.
-"""
+A changed digit is found by the record's checksum, an impossible or contradictory value by the rules in ``trust``, and a
+page that was edited by hand by rendering it again."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from backbench.leaderboard.board.groups import comparable_groups
+from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId
-from backbench.leaderboard.record.files import RecordError, canonical, read_record
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError, canonical, read_record
 from backbench.leaderboard.record.schema import Record
+from backbench.leaderboard.trust.history import wrongly_retired
 from backbench.leaderboard.trust.plausible import short_wall
-from backbench.leaderboard.trust.retired import wrongly_retired
 from backbench.leaderboard.trust.submit import SUMS, place_of, read_sums, verification_place
 from backbench.leaderboard.trust.together import impossible_together
 from backbench.leaderboard.trust.verify import doubts, why_not_verified
@@ -34,22 +30,15 @@ _ALLOWED = {SUMS, "README.md", ".gitkeep"}
 class Report:
     """What ``check`` found: one line each."""
 
-    problems: list[str] = field(default_factory=list)
-    """With the file, what is wrong and what to do."""
-    warnings: list[str] = field(default_factory=list)
-    """Missing cells, verifications that do not verify, unknown code."""
-    records: int = 0
-    """Number of readable records."""
+    problems: list[str] = field(default_factory=list)  # With the file, what is wrong and what to do.
+    warnings: list[str] = field(default_factory=list)  # Missing cells, verifications that do not verify, unknown code.
+    records: int = 0  # Number of readable records.
 
 
 def check(published: Published, now: datetime | None = None, pages: bool = True) -> Report:
     """Check a leaderboard; changes nothing.
-
-    Args:
-        published: its folders.
-        now: no record can have been started later; default: the clock's time.
-        pages: compare the pages with the records, if all of these are readable.
-    """
+    ``now``: no record can have been started later; default: the clock's time. ``pages``: whether to compare the pages
+    with the records, if all of these are readable."""
     report, records = Report(), published.records
     found, readable = _folder(records, report, now, verification=False)
     others, also_readable = _folder(published.verifications, report, now, verification=True)
@@ -63,10 +52,10 @@ def check(published: Published, now: datetime | None = None, pages: bool = True)
             place = published.verifications / verification_place(other, canonical(other, as_read=True))
             report.warnings.append(f"{place}: verifies nothing: {why}")
     for record in found:
+        said = [short_wall(record)]
         if record.provenance.git_commit is None or record.provenance.git_dirty is not False:
-            report.warnings.append(f"{records / place_of(record)}: its code is not known: no commit, or a changed tree")
-        if short := short_wall(record):
-            report.warnings.append(f"{records / place_of(record)}: {short}")
+            said.insert(0, "its code is not known: no commit, or a changed tree")
+        report.warnings += [f"{records / place_of(record)}: {what}" for what in said if what]
     report.warnings += missing_cells(found)
     if pages and readable and also_readable:
         try:
@@ -82,36 +71,31 @@ def missing_cells(records: Sequence[Record]) -> list[str]:
     """A line for each row that lacks a task or a seed which another row of its section has."""
     lines = []
     for group in comparable_groups(records):
-        rows: dict[RowId, set[tuple[str, int]]] = defaultdict(set)
-        for record in group.records:
-            rows[RowId.of(record)].add((record.identity.task, record.identity.seed))
+        rows = together((RowId.of(one), (one.identity.task, one.identity.seed)) for one in group.records)
         every = set().union(*rows.values())
         for row, cells in sorted(rows.items()):
-            if lacking := sorted(every - cells):
+            if lacking := sorted(every.difference(cells)):
                 shown = ", ".join(f"{task} s{seed}" for task, seed in lacking[:6])
                 more = f" and {len(lacking) - 6} more" if len(lacking) > 6 else ""
                 name = f"{row.backbone} ({row.variant})" if row.variant else row.backbone
-                where = f"{group.setting.suite}, {group.setting.source}, {group.setting.preset}"
+                where = ", ".join((group.setting.suite, group.setting.source, group.setting.preset))
                 lines.append(f"{where}: {name} lacks {len(lacking)} of {len(every)} cells: {shown}{more}")
     return lines
 
 
 def _folder(folder: Path, report: Report, now: datetime | None, *, verification: bool) -> tuple[list[Record], bool]:
     """The records in ``folder``, and whether all are readable; problems go into ``report``."""
-    if not folder.is_dir():
-        return [], True
-    problems = report.problems
+    problems, found, readable = report.problems, [], True
+    sums: dict[str, str] | None = None
     try:
-        sums: dict[str, str] | None = read_sums(folder)
+        sums = read_sums(folder)
     except RecordError as error:
         problems.append(str(error))
-        sums = None
-    found, readable = [], True
     for path in sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()):
         name = path.relative_to(folder).as_posix()
         if name in _ALLOWED:
             continue
-        if path.is_symlink() or path.suffix != ".json" or any(part.startswith(".") for part in Path(name).parts):
+        if path.is_symlink() or path.suffix != ".json" or "/." in f"/{name}":
             problems.append(f"{path}: does not belong here; remove it")
             continue
         try:

@@ -11,7 +11,7 @@ from policy_kind import Kind, Row, Snapshot, ladder
 
 from backbench.benchmarks.data.policies.gaussian import GaussianPolicy
 from backbench.benchmarks.environments.vector import make_environment
-from backbench.leaderboard.scores.normalise import d4rl_score
+from backbench.leaderboard.scores.normalise import normalise
 
 EPISODE_STEPS = 1000
 ENV_IDS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
@@ -123,7 +123,7 @@ class GymPolicies(Kind):
             policy = GaussianPolicy.from_arrays(arrays)
             mode = float(np.mean(rollout_returns(env_id, policy, 5, 0.0, seed=10_000)))
             sampled = float(np.mean(rollout_returns(env_id, policy, 5, 1.0, seed=20_000)))
-            score = round(d4rl_score(name, sampled), 1)
+            score = round(normalise("d4rl", name, sampled), 1)
             return arrays, {"mode": round(mode, 1), "sampled": round(sampled, 1), "score": score}
 
         return model, snapshot
@@ -161,5 +161,5 @@ def measure(name: str, folder: Path, steps: int, noise: float, episodes: int = 2
         "episodes": episodes,
         "return_mean": round(float(np.mean(returns)), 1),
         "return_std": round(float(np.std(returns)), 1),
-        "score": round(d4rl_score(name, float(np.mean(returns))), 1),
+        "score": round(normalise("d4rl", name, float(np.mean(returns))), 1),
     }

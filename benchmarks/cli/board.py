@@ -38,7 +38,7 @@ def leaderboard(
 ) -> None:
     """Print or write the board of all records in one or more folders, or check a leaderboard."""
     from backbench.leaderboard.__main__ import run_check
-    from backbench.leaderboard.record.published import FOLDER
+    from backbench.leaderboard.record.files import FOLDER
     from backbench.leaderboard.views.export import FORMATS
 
     if format_ not in FORMATS:

@@ -15,7 +15,7 @@ from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.estimate import Estimator
 from backbench.benchmarks.run.runner import remaining
 from backbench.benchmarks.run.sinks.terminal import clock, say
-from backbench.leaderboard.record.published import FOLDER
+from backbench.leaderboard.record.files import FOLDER
 
 
 def show_plan(request: Request, out: Path, jobs: int) -> None:

@@ -40,8 +40,7 @@ def run(
     ] = "",
     seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
     data: Annotated[
-        str,
-        typer.Option(help="Data source instead of the preset's: bench data list.", autocompletion=words.sources),
+        str, typer.Option(help="Data source instead of the preset's: bench data list.", autocompletion=words.sources)
     ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -18,7 +18,7 @@ from backbench.benchmarks.speed.equality import Unequal, check_operation, larges
 from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, Weight, make_policy, same_names, windows
 from backbench.benchmarks.speed.report import ModelEntry
 from backbench.errors import UserError, one_line
-from backbench.leaderboard.record.privacy import without_paths
+from backbench.leaderboard.record.fields import without_paths
 
 
 @dataclass

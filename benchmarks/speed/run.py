@@ -29,7 +29,7 @@ from backbench.benchmarks.speed.peers import peers
 from backbench.benchmarks.speed.report import Fields, Report
 from backbench.benchmarks.speed.tables import show
 from backbench.errors import UserError
-from backbench.leaderboard.record.privacy import without_paths
+from backbench.leaderboard.record.fields import without_paths
 
 # Each part measures the models that passed in about so many seconds. It returns fields of the report.
 MEASURES: dict[str, Callable[[Mapping[str, Model], Examiner, float], Fields]] = {

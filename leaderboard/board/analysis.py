@@ -1,7 +1,5 @@
 """Analyses over the rows of one section: profiles, comparisons of pairs, Pareto fronts.
-
-Only rows with an aggregate take part: a row that lacks a task or a common seed has no matrix of seeds x tasks.
-"""
+Only rows with an aggregate take part: a row that lacks a task or a common seed has no matrix of seeds x tasks."""
 
 from __future__ import annotations
 
@@ -9,21 +7,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.board import Row, Section
-from backbench.leaderboard.board.columns import CostColumn
+from backbench.leaderboard.board.board import Section
+from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.scores.statistics import (
-    Floats,
-    improvement_interval,
-    performance_profile,
-    probability_of_improvement,
-    profile_interval,
-)
+from backbench.leaderboard.scores import statistics
 
 POINTS_OF_PROFILE = 51
 ALIKE = 0.05  # of the smaller cost: two equal runs on a shared machine may differ by as much
@@ -33,12 +26,9 @@ ALIKE = 0.05  # of the smaller cost: two equal runs on a shared machine may diff
 class Profile:
     """Share of a row's runs (seeds x tasks) with a score above each tau."""
 
-    tau: tuple[float, ...]
-    """Normalised scores; the same for all rows of a section."""
-    share: tuple[float, ...]
-    """From 0 to 1, one per tau."""
-    low: tuple[float, ...] | None
-    """Ends of the pointwise 95 % bootstrap interval over seeds; None for a single seed."""
+    tau: tuple[float, ...]  # Normalised scores; the same for all rows of a section.
+    share: tuple[float, ...]  # From 0 to 1, one per tau.
+    low: tuple[float, ...] | None  # Ends of the pointwise 95 % bootstrap interval over seeds; None for a single seed.
     high: tuple[float, ...] | None
 
 
@@ -46,13 +36,10 @@ class Profile:
 class Improvement:
     """How probable it is that a run of row ``x`` scores more than one of row ``y`` on the same task."""
 
-    x: int
-    """Index of a row of the section."""
+    x: int  # Index of a row of the section.
     y: int
-    probability: float
-    """From 0 to 1; 0.5 where neither is better."""
-    low: float | None
-    """Ends of the 95 % bootstrap interval over seeds; None where a row has a single seed."""
+    probability: float  # From 0 to 1; 0.5 where neither is better.
+    low: float | None  # Ends of the 95 % bootstrap interval over seeds; None where a row has a single seed.
     high: float | None
 
     @property
@@ -63,18 +50,15 @@ class Improvement:
 
 def profiles(section: Section) -> dict[int, Profile]:
     """Index of a row -> its performance profile, over one range of scores for all of them."""
-    matrices = _matrices(section)
-    if not matrices:
-        return {}
-    lowest = min(float(matrix.min()) for matrix in matrices.values())
-    highest = max(float(matrix.max()) for matrix in matrices.values())
+    matrices, found = _matrices(section), {}
     # From random play to the reference at least, so that profiles of two sections are read alike.
-    taus = np.linspace(min(0.0, math.floor(lowest)), max(100.0, math.ceil(highest)), POINTS_OF_PROFILE)
-    found = {}
+    lowest = min((math.floor(matrix.min()) for matrix in matrices.values()), default=0)
+    highest = max((math.ceil(matrix.max()) for matrix in matrices.values()), default=100)
+    taus = np.linspace(min(0.0, lowest), max(100.0, highest), POINTS_OF_PROFILE)
     for index, matrix in matrices.items():
-        ends = profile_interval(matrix, taus) if len(matrix) > 1 else (None, None)
+        ends = statistics.profile_interval(matrix, taus) if len(matrix) > 1 else (None, None)
         low, high = (None if end is None else tuple(map(float, end)) for end in ends)
-        share = performance_profile(matrix, taus)
+        share = statistics.performance_profile(matrix, taus)
         found[index] = Profile(tuple(map(float, taus)), tuple(map(float, share)), low, high)
     return found
 
@@ -84,26 +68,32 @@ def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
     matrices = {index: matrix for index, matrix in _matrices(section).items() if len(matrix) >= fewest_seeds}
     found = []
     for x, y in combinations(matrices, 2):
-        probability = probability_of_improvement(matrices[x], matrices[y])
-        low, high = improvement_interval(matrices[x], matrices[y]) or (None, None)
+        probability = statistics.probability_of_improvement(matrices[x], matrices[y])
+        low, high = statistics.improvement_interval(matrices[x], matrices[y]) or (None, None)
         found.append(Improvement(x, y, probability, low, high))
         # Derived, not resampled: the two directions cannot contradict each other.
         turned = [None if end is None else 1.0 - end for end in (high, low)]
         found.append(Improvement(y, x, 1.0 - probability, *turned))
-    return sorted(found, key=lambda one: (one.x, one.y))
+    return sorted(found, key=attrgetter("x", "y"))
 
 
 def fronts(section: Section) -> dict[str, list[int]]:
     """Key of a cost -> indices of the rows on its Pareto front: no other row is as good in IQM and cost and better in
-    one of them.
-
-    Rows without an IQM or without that cost take no part. Empty for ``undecided_costs``.
-    """
-    noise = undecided_costs(section)
-    return {
-        column.key: [] if column.key in noise else _front([_score_and_cost(row, column) for row in section.rows])
-        for column in columns.COSTS
-    }
+    one of them. Rows without an IQM or without that cost take no part. Empty for ``undecided_costs``."""
+    noise, found = undecided_costs(section), {}
+    for column in columns.COSTS:
+        sign = 1 if column.larger_is_better else -1
+        points = {
+            index: (row.iqm.value, sign * row.cost[column.key])
+            for index, row in enumerate(section.rows)
+            if row.iqm is not None and column.key in row.cost and column.key not in noise
+        }
+        found[column.key] = [
+            index
+            for index, own in points.items()
+            if not any(one[0] >= own[0] and one[1] >= own[1] and one != own for one in points.values())
+        ]
+    return found
 
 
 def undecided_costs(section: Section) -> list[str]:
@@ -118,35 +108,25 @@ def undecided_costs(section: Section) -> list[str]:
 
 def courses(used: Sequence[Record]) -> dict[str, Any]:
     """Learning curves and return against target return of one row, by task, over its seeds.
-
     ``curves``: [step, mean loss, smallest, largest]; ``evaluations``: [step, mean score]; ``targets``: [target, mean
-    raw return, mean score]. ``used``: the records that count in the row's scores.
-    """
-    tasks: dict[str, list[Record]] = {}
-    for record in sorted(used, key=lambda one: (one.identity.task, one.identity.seed)):
-        tasks.setdefault(record.identity.task, []).append(record)
+    raw return, mean score]. ``used``: the records that count in the row's scores."""
     curves, evaluations, targets = {}, {}, {}
-    for task, records in tasks.items():
-        curves[task] = [
-            [step, sum(values) / len(values), min(values), max(values)]
-            for step, values in _shared(record.curve.loss for record in records)
-        ]
-        evaluations[task] = [
-            [step, sum(values) / len(values)]
-            for step, values in _shared(
-                [(one.step, one.normalised) for one in record.curve.evaluations] for record in records
-            )
-        ]
-        scores = [record.scores.last.targets for record in records if record.scores is not None]
+    ordered = sorted(used, key=lambda one: (one.identity.task, one.identity.seed))
+    for task, records in together((record.identity.task, record) for record in ordered).items():
+        losses = _shared(record.curve.loss for record in records)
+        curves[task] = [[step, _mean(values), min(values), max(values)] for step, values in losses]
+        scores = _shared([(one.step, one.normalised) for one in record.curve.evaluations] for record in records)
+        evaluations[task] = [[step, _mean(values)] for step, values in scores]
+        played = [record.scores.last.targets for record in records if record.scores is not None]
         targets[task] = [
-            [
-                column[0].target,
-                sum(one.raw_mean for one in column) / len(column),
-                sum(one.normalised_mean for one in column) / len(column),
-            ]
-            for column in zip(*scores, strict=True)
+            [one[0].target, _mean([of.raw_mean for of in one]), _mean([of.normalised_mean for of in one])]
+            for one in zip(*played, strict=True)
         ]
     return {"curves": curves, "evaluations": evaluations, "targets": targets}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _shared(curves: Iterable[Sequence[tuple[int, float]]]) -> list[tuple[int, list[float]]]:
@@ -156,22 +136,5 @@ def _shared(curves: Iterable[Sequence[tuple[int, float]]]) -> list[tuple[int, li
     return [(step, [curve[step] for curve in there]) for step in steps]
 
 
-def _score_and_cost(row: Row, column: CostColumn) -> tuple[float, float] | None:
-    """(IQM, cost), both larger when better."""
-    if row.iqm is None or column.key not in row.cost:
-        return None
-    return row.iqm.value, row.cost[column.key] * (1 if column.larger_is_better else -1)
-
-
-def _front(points: list[tuple[float, float] | None]) -> list[int]:
-    there = [point for point in points if point is not None]
-    return [
-        index
-        for index, point in enumerate(points)
-        if point is not None
-        and not any(other[0] >= point[0] and other[1] >= point[1] and other != point for other in there)
-    ]
-
-
-def _matrices(section: Section) -> dict[int, Floats]:
+def _matrices(section: Section) -> dict[int, statistics.Floats]:
     return {index: np.array(row.matrix) for index, row in enumerate(section.rows) if row.matrix}

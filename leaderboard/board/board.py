@@ -1,7 +1,6 @@
 """From records to tables: a pure function of the records, in any order, without a clock, a file or a random seed.
-
-Rows are backbones, columns tasks. A row that lacks a task of its suite has no aggregate; a note names what is missing.
-"""
+Rows are backbones, columns tasks. A row that lacks a task of its suite has no aggregate; a note names what is
+missing."""
 
 from __future__ import annotations
 
@@ -12,9 +11,7 @@ from statistics import median
 import numpy as np
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.columns import CostColumn
-from backbench.leaderboard.board.groups import Group, comparable_groups, differences
-from backbench.leaderboard.board.machines import measured, unlike
+from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
 from backbench.leaderboard.record.schema import Record, TargetScore
 from backbench.leaderboard.record.suites import SUITES
@@ -26,18 +23,12 @@ from backbench.leaderboard.scores.statistics import Estimate, Interval, estimate
 class Score:
     """A row's score on one task: last checkpoint, first target."""
 
-    value: float
-    """Mean over seeds, normalised."""
-    interval: Interval | None
-    """Of ``value``; None for one seed with one episode."""
-    seeds: tuple[int, ...]
-    """Seeds that it is a mean of."""
-    values: tuple[float, ...]
-    """Normalised score of each seed."""
-    data_ratio: float | None
-    """``value`` over the data set's own mean score; None where that mean is not positive, or not known."""
-    raw: float
-    """Mean return over seeds, raw."""
+    value: float  # Mean over seeds, normalised.
+    interval: Interval | None  # Of ``value``; None for one seed with one episode.
+    seeds: tuple[int, ...]  # Seeds that it is a mean of.
+    values: tuple[float, ...]  # Normalised score of each seed.
+    data_ratio: float | None  # ``value`` over the data set's own mean score, where that is known and positive.
+    raw: float  # Mean return over seeds, raw.
 
 
 @dataclass(frozen=True)
@@ -46,27 +37,17 @@ class Row:
 
     label: str
     row: RowId
-    scores: Mapping[str, Score]
-    """Task -> score; without the tasks that have no finished cell."""
-    missing: tuple[str, ...]
-    """Tasks of the suite without a score."""
-    seeds: tuple[int, ...]
-    """Seeds that have all tasks of the suite."""
+    scores: Mapping[str, Score]  # Task -> score; without the tasks that have no finished cell.
+    missing: tuple[str, ...]  # Tasks of the suite without a score.
+    seeds: tuple[int, ...]  # Seeds that have all tasks of the suite.
+    # (seeds, tasks of the suite) normalised scores. Empty where a task is missing or no seed has all tasks.
     matrix: tuple[tuple[float, ...], ...]
-    """(seeds, tasks of the suite) normalised scores: the input of aggregates, profiles and comparisons. Empty where a
-    task is missing or no seed has all tasks."""
-    aggregates: Mapping[str, Estimate]
-    """Key of ``columns.METRICS`` -> over the tasks of the suite; empty where ``matrix`` is."""
-    cost: Mapping[str, float]
-    """Key of ``columns.COSTS`` -> median over the finished cells; without the costs that are not known."""
-    spread: Mapping[str, tuple[float, float]]
-    """The same keys -> smallest and largest of them."""
-    records: tuple[Record, ...]
-    """All of its records, by start."""
-    used: frozenset[str]
-    """Keys of those that count in ``scores``."""
-    verified: int
-    """How many of ``used`` a second machine has confirmed."""
+    aggregates: Mapping[str, Estimate]  # Key of ``columns.METRICS`` -> over the suite; empty where ``matrix`` is.
+    cost: Mapping[str, float]  # Key of ``columns.COSTS`` -> median over the finished cells, where it is known.
+    spread: Mapping[str, tuple[float, float]]  # The same keys -> smallest and largest of them.
+    records: tuple[Record, ...]  # All of its records, by start.
+    used: frozenset[str]  # Keys of those that count in ``scores``.
+    verified: int  # How many of ``used`` a second machine has confirmed.
 
     @property
     def trust(self) -> str:
@@ -75,17 +56,14 @@ class Row:
 
     @property
     def failed(self) -> int:
-        """Number of failed cells."""
         return sum(record.status == "failed" for record in self.records)
 
     @property
     def mean(self) -> Estimate | None:
-        """Mean over the tasks of the suite."""
         return self.aggregates.get("mean")
 
     @property
     def iqm(self) -> Estimate | None:
-        """Interquartile mean, likewise."""
         return self.aggregates.get("iqm")
 
 
@@ -94,36 +72,16 @@ class Section:
     """One table: rows that may be compared."""
 
     setting: Setting
-    tasks: tuple[str, ...]
-    """The suite's tasks in their order, then others that the records hold."""
-    complete: bool
-    """Whether the suite is known, so that aggregates have a meaning."""
+    tasks: tuple[str, ...]  # The suite's tasks in their order, then others that the records hold.
+    complete: bool  # Whether the suite is known, so that aggregates have a meaning.
     task_settings: Mapping[str, TaskSetting]
-    data: Mapping[str, float]
-    """Task -> mean normalised return of the data set: the score of copying it on average. Without the tasks whose data
-    hold clipped rewards only."""
-    data_aggregates: Mapping[str, float]
-    """Key of the metrics ``of_data`` -> over ``data`` of the suite; empty when a task is missing."""
-    rows: tuple[Row, ...]
-    """By label."""
-    measured: str
-    """How and on what the costs were measured, in a sentence or two."""
-    notes: tuple[str, ...]
-    """What a reader must know beside the numbers: what is missing, skipped or not alike."""
-    apart: tuple[str, ...] = ()
-    """Why it is not in one table with section ``apart_from``; empty for the first."""
-    apart_from: int = 0
-    """Index of the earlier section that is most like this one."""
-
-    @property
-    def failed(self) -> list[tuple[str, str, int, str]]:
-        """(label, task, seed, reason) of every cell without a score, sorted."""
-        return sorted(
-            (row.label, record.identity.task, record.identity.seed, record.failure.reason)
-            for row in self.rows
-            for record in row.records
-            if record.failure is not None
-        )
+    data: Mapping[str, float]  # Task -> mean normalised return of its data, where these hold raw rewards.
+    data_aggregates: Mapping[str, float]  # Metrics ``of_data`` -> over ``data`` of the suite; empty if a task lacks.
+    rows: tuple[Row, ...]  # By label.
+    measured: str  # How and on what the costs were measured, in a sentence or two.
+    notes: tuple[str, ...]  # What a reader must know beside the numbers: what is missing, skipped or not alike.
+    apart: tuple[str, ...] = ()  # Why it is not in one table with section ``apart_from``; empty for the first.
+    apart_from: int = 0  # Index of the earlier section that is most like this one.
 
 
 @dataclass(frozen=True)
@@ -136,16 +94,10 @@ class Board:
 def build_board(
     records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES, verified: Collection[str] = frozenset()
 ) -> Board:
-    """The tables of ``records``.
-
-    Of two finished records of the same row, task and seed the earlier one counts, and a note says so.
-
-    Args:
-        records: in any order.
-        suites: suite -> its tasks. Other suites have the tasks that their records list; without a list there are no
-            aggregates.
-        verified: keys of the cells that a second machine has confirmed.
-    """
+    """The tables of ``records``, which may have any order.
+    Of two finished records of the same row, task and seed the earlier one counts, and a note says so. ``suites``: suite
+    -> its tasks. Other suites have the tasks that their records list, or no aggregates. ``verified``: keys of the cells
+    that a second machine has confirmed."""
     groups = sorted(comparable_groups(records), key=lambda group: (-len(group.tasks), -len(group.records)))
     sections = []
     for index, group in enumerate(groups):
@@ -158,36 +110,30 @@ def build_board(
 
 
 def _section(group: Group, suite: tuple[str, ...] | None, verified: Collection[str]) -> Section:
-    tasks = (suite or ()) + tuple(sorted({task for task in group.tasks if task not in (suite or ())}))
-    by_row: dict[RowId, list[Record]] = {}
-    for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
-        by_row.setdefault(RowId.of(record), []).append(record)
-    labels = row_labels(list(by_row))
-    data = {
-        record.identity.task: record.identity.data.normalised_mean
-        for record in group.records
-        if record.identity.data is not None and record.identity.data.rewards == "raw"
-    }
+    tasks = (suite or ()) + tuple(sorted(set(group.tasks) - set(suite or ())))
+    ordered = sorted(group.records, key=lambda one: (one.provenance.started, one.key))
+    by_row = together((RowId.of(record), record) for record in ordered)
+    summaries = [(record.identity.task, record.identity.data) for record in group.records]
+    data = {task: one.normalised_mean for task, one in summaries if one is not None and one.rewards == "raw"}
     notes: list[str] = []
     rows = []
-    for one, found in by_row.items():
-        row, said = _row(labels[one], found, suite or (), data, verified)
+    for label, found in zip(row_labels(list(by_row)), by_row.values(), strict=True):
+        row, said = _row(label, found, suite or (), data, verified)
         rows.append(row)
-        notes += [f"{row.label}: {note}" for note in said]
+        notes += [f"{label}: {note}" for note in said]
     if suite is None:
         notes.append(f"suite {group.setting.suite!r} is not known here: no aggregates")
     notes += _ragged(rows, suite or ()) + unlike(group.records) + _unlike_seeds(rows)
-    known = suite is not None and all(task in data for task in suite)
-    own = np.array([[data[task] for task in suite or ()]]) if known else None
+    own = np.array([[data[task] for task in suite]]) if suite and all(task in data for task in suite) else None
     return Section(
         setting=group.setting,
         tasks=tasks,
         complete=suite is not None,
         task_settings={task: group.tasks[task] for task in tasks if task in group.tasks},
         data={task: data[task] for task in tasks if task in data},
-        data_aggregates={
-            metric.key: float(metric.statistic(own)) for metric in columns.METRICS if metric.of_data and own is not None
-        },
+        data_aggregates={}
+        if own is None
+        else {one.key: float(one.statistic(own)) for one in columns.METRICS if one.of_data},
         rows=tuple(sorted(rows, key=lambda row: row.label)),
         measured=measured(group.records),
         notes=tuple(notes),
@@ -196,10 +142,7 @@ def _section(group: Group, suite: tuple[str, ...] | None, verified: Collection[s
 
 def _ragged(rows: Sequence[Row], suite: Sequence[str]) -> list[str]:
     """Notes on rows that lack tasks of the suite, those that lack the same ones together."""
-    lacking: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
-        if row.missing:
-            lacking.setdefault(row.missing, []).append(row.label)
+    lacking = together((row.missing, row.label) for row in rows if row.missing)
     return [
         f"{', '.join(labels)}: no aggregate, {'it lacks' if len(labels) == 1 else 'they lack'} {len(missing)} of "
         f"{len(suite)} tasks: {', '.join(missing)}"
@@ -209,10 +152,7 @@ def _ragged(rows: Sequence[Row], suite: Sequence[str]) -> list[str]:
 
 def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
     """A note where aggregates are over different seeds."""
-    seeds: dict[tuple[int, ...], list[str]] = {}
-    for row in rows:
-        if row.matrix:
-            seeds.setdefault(row.seeds, []).append(row.label)
+    seeds = together((row.seeds, row.label) for row in rows if row.matrix)
     said = "; ".join(f"{', '.join(map(str, one))}: {', '.join(labels)}" for one, labels in seeds.items())
     return [f"aggregates are over different seeds ({said})"] if len(seeds) > 1 else []
 
@@ -224,12 +164,13 @@ def _row(
     done: dict[str, dict[int, Record]] = {}
     notes = []
     for record in records:
-        if record.headline is None:
-            continue
-        task, seed = record.identity.task, record.identity.seed
-        kept = done.setdefault(task, {}).setdefault(seed, record)
-        if kept is not record:  # to take the better one would be choosing by the score
-            notes.append(f"{task}, seed {seed} is there twice; {kept.key} counts, {record.key} is later and left out")
+        if record.headline is not None:
+            task, seed = record.identity.task, record.identity.seed
+            kept = done.setdefault(task, {}).setdefault(seed, record)
+            if kept is not record:  # to take the better one would be choosing by the score
+                notes.append(
+                    f"{task}, seed {seed} is there twice; {kept.key} counts, {record.key} is later and left out"
+                )
     missing = tuple(task for task in suite if task not in done)
     seeds: list[int] = []
     if suite and not missing:
@@ -239,9 +180,11 @@ def _row(
             notes.append(f"seeds {', '.join(map(str, partial))} lack some tasks and are not in the aggregate")
     used = [record for found in done.values() for record in found.values()]
     matrix = [[_headline(done[task][seed]).normalised_mean for task in suite] for seed in seeds]
-    episodes = [_episodes(done[task][seeds[0]]) for task in suite] if len(seeds) == 1 else None
+    episodes = [_episodes(done[task][seeds[0]]) for task in suite] if len(seeds) == 1 else ()
     scaled = records[0].protocol.normaliser != "none"
-    costs = _costs(used)
+    metrics = [one for one in columns.METRICS if matrix and (scaled or not one.needs_scale)]
+    spent = [record.cost for record in used if record.cost is not None]
+    costs = [(one, [value for cost in spent if (value := one.read(cost)) is not None]) for one in columns.COSTS]
     row = Row(
         label=label,
         row=RowId.of(records[0]),
@@ -249,30 +192,18 @@ def _row(
         missing=missing,
         seeds=tuple(seeds),
         matrix=tuple(map(tuple, matrix)),
-        aggregates={
-            metric.key: estimate(matrix, metric.statistic, episodes=episodes)
-            for metric in columns.METRICS
-            if matrix and (scaled or not metric.needs_scale)
+        aggregates={one.key: estimate(matrix, one.statistic, episodes=episodes) for one in metrics},
+        cost={
+            one.key: float(median(values) if one.counted else f"{median(values):.4g}")
+            for one, values in costs
+            if values
         },
-        cost={column.key: _median(column, values) for column, values in costs},
-        spread={column.key: (min(values), max(values)) for column, values in costs},
+        spread={one.key: (min(values), max(values)) for one, values in costs if values},
         records=tuple(records),
         used=frozenset(record.key for record in used),
         verified=sum(record.key in verified for record in used),
     )
     return row, notes
-
-
-def _costs(records: Sequence[Record]) -> list[tuple[CostColumn, list[float]]]:
-    """The value of every record for each column that at least one record knows."""
-    costs = [record.cost for record in records if record.cost is not None]
-    found = [(one, [value for cost in costs if (value := one.read(cost)) is not None]) for one in columns.COSTS]
-    return [(column, values) for column, values in found if values]
-
-
-def _median(column: CostColumn, values: Sequence[float]) -> float:
-    found = float(median(values))
-    return found if column.counted else float(f"{found:.4g}")
 
 
 def _score(seeds: Mapping[int, Record], data_mean: float | None) -> Score:

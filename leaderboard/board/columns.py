@@ -10,22 +10,17 @@ from typing import TypeVar
 from backbench.leaderboard.record.schema import Cost
 from backbench.leaderboard.scores.statistics import Statistic, iqm, mean, median, optimality_gap
 
-EVERY_VIEW = frozenset({"text", "page"})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """A number of every row. CSV and JSON always have it, under its key."""
 
     key: str
-    title: str
-    """Heading on the page."""
+    title: str  # Heading on the page.
     unit: str = ""
-    text: str = ""
-    """Name with unit in the terminal and in Markdown, if it is not the title with the unit."""
+    text: str = ""  # Name with unit in the terminal and in Markdown, if it is not the title with the unit.
     larger_is_better: bool = False
-    shown_in: frozenset[str] = EVERY_VIEW
-    """``text``: terminal and Markdown; ``page``: HTML."""
+    shown_in: frozenset[str] = frozenset({"text", "page"})  # ``text``: terminal and Markdown; ``page``: HTML.
 
     @property
     def name(self) -> str:
@@ -48,12 +43,9 @@ class Column:
 class CostColumn(Column):
     """A cost: the median over a row's cells."""
 
-    read: Callable[[Cost], float | None]
-    """The cost of one record; None where it is not known."""
-    counted: bool = False
-    """Counted, not measured: exact, where a measured cost has four digits and noise."""
-    integer: bool = False
-    """Whether CSV and JSON have it as an integer."""
+    read: Callable[[Cost], float | None]  # The cost of one record; None where it is not known.
+    counted: bool = False  # Counted, not measured: exact, where a measured cost has four digits and noise.
+    integer: bool = False  # Whether CSV and JSON have it as an integer.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +54,14 @@ class Metric(Column):
 
     unit: str = "score"
     larger_is_better: bool = True
-    statistic: Statistic
-    """(..., runs, tasks) -> (...)"""
+    statistic: Statistic  # (..., runs, tasks) -> (...)
     digits: int = 1
-    of_data: bool = False
-    """Whether views show it for the data set itself too."""
-    needs_scale: bool = False
-    """Whether raw returns, which have no scale, have none."""
+    of_data: bool = False  # Whether views show it for the data set itself too.
+    needs_scale: bool = False  # Whether raw returns, which have no scale, have none.
 
 
 COSTS: tuple[CostColumn, ...] = (
-    CostColumn(
-        key="parameters", title="Parameters", read=attrgetter("parameters_total"), counted=True, integer=True
-    ),
+    CostColumn(key="parameters", title="Parameters", read=attrgetter("parameters_total"), counted=True, integer=True),
     CostColumn(
         key="parameters_backbone", title="Backbone parameters", read=attrgetter("parameters_backbone"), counted=True,
         integer=True, shown_in=frozenset({"page"}),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import ALIKE, Improvement, fronts, undecided_costs
 from backbench.leaderboard.board.board import Row, Section
+from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.record.suites import ALSO
 from backbench.leaderboard.scores.normalise import CITATIONS
 from backbench.leaderboard.scores.statistics import COVERAGE
@@ -17,7 +18,7 @@ SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4
 def coverage() -> str:
     """What an interval from few seeds is worth."""
     held = {
-        name: ", ".join(f"{share:.0%} with {seeds}" for seeds, share in COVERAGE[name].items()) for name in COVERAGE
+        name: ", ".join(f"{share:.0%} with {n}" for n, share in shares.items()) for name, shares in COVERAGE.items()
     }
     return (
         "With few seeds they are too narrow. How often one held the true value in simulation: of an IQM over nine "
@@ -35,8 +36,7 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
         f"Score: {CITATIONS[setting.normaliser]}; last checkpoint, first target return; mean over seeds. "
         "× is the score over the data set's own mean return (column data), normalised likewise."
     )
-    also = [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
-    if also:
+    if also := [name for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]:
         notes.append("Also: " + "; ".join(f"{SHORT[name]}: {CITATIONS[name]}" for name in also) + ".")
     if setting.normaliser == "declared":
         ends = [f"{one.reference[0]:g} and {one.reference[1]:g}" for one in settings.values()]
@@ -49,24 +49,18 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     )
     hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
     notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
-    notes.append(section.measured)
-    notes += _interval_notes(section.rows)
-    notes += _pair_notes(section, pairs)
-    notes += _front_notes(section)
+    notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs), *_front_notes(section)]
     notes += [f"{note}." for note in section.notes]
-    notes += [f"Failed: {label}, {task}, seed {seed}: {reason}" for label, task, seed, reason in section.failed]
-    return notes
+    failed = [(row.label, one.identity, one.failure) for row in section.rows for one in row.records]
+    cells = sorted((label, cell.task, cell.seed, said.reason) for label, cell, said in failed if said is not None)
+    return notes + [f"Failed: {label}, {task}, seed {seed}: {reason}" for label, task, seed, reason in cells]
 
 
 def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     if not pairs:
         return []
-    labels = [row.label for row in section.rows]
-    better: dict[str, list[str]] = {}
-    for one in pairs:
-        if one.decided:
-            better.setdefault(labels[one.x], []).append(labels[one.y])
-    count = len(pairs) // 2
+    labels, count = [row.label for row in section.rows], len(pairs) // 2
+    better = together((labels[one.x], labels[one.y]) for one in pairs if one.decided)
     said = "; ".join(f"{x} better than {', '.join(ys)}" for x, ys in better.items())
     return [
         "P(better than x): how often a run of the column scores more than one of x on the same task, mean over "
@@ -79,14 +73,12 @@ def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:
 def _front_notes(section: Section) -> list[str]:
     if sum(row.iqm is not None for row in section.rows) < 2:
         return []
-    together: dict[str, list[str]] = {}
-    found, noise = fronts(section), undecided_costs(section)
-    shown = columns.shown(columns.COSTS, "text")
-    for column in shown:
-        if front := found[column.key]:
-            labels = ", ".join(section.rows[index].label for index in front)
-            together.setdefault(labels, []).append(column.name)
-    said = "; ".join(f"{', '.join(names)}: {labels}" for labels, names in together.items())
+    found, noise, shown = fronts(section), undecided_costs(section), columns.shown(columns.COSTS, "text")
+    best = together((tuple(found[one.key]), one.name) for one in shown if found[one.key])
+    said = "; ".join(
+        f"{', '.join(names)}: {', '.join(section.rows[index].label for index in front)}"
+        for front, names in best.items()
+    )
     alike = ", ".join(column.name for column in shown if column.key in noise)
     more = f" No front for {alike}: rows differ by less than {ALIKE:.0%}." if alike else ""
     return [f"Beaten by no other row in both IQM and a cost, by point estimates: {said}.{more}"] if said else []
@@ -96,12 +88,9 @@ def _interval_notes(rows: Sequence[Row]) -> list[str]:
     found = [one for row in rows for score in row.scores.values() if (one := score.interval) is not None]
     found += [each.interval for row in rows for each in (row.mean, row.iqm) if each is not None and each.interval]
     notes = []
-    if any(one.over == "seeds" for one in found):
-        fewest = min(one.n for one in found if one.over == "seeds")
-        notes.append(
-            f"(low, high): 95 % bootstrap interval over seeds, drawn within each task. {coverage()} Fewest seeds here: "
-            f"{fewest}."
-        )
+    if seeds := [one.n for one in found if one.over == "seeds"]:
+        said = "(low, high): 95 % bootstrap interval over seeds, drawn within each task."
+        notes.append(f"{said} {coverage()} Fewest seeds here: {min(seeds)}.")
     if any(one.over == "episodes" for one in found):
         notes.append(
             "(low, high)e: one seed only. The interval is over its evaluation episodes; it says nothing about the "
@@ -114,12 +103,9 @@ def _per_task(section: Section, values: Sequence[str]) -> str:
     """One value where all tasks agree, otherwise one per task, tasks of equal value together."""
     if len(set(values)) == 1:
         return values[0]
-    together: dict[str, list[str]] = {}
-    for task, value in zip(section.task_settings, values, strict=True):
-        together.setdefault(value, []).append(task)
-    return ", ".join(f"{value} ({_common(tasks)})" for value, tasks in together.items())
-
-
-def _common(tasks: Sequence[str]) -> str:
-    environments = {task.partition("-")[0] for task in tasks}
-    return f"{environments.pop()}" if len(environments) == 1 and len(tasks) > 1 else ", ".join(tasks)
+    said = []
+    for value, tasks in together(zip(values, section.task_settings, strict=True)).items():
+        environments = {task.partition("-")[0] for task in tasks}
+        one = len(environments) == 1 and len(tasks) > 1
+        said.append(f"{value} ({environments.pop() if one else ', '.join(tasks)})")
+    return ", ".join(said)

@@ -1,11 +1,7 @@
 """Published scores beside ours, and the difference where both have the same protocol.
-
-A difference, ours minus reported, is a statement about a reproduction. It is formed only where source and protocol
-match: preset ``paper`` without overrides, on the published data (source ``d4rl`` with D4RL's task in a ``-v4``
-environment and its normaliser, or source ``dqn-replay`` with gamer-normalised scores), and only for a backbone that is
-the published method. Data that Backbench generates (source ``embedded``) have no published counterpart. Published
-scores enter no aggregate with ours.
-"""
+A difference is formed only for a backbone that is the published method, with preset ``paper`` without overrides, on the
+published data: source ``d4rl`` with D4RL's task in a ``-v4`` environment and its normaliser, or source ``dqn-replay``
+with gamer-normalised scores. Published scores enter no aggregate with ours."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backbench.leaderboard.board.board import Row, Section
+from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.scores.reported import METHODS, UNITS, Reported, published
 
 
@@ -20,18 +17,14 @@ from backbench.leaderboard.scores.reported import METHODS, UNITS, Reported, publ
 class Difference:
     """Ours beside the published figure of the same task."""
 
-    row: int
-    """Index of a row of the section."""
-    ours: float
-    """Mean over seeds, normalised."""
-    low: float | None
-    """Ends of our interval, if it is over seeds."""
+    row: int  # Index of a row of the section.
+    ours: float  # Mean over seeds, normalised.
+    low: float | None  # Ends of our interval, if it is over seeds.
     high: float | None
     reported: Reported
 
     @property
     def difference(self) -> float:
-        """Ours minus reported, a difference of normalised scores."""
         return self.ours - self.reported.score
 
 
@@ -50,18 +43,15 @@ def reproduction(section: Section) -> list[Difference]:
             match = found.get((METHODS.get(row.row.backbone, ""), task))
             if match is None or task not in row.scores or not _same_protocol(section, row, task):
                 continue
-            score = row.scores[task]
-            over_seeds = score.interval is not None and score.interval.over == "seeds"
-            low, high = (score.interval.low, score.interval.high) if score.interval and over_seeds else (None, None)
-            lines.append(Difference(index, score.value, low, high, match))
+            value, around = row.scores[task].value, row.scores[task].interval
+            low, high = (around.low, around.high) if around and around.over == "seeds" else (None, None)
+            lines.append(Difference(index, value, low, high, match))
     return lines
 
 
 def tabulated(section: Section) -> tuple[list[str], list[list[str]], list[str]]:
     """Reported scores as text: (methods, a line for each task, notes with the differences).
-
-    Empty where nothing is reported on the section's tasks.
-    """
+    Empty where nothing is reported on the section's tasks."""
     found = reported(section)
     methods = list(dict.fromkeys(one.method for one in found))
     if not methods:
@@ -72,14 +62,9 @@ def tabulated(section: Section) -> tuple[list[str], list[list[str]], list[str]]:
         for task in section.tasks
         if any((method, task) in scores for method in methods)
     ]
-    sources: dict[str, dict[str, None]] = {}
-    for one in found:
-        sources.setdefault(f"{one.citation}{f' ({one.note})' if one.note else ''}", {})[one.method] = None
-    notes = [
-        "Reported by papers, not measured here; in no aggregate with ours. "
-        + "; ".join(f"{', '.join(named)}: {source}" for source, named in sources.items())
-        + "."
-    ]
+    sources = together((f"{one.citation}{f' ({one.note})' if one.note else ''}", one.method) for one in found)
+    said = "; ".join(f"{', '.join(dict.fromkeys(named))}: {source}" for source, named in sources.items())
+    notes = [f"Reported by papers, not measured here; in no aggregate with ours. {said}."]
     differences = reproduction(section)
     for line in differences:
         ends = "" if line.low is None else f" ({line.low:.1f}, {line.high:.1f})"
@@ -89,30 +74,24 @@ def tabulated(section: Section) -> tuple[list[str], list[list[str]], list[str]]:
         )
     if any(section.rows[line.row].row.backbone == "gloma" for line in differences):
         notes.append("gloma is a re-implementation of MambaDM from its description, not its code.")
-    none = why_none(section, differences)
-    return methods, lines, notes if none is None else [*notes, none]
+    return methods, lines, [*notes, *filter(None, [why_none(section, differences)])]
 
 
 def _same_protocol(section: Section, row: Row, task: str) -> bool:
     setting = section.setting
-    if setting.preset != "paper" or row.row.variant:
-        return False
-    if setting.suite == "atari":
-        return setting.source == "dqn-replay"
-    return setting.source == "d4rl" and section.task_settings[task].environment.endswith("-v4")
+    same = setting.source == "d4rl" and section.task_settings[task].environment.endswith("-v4")
+    same = setting.source == "dqn-replay" if setting.suite == "atari" else same
+    return same and setting.preset == "paper" and not row.row.variant
 
 
 def why_none(section: Section, lines: Sequence[Difference]) -> str | None:
     """Why there is no difference to show; None where there is one, or nothing is reported on these tasks."""
     if lines or not reported(section):
         return None
-    setting = section.setting
-    if setting.source == "embedded":
-        return (
-            "No difference to reported scores is formed: these data were made here by small policies and are not the "
-            "published ones."
+    source, why = section.setting.source, "these data were made here by small policies and are not the published ones"
+    if source != "embedded":
+        why = (
+            f"source {source} with preset {section.setting.preset} is not the published protocol, or no backbone here "
         )
-    return (
-        f"No difference to reported scores is formed: source {setting.source} with preset {setting.preset} is not the "
-        "published protocol, or no backbone here is a published method without overrides."
-    )
+        why += "is a published method without overrides"
+    return f"No difference to reported scores is formed: {why}."

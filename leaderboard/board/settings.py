@@ -1,17 +1,16 @@
 """What must be equal before two scores are compared.
-
-Versions of Backbench, which trains, and of the simulators must be equal. Those of torch and NumPy, which round, may
-differ: a note says so.
-"""
+Versions of Backbench and of the simulators must be equal. Those of torch and NumPy may differ: a note says so."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from backbench.leaderboard.record.identity import COSMETIC, MATCH, cell_digest, matched_to, overridden, without
 from backbench.leaderboard.record.schema import Record
+
+Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, order=True)
@@ -26,23 +25,24 @@ class Setting:
     episodes: int
     eval_seed: int
     normaliser: str
-    suite_tasks: tuple[str, ...]
-    """Of a user's suite; empty for the known ones."""
-    versions: tuple[tuple[str, str], ...]
-    """(package, version) of Backbench and of the simulators, sorted."""
+    suite_tasks: tuple[str, ...]  # Of a user's suite; empty for the known ones.
+    versions: Pairs  # (package, version) of Backbench and of the simulators, sorted.
 
     @classmethod
     def of(cls, record: Record) -> Setting:
-        known = {**dict(record.protocol), **dict(record.identity), "versions": _versions(record)}
+        environment, packages = record.identity.environment, record.provenance.packages
+        names = ["backbench", "gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
+        if environment.startswith("gymnasium_robotics:"):
+            names.append("gymnasium-robotics")
+        versions = tuple((name, packages.get(name, "unknown")) for name in sorted(names))
+        known = {**dict(record.protocol), **dict(record.identity), "versions": versions}
         return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
 
 
-def _versions(record: Record) -> tuple[tuple[str, str], ...]:
-    environment = record.identity.environment
-    names = ["backbench", "gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
-    if environment.startswith("gymnasium_robotics:"):
-        names.append("gymnasium-robotics")
-    return tuple((name, record.provenance.packages.get(name, "unknown")) for name in sorted(names))
+def unequal(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """(name, value in ``ours``, value in ``theirs``) of the names that both have with different values."""
+    others = dict(theirs)
+    return [(name, value, others[name]) for name, value in ours if others.get(name, value) != value]
 
 
 @dataclass(frozen=True)
@@ -54,57 +54,41 @@ class TaskSetting:
     max_steps: int
     environment: str
     returns_to_go: str
-    conventions: str
-    """Of the environment, beyond its id, as JSON."""
-    return_scale: float
-    """0 where a record does not say."""
-    reference: tuple[float, float]
-    """Returns that score 0 and 100, if the suite declares them; else two zeros, so that settings can be sorted."""
-    training: tuple[tuple[str, str], ...]
-    """(name, value as JSON), sorted, of the settings of training, without those that the row's variant names. Rows of
-    one preset share them. A record with other settings than its variant says is another experiment."""
-    data_sha256: str | None
-    """None in a failed record that never saw its data: it agrees with any data."""
+    conventions: str  # Of the environment, beyond its id, as JSON.
+    return_scale: float  # 0 where a record does not say.
+    reference: tuple[float, float]  # Returns that score 0 and 100, if the suite declares them; else two zeros.
+    # (name, value as JSON), sorted, of the settings of training, without those that the row's variant names. A record
+    # with other settings than its variant says is another experiment.
+    training: Pairs
+    data_sha256: str | None  # None in a failed record that never saw its data: it agrees with any data.
 
     @classmethod
     def of(cls, record: Record) -> TaskSetting:
         protocol, data = record.protocol, record.identity.data
+        train, said = record.provenance.config.get("train"), overridden(record.identity.variant)
+        known = train if isinstance(train, dict) else {}
+        names = sorted(name for name in known if f"train.{name}" not in said and name not in COSMETIC)
         return cls(
             **{name: getattr(protocol, name) for name in ("context", "targets", "max_steps", "returns_to_go")},
             environment=record.identity.environment,
             conventions=json.dumps(protocol.environment, sort_keys=True),
             return_scale=protocol.return_scale or 0.0,
             reference=protocol.reference or (0.0, 0.0),
-            training=_training(record),
+            training=tuple((name, json.dumps(known[name], sort_keys=True)) for name in names),
             data_sha256=None if data is None else data.sha256,
         )
 
     def agrees(self, other: TaskSetting) -> bool:
         """Whether both could be the same setting."""
-        if self.data_sha256 is not None and other.data_sha256 is not None and self.data_sha256 != other.data_sha256:
+        if None not in (hashes := {self.data_sha256, other.data_sha256}) and len(hashes) > 1:
             return False
         ours, theirs = (replace(one, data_sha256=None, training=()) for one in (self, other))
-        return ours == theirs and not self.unlike_training(other)
+        return ours == theirs and not unequal(self.training, other.training)
 
     def joined(self, other: TaskSetting) -> TaskSetting:
         """This setting, with what only ``other``, which agrees with it, knows."""
-        training = {**dict(other.training), **dict(self.training)}
-        data_sha256 = self.data_sha256 or other.data_sha256
-        return replace(self, training=tuple(sorted(training.items())), data_sha256=data_sha256)
-
-    def unlike_training(self, other: TaskSetting) -> list[tuple[str, str, str]]:
-        """(name, value here, value in ``other``) of the settings of training that both have and that differ."""
-        theirs = dict(other.training)
-        return [(name, value, theirs[name]) for name, value in self.training if theirs.get(name, value) != value]
-
-
-def _training(record: Record) -> tuple[tuple[str, str], ...]:
-    train = record.provenance.config.get("train")
-    if not isinstance(train, dict):
-        return ()
-    said = overridden(record.identity.variant)
-    names = sorted(name for name in train if f"train.{name}" not in said and name not in COSMETIC)
-    return tuple((name, json.dumps(train[name], sort_keys=True)) for name in names)
+        training = tuple(sorted({**dict(other.training), **dict(self.training)}.items()))
+        return replace(self, training=training, data_sha256=self.data_sha256 or other.data_sha256)
 
 
 @dataclass(frozen=True, order=True)
@@ -113,8 +97,7 @@ class RowId:
 
     backbone: str
     variant: str
-    digest: str
-    """Of the options and the model's size: a plug-in with new defaults is another row."""
+    digest: str  # Of the options and the model's size: a plug-in with new defaults is another row.
 
     @classmethod
     def of(cls, record: Record) -> RowId:
@@ -130,17 +113,16 @@ class RowId:
     @property
     def label(self) -> str:
         """Backbone and variant, with a matched width in words."""
-        words = self.variant
+        words = [self.variant]
         if self.matched is not None:
-            rest = without(self.variant, f"{MATCH}params:")
-            words = f"matched to {self.matched}" + (f", {rest}" if rest else "")
-        return f"{self.backbone} ({words})" if self.variant else self.backbone
+            words = [f"matched to {self.matched}", without(self.variant, f"{MATCH}params:")]
+        return f"{self.backbone} ({', '.join(filter(None, words))})" if self.variant else self.backbone
 
 
-def row_labels(rows: Sequence[RowId]) -> dict[RowId, str]:
+def row_labels(rows: Sequence[RowId]) -> list[str]:
     """The label of each row, with some digits of its digest where the label alone is not unique."""
     labels = [row.label for row in rows]
-    return {
-        row: f"{label} #{row.digest[:4]}" if labels.count(label) > 1 else label
+    return [
+        f"{label} #{row.digest[:4]}" if labels.count(label) > 1 else label
         for row, label in zip(rows, labels, strict=True)
-    }
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -13,43 +13,27 @@ from backbench.leaderboard.scores.normalise import CITATIONS
 class ModelShape(Part):
     """What is equal for every backbone in a comparison."""
 
-    d_model: Positive
-    """Width of the residual stream, in features."""
-    n_layers: Positive
-    """Number of residual layers."""
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Probability of dropping a feature in training."""
-    context: Positive
-    """K, in environment steps, that the model was trained with."""
-    tokens_per_step: Positive
-    """Tokens per environment step (3: return-to-go, state, action)."""
-    extra: Mapping = Field(default={})
-    """What else shapes the agent, such as its encoder."""
+    d_model: Positive = Field(description="Width of the residual stream, in features.")
+    n_layers: Positive = Field(description="Number of residual layers.")
+    dropout: float = Field(ge=0, lt=1, description="Probability of dropping a feature in training.")
+    context: Positive = Field(description="K, in environment steps, that the model was trained with.")
+    tokens_per_step: Positive = Field(description="Tokens per environment step (3: return-to-go, state, action).")
+    extra: Mapping = Field(default={}, description="What else shapes the agent, such as its encoder.")
 
 
 class DataSummary(Part):
     """The training data, by content."""
 
-    id: Name
-    """Name of the data set in its store, such as ``embedded/hopper-medium-v0``."""
-    sha256: Sha256
-    """Hash of the content, 64 hex digits. Records with different hashes are not compared."""
-    episodes: Positive
-    """Number of episodes."""
-    steps: Positive
-    """Number of environment steps in all episodes."""
-    return_mean: Value
-    """Mean undiscounted return of an episode, raw."""
-    return_std: Amount
-    """Standard deviation of the episodes' returns (population), raw."""
-    return_min: Value
-    """Smallest return of an episode, raw."""
-    return_max: Value
-    """Largest return of an episode, raw."""
-    normalised_mean: Value
-    """``return_mean`` under the protocol's normaliser, a normalised score."""
-    rewards: Literal["raw", "clipped"] = "raw"
-    """``clipped``: the data hold each reward clipped to [-1, 1], and the returns here are sums of those."""
+    id: Name = Field(description="Name of the data set in its store, such as ``embedded/hopper-medium-v0``.")
+    sha256: Sha256 = Field(description="Hash of the content. Records with different hashes are not compared.")
+    episodes: Positive = Field(description="Number of episodes.")
+    steps: Positive = Field(description="Number of environment steps in all episodes.")
+    return_mean: Value = Field(description="Mean undiscounted return of an episode, raw.")
+    return_std: Amount = Field(description="Standard deviation of the episodes' returns (population), raw.")
+    return_min: Value = Field(description="Smallest return of an episode, raw.")
+    return_max: Value = Field(description="Largest return of an episode, raw.")
+    normalised_mean: Value = Field(description="``return_mean`` under the protocol's normaliser, a normalised score.")
+    rewards: Literal["raw", "clipped"] = Field(default="raw", description="``clipped``: each to [-1, 1], here as well.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -62,61 +46,39 @@ class DataSummary(Part):
 class Identity(Part):
     """Which cell this is: all that a reader needs to know what was compared with what."""
 
-    backbone: Name
-    """Registered name, or ``package.module:Class`` of a plug-in."""
-    options: Mapping
-    """The backbone's own options as resolved, defaults included."""
-    model: ModelShape
-    """The shared shape around the backbone."""
-    suite: Name
-    """Suite of the task, such as ``d4rl``."""
-    task: Name
-    """Task, such as ``hopper-medium-replay``."""
-    source: Name
-    """Source of the data: ``embedded``, ``d4rl``, ``minari``, ``dqn-replay``, or ``local`` for the user's own."""
-    environment: Name
-    """Id of the evaluation environment with its version, such as ``Hopper-v5``."""
-    suite_tasks: tuple[Name, ...] = ()
-    """All tasks of a user's suite, so that aggregates have a meaning. Empty for Backbench's suites."""
-    data: DataSummary | None
-    """The training data. None only in a failed record whose data were not available."""
-    preset: Name
-    """``smoke``, ``quick``, ``paper`` or a user's own."""
-    seed: Seed
-    """Seed of initialisation and training."""
-    variant: Text = ""
-    """Overrides of the preset, such as ``train.lr=0.001``; empty when there are none. Each variant is its own row."""
+    backbone: Name = Field(description="Registered name, or ``package.module:Class`` of a plug-in.")
+    options: Mapping = Field(description="The backbone's own options as resolved, defaults included.")
+    model: ModelShape = Field(description="The shared shape around the backbone.")
+    suite: Name = Field(description="Suite of the task, such as ``d4rl``.")
+    task: Name = Field(description="Task, such as ``hopper-medium-replay``.")
+    source: Name = Field(description="``embedded``, ``d4rl``, ``minari``, ``dqn-replay``, or ``local`` for own data.")
+    environment: Name = Field(description="Id of the evaluation environment with its version, such as ``Hopper-v5``.")
+    suite_tasks: tuple[Name, ...] = Field(default=(), description="All tasks of a user's suite. Empty for Backbench's.")
+    data: DataSummary | None = Field(description="The training data. None only in a failed record without its data.")
+    preset: Name = Field(description="``smoke``, ``quick``, ``paper`` or a user's own.")
+    seed: Seed = Field(description="Seed of initialisation and training.")
+    variant: Text = Field(default="", description="Overrides of the preset, such as ``train.lr=0.001``. A row each.")
 
 
 class Protocol(Part):
     """How the agent was evaluated. Scores under different protocols are not compared."""
 
-    context: Positive
-    """K when acting, in environment steps."""
-    targets: Annotated[tuple[Value, ...], Field(min_length=1)]
-    """Target returns, declared before the run, on the scale of ``returns_to_go``. The first one is the headline's."""
+    context: Positive = Field(description="K when acting, in environment steps.")
+    targets: tuple[Value, ...] = Field(min_length=1, description="Target returns, the headline's first.")
     returns_to_go: Literal["raw", "clipped", "mixed"] = "raw"
     """Rewards that returns-to-go sum: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only."""
-    return_scale: Annotated[float, Field(gt=0, le=MOST)] | None = None
-    """Returns-to-go are divided by it, in training and in acting. None where a record does not say."""
-    episodes: Positive
-    """Episodes per target."""
-    acting: Literal["window", "recurrent"]
-    """``window`` recomputes over the last K steps, ``recurrent`` carries a state."""
-    head: Name | None = None
-    """The action head, such as ``tanh`` (continuous actions) or ``categorical`` (discrete). None in older records."""
-    sampling: Name
-    """How an action is taken from the head: ``deterministic``, ``greedy``, ``sampled at T=1``."""
-    max_steps: Positive
-    """Longest episode, in environment steps."""
-    eval_seed: Seed
-    """Seed of the evaluation environments, separate from the training seed."""
-    normaliser: str
-    """Name of the score's scale, a key of ``backbench.leaderboard.scores.normalise.CITATIONS``."""
-    reference: tuple[Value, Value] | None = None
-    """Raw returns that score 0 and 100 under the normaliser ``declared``. None under the others."""
-    environment: Mapping = Field(default={})
-    """Conventions of the environment beyond its id, such as action repeat and no-ops in Atari."""
+    return_scale: float | None = Field(default=None, gt=0, le=MOST, description="Divides returns-to-go, where known.")
+    episodes: Positive = Field(description="Episodes per target.")
+    acting: Literal["window", "recurrent"] = Field(description="Recomputed over the last K steps, or a carried state.")
+    head: Name | None = Field(default=None, description="The action head, such as ``tanh``. None in older records.")
+    sampling: Name = Field(description="How an action is taken from the head, such as ``deterministic``, ``greedy``.")
+    max_steps: Positive = Field(description="Longest episode, in environment steps.")
+    eval_seed: Seed = Field(description="Seed of the evaluation environments, separate from the training seed.")
+    normaliser: str = Field(description="Name of the score's scale, a key of ``scores.normalise.CITATIONS``.")
+    reference: tuple[Value, Value] | None = Field(
+        default=None, description="Returns that score 0 and 100 if ``declared``."
+    )
+    environment: Mapping = Field(default={}, description="Its conventions, such as action repeat and no-ops in Atari.")
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -1,8 +1,9 @@
-"""Records as files: named by their cell, written atomically, refused in one line when they are broken."""
+"""Records as files: written atomically, refused in one line when they are broken; and where a leaderboard has them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from backbench.files import write_whole
 from backbench.leaderboard.record.schema import SCHEMA_VERSION, Record
 
+FOLDER = Path("leaderboard/published/records")  # the committed records, below the root of the repository
 _AGAIN = "restore the file, or move it away and run the cell again"
 
 
@@ -18,48 +20,32 @@ class RecordError(ValueError):
     """A file that is no valid record: one line with the file, the problem and what to do. The file stays as it is."""
 
     def __init__(self, path: str | Path, problem: str, remedy: str = _AGAIN) -> None:
-        self.path = Path(path)
-        self.problem = " ".join(problem.split())
-        self.remedy = remedy
+        self.path, self.problem, self.remedy = Path(path), " ".join(problem.split()), remedy
         super().__init__(f"{path}: {self.problem}; {remedy}")
 
 
 def canonical(record: Record, as_read: bool = False) -> str:
-    """The one text of a record: sorted keys, shortest floats that read back equal. Equal records are equal bytes.
-
-    With ``as_read`` it has only the fields of the file: an older file lacks those that a later release added.
-    Raises ``ValueError`` or ``TypeError`` for what JSON cannot hold.
-    """
+    """The one text of a record: equal records are equal bytes. With ``as_read`` it has only the fields of its file.
+    Raises ``ValueError`` or ``TypeError`` for what JSON cannot hold."""
     content = record.model_dump(exclude_unset=as_read)
     return json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def dump_record(record: Record, path: str | Path) -> None:
     """Write the ``canonical`` text of ``record`` to ``path``, completely or not at all. Creates the folder.
-
-    Raises:
-        RecordError: the record would not read back (NaN in a free mapping, a field that was set past validation).
-        OSError: the folder cannot be written.
-    """
-    path = Path(path)
+    Raises ``RecordError`` for a record that would not read back (NaN in a free mapping), and ``OSError``."""
     try:
         text = canonical(record)
-        parse_record(text, path)
-    except RecordError:
-        raise
     except (TypeError, ValueError) as error:
         raise RecordError(path, f"the record is not JSON: {error}", "nothing was written") from None
-    write_whole(path, text)
+    parse_record(text, path)
+    write_whole(Path(path), text)
 
 
 def read_record(path: str | Path) -> tuple[str, Record]:
-    """(text, record) of the file ``path``, the text with the line ends of the file.
-
-    Raises ``RecordError`` for a file that is missing, unreadable, broken or of another schema version.
-    """
-    path = Path(path)
+    """(text, record) of a file. Raises ``RecordError`` if it is missing, unreadable, broken or of another version."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise RecordError(path, "there is no such record", "run the cell") from None
     except OSError as error:
@@ -96,11 +82,11 @@ def parse_record(text: str, path: str | Path) -> Record:
         raise RecordError(path, "malformed JSON: nested too deeply") from None
     if not isinstance(content, dict):
         raise RecordError(path, f"a record is a JSON object, this is a {type(content).__name__}")
-    version = content.get("schema_version")
+    # Checked first: a list of every field that moved would hide the cause.
+    if "schema_version" not in content:
+        raise RecordError(path, "schema_version: is missing, so this is no record", "move the file away")
+    version = content["schema_version"]
     if type(version) is not int or version != SCHEMA_VERSION:
-        # Checked first: a list of every field that moved would hide the cause.
-        if "schema_version" not in content:
-            raise RecordError(path, "schema_version: is missing, so this is no record", "move the file away")
         remedy = f"read it with the release of backbench that wrote it (this one reads version {SCHEMA_VERSION})"
         raise RecordError(path, f"schema_version: {version!r} is another version of the schema", remedy)
     try:
@@ -111,33 +97,52 @@ def parse_record(text: str, path: str | Path) -> Record:
 
 def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
     """Every ``*.json`` under ``folder``, in the order of paths: the records, and an error for each other file.
-
-    Two files with the same cell are an error too, and the first one is kept. Skips hidden files. Changes nothing.
-    """
+    Two files with the same cell are an error too, and the first one is kept. Skips hidden files. Changes nothing."""
     folder = Path(folder)
     if not folder.is_dir():
         return [], [RecordError(folder, "there is no such folder", "run some cells, or name another folder")]
     found: dict[str, tuple[Path, Record]] = {}
     errors: list[RecordError] = []
-    for path in sorted(folder.rglob("*.json")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
+    paths = [one for one in sorted(folder.rglob("*.json")) if "/." not in f"/{one.relative_to(folder).as_posix()}"]
+    for path in paths:
         try:
             record = load_record(path)
         except RecordError as error:
             errors.append(error)
             continue
-        first, _ = found.setdefault(record.key, (path, record))
-        if first is not path:
+        if (first := found.setdefault(record.key, (path, record))[0]) is not path:
             errors.append(RecordError(path, f"key: the same cell as {first}", "keep one of the two files"))
     return [record for _, record in found.values()], errors
 
 
 def _first_problem(error: ValidationError) -> str:
     first, *others = error.errors(include_url=False, include_context=False)
-    where = ".".join(str(part) for part in first["loc"]) or "record"
-    message = first["msg"].removeprefix("Value error, ")
-    got = first["input"]
+    where = ".".join(map(str, first["loc"])) or "record"
+    message, got = first["msg"].removeprefix("Value error, "), first["input"]
     shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) and len(str(got)) <= 60 else ""
     more = f", and {len(others)} more" if others else ""
     return f"{where}: {message}{shown}{more}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """The folders of one leaderboard."""
+
+    records: Path
+
+    @classmethod
+    def around(cls, given: Path) -> Published:
+        """The leaderboard of ``given``, which is its folder of records or the folder that holds it."""
+        return cls(given / "records" if (given / "records").is_dir() else given)
+
+    @property
+    def verifications(self) -> Path:
+        return self.records.parent / "verifications"
+
+    @property
+    def pages(self) -> Path:
+        return self.records.parent / "pages"
+
+    @property
+    def retired(self) -> Path:
+        return self.records.parent / "retired.csv"

@@ -8,33 +8,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-COSMETIC = ("log_every", "checkpoint_every")
-"""Settings of training that change no result: no digest and no comparison looks at them."""
-MATCHED = 0.03
-"""Largest difference in parameters, relative to the reference's, that ``match=params`` accepts."""
-MATCH = "match="
-"""Start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``."""
-WIDTH = "model.d_model="
-"""Start of the word that sets a width."""
+COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
+MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
+MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``
+WIDTH = "model.d_model="  # start of the word that sets a width
 _MATCHED_TO = f"{MATCH}params:"
 
 
 def cell_digest(mapping: Mapping[str, Any]) -> str:
-    """First 8 hex digits of the SHA-256 of ``mapping`` as canonical JSON: sorted keys, no spaces, ASCII.
-
-    The order of keys, and list or tuple, make no difference. 1 and 1.0 differ.
-    Raises ``TypeError`` or ``ValueError`` for what JSON cannot hold (NaN, infinities, objects).
-    """
+    """First 8 hex digits of the SHA-256 of ``mapping`` as JSON: sorted keys, no spaces, ASCII. 1 and 1.0 differ.
+    Raises ``TypeError`` or ``ValueError`` for what JSON cannot hold (NaN, infinities, objects)."""
     text = json.dumps(mapping, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:8]
 
 
 def config_digest(config: Mapping[str, Any]) -> str:
     """Digest of a cell's resolved settings: the last part of its key, 8 hex digits.
-
-    It ignores the ``COSMETIC`` settings, and ``variant``, which only repeats what the settings hold. A ``match`` word
-    counts all the same: a matched width is another row, even where it equals the preset's.
-    """
+    It ignores the ``COSMETIC`` settings, and ``variant``, which only repeats what the settings hold, except for its
+    ``match`` words: a matched width is another row, even where it equals the preset's."""
     content = dict(config)
     content["train"] = {name: value for name, value in config["train"].items() if name not in COSMETIC}
     matched = [word for word in content.pop("variant").split() if word.startswith(MATCH)]
@@ -43,17 +34,13 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
 def cell_key(backbone: str, task: str, source: str, preset: str, seed: int, digest: str) -> str:
     """Stable name of a cell, ``{backbone}.{task}.{source}.{preset}.s{seed}.{digest}``, safe as a file name.
-
-    ``digest`` is ``config_digest`` of its settings. Characters other than letters, digits and ``_ + = -`` become
-    ``-``, so that a dot always separates.
-    """
+    ``digest`` is ``config_digest`` of its settings. Characters other than letters, digits and ``_ + = -`` become ``-``,
+    so that a dot always separates."""
     names = [re.sub(r"[^A-Za-z0-9_+=-]", "-", name)[:40] for name in (backbone, task, source, preset)]
     return ".".join([*names, f"s{seed}", digest])
 
 
 # A variant is the overrides of the preset in one line: ``match=params:mamba model.d_model=96 train.lr=0.01``.
-
-
 def overridden(variant: str) -> set[str]:
     """Keys of the settings that a variant overrides, such as ``train.lr``."""
     return {word.partition("=")[0] for word in variant.split()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -14,16 +14,11 @@ from backbench.leaderboard.record.fields import Amount, Count, Flops, Loss, Name
 class TargetScore(Part):
     """Every episode that was played for one target return."""
 
-    target: Value
-    """Target return that the agent was conditioned on, on the scale of the protocol's ``returns_to_go``."""
-    returns: Annotated[tuple[Value, ...], Field(min_length=1)]
-    """Undiscounted return of each episode, raw, in the order of their seeds."""
-    lengths: tuple[Positive, ...]
-    """Length of each episode, in environment steps."""
-    raw_mean: Value
-    """Mean of ``returns``, raw."""
-    normalised_mean: Value
-    """``raw_mean`` under the protocol's normaliser, a normalised score."""
+    target: Value = Field(description="Target return, on the scale of the protocol's ``returns_to_go``.")
+    returns: tuple[Value, ...] = Field(min_length=1, description="Raw return of each episode, in the order of seeds.")
+    lengths: tuple[Positive, ...] = Field(description="Length of each episode, in environment steps.")
+    raw_mean: Value = Field(description="Mean of ``returns``, raw.")
+    normalised_mean: Value = Field(description="``raw_mean`` under the protocol's normaliser, a normalised score.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -38,30 +33,23 @@ class TargetScore(Part):
 class CheckpointScores(Part):
     """One checkpoint's evaluation."""
 
-    step: Count
-    """Training step (optimiser updates) of the checkpoint."""
-    targets: Annotated[tuple[TargetScore, ...], Field(min_length=1)]
-    """One entry per target return, in the protocol's order."""
+    step: Count = Field(description="Training step (optimiser updates) of the checkpoint.")
+    targets: tuple[TargetScore, ...] = Field(min_length=1, description="One per target, in the protocol's order.")
 
 
 class Scores(Part):
     """The last checkpoint is the score. The best one is an extra: to choose it, the evaluation was used."""
 
-    last: CheckpointScores
-    """After the last training step, every target of the protocol."""
-    best: CheckpointScores | None = None
-    """The best of the intermediate evaluations, full number of episodes, at least one of the protocol's targets."""
+    last: CheckpointScores = Field(description="After the last training step, every target of the protocol.")
+    best: CheckpointScores | None = Field(default=None, description="The best one, at least one of the targets.")
 
 
 class Latency(Part):
     """Wall time of one decision of the agent, without the environment's own step."""
 
-    p50_ms: Amount
-    """Median, in milliseconds."""
-    p95_ms: Amount
-    """95th percentile, in milliseconds."""
-    batch: Positive
-    """Environments that were decided for at once. The times are for the complete batch."""
+    p50_ms: Amount = Field(description="Median, in milliseconds.")
+    p95_ms: Amount = Field(description="95th percentile, in milliseconds.")
+    batch: Positive = Field(description="Environments per decision. The times are for the complete batch.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -73,26 +61,16 @@ class Latency(Part):
 class Cost(Part):
     """What the score cost."""
 
-    parameters_total: Count
-    """Trainable parameters of the complete agent."""
-    parameters_backbone: Count
-    """Of these, the backbone's."""
-    flops_per_token: Flops | None
-    """Floating-point operations of a forward pass, per token at the training length. None when not counted."""
-    train_tokens_per_s: Amount
-    """Tokens trained on per second of training, without warm-up and evaluation."""
-    train_seconds: Amount
-    """Wall time of training, in seconds, without evaluation."""
-    eval_seconds: Amount
-    """Wall time of all evaluations, in seconds."""
-    cpu_seconds: Amount
-    """Processor time of the process, user and system, in seconds: proportional to energy on a CPU."""
-    decision: Latency
-    """Time of a decision."""
-    peak_memory_mb: Amount
-    """Peak memory in megabytes (10^6 bytes): of the device on a GPU, of the process on a CPU."""
-    wall_seconds: Amount
-    """Wall time of the cell from start to record, in seconds."""
+    parameters_total: Count = Field(description="Trainable parameters of the complete agent.")
+    parameters_backbone: Count = Field(description="Of these, the backbone's.")
+    flops_per_token: Flops | None = Field(description="FLOPs of a forward pass at the training length, if counted.")
+    train_tokens_per_s: Amount = Field(description="Tokens per second of training, without warm-up and evaluation.")
+    train_seconds: Amount = Field(description="Wall time of training, in seconds, without evaluation.")
+    eval_seconds: Amount = Field(description="Wall time of all evaluations, in seconds.")
+    cpu_seconds: Amount = Field(description="Processor time of the process, user and system, in seconds.")
+    decision: Latency = Field(description="Time of a decision.")
+    peak_memory_mb: Amount = Field(description="Peak memory of the GPU or the process, in megabytes (10^6 bytes).")
+    wall_seconds: Amount = Field(description="Wall time of the cell from start to record, in seconds.")
 
     @model_validator(mode="after")
     def _part_of_total(self) -> Self:
@@ -104,21 +82,16 @@ class Cost(Part):
 class Evaluation(Part):
     """An intermediate evaluation, headline target."""
 
-    step: Count
-    """Training step (optimiser updates)."""
-    raw: Value
-    """Mean return, raw."""
-    normalised: Value
-    """Mean return under the protocol's normaliser, a normalised score."""
+    step: Count = Field(description="Training step (optimiser updates).")
+    raw: Value = Field(description="Mean return, raw.")
+    normalised: Value = Field(description="Mean return under the protocol's normaliser, a normalised score.")
 
 
 class Curve(Part):
     """How training went, thinned for a plot."""
 
-    loss: tuple[tuple[Count, Loss], ...] = ()
-    """(training step, training loss) in increasing order of steps."""
-    evaluations: tuple[Evaluation, ...] = ()
-    """Intermediate evaluations in increasing order of steps."""
+    loss: tuple[tuple[Count, Loss], ...] = Field(default=(), description="(training step, training loss), by step.")
+    evaluations: tuple[Evaluation, ...] = Field(default=(), description="Intermediate evaluations, by step.")
 
     @model_validator(mode="after")
     def _increasing(self) -> Self:
@@ -132,14 +105,10 @@ class Curve(Part):
 class Failure(Part):
     """Why a cell has no score."""
 
-    type: Name
-    """Class of the error, such as ``NonFiniteLoss``."""
-    message: Text
-    """The error's message."""
-    step: Count | None = None
-    """Training step (optimiser updates) of the error. None before training."""
-    lr: Annotated[float, Field(ge=0)] | None = None
-    """Learning rate at that step. None when not training."""
+    type: Name = Field(description="Class of the error, such as ``NonFiniteLoss``.")
+    message: Text = Field(description="The error's message.")
+    step: Count | None = Field(default=None, description="Training step of the error. None before training.")
+    lr: float | None = Field(default=None, ge=0, description="Learning rate at that step. None when not training.")
 
     @property
     def reason(self) -> str:

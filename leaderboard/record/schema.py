@@ -1,19 +1,18 @@
 """The schema of a record: one published cell (backbone x task x seed), done or failed.
-
-A record is read exactly as written, or refused. Reading is strict (a string is no number). Building a record in Python
-is lax: NumPy scalars and lists may be passed. ``files`` reads and writes records.
-"""
+Reading is strict (a string is no number). Building a record in Python is lax: NumPy scalars and lists may be passed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from backbench.leaderboard.record.cell import DataSummary, Identity, ModelShape, Protocol
-from backbench.leaderboard.record.fields import Part, close
+from backbench.leaderboard.record.fields import Amount, Mapping, Name, Part, Positive, Sha256, Text, close
 from backbench.leaderboard.record.outcome import (
     CheckpointScores,
     Cost,
@@ -24,7 +23,6 @@ from backbench.leaderboard.record.outcome import (
     Scores,
     TargetScore,
 )
-from backbench.leaderboard.record.provenance import Hardware, Provenance
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import normalise
 
@@ -33,32 +31,65 @@ __all__ = [
     "ModelShape", "Part", "Protocol", "Provenance", "Record", "Scores", "TargetScore",
 ]  # fmt: skip
 
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 SCHEMA_VERSION = 1
+
+
+class Hardware(Part):
+    """The machine, without its name."""
+
+    cpu: Text = Field(description="Model of the processor.")
+    cores: Positive = Field(description="Cores that the process may use.")
+    memory_mb: Amount = Field(description="Main memory in megabytes (10^6 bytes).")
+    gpu: Text | None = Field(default=None, description="Model of the accelerator. None when none was used.")
+
+
+class Provenance(Part):
+    """Where the numbers came from, without absolute paths, host or user names."""
+
+    kernels: dict[str, str] = Field(description="Operation -> implementation that ran, such as ``c``.")
+    device: Name = Field(description="``cpu``, ``cuda``, ...")
+    dtype: Name = Field(description="Type that training computed in, such as ``float32``.")
+    threads: Positive = Field(description="Threads of a CPU operation.")
+    weights_sha256: Sha256 | None = Field(
+        default=None, description="Hash of the weights. None only in a failed record."
+    )
+    git_commit: Commit | None = Field(default=None, description="Commit of the code. None for an installed package.")
+    git_dirty: bool | None = Field(default=None, description="Whether the code differed from its commit, if known.")
+    packages: dict[str, str] = Field(description="Distribution -> version of what the numbers depend on.")
+    hardware: Hardware = Field(description="The machine.")
+    python: Name = Field(description="Version of the interpreter.")
+    platform: Text = Field(description="Operating system and architecture.")
+    started: str = Field(description="When the cell began, ISO 8601 in UTC, such as ``2026-01-31T12:00:00Z``.")
+    config: Mapping = Field(description="The configuration as resolved.")
+    command: Text = Field(description="The command that made the record.")
+
+    @model_validator(mode="after")
+    def _utc(self) -> Self:
+        try:
+            offset = datetime.fromisoformat(self.started).utcoffset()
+        except ValueError:
+            offset = None
+        if offset != timedelta(0):
+            raise ValueError(f"started {self.started!r} is no ISO 8601 time in UTC, such as 2026-01-31T12:00:00Z")
+        return self
 
 
 class Record(Part):
     """One cell of the grid, done or failed."""
 
-    schema_version: Literal[1] = 1
-    """Version of this schema."""
-    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._+=-]+$", max_length=200)]
-    """Stable name of the cell, see ``identity.cell_key``. The file is called ``<key>.json``."""
-    status: Literal["done", "failed"]
-    """A done record has scores and cost. A failed one has a failure and no scores."""
-    identity: Identity
-    """Which cell."""
-    protocol: Protocol
-    """How it was evaluated."""
-    scores: Scores | None = None
-    """Its scores."""
-    cost: Cost | None = None
-    """What they cost."""
-    curve: Curve = Curve()
-    """How training went."""
-    provenance: Provenance
-    """Where it came from."""
-    failure: Failure | None = None
-    """Why it failed."""
+    schema_version: Literal[1] = Field(default=1, description="Version of this schema.")
+    key: str = Field(
+        pattern=r"^[A-Za-z0-9._+=-]+$", max_length=200, description="Stable name of the cell and its file."
+    )
+    status: Literal["done", "failed"] = Field(description="Done: with scores and cost. Failed: with a failure only.")
+    identity: Identity = Field(description="Which cell.")
+    protocol: Protocol = Field(description="How it was evaluated.")
+    scores: Scores | None = Field(default=None, description="Its scores.")
+    cost: Cost | None = Field(default=None, description="What they cost.")
+    curve: Curve = Field(default=Curve(), description="How training went.")
+    provenance: Provenance = Field(description="Where it came from.")
+    failure: Failure | None = Field(default=None, description="Why it failed.")
 
     @property
     def headline(self) -> TargetScore | None:
@@ -74,19 +105,12 @@ class Record(Part):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        parts = {
-            "failure": self.failure,
-            "scores": self.scores,
-            "cost": self.cost,
-            "identity.data": self.identity.data,
-            "provenance.weights_sha256": self.provenance.weights_sha256,
-        }
-        needed = {"done": [name for name in parts if name != "failure"], "failed": ["failure"]}[self.status]
-        refused = {"done": "failure", "failed": "scores"}[self.status]
+        scored = ("scores", "cost", "identity.data", "provenance.weights_sha256")
+        needed, refused = (scored, "failure") if self.status == "done" else (("failure",), "scores")
         for name in needed:
-            if parts[name] is None:
+            if attrgetter(name)(self) is None:
                 raise ValueError(f"{name} is missing, and status is {self.status!r}")
-        if parts[refused] is not None:
+        if getattr(self, refused) is not None:
             raise ValueError(f"{refused} is there, and status is {self.status!r}")
         return self
 
@@ -108,7 +132,7 @@ class Record(Part):
 
     @model_validator(mode="after")
     def _task_of_its_suite(self) -> Self:
-        tasks, task = SUITES.get(self.identity.suite), self.identity.task
+        task, tasks = self.identity.task, SUITES.get(self.identity.suite)
         if tasks is not None and task not in tasks:
             raise ValueError(f"identity.task {task!r} is none of suite {self.identity.suite!r}: {', '.join(tasks)}")
         return self

@@ -1,26 +1,17 @@
-"""Score normalisers, each named and cited. Optional fields of a data set are never used.
-
-``d4rl``: 100 * (return - random) / (expert - random), Fu et al. 2020, "D4RL: Datasets for Deep Data-Driven
-Reinforcement Learning" (arXiv:2004.07219), figures of the reference code's ``infos.py``.
-``atari-human``: 100 * (return - random) / (human - random), random play and a human tester, 57 games; Mnih et al. 2015
-(Nature 518), figures as in Wang et al. 2016 (arXiv:1511.06581) and later tables.
-``dt-gamer``: the same formula with Decision Transformer's rounded pairs for its four games (arXiv:2106.01345, appendix
-A.3).
-``declared``: the same formula with two returns that a user's suite declares. The record holds them.
-``none``: the raw return, for a task without an agreed scale.
-"""
+"""Score normalisers, each named and cited in ``CITATIONS``. Optional fields of a data set are never used."""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-TABLE = Path(__file__).parent / "d4rl_reference_scores.csv"
+TABLE = Path(__file__).parent / "d4rl_reference_scores.csv"  # of the reference code's ``infos.py``
 ATARI_TABLE = Path(__file__).parent / "atari_reference_scores.csv"
 
-# (random, gamer) returns.
+# (random, gamer) returns of Decision Transformer's appendix A.3.
 DT_GAMER = {"breakout": (2.0, 30.0), "qbert": (164.0, 13455.0), "pong": (-21.0, 15.0), "seaquest": (68.0, 42055.0)}
 
 # Printed under a table. The keys are the names that a record may use.
@@ -34,86 +25,63 @@ CITATIONS = {
     "none": "raw returns, not normalised",
 }
 
-# Minari's name of an environment -> D4RL's.
-RENAMED = {"pointmaze": "maze2d"}
+RENAMED = {"pointmaze": "maze2d"}  # Minari's name of an environment -> D4RL's
 
 
 @cache
-def _d4rl_table() -> dict[str, tuple[float, float]]:
-    """Data set without its version -> (random return, expert return)."""
-    with TABLE.open(newline="") as file:
-        # All versions of one set have the same figures.
-        return {
-            row["dataset"].rpartition("-v")[0]: (float(row["ref_min_score"]), float(row["ref_max_score"]))
-            for row in csv.DictReader(file)
-        }
+def _figures(table: Path, name: str, low: str, high: str) -> dict[str, tuple[float, float]]:
+    """Name, without its version, -> (low, high), from three columns. All versions of one data set have the same."""
+    with table.open(newline="") as file:
+        return {re.sub(r"-v\d+$", "", row[name]): (float(row[low]), float(row[high])) for row in csv.DictReader(file)}
 
 
 def d4rl_bounds(task: str) -> tuple[float, float]:
     """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
-
-    If all data sets of an environment have the same figures, these hold for any other data set too.
-    Raises ``KeyError`` without figures.
-    """
+    Figures that all data sets of an environment share hold for any other one. Raises ``KeyError`` without figures."""
     environment, dash, rest = task.partition("-")
-    known = _d4rl_table()
+    known = _figures(TABLE, "dataset", "ref_min_score", "ref_max_score")
     environment = RENAMED.get(environment, environment)
-    if f"{environment}{dash}{rest}" in known:
-        return known[f"{environment}{dash}{rest}"]
+    if (name := f"{environment}{dash}{rest}") in known:
+        return known[name]
     pairs = {pair for name, pair in known.items() if name.startswith(f"{environment}-")}
     if len(pairs) == 1:  # each maze has its own figures
         return pairs.pop()
     raise KeyError(f"no D4RL reference scores for {task!r} in {TABLE.name}")
 
 
-@cache
 def atari_bounds(game: str) -> tuple[float, float]:
-    """(random return, human return) of a game, e.g. ``"qbert"``."""
-    with ATARI_TABLE.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["game"] == game:
-                return float(row["random"]), float(row["human"])
-    raise KeyError(f"no human and random scores for {game!r} in {ATARI_TABLE.name}")
+    """(random return, human return) of a game, such as ``"qbert"``. Raises ``KeyError`` without figures."""
+    known = _figures(ATARI_TABLE, "game", "random", "human")
+    if game not in known:
+        raise KeyError(f"no human and random scores for {game!r} in {ATARI_TABLE.name}")
+    return known[game]
 
 
 def bounds(name: str, task: str, reference: Sequence[float] | None = None) -> tuple[float, float]:
-    """Raw returns that score 0 and 100 under the normaliser ``name``.
-
-    Args:
-        name: a key of ``CITATIONS``.
-        task: a full name such as ``"hopper-medium"``.
-        reference: the two returns of the normaliser ``declared``.
-
-    Raises ``KeyError`` (one line) for an unknown normaliser, or a task without figures.
-    """
-    if name == "d4rl":
-        return d4rl_bounds(task)
-    if name == "atari-human":
-        return atari_bounds(task)
-    if name == "dt-gamer":
-        if task not in DT_GAMER:
+    """Raw returns that score 0 and 100 under the normaliser ``name``, a key of ``CITATIONS``.
+    ``task``: a full name such as ``"hopper-medium"``. ``reference``: the two returns of the normaliser ``declared``.
+    Raises ``KeyError`` (one line) for an unknown normaliser, or a task without figures."""
+    match name:
+        case "d4rl":
+            return d4rl_bounds(task)
+        case "atari-human":
+            return atari_bounds(task)
+        case "dt-gamer" if task in DT_GAMER:
+            return DT_GAMER[task]
+        case "dt-gamer":
             raise KeyError(f"no gamer's score for {task!r}; there is: {', '.join(DT_GAMER)}")
-        return DT_GAMER[task]
-    if name == "declared":
-        if reference is None or len(reference) != 2 or reference[0] == reference[1]:
+        case "declared" if reference is not None and len(reference) == 2 and reference[0] != reference[1]:
+            return reference[0], reference[1]
+        case "declared":
             raise KeyError(f"normaliser 'declared' needs two different returns for {task!r}")
-        return reference[0], reference[1]
-    if name == "none":
-        return 0.0, 100.0
+        case "none":
+            return 0.0, 100.0
     raise KeyError(f"no normaliser {name!r}; there is: {', '.join(CITATIONS)}")
 
 
 def normalise(name: str, task: str, value: float, reference: Sequence[float] | None = None) -> float:
-    """Normalised score of a raw return: 0 is random play, 100 D4RL's expert, the human or the gamer.
-
-    Arguments and errors are those of ``bounds``.
-    """
+    """Normalised score of a raw return: 0 is random play, 100 D4RL's expert, the human or the gamer; see ``bounds``."""
     if name == "none":
         return value
     low, high = bounds(name, task, reference)
     return 100.0 * (value - low) / (high - low)
-
-
-def d4rl_score(environment: str, value: float) -> float:
-    """D4RL's normalised score of a raw episode return."""
-    return normalise("d4rl", environment, value)

@@ -1,7 +1,4 @@
-"""Scores that papers report, with citation: looked up, never measured here.
-
-Many figures are secondary transcriptions, which the column ``note`` says.
-"""
+"""Scores that papers report, with citation, never measured here. ``note`` names secondary transcriptions."""
 
 from __future__ import annotations
 
@@ -23,14 +20,10 @@ class Reported:
     """One published figure."""
 
     method: str
-    task: str
-    """As the suites call it, such as ``hopper-medium``."""
-    score: float
-    """On the scale ``unit``."""
-    std: float | None
-    """As published; over seeds, where the paper says so."""
-    unit: str
-    """A key of ``UNITS``."""
+    task: str  # As the suites call it, such as ``hopper-medium``.
+    score: float  # On the scale ``unit``.
+    std: float | None  # As published; over seeds, where the paper says so.
+    unit: str  # A key of ``UNITS``.
     citation: str
     note: str
 
@@ -41,13 +34,9 @@ def published() -> tuple[Reported, ...]:
     with TABLE.open(newline="", encoding="utf-8") as file:
         return tuple(
             Reported(
-                method=line["method"],
-                task=line["task"].removesuffix(_ATARI_END),
-                score=float(line["score"]),
-                std=float(line["std"]) if line["std"] else None,
-                unit=line["unit"],
-                citation=line["citation"],
-                note=line["note"],
+                **line
+                | {"task": line["task"].removesuffix(_ATARI_END), "score": float(line["score"])}
+                | {"std": float(line["std"]) if line["std"] else None}
             )
             for line in csv.DictReader(file)
         )

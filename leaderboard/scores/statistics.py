@@ -1,12 +1,9 @@
 """Point estimates and bootstrap intervals of normalised scores. NumPy only; equal input and seed give equal output.
-
-Scores are arrays (runs, tasks) of normalised scores (100 is the reference expert). Statistics take leading axes too.
-Point estimates are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(arXiv:2108.13264). Intervals are percentile intervals of a bootstrap stratified by task: each task's runs are resampled
-among themselves. Pooling runs over tasks would count the difference between tasks as noise.
-
-With few runs a nominal 95 % interval covers less than 95 %, see ``COVERAGE``.
-"""
+Scores are arrays (runs, tasks) of normalised scores. Statistics take leading axes too. Point estimates are those of
+Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv:2108.13264).
+Intervals are percentile intervals of a bootstrap stratified by task: each task's runs are resampled among themselves.
+Pooling runs over tasks would count the difference between tasks as noise. With few runs a nominal 95 % interval covers
+less than 95 %, see ``COVERAGE``."""
 
 from __future__ import annotations
 
@@ -21,9 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 
-# Statistic -> seeds -> how often its nominal 95 % interval held the true value in simulation. ``task``: the mean of a
-# single task, whose interval from three seeds is simply the smallest to the largest. tools/interval_coverage.py
-# prints these shares.
+# Statistic -> seeds -> how often its nominal 95 % interval held the true value in simulation, as printed by
+# tools/interval_coverage.py. ``task``: the mean of a single task, from three seeds simply smallest to largest.
 COVERAGE: dict[str, dict[int, float]] = {
     "task": {3: 0.75, 5: 0.82, 10: 0.90},
     "mean": {3: 0.86, 5: 0.91, 10: 0.93},
@@ -33,15 +29,12 @@ COVERAGE: dict[str, dict[int, float]] = {
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile bootstrap interval."""
+    """A percentile bootstrap interval, in normalised scores."""
 
     low: float
-    """Lower end, a normalised score."""
     high: float
-    over: Literal["seeds", "episodes"]
-    """What was resampled. ``episodes``: those of a single run, without the noise of training."""
-    n: int
-    """Their number (the smallest of any task)."""
+    over: Literal["seeds", "episodes"]  # What was resampled. Episodes of a single run: without the noise of training.
+    n: int  # Their number (the smallest of any task).
 
 
 @dataclass(frozen=True)
@@ -75,126 +68,82 @@ def optimality_gap(scores: Floats) -> Floats:
 
 
 def stratified_bootstrap(
-    scores: ArrayLike, statistic: Statistic, rng: np.random.Generator, *, resamples: int = 2000, level: float = 0.95
+    scores: ArrayLike, statistic: Statistic, rng: np.random.Generator, resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
     """(low, high) of ``statistic`` over runs that are resampled with replacement within each task.
-
-    ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``level``: the nominal coverage.
-    """
+    ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``level``: the nominal coverage."""
     matrix = _matrix(scores)
-    runs, tasks = matrix.shape
-    if runs < 2:
-        raise ValueError("one run has no spread over runs; resample its episodes instead")
-    drawn = rng.integers(runs, size=(resamples, runs, tasks))
+    drawn = _draw(rng, matrix.shape, resamples)
     return _percentiles(statistic(np.take_along_axis(matrix[None], drawn, axis=1)), level)
-
-
-def episode_bootstrap(
-    episodes: Sequence[ArrayLike],
-    statistic: Statistic,
-    rng: np.random.Generator,
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """(low, high) of ``statistic`` over the episodes of one run per task: noise of the evaluation alone.
-
-    ``episodes``: for each task the scores of its episodes; their number may differ. Raises ``ValueError`` for a task
-    without episodes or with NaN.
-    """
-    columns = []
-    for task in episodes:
-        values = _matrix(np.asarray(task, dtype=np.float64)[:, None])[:, 0]
-        columns.append(values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1))
-    # A run of a task is the mean of its episodes, so each resample is one run.
-    return _percentiles(statistic(np.stack(columns, axis=-1)[:, None, :]), level)
 
 
 def estimate(
     scores: ArrayLike,
     statistic: Statistic = mean,
     *,
-    episodes: Sequence[ArrayLike] | None = None,
+    episodes: Sequence[ArrayLike] = (),
     seed: int = 0,
     resamples: int = 2000,
-    level: float = 0.95,
 ) -> Estimate:
-    """``statistic`` of (runs, tasks) with its interval: over seeds, or with one run over the ``episodes`` of each task.
-
-    Each call seeds its own generator: a new row in a table changes no other interval.
-    """
+    """``statistic`` of (runs, tasks) with its 95 % interval: over seeds, or with one run over each task's ``episodes``.
+    The latter holds the noise of the evaluation alone. Each call seeds its own generator: a new row in a table changes
+    no other interval. Raises ``ValueError`` for empty scores, a task without episodes, NaN and infinities."""
     matrix = _matrix(scores)
     rng = np.random.default_rng(seed)
     value = float(statistic(matrix))
     if len(matrix) > 1:
-        low, high = stratified_bootstrap(matrix, statistic, rng, resamples=resamples, level=level)
-        return Estimate(value, Interval(low, high, "seeds", len(matrix)))
-    fewest = min((len(np.asarray(task)) for task in episodes), default=0) if episodes is not None else 0
-    if episodes is None or fewest < 2:
+        ends = stratified_bootstrap(matrix, statistic, rng, resamples)
+        return Estimate(value, Interval(*ends, "seeds", len(matrix)))
+    fewest = min((len(np.asarray(task)) for task in episodes), default=0)
+    if fewest < 2:
         return Estimate(value, None)
-    low, high = episode_bootstrap(episodes, statistic, rng, resamples=resamples, level=level)
-    return Estimate(value, Interval(low, high, "episodes", fewest))
+    columns = []
+    for task in episodes:
+        values = _matrix(np.asarray(task, dtype=np.float64)[:, None])[:, 0]
+        columns.append(values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1))
+    # A run of a task is the mean of its episodes, so each resample is one run.
+    ends = _percentiles(statistic(np.stack(columns, axis=-1)[:, None, :]))
+    return Estimate(value, Interval(*ends, "episodes", fewest))
+
+
+def interval(values: ArrayLike, episodes: ArrayLike | None = None) -> Interval | None:
+    """Interval of the mean of one task's ``values``, one per seed; with a single seed that of its ``episodes``."""
+    runs = np.asarray(values, dtype=np.float64)[:, None]
+    return estimate(runs, episodes=() if episodes is None else (episodes,)).interval
 
 
 def performance_profile(scores: ArrayLike, taus: ArrayLike) -> Floats:
     """Share of runs with a score above each of ``taus``: (runs, tasks) and (k,) to (k,), from 0 to 1.
-
-    The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs.
-    """
-    matrix, levels = _matrix(scores), np.asarray(taus, dtype=np.float64)
-    return np.asarray((matrix[..., None] > levels).mean(axis=(0, 1)))
+    The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs."""
+    return np.asarray((_matrix(scores)[..., None] > np.asarray(taus, dtype=np.float64)).mean(axis=(0, 1)))
 
 
-def profile_interval(
-    scores: ArrayLike, taus: ArrayLike, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
-) -> tuple[Floats, Floats]:
-    """(low, high) of ``performance_profile`` at each of ``taus``, (k,) each: pointwise, stratified by task.
-
-    Raises ``ValueError`` for a single run, which has no spread over runs.
-    """
-    matrix, levels = _matrix(scores), np.asarray(taus, dtype=np.float64)
-    above = (matrix[..., None] > levels).reshape(matrix.size, -1)
-    weights = _weights(len(matrix), matrix.shape[1], seed, 0, resamples)
-    shares = weights.reshape(resamples, -1) @ above / matrix.shape[1]
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0)
+def profile_interval(scores: ArrayLike, taus: ArrayLike, resamples: int = 2000) -> tuple[Floats, Floats]:
+    """(low, high) of ``performance_profile`` at each of ``taus``, (k,) each: pointwise 95 %, stratified by task.
+    Raises ``ValueError`` for a single run, which has no spread over runs."""
+    matrix = _matrix(scores)
+    above = (matrix[..., None] > np.asarray(taus, dtype=np.float64)).reshape(matrix.size, -1)
+    shares = _weights(*matrix.shape, 0, resamples).reshape(resamples, -1) @ above / matrix.shape[1]
+    low, high = np.quantile(shares, [(1 - 0.95) / 2, (1 + 0.95) / 2], axis=0)
     return low, high
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
-    """Probability that a run of ``x`` scores more than one of ``y``: (runs, tasks) each, of the same tasks.
-
-    The mean over tasks of the share of pairs of runs that x wins; a tie is half a win (the Mann-Whitney U statistic
-    over the number of pairs; Agarwal et al. 2021). Raises ``ValueError`` for different numbers of tasks.
-    """
+    """Mean over tasks of the share of pairs of runs in which ``x`` scores more than ``y``: (runs, tasks) each.
+    A tie is half a win: the Mann-Whitney U statistic over the number of pairs (Agarwal et al. 2021). Raises
+    ``ValueError`` for different numbers of tasks."""
     return float(_wins(x, y).mean())
 
 
-def improvement_interval(
-    x: ArrayLike, y: ArrayLike, *, seed: int = 0, resamples: int = 2000, level: float = 0.95
-) -> tuple[float, float] | None:
+def improvement_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
     """(low, high) of ``probability_of_improvement``: runs of ``x`` and ``y`` are resampled apart, within each task.
-
-    None if one of the two has a single run. The samples depend on ``seed`` and the numbers of runs and tasks only.
-    """
+    None if one of the two has a single run. The samples depend on the numbers of runs and tasks only."""
     wins = _wins(x, y)
     tasks, ours, theirs = wins.shape
     if min(ours, theirs) < 2:
         return None
-    first = _weights(ours, tasks, seed, 0, resamples).transpose(2, 0, 1)
-    second = _weights(theirs, tasks, seed, 1, resamples).transpose(2, 0, 1)
+    first, second = (_weights(runs, tasks, i).transpose(2, 0, 1) for i, runs in enumerate((ours, theirs)))
     return _percentiles(((first @ wins) * second).sum(axis=-1).mean(axis=0), level)
-
-
-def interval(
-    values: ArrayLike, *, episodes: ArrayLike | None = None, seed: int = 0, resamples: int = 2000, level: float = 0.95
-) -> Interval | None:
-    """Interval of the mean of one task's ``values``, one per seed.
-
-    With a single seed: over that seed's ``episodes``, and labelled so; None with fewer than two of them.
-    """
-    runs = np.asarray(values, dtype=np.float64)[:, None]
-    tasks = None if episodes is None else [episodes]
-    return estimate(runs, mean, episodes=tasks, seed=seed, resamples=resamples, level=level).interval
 
 
 def _matrix(scores: ArrayLike) -> Floats:
@@ -216,17 +165,21 @@ def _wins(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 @lru_cache(maxsize=8)  # every row of a table, and every pair of rows, has the same shape
-def _weights(runs: int, tasks: int, seed: int, stream: int, resamples: int) -> Floats:
+def _weights(runs: int, tasks: int, stream: int, resamples: int = 2000) -> Floats:
     """(resamples, runs, tasks): share of a task's samples that each run has; they sum to 1 over runs."""
-    if runs < 2:
-        raise ValueError("one run has no spread over runs; resample its episodes instead")
-    rng = np.random.default_rng([seed, stream])
-    drawn = rng.integers(runs, size=(resamples, runs, tasks))
+    drawn = _draw(np.random.default_rng([0, stream]), (runs, tasks), resamples)
     weights = np.stack([(drawn == run).sum(axis=1) for run in range(runs)], axis=1) / runs
     weights.flags.writeable = False
     return weights
 
 
-def _percentiles(values: Floats, level: float) -> tuple[float, float]:
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], resamples: int) -> NDArray[np.int64]:
+    """(resamples, runs, tasks) indices of runs; ``shape``: (runs, tasks)."""
+    if shape[0] < 2:
+        raise ValueError("one run has no spread over runs; resample its episodes instead")
+    return rng.integers(shape[0], size=(resamples, *shape))
+
+
+def _percentiles(values: Floats, level: float = 0.95) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -1,29 +1,69 @@
-"""Whether records were only added or retired: the repository's history knows, a record does not."""
+"""Whether records were only added, or retired: removed with a reason in ``retired.csv``."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from backbench.leaderboard.record.files import RecordError
-from backbench.leaderboard.record.published import Published
-from backbench.leaderboard.trust.retired import parse_retired, read_retired
+from backbench.leaderboard.record.files import Published, RecordError
+
+_NEEDED = ("key", "reason")
+
+
+def parse_retired(text: str, path: Path) -> dict[str, str]:
+    """Key of a record -> why it was retired, from the text of ``retired.csv``; ``path`` is named in errors.
+    Raises ``RecordError`` for a missing column, a row without key or reason, and a key that is listed twice."""
+    lines = csv.DictReader(text.splitlines())
+    if missing := [name for name in _NEEDED if name not in (lines.fieldnames or ())]:
+        raise RecordError(path, f"has no column {missing[0]!r}", "restore it: git checkout")
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=2):
+        key, reason = ((line[name] or "").strip() for name in _NEEDED)
+        if not key or not reason:
+            raise RecordError(path, f"line {number} lacks a key or a reason", "write both")
+        if key in found:
+            raise RecordError(path, f"line {number} lists {key} again", "remove the line")
+        found[key] = reason
+    return found
+
+
+def read_retired(published: Published) -> dict[str, str]:
+    """Key of each retired record -> reason; empty where there is no list. Raises as ``parse_retired`` does."""
+    path = published.retired
+    try:
+        return parse_retired(path.read_text(encoding="utf-8"), path) if path.exists() else {}
+    except UnicodeDecodeError:
+        raise RecordError(path, "is not UTF-8 text", "restore it: git checkout") from None
+
+
+def wrongly_retired(published: Published) -> Iterator[str]:
+    """What is wrong with the list of retired records, a line each. Such a record must not be published any more."""
+    try:
+        retired = read_retired(published)
+    except RecordError as error:
+        yield str(error)
+        return
+    there = {path.stem: path for path in sorted(published.records.rglob("*.json"))}
+    for key in retired:
+        if key in there:
+            yield f"{published.retired}: lists {key}, and {there[key]} is there; remove the file or the line"
 
 
 def not_only_added(published: Published, revision: str) -> list[str]:
     """How published files differ from ``revision`` other than by added and retired records, a line each.
-
-    The check compares the working tree with the last commit that its branch shares with ``revision``. A record may be
-    missing if ``retired.csv`` lists it. A line of ``retired.csv`` may not be removed.
-
-    Raises ``RecordError`` without git, outside a repository, for an unknown revision, or for a broken ``retired.csv``.
-    """
+    The check compares the working tree with the last commit that its branch shares with ``revision``. Raises
+    ``RecordError`` without git, outside a repository, for an unknown revision, or for a broken ``retired.csv``."""
     base = _git(published, revision, "merge-base", "--end-of-options", revision, "HEAD").strip()
     retired = read_retired(published)
     records = PurePosixPath(_git(published, revision, "rev-parse", "--show-prefix").rstrip("\n"))
     lines = []
-    for name, blob in _blobs(published, revision, base):
+    tree = _git(published, revision, "ls-tree", "-r", "-z", "--full-tree", base)
+    for entry in tree.split("\0")[:-1]:
+        about, _, path_below_root = entry.partition("\t")
+        name, blob = PurePosixPath(path_below_root), about.split()[2]
         if name == records.parent / "retired.csv":
             text = _git(published, revision, "cat-file", "blob", blob)
             lines += [
@@ -32,29 +72,20 @@ def not_only_added(published: Published, revision: str) -> list[str]:
                 if key not in retired
             ]
         path = _today(name, records, published)
-        what = "" if path is None else _change(path, blob)
-        if path is None or not what or (not path.exists() and _key(path, published) in retired):
+        if path is None or not (what := _change(path, blob)):
+            continue
+        key = path.stem.rpartition(".")[0] if path.is_relative_to(published.verifications) else path.stem
+        if not path.exists() and key in retired:
             continue
         remedy = "" if path.exists() else f", or list it in {published.retired} with the reason"
-        lines.append(
-            f"{path}: {what} since {revision}; records are only added: git show {revision}:{name} > {path}{remedy}"
-        )
+        undo = f"git show {revision}:{name} > {path}{remedy}"
+        lines.append(f"{path}: {what} since {revision}; records are only added: {undo}")
     return lines
-
-
-def _blobs(published: Published, revision: str, base: str) -> list[tuple[PurePosixPath, str]]:
-    """(path below the root of the repository, hash) of every file of the commit ``base``."""
-    tree = _git(published, revision, "ls-tree", "-r", "-z", "--full-tree", base)
-    entries = (entry.partition("\t") for entry in tree.split("\0")[:-1])
-    return [(PurePosixPath(name), about.split()[2]) for about, _, name in entries]
 
 
 def _today(name: PurePosixPath, records: PurePosixPath, published: Published) -> Path | None:
     """Where the record or verification ``name`` of an older commit lies today; None for any other file.
-
-    ``records``: the folder of records, below the root of the repository. Older commits have no folder ``published``:
-    there records and verifications lie in the folder around it.
-    """
+    ``records``: the folder of records, below the repository's root. Older commits have no folder ``published``."""
     homes = {records: published.records, records.parent / "verifications": published.verifications}
     if records.parent.name == "published":
         around = records.parent.parent
@@ -69,16 +100,9 @@ def _change(path: Path, blob: str) -> str:
         return "was removed"
     if path.is_symlink() or not path.is_file():
         return "is no longer a file"
-    content = path.read_bytes()
-    kind = "sha1" if len(blob) == 40 else "sha256"  # of the repository's objects
+    content, kind = path.read_bytes(), "sha1" if len(blob) == 40 else "sha256"  # of the repository's objects
     same = hashlib.new(kind, b"blob %d\0" % len(content) + content).hexdigest() == blob
     return "" if same else "was changed"
-
-
-def _key(path: Path, published: Published) -> str:
-    """Key of the record that a file holds or verifies."""
-    verifies = path.is_relative_to(published.verifications)
-    return path.stem.rpartition(".")[0] if verifies else path.stem
 
 
 def _git(published: Published, revision: str, *words: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
-from backbench.leaderboard.record.schema import Record
+from backbench.leaderboard.record.schema import Cost, DataSummary, ModelShape, Record
 
 # Smallest and largest return of a complete Atari game, where the rules set one: 21 points end a game of Pong, and
 # Breakout has two walls of 432 points.
@@ -17,98 +18,73 @@ PER_STEP = {"Hopper": 12.0, "Walker2d": 20.0, "HalfCheetah": 50.0}
 
 def impossible(record: Record) -> Iterator[str]:
     """Costs of ``record`` that are impossible, a phrase each. Raises ``KeyError`` and others for broken settings."""
-    yield from _costs(record)
-    yield from _speed(record)
-    best = record.scores.best if record.scores is not None else None
     train: Any = record.provenance.config["train"]
+    if record.cost is not None:
+        yield from _costs(record.cost, record.identity.model, train)
+    best = record.scores.best if record.scores is not None else None
     if best is not None and best.step > train["steps"]:
         yield f"scores.best.step: {best.step} of {train['steps']}"
 
 
-def impossible_returns(record: Record) -> Iterator[str]:
-    """Returns that no episode can have, and data that no set of episodes can be; a phrase each."""
-    yield from _returns(record)
-    yield from _data(record)
-
-
-def _costs(record: Record) -> Iterator[str]:
-    cost = record.cost
-    if cost is None:
-        return
-    for name in ("train_seconds", "eval_seconds", "wall_seconds", "train_tokens_per_s"):
-        if getattr(cost, name) <= 0:
+def _costs(cost: Cost, model: ModelShape, train: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("train_seconds", "eval_seconds", "wall_seconds", "train_tokens_per_s", "decision.p50_ms"):
+        if attrgetter(name)(cost) <= 0:
             yield f"cost.{name}: is 0, and nothing takes no time"
-    if cost.decision.p50_ms <= 0:
-        yield "cost.decision.p50_ms: is 0, and nothing takes no time"
     if cost.parameters_total == 0:
         yield "cost.parameters_total: is 0, and something was trained"
     # Every process that writes a record times a hundred decisions, and half of them take the median or longer.
     if cost.wall_seconds < 50 * cost.decision.p50_ms / 1000:
         yield f"cost.wall_seconds: {cost.wall_seconds:g}, and timing the decisions alone took longer"
-
-
-def short_wall(record: Record) -> str:
-    """Says that a record's wall time is shorter than that of its parts; empty when it is not.
-
-    This is possible only in a cell that was interrupted: training seconds add up over interruptions, and the wall time
-    is the last process's. A record does not say whether its cell was interrupted.
-    """
-    cost = record.cost
-    if cost is None or cost.wall_seconds >= 0.99 * (cost.train_seconds + cost.eval_seconds):
-        return ""
-    parts = cost.train_seconds + cost.eval_seconds
-    return (
-        f"cost.wall_seconds: {cost.wall_seconds:.4g}, and training and evaluation took {parts:.4g}: right only for a "
-        "cell that was interrupted"
-    )
-
-
-def _speed(record: Record) -> Iterator[str]:
-    """Tokens per second times seconds must be the number of tokens, within a factor of two."""
-    cost, model = record.cost, record.identity.model
-    train: Any = record.provenance.config["train"]
-    if cost is None:
-        return
+    # Tokens per second times seconds must be the number of tokens, within a factor of two. The seconds include the
+    # first updates, the rate does not: a compiler may have taken two minutes there.
     tokens = float(train["steps"]) * float(train["batch_size"]) * model.context * model.tokens_per_step
     timed = cost.train_tokens_per_s * cost.train_seconds
-    # The seconds include the first updates, the rate does not: a compiler may have taken two minutes there.
     if not tokens / 2 <= timed or (timed - cost.train_tokens_per_s * 120) > 2 * tokens:
         yield f"cost.train_tokens_per_s: {timed:.3g} tokens in train_seconds, and {tokens:.3g} were trained on"
 
 
-def _returns(record: Record) -> Iterator[str]:
+def short_wall(record: Record) -> str:
+    """Says that a record's wall time is shorter than that of its parts; empty when it is not.
+    It may be in a cell that was interrupted: training seconds add up, and the wall time is the last process's."""
+    cost = record.cost
+    if cost is None or cost.wall_seconds >= 0.99 * (parts := cost.train_seconds + cost.eval_seconds):
+        return ""
+    said = f"cost.wall_seconds: {cost.wall_seconds:.4g}, and training and evaluation took {parts:.4g}"
+    return f"{said}: right only for a cell that was interrupted"
+
+
+def impossible_returns(record: Record) -> Iterator[str]:
+    """Returns that no episode can have, and data that no set of episodes can be; a phrase each."""
     environment = record.identity.environment
     for path, score in record.target_scores():
         for number, (value, length) in enumerate(zip(score.returns, score.lengths, strict=True)):
-            low, high = return_bounds(environment, record.protocol.environment, length)
+            ends = return_bounds(environment, record.protocol.environment, length)
+            low, high = ends
             where = f"{path}.returns.{number}"
             if (low is not None and value < low - 1e-6) or (high is not None and value > high + 1e-6):
-                shown = f"{'any' if low is None else f'{low:g}'} .. {'any' if high is None else f'{high:g}'}"
+                shown = " .. ".join("any" if end is None else f"{end:g}" for end in ends)
                 yield f"{where}: {value:g} in {length} steps, and {environment} gives {shown}"
             elif environment.startswith("ALE/") and value != round(value):
                 yield f"{where}: {value!r}, and a game's score is an integer"
+    if record.identity.data is not None:
+        yield from _data(record.identity.data, environment)
 
 
-def _data(record: Record) -> Iterator[str]:
-    data = record.identity.data
-    if data is None:
-        return
+def _data(data: DataSummary, environment: str) -> Iterator[str]:
     if data.steps < data.episodes:
         yield f"identity.data.steps: {data.steps} in {data.episodes} episodes"
     if data.return_std > (data.return_max - data.return_min) / 2 * (1 + 1e-6) + 1e-6:
         yield "identity.data.return_std: is more than half of the distance between return_min and return_max"
-    low, high = _GAMES.get(_kind(record.identity.environment), (None, None))
-    if low is not None and data.rewards == "raw" and data.return_min < low:
+    low, high = _GAMES.get(_kind(environment), (None, None)) if data.rewards == "raw" else (None, None)
+    if low is not None and data.return_min < low:
         yield f"identity.data.return_min: {data.return_min:g}, and the game's smallest return is {low:g}"
-    if high is not None and data.rewards == "raw" and data.return_max > high:
+    if high is not None and data.return_max > high:
         yield f"identity.data.return_max: {data.return_max:g}, and the game's largest return is {high:g}"
 
 
 def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
     """(smallest, largest) raw return of an episode of ``length`` steps; None where no bound is known.
-
-    ``environment``: an id such as ``gymnasium_robotics:AntMaze_UMaze-v4``; ``conventions``: its arguments.
-    """
+    ``environment``: an id such as ``gymnasium_robotics:AntMaze_UMaze-v4``; ``conventions``: its arguments."""
     kind = _kind(environment)
     if environment.startswith("ALE/"):
         return _GAMES.get(kind, (None, None))

@@ -1,10 +1,7 @@
 """Submitting records to the leaderboard: checked, all of them or none, and never one in place of another.
-
 A folder of records holds ``<suite>/<key>.json`` and ``SHA256SUMS``, a sorted list of their checksums in the form that
-``sha256sum --check`` reads. The folder ``verifications`` beside it holds records of the same cells from other
-machines: ``<suite>/<key>.<8 hex digits of its hash>.json``. Changing one digit breaks a checksum. If someone also
-rewrites the checksums, the repository's history shows it (``history``), and in the end ``bench reproduce``.
-"""
+``sha256sum --check`` reads. The folder ``verifications`` beside it holds records of the same cells from other machines:
+``<suite>/<key>.<8 hex digits of its hash>.json``. ``history`` finds rewritten checksums."""
 
 from __future__ import annotations
 
@@ -12,16 +9,15 @@ import getpass
 import hashlib
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from backbench.files import LEFTOVER, locked, write_whole
-from backbench.leaderboard.record.files import RecordError, canonical, read_record
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError, canonical, read_record
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.retired import read_retired
+from backbench.leaderboard.trust.history import read_retired
 from backbench.leaderboard.trust.together import impossible_together
 from backbench.leaderboard.trust.verify import doubts, texts
 
@@ -42,28 +38,18 @@ class Submission:
     """What ``submit`` did: paths below the folder, sorted."""
 
     new: tuple[str, ...]
-    same: tuple[str, ...]
-    """Already there, with equal bytes."""
+    same: tuple[str, ...]  # Already there, with equal bytes.
 
 
 def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: bool = False) -> Submission:
     """Copy the finished records of ``results`` (a folder of results, or of records) into the folder ``to``.
-
-    Args:
-        results: where ``bench run`` wrote.
-        to: created if it is missing.
-        allow_smoke: accept records of preset smoke too, which measure nothing.
-        allow_dirty: accept records of unknown code too: from a changed tree, or without a commit.
-
-    Raises:
-        RecordError: a record is unfit or retired, or is there already with another content; nothing was written.
-        OSError: ``to`` cannot be written; nothing was.
-    """
+    ``allow_smoke`` accepts records of preset smoke, which measure nothing. ``allow_dirty`` accepts records of unknown
+    code: from a changed tree, or without a commit. Raises ``RecordError`` for a record that is unfit, retired, or there
+    already with another content, and ``OSError`` if ``to`` cannot be written. Then nothing was written."""
     folder = Published.around(results).records
     if not folder.is_dir():
         raise RecordError(results, "there is no such folder", "name a folder of results: bench submit results")
-    paths = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
-    if not paths:
+    if not (paths := [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]):
         raise RecordError(folder, "there is no record", "run some cells, or name another folder")
     retired = read_retired(Published(to))
     wanted: dict[str, str] = {}
@@ -71,14 +57,13 @@ def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: b
     problems = []
     for path in paths:
         text, record = read_record(path)
-        found = [*_unfit(record, allow_smoke, allow_dirty)]
-        if path.stem != record.key:
-            found.insert(0, f"key: {record.key!r} is not the file's name")
-        if text != canonical(record, as_read=True):
-            found.insert(0, "is not as bench wrote it")
         if record.key in retired:
-            found.insert(0, f"key: the record was retired: {retired[record.key]}")
-        problems += [(path, what) for what in found]
+            problems.append((path, f"key: the record was retired: {retired[record.key]}"))
+        if text != canonical(record, as_read=True):
+            problems.append((path, "is not as bench wrote it"))
+        if path.stem != record.key:
+            problems.append((path, f"key: {record.key!r} is not the file's name"))
+        problems += [(path, what) for what in _unfit(record, allow_smoke, allow_dirty)]
         wanted[place_of(record)], records[place_of(record)] = text, record
     if problems:
         path, what = problems[0]
@@ -110,15 +95,10 @@ def verification_place(record: Record, text: str) -> str:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Path below ``folder`` -> SHA-256 as listed in its ``SHA256SUMS``; empty without one.
-
-    Raises ``RecordError`` for a malformed line, a path that is listed twice, or another order.
-    """
+    """Path -> SHA-256 of ``SHA256SUMS`` in ``folder``; empty without one. Raises ``RecordError`` for a broken one."""
     path = folder / SUMS
-    if not path.exists():
-        return {}
     try:
-        lines = path.read_bytes().decode("utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8").splitlines() if path.exists() else []
     except UnicodeDecodeError:
         raise RecordError(path, "is not UTF-8 text", _RESTORE) from None
     found: dict[str, str] = {}
@@ -135,23 +115,21 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda: None) -> Submission:
     """Write texts to their paths below ``to`` and list their checksums; all or nothing.
-
-    The checksums are written last. If the process is killed before that, ``check`` names the files that are not
-    listed, and the same call completes them. ``fit`` runs under the lock, before anything is written, and may raise.
-
-    Raises ``RecordError`` if a file is there with another content, does not match its checksum, or lies behind a link.
-    """
+    The checksums are written last: after a kill the same call completes them. ``fit`` runs under the lock, before
+    anything is written, and may raise. Raises ``RecordError`` if a file is there with another content, does not match
+    its checksum, or lies behind a link."""
     to.mkdir(parents=True, exist_ok=True)
     with locked(to):  # two concurrent submissions would overwrite each other's checksums
         for left in [*to.glob(LEFTOVER), *to.glob(f"*/{LEFTOVER}")]:
             if _HALF_WRITTEN.fullmatch(left.name) and not left.parent.is_symlink():
                 left.unlink(missing_ok=True)
-        _no_links(to, wanted)
+        for part in (part for name in sorted({SUMS, *wanted}) for part in ((to / name).parent, to / name)):
+            if part != to and part.is_symlink():  # it would be written outside ``to``
+                raise RecordError(part, "is a link", "put what it leads to in its place; nothing was submitted")
         sums = read_sums(to)
         new, same = {}, []
         for name, text in sorted(wanted.items()):
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            path = to / name
+            digest, path = hashlib.sha256(text.encode()).hexdigest(), to / name
             there = path.read_bytes() if path.is_file() else None
             if there is not None and there != text.encode():
                 remedy = "records are only added; what is there stays: nothing was submitted"
@@ -161,46 +139,28 @@ def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda:
             if name in sums:
                 same.append(name)
             else:
-                new[name] = text
-                sums[name] = digest
+                new[name], sums[name] = text, digest
         if new:
             fit()
             lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-            _write_all({to / name: text for name, text in {**new, SUMS: lines}.items()})
+            with ExitStack() as undo:  # an error removes the files that are new
+                for name, text in {**new, SUMS: lines}.items():
+                    if not (to / name).exists():
+                        undo.callback((to / name).unlink, missing_ok=True)
+                    write_whole(to / name, text)
+                undo.pop_all()
     return Submission(tuple(new), tuple(same))
 
 
 def _fit_together(new: Mapping[str, Record], to: Path) -> None:
     """Raise ``RecordError`` if ``check`` would refuse the ``new`` records beside those in ``to``."""
-    there = {}
+    there: dict[str, Record] = {}
     for path in sorted(to.glob("*/*.json")):
         with suppress(RecordError):  # check names broken files
             there[path.relative_to(to).as_posix()] = read_record(path)[1]
-    known = set(impossible_together(list(there.values())))
-    for line in impossible_together(list({**there, **new}.values())):
-        if line not in known:
-            raise RecordError(to, line, "nothing was submitted")
-
-
-def _no_links(to: Path, names: Iterable[str]) -> None:
-    """Raise ``RecordError`` if one of the ``names`` would be written outside ``to``."""
-    for name in sorted({SUMS, *names}):
-        path = to / name
-        for part in (path.parent, path):
-            if part != to and part.is_symlink():
-                raise RecordError(part, "is a link", "put what it leads to in its place; nothing was submitted")
-
-
-def _write_all(files: Mapping[Path, str]) -> None:
-    """Write files in order. After an error, remove those that are new."""
-    fresh = [path for path in files if not path.exists()]
-    try:
-        for path, text in files.items():
-            write_whole(path, text)
-    except BaseException:
-        for path in fresh:
-            path.unlink(missing_ok=True)
-        raise
+    known = {*impossible_together([*there.values()])}
+    if line := next((one for one in impossible_together([*{**there, **new}.values()]) if one not in known), None):
+        raise RecordError(to, line, "nothing was submitted")
 
 
 def _unfit(record: Record, allow_smoke: bool, allow_dirty: bool) -> Iterator[str]:
@@ -213,20 +173,16 @@ def _unfit(record: Record, allow_smoke: bool, allow_dirty: bool) -> Iterator[str
     elif origin.git_dirty is not False and not allow_dirty:
         yield "provenance.git_dirty: its code differed from its commit; commit first, or give --allow-dirty"
     yield from doubts(record)
-    yield from _personal(record)
-
-
-def _personal(record: Record) -> Iterator[str]:
-    """Names of this machine and its user, which only this machine knows."""
+    # Names of this machine and its user, which only this machine knows.
     names = {socket.gethostname(), socket.gethostname().partition(".")[0]}
     with suppress(OSError, KeyError):
         names.add(getpass.getuser())
     own = f"{record.key} {record.identity.environment} {record.identity.suite}".lower()
     for name in sorted(names):
-        # A host called "hopper" reveals nothing.
-        if len(name) < 3 or name.lower() in _ANONYMOUS or name.lower() in own:
-            continue
-        word = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", re.IGNORECASE)
-        where = next((where for where, text in texts(record.model_dump()) if word.search(text)), None)
-        if where is not None:
-            yield f"{where}: holds the name of this machine or its user"
+        if (
+            len(name) >= 3 and name.lower() not in _ANONYMOUS and name.lower() not in own
+        ):  # a host "hopper" says nothing
+            word = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", re.IGNORECASE)
+            where = next((where for where, text in texts(record.model_dump()) if word.search(text)), None)
+            if where is not None:
+                yield f"{where}: holds the name of this machine or its user"

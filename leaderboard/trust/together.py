@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.groups import comparable_groups
+from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId, Setting
-from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, without
-from backbench.leaderboard.record.schema import DataSummary, Record
+from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, matched_to, without
+from backbench.leaderboard.record.schema import DataSummary, Identity, Record
 from backbench.leaderboard.record.suites import SUITES
 
 
@@ -19,7 +20,7 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
     yield from twice(records)
     weights: dict[str, Record] = {}
     data: dict[str, tuple[DataSummary, str]] = {}
-    for record in sorted(records, key=lambda one: (one.provenance.started, one.key)):
+    for record in _by_start(records):
         digest = record.provenance.weights_sha256
         if digest is not None:
             first = weights.setdefault(digest, record)
@@ -35,24 +36,17 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
 
 def _other_training(one: Record, two: Record) -> bool:
     """Whether two records cannot have the same weights: their seeds or their data differ.
-
-    Records of one training that was evaluated in two ways have the same weights. So may two tasks of a user's suite
-    over the same data.
-    """
-    cells = one.identity, two.identity
-    if cells[0].seed != cells[1].seed or _sha(one) != _sha(two):
-        return True
-    return cells[0].task != cells[1].task and any(cell.suite in SUITES for cell in cells)
+    One training that was evaluated in two ways has the same weights, and so may two tasks of a user's suite."""
+    ours, theirs = one.identity, two.identity
+    known = ours.suite in SUITES or theirs.suite in SUITES
+    return ours.seed != theirs.seed or _sha(one) != _sha(two) or (known and ours.task != theirs.task)
 
 
 def twice(records: Sequence[Record]) -> Iterator[str]:
     """Two records of one cell of the board: the check does not guess which one counts.
-
-    A variant names every difference from the preset, so two settings with the same variant are the same cell. Another
-    release, other versions of the simulators, or regenerated data make another cell.
-    """
+    A variant names every difference from the preset. Another release, other simulators or data make another cell."""
     seen: dict[tuple[object, ...], list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda one: (one.provenance.started, one.key)):
+    for record in _by_start(records):
         cell, versions = record.identity, Setting.of(record).versions
         same = seen[RowId.of(record), cell.suite, cell.source, cell.preset, cell.task, cell.seed, versions]
         first = next((other for other in same if None in (shas := {_sha(record), _sha(other)}) or len(shas) == 1), None)
@@ -68,15 +62,12 @@ def _sha(record: Record) -> str | None:
 
 def _other_data(one: DataSummary, two: DataSummary) -> str:
     """The first field in which two summaries of the same content differ; empty when none does.
-
-    Names and normalisers may differ. So may the last digits of a sum.
-    """
-    for name in ("episodes", "steps", "rewards"):
-        if getattr(one, name) != getattr(two, name):
-            return name
-    scale = max(1.0, abs(one.return_min), abs(one.return_max))
-    for name in ("return_mean", "return_std", "return_min", "return_max"):
-        if not math.isclose(getattr(one, name), getattr(two, name), rel_tol=1e-6, abs_tol=1e-6 * scale):
+    Names and normalisers may differ. So may the last digits of a sum."""
+    slack = 1e-6 * max(1.0, abs(one.return_min), abs(one.return_max))
+    for name in ("episodes", "steps", "rewards", "return_mean", "return_std", "return_min", "return_max"):
+        ours, theirs = getattr(one, name), getattr(two, name)
+        alike = isinstance(ours, float) and math.isclose(ours, theirs, rel_tol=1e-6, abs_tol=slack)
+        if ours != theirs and not alike:
             return name
     return ""
 
@@ -85,9 +76,7 @@ def _other_size(records: Sequence[Record]) -> Iterator[str]:
     """Records of one row and task whose agents differ in size between seeds."""
     for group in comparable_groups(records):
         first: dict[tuple[RowId, str], Record] = {}
-        for record in sorted(group.records, key=lambda one: (one.provenance.started, one.key)):
-            if record.cost is None:
-                continue
+        for record in (one for one in _by_start(group.records) if one.cost is not None):
             other = first.setdefault((RowId.of(record), record.identity.task), record)
             for column in columns.COSTS:
                 ours, theirs = (one.cost and column.read(one.cost) for one in (record, other))
@@ -98,24 +87,22 @@ def _other_size(records: Sequence[Record]) -> Iterator[str]:
 
 def _not_matched(records: Sequence[Record]) -> Iterator[str]:
     """Rows that claim a matched number of parameters and do not have it."""
-    there: dict[tuple[object, ...], list[Record]] = defaultdict(list)
-    for record in records:
-        if record.cost is not None and RowId.of(record).matched is None:
-            there[record.identity.backbone, *_beside(record)].append(record)
-    for record in sorted(records, key=lambda one: one.key):
-        reference = RowId.of(record).matched
-        if reference is None or record.cost is None:
-            continue
-        ours = record.cost.parameters_total
-        sizes = [other.cost.parameters_total for other in there[reference, *_beside(record)] if other.cost is not None]
+    parts = [(one.key, one.identity, one.cost.parameters_total) for one in records if one.cost is not None]
+    there = together(
+        (_beside(cell, cell.backbone), size) for _, cell, size in parts if matched_to(cell.variant) is None
+    )
+    for key, cell, ours in sorted(parts, key=itemgetter(0)):
+        reference = matched_to(cell.variant)
+        sizes = there.get(_beside(cell, reference), ()) if reference is not None else ()
         if sizes and min(abs(ours - size) / max(size, 1) for size in sizes) > MATCHED:
-            yield (
-                f"{record.key} is said to be matched to {reference}, and has {ours:,} parameters to its {sizes[0]:,}; "
-                "remove it"
-            )
+            said = f"{key} is said to be matched to {reference}, and has {ours:,} parameters to its {sizes[0]:,}"
+            yield f"{said}; remove it"
 
 
-def _beside(record: Record) -> tuple[object, ...]:
-    """What a row and its matched reference have in common: everything but the backbone and its width."""
-    cell = record.identity
-    return cell.suite, cell.preset, cell.source, cell.task, cell.seed, without(cell.variant, MATCH, WIDTH)
+def _beside(cell: Identity, backbone: str) -> tuple[object, ...]:
+    """What a row and its matched reference, the row of ``backbone``, have in common: all but the width."""
+    return backbone, cell.suite, cell.preset, cell.source, cell.task, cell.seed, without(cell.variant, MATCH, WIDTH)
+
+
+def _by_start(records: Sequence[Record]) -> list[Record]:
+    return sorted(records, key=lambda one: (one.provenance.started, one.key))

@@ -1,9 +1,6 @@
 """Whether a record is credible: consistent with itself, possible, and repeated on a second machine.
-
-These checks find mistakes and edits that the schema allows. Someone who edits a score together with everything that
-follows from it is found by the checksums beside the records (``submit``), by the repository's history (``history``),
-and in the end by ``bench reproduce``, which runs the cell again.
-"""
+These checks find mistakes and edits that the schema allows. The checksums beside the records (``submit``), the
+repository's history (``history``) and ``bench reproduce`` find consistent edits."""
 
 from __future__ import annotations
 
@@ -11,17 +8,18 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import getitem
 from typing import Any
 
+from backbench.leaderboard.record.fields import without_paths
 from backbench.leaderboard.record.identity import cell_key, config_digest
-from backbench.leaderboard.record.privacy import without_paths
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.plausible import PER_STEP, impossible, impossible_returns
 
 SCORE_SLACK = 0.05  # of a normalised score: what a table shows
 _TIMINGS = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}
-_NORMALISERS = {"atari": "dt-gamer"}  # of the known suites; the others have D4RL's
 _NEEDED = ("backbench", "torch", "numpy", "gymnasium")
 _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z][\w-]*")
 _BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
@@ -29,9 +27,7 @@ _BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
 
 def doubts(record: Record, now: datetime | None = None) -> list[str]:
     """What is wrong with ``record``, a phrase each, such as ``identity.seed: 1, and 0 in provenance.config``.
-
-    ``now``: a record cannot have been started later; default: the clock's time.
-    """
+    ``now``: a record cannot have been started later; default: the clock's time."""
     found = [*_names(record), *_unpublishable(record)]
     try:
         found += [*_agreement(record), *impossible(record)]
@@ -48,17 +44,16 @@ def _names(record: Record) -> Iterator[str]:
     cell, packages = record.identity, record.provenance.packages
     if not _BACKBONE.fullmatch(cell.backbone):
         yield f"identity.backbone: {cell.backbone!r} is neither a registered name nor package.module:Class"
-    normaliser = _NORMALISERS.get(cell.suite, "d4rl")
+    normaliser = "dt-gamer" if cell.suite == "atari" else "d4rl"
     if cell.suite in SUITES and record.protocol.normaliser != normaliser:
         yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {cell.suite} has {normaliser!r}"
     if cell.suite in SUITES and cell.suite_tasks:
         yield f"identity.suite_tasks: suite {cell.suite} is known, and a record cannot change its tasks"
-    needed = [*_NEEDED]
-    if cell.environment.startswith("ALE/"):
-        needed.append("ale-py")
-    if cell.environment.partition("-")[0] in PER_STEP:
-        needed.append("mujoco")
-    for name in needed:
+    simulators = {
+        "ale-py": cell.environment.startswith("ALE/"),
+        "mujoco": cell.environment.partition("-")[0] in PER_STEP,
+    }
+    for name in (*_NEEDED, *(name for name, needed in simulators.items() if needed)):
         if not re.match(r"\d+(\.\d+)*", packages.get(name, "")):
             yield f"provenance.packages: {name} is {packages.get(name, 'missing')!r}, which is no version"
 
@@ -138,23 +133,17 @@ def _agreement(record: Record) -> Iterator[str]:
 
 
 def _at(content: Any, path: str) -> Any:
-    for name in path.split("."):
-        content = content[name]
-    return content
+    return reduce(getitem, path.split("."), content)
 
 
 def other_machine(record: Record, other: Record) -> bool:
     """Whether two records name different processors, accelerators or platforms."""
-    one, two = record.provenance, other.provenance
-    return (one.hardware.cpu, one.hardware.gpu, one.platform) != (two.hardware.cpu, two.hardware.gpu, two.platform)
+    one, two = ((at.hardware.cpu, at.hardware.gpu, at.platform) for at in (record.provenance, other.provenance))
+    return one != two
 
 
 def why_not_verified(record: Record, other: Record) -> str:
-    """Why ``other`` does not verify ``record``; empty when it does.
-
-    It must be the same cell by identity, protocol and settings, done, no copy, from another machine, with a headline
-    score that differs by less than ``SCORE_SLACK``. Fields that only one of the two has are not compared.
-    """
+    """Why ``other`` does not verify ``record``; empty when it does. Fields that only one has do not count."""
     if record.key != other.key or record.provenance.config != other.provenance.config:
         return "it is another cell"
     if record.headline is None or other.headline is None:
@@ -178,6 +167,5 @@ def why_not_verified(record: Record, other: Record) -> str:
 def verified_cells(records: Iterable[Record], verifications: Iterable[Record]) -> frozenset[str]:
     """Keys of the ``records`` that at least one of ``verifications`` verifies, see ``why_not_verified``."""
     known = {record.key: record for record in records}
-    return frozenset(
-        other.key for other in verifications if other.key in known and not why_not_verified(known[other.key], other)
-    )
+    there = [other for other in verifications if other.key in known]
+    return frozenset(other.key for other in there if not why_not_verified(known[other.key], other))

@@ -1,7 +1,4 @@
-"""The leaderboard's pages from its records: Markdown, CSV, JSON and HTML. Equal records give equal bytes.
-
-Needs NumPy, pydantic and rich, but neither torch nor a simulator.
-"""
+"""The leaderboard's pages from its records: Markdown, CSV, JSON and HTML. Equal records give equal bytes."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ from rich.console import Console
 
 from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
-from backbench.leaderboard.record.files import RecordError, load_record, load_records
-from backbench.leaderboard.record.published import FOLDER, Published
+from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import verified_cells
 from backbench.leaderboard.views.page.build import build
@@ -40,25 +36,19 @@ def pages_of(
     repository: str | None = REPOSITORY,
 ) -> dict[str, str]:
     """Path below the folder of pages -> text, of all pages; a pure function of the records.
-
     ``folder``: where the records are committed, below the root of a repository; None if they are not. ``repository``:
-    path from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere.
-    """
+    path from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere."""
     board = build_board(records, verified=verified_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
-    return {**texts, **build(view, folder, repository)}
+    return texts | build(view, folder, repository)
 
 
 def export(
     records: Sequence[Record], format_: str, out: Path | None = None, verifications: Sequence[Record] = ()
 ) -> None:
     """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``html`` a folder.
-
-    Raises:
-        RecordError: ``html`` without a folder, or with one that holds other files than pages.
-        OSError: ``out`` cannot be written; an older one is untouched.
-    """
+    Raises ``RecordError`` for ``html`` without a folder, or with one that holds foreign files, and ``OSError``."""
     if format_ == "html":
         if out is None:
             raise RecordError("--format html", "writes a folder", "name it with --out")
@@ -66,11 +56,12 @@ def export(
         return
     board = build_board(records, verified=verified_cells(records, verifications))
     if format_ == "terminal":
-        console = Console() if out is None else Console(file=io.StringIO(), width=100)
+        file = None if out is None else io.StringIO()
+        console = Console(file=file, width=None if out is None else 100)
         console.print(to_rich(board, console.width))
-        if out is None:
+        if file is None:
             return
-        text = console.file.getvalue()  # type: ignore[attr-defined]  # the StringIO above
+        text = file.getvalue()
     elif format_ == "markdown":
         text = to_markdown(board)
     else:
@@ -83,58 +74,42 @@ def export(
 
 def render(published: Published, pages: Path | None = None) -> list[str]:
     """Write the pages of a leaderboard, all or none, and remove stale ones. Their names, sorted.
-
-    Raises:
-        RecordError: a record or a verification is broken, or the folder holds other files than pages.
-        OSError: the folder cannot be written.
-    """
+    Raises ``RecordError`` for a broken record or a folder that holds foreign files, and ``OSError``."""
     found, errors = load_records(published.records)
     if errors:
         raise errors[0]
     others = verifications_of(published.records)
     committed = pages is None or pages.resolve() == published.pages.resolve()  # else links to the docs would break
-    texts = pages_of(found, others) if committed else pages_of(found, others, repository=None)
+    texts = pages_of(found, others, repository=REPOSITORY if committed else None)
     write_pages(texts, pages or published.pages)
     return sorted(texts)
 
 
 def verifications_of(given: Path) -> list[Record]:
-    """The verifications beside the records of a leaderboard, in the order of paths; of one cell there may be several.
-
-    ``given``: its folder of records, or the one around. Raises ``RecordError`` for a broken verification.
-    """
+    """The verifications beside the records ``given``, by path. Raises ``RecordError`` for a broken one."""
     folder = Published.around(given).verifications
     return [load_record(path) for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
 
 
 def stale(texts: Mapping[str, str], pages: Path) -> list[str]:
     """How the files in ``pages`` differ from ``texts``, a line each."""
-    lines = []
     there = _files(pages)
-    for name in sorted({*texts, *there}):
-        if name not in there:
-            lines.append(f"{pages / name}: is missing; {MEND}")
-        elif name not in texts:
-            lines.append(f"{pages / name}: no record makes it; {MEND}")
-        elif (pages / name).read_bytes() != texts[name].encode():
-            lines.append(f"{pages / name}: is not what the records make; {MEND}")
-    return lines
+    said = dict.fromkeys(there, "no record makes it") | dict.fromkeys(texts, "is missing")
+    for name in {*there} & {*texts}:
+        same = (pages / name).read_bytes() == texts[name].encode()
+        said[name] = "" if same else "is not what the records make"
+    return [f"{pages / name}: {what}; {MEND}" for name, what in sorted(said.items()) if what]
 
 
 def write_pages(texts: Mapping[str, str], pages: Path) -> None:
     """Replace ``pages`` by a folder with exactly these files, or change nothing.
-
-    Raises:
-        RecordError: ``pages`` is a file, or a folder that holds other files than pages, which would be lost.
-        ValueError: a name that no page may have.
-        OSError: it cannot be written; an older folder is untouched.
-    """
+    Raises ``RecordError`` for a file, or a folder that holds other files than pages, which would be lost,
+    ``ValueError`` for a name that no page may have, and ``OSError`` if it cannot be written."""
     pages = pages.resolve()
     for name in texts:
         if not _SAFE.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a page")
-    foreign = ["it is no folder"] if pages.is_file() else [n for n in _files(pages) if not _OURS.fullmatch(n)]
-    if foreign:
+    if foreign := ["it is no folder"] if pages.is_file() else [n for n in _files(pages) if not _OURS.fullmatch(n)]:
         raise RecordError(pages.name, f"holds no pages only: {foreign[0]}", "name an empty folder, or a new one")
     pages.parent.mkdir(parents=True, exist_ok=True)
     for left in pages.parent.glob(f".{pages.name}.*.tmp"):  # of a render that was killed

@@ -7,8 +7,9 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import count
 from typing import Any
 
 from backbench.leaderboard.board import columns
@@ -18,9 +19,10 @@ from backbench.leaderboard.board.columns import CostColumn
 from backbench.leaderboard.board.reproduction import reported, reproduction, why_none
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.normalise import CITATIONS
-from backbench.leaderboard.scores.statistics import Estimate, Interval
+from backbench.leaderboard.scores.statistics import Estimate
 
 VERSION = 1
+_FORMULA = {*"=+-@\t\r\n"}
 _SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
 _TASK_SETTING = ("context", "targets", "max_steps", "environment", "returns_to_go", "data_sha256")
 _ROW = ("label", "backbone", "variant", "matched", "trust", "cells", "verified_cells")
@@ -28,11 +30,8 @@ _SCORE = ("value", "low", "high", "over", "n", "seeds", "raw", "ratio", "data")
 
 
 def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
-    """``board``, built from ``records``, as what JSON can hold; no clock and no paths.
-
-    Floats have six significant digits; records are complete. ``failed`` lists the cells without a score over all
-    sections. Optimality gaps are in units of 100 points, and there are none for raw returns.
-    """
+    """``board``, built from ``records``, as what JSON can hold: floats of six significant digits, complete records.
+    ``failed`` lists the cells without a score over all sections. Raw returns have no optimality gaps."""
     bare = {record.key: record.model_dump(mode="json") for record in sorted(records, key=lambda one: one.key)}
     sections: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -50,28 +49,21 @@ def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
                 cells[record.key] = {**cell, "status": record.status, "score": score}
     view = {"version": VERSION, "records": len(records), "sections": sections, "failed": failed, "cells": cells}
     rounded: dict[str, Any] = _rounded(view)
-    rounded["digest"] = _digest(bare)
+    rounded["digest"] = _sha256(sorted([key, _sha256(content)] for key, content in bare.items()))
     rounded["cells"] = {key: {**cell, "record": bare[key]} for key, cell in sorted(rounded["cells"].items())}
     return rounded
 
 
 def to_json(view: Mapping[str, Any]) -> str:
-    """``view`` as canonical JSON: sorted keys, one space of indentation, a newline at the end.
-
-    Without the records, which ``cells`` names by their keys: they are files already.
-    """
-    cells = {
-        key: {name: value for name, value in cell.items() if name != "record"} for key, cell in view["cells"].items()
-    }
+    """``view`` as canonical JSON, without the records, which ``cells`` names by their keys: they are files already."""
+    cells = {key: {name: cell[name] for name in cell if name != "record"} for key, cell in view["cells"].items()}
     return json.dumps({**view, "cells": cells}, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(view: Mapping[str, Any]) -> str:
     """``view`` as CSV (RFC 4180): a line for each row and task (kind ``task``) and for each aggregate of a row.
-
-    Scores are normalised, the optimality gap is in units of 100 points. Costs are the row's, repeated on each of its
-    lines. Text cannot start a formula in a spreadsheet: an apostrophe precedes ``= + - @``.
-    """
+    Costs are the row's, repeated on each of its lines. Text cannot start a formula in a spreadsheet: an apostrophe
+    precedes ``= + - @``."""
     costs = [column.key for column in columns.COSTS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
@@ -84,33 +76,27 @@ def to_csv(view: Mapping[str, Any]) -> str:
                     row["id"], *(row[key] for key in _ROW), len(row["failed"]),
                     kind, name, *(score.get(key) for key in _SCORE), *(row["cost"][key] for key in costs),
                 ]  # fmt: skip
-                writer.writerow([_inert(cell) if isinstance(cell, str) else cell for cell in cells])
+                writer.writerow(
+                    [f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell for cell in cells]
+                )
     return text.getvalue()
 
 
 def _lines(section: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for task in section["tasks"]:
-        if task in row["scores"]:
-            score = row["scores"][task]
-            seeds = " ".join(map(str, score["seeds"]))
-            yield "task", task, {**score, "seeds": seeds, "data": section["data"].get(task)}
+    for task in (task for task in section["tasks"] if task in row["scores"]):
+        score = row["scores"][task]
+        yield "task", task, {**score, "seeds": " ".join(map(str, score["seeds"])), "data": section["data"].get(task)}
     for name, one in (row["aggregates"] or {}).items():
         yield "aggregate", name, {**one, "seeds": " ".join(map(str, row["seeds"])), "data": section.get(f"data_{name}")}
 
 
-def _inert(text: str) -> str:
-    return f"'{text}" if text[:1] in {*"=+-@\t\r\n"} else text
-
-
 def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
-    setting = section.setting
-    shapes = profiles(section)
-    differences = reproduction(section)
+    setting, shapes, differences = section.setting, profiles(section), reproduction(section)
     none = why_none(section, differences)
     return {
         "id": name,
         "title": f"{setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}",
-        **{key: getattr(setting, key) for key in _SETTING},
+        **_picked(setting, _SETTING),
         "citation": CITATIONS[setting.normaliser],
         "versions": dict(setting.versions),
         "tasks": list(section.tasks),
@@ -120,15 +106,10 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "measured": section.measured,
         "undecided_costs": undecided_costs(section),
         "notes": [f"{note}." for note in section.notes] + ([] if none is None else [none]),
-        "task_settings": {
-            task: {key: getattr(one, key) for key in _TASK_SETTING} for task, one in section.task_settings.items()
-        },
+        "task_settings": {task: _picked(one, _TASK_SETTING) for task, one in section.task_settings.items()},
         "data": dict(section.data),
         **{f"data_{one.key}": section.data_aggregates.get(one.key) for one in columns.METRICS if one.of_data},
-        "rows": [
-            _row(row, row_id, shapes.get(index))
-            for index, (row, row_id) in enumerate(zip(section.rows, ids, strict=True))
-        ],
+        "rows": [_row(row, ids[index], shapes.get(index)) for index, row in enumerate(section.rows)],
         "improvement": [
             {**asdict(one), "x": ids[one.x], "y": ids[one.y], "decided": one.decided} for one in improvements(section)
         ],
@@ -137,13 +118,17 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "reproduction": [
             {
                 "row": ids[one.row],
-                **{name: getattr(one.reported, name) for name in ("task", "method", "citation")},
-                **{name: getattr(one, name) for name in ("ours", "low", "high", "difference")},
+                **_picked(one.reported, ("task", "method", "citation")),
+                **_picked(one, ("ours", "low", "high", "difference")),
                 "reported": one.reported.score,
             }
             for one in differences
         ],
     }
+
+
+def _picked(of: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}
 
 
 def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
@@ -152,7 +137,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
     return {
         "id": row_id,
         "label": row.label,
-        **{name: getattr(row.row, name) for name in ("backbone", "variant", "matched")},
+        **_picked(row.row, ("backbone", "variant", "matched")),
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
         "trust": row.trust,
@@ -181,23 +166,14 @@ def _cost(row: Row, column: CostColumn) -> float | None:
 
 
 def _score(score: Score) -> dict[str, Any]:
-    return {
-        "value": score.value,
-        **_ends(score.interval, len(score.seeds)),
-        "seeds": list(score.seeds),
-        "values": list(score.values),
-        "ratio": score.data_ratio,
-        "raw": score.raw,
-    }
+    seen = {"seeds": list(score.seeds), "values": list(score.values), "ratio": score.data_ratio, "raw": score.raw}
+    return _estimate(score, len(score.seeds)) | seen
 
 
-def _estimate(one: Estimate) -> dict[str, Any]:
-    return {"value": one.value, **_ends(one.interval, 1)}
-
-
-def _ends(interval: Interval | None, n: int) -> dict[str, Any]:
-    """Ends of an interval and over what it is; without an interval none, and ``n``."""
-    return {"low": None, "high": None, "over": None, "n": n} if interval is None else asdict(interval)
+def _estimate(one: Estimate | Score, n: int = 1) -> dict[str, Any]:
+    """Value, ends of its interval and over what that is; without an interval none, and ``n``."""
+    none = {"low": None, "high": None, "over": None, "n": n}
+    return {"value": one.value, **(none if one.interval is None else asdict(one.interval))}
 
 
 def _slug(text: str) -> str:
@@ -208,11 +184,7 @@ def _section_id(section: Section, taken: Collection[str]) -> str:
     setting = section.setting
     names = (setting.suite, setting.source, setting.preset, setting.acting)
     plain = _slug("-".join(name[:40] for name in names)) or "section"
-    number, name = 1, plain
-    while name in taken:
-        number += 1
-        name = f"{plain}-{number}"
-    return name
+    return next(name for n in count(1) if (name := plain if n == 1 else f"{plain}-{n}") not in taken)
 
 
 def _row_id(row: Row, section: str) -> str:
@@ -220,12 +192,6 @@ def _row_id(row: Row, section: str) -> str:
     content = json.dumps([section, *asdict(row.row).values()])
     digest = hashlib.sha256(content.encode()).hexdigest()[:10]
     return "-".join(part for part in (_slug(row.row.backbone[:40]), digest) if part)
-
-
-def _digest(records: Mapping[str, dict[str, Any]]) -> str:
-    """SHA-256 over the keys and contents of all records."""
-    lines = sorted([key, _sha256(content)] for key, content in records.items())
-    return _sha256(lines)
 
 
 def _sha256(content: Any) -> str:
@@ -238,6 +204,4 @@ def _rounded(value: Any) -> Any:
         return float(f"{value:.6g}") + 0.0  # no minus zero
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(one) for one in value]
-    return value
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,7 +1,5 @@
 """A board as text: one table of strings, which the terminal and Markdown both print, so that they agree.
-
-Tasks are the lines and backbones the columns: nine tasks side by side fit no terminal, and a page scrolls down.
-"""
+Tasks are the lines and backbones the columns: nine tasks side by side fit no terminal, and a page scrolls down."""
 
 from __future__ import annotations
 
@@ -44,13 +42,10 @@ class TextTable:
 
     title: str
     columns: tuple[str, ...]
-    blocks: tuple[tuple[Line, ...], ...]
-    """Lines in blocks: tasks, aggregates, costs, comparisons of pairs."""
+    blocks: tuple[tuple[Line, ...], ...]  # Lines in blocks: tasks, aggregates, costs, comparisons of pairs.
     notes: tuple[str, ...]
-    repeated: int = 2
-    """Number of first columns that are repeated when the others are split over several grids."""
-    reported: TextTable | None = None
-    """Published scores on the same tasks, separate from ours."""
+    repeated: int = 2  # Number of first columns that are repeated when the others are split over several grids.
+    reported: TextTable | None = None  # Published scores on the same tasks, separate from ours.
 
 
 def tabulate(board: Board) -> list[TextTable]:
@@ -60,41 +55,27 @@ def tabulate(board: Board) -> list[TextTable]:
 
 def to_markdown(board: Board) -> str:
     """``board`` as GitHub Markdown. Names cannot break the table or add HTML or links."""
-    parts = []
-    for table in tabulate(board):
-        parts.append(_marked(table, "###"))
-        if table.reported is not None:
-            parts.append(_marked(table.reported, "####"))
-    return "\n".join(parts) if parts else "No records.\n"
+    tables = [(table, level) for ours in tabulate(board) for table, level in ((ours, "###"), (ours.reported, "####"))]
+    return "\n".join(_marked(table, level) for table, level in tables if table is not None) or "No records.\n"
 
 
 def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
     """``board`` for the terminal; backbones that do not fit into ``width`` characters go below.
-
-    ``published``: whether the scores of papers follow.
-    """
+    ``published``: whether the scores of papers follow."""
     parts: list[Table | Text] = []
-    for ours in tabulate(board):
-        for table in (ours, ours.reported):
-            if table is not None and (published or table is ours):
-                parts.append(Text(table.title, style="bold"))
-                parts += [_grid(table, chosen) for chosen in _fitting(table, width)]
-                parts += [Text(f"- {note}", style="dim") for note in table.notes]
-                parts.append(Text(""))
+    for table in (table for ours in tabulate(board) for table in (ours, ours.reported if published else None) if table):
+        parts.append(Text(table.title, style="bold"))
+        parts += [_grid(table, chosen) for chosen in _fitting(table, width)]
+        parts += [Text(f"- {note}", style="dim") for note in table.notes] + [Text("")]
     return Group(*parts) if parts else Group(Text("No records."))
 
 
 def _marked(table: TextTable, level: str) -> str:
-    lines = [f"{level} {markdown(table.title)}", ""]
-    lines.append("| " + " | ".join(markdown(name) for name in table.columns) + " |")
-    lines.append("|" + "|".join([":---", *["---:"] * (len(table.columns) - 1)]) + "|")
-    for block in table.blocks:
-        for line in block:
-            cells = [markdown(f"{cell.main} {cell.sub}".strip()) for cell in line]
-            lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
-    lines += [f"- {markdown(note)}" for note in table.notes]
-    return "\n".join(lines) + "\n"
+    rows = [[f"{cell.main} {cell.sub}".strip() for cell in line] for block in table.blocks for line in block]
+    head, *body = ["| " + " | ".join(map(markdown, row)) + " |" for row in (table.columns, *rows)]
+    ruler = "|:---|" + "---:|" * (len(table.columns) - 1)
+    notes = [f"- {markdown(note)}" for note in table.notes]
+    return "\n".join([f"{level} {markdown(table.title)}", "", head, ruler, *body, "", *notes]) + "\n"
 
 
 def _table(section: Section, number: int) -> TextTable:
@@ -103,21 +84,12 @@ def _table(section: Section, number: int) -> TextTable:
     if section.complete:
         blocks.append(_aggregates(section))
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
-    costs = [
-        _line(one.label, "", *(_cost(row.cost.get(one.key)) for row in rows))
-        for one in columns.shown(columns.COSTS, "text")
-    ]
-    blocks.append(
-        (
-            _line("seeds", "", *(_seeds(row) for row in rows)),
-            *costs,
-            _line("failed cells", "", *(str(row.failed) for row in rows)),
-            _line("trust", "", *(row.trust for row in rows)),
-        )
-    )
+    lines = {"seeds": [_seeds(row) for row in rows]}
+    lines |= {one.label: [_cost(row.cost.get(one.key)) for row in rows] for one in columns.shown(columns.COSTS, "text")}
+    lines |= {"failed cells": [str(row.failed) for row in rows], "trust": [row.trust for row in rows]}
+    blocks.append(tuple(_line(name, "", *values) for name, values in lines.items()))
     compared = sum(len(row.matrix) >= 2 for row in rows)
-    pairs = improvements(section, fewest_seeds=2) if compared <= _PAIRS else []
-    if pairs:
+    if pairs := improvements(section, fewest_seeds=2) if compared <= _PAIRS else []:
         blocks.append(_beaten(section, pairs))
     title = f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
     return TextTable(
@@ -129,16 +101,15 @@ def _table(section: Section, number: int) -> TextTable:
     )
 
 
-def _line(name: str, data: str, *values: str) -> Line:
-    return tuple(map(Cell, (name, data, *values)))
+def _line(*values: str) -> Line:
+    return tuple(map(Cell, values))
 
 
 def _task(section: Section, task: str) -> Line:
     cells = []
-    for row in section.rows:
-        score = row.scores.get(task)
+    for score in (row.scores.get(task) for row in section.rows):
         ratio = "" if score is None or score.data_ratio is None else f" ×{score.data_ratio:.2f}"
-        cells.append(Cell(NOTHING) if score is None else Cell(f"{score.value:.1f}{ratio}", _interval(score.interval)))
+        cells.append(Cell(f"{score.value:.1f}{ratio}", _interval(score.interval)) if score else Cell(NOTHING))
     return Cell(task), Cell(_points(section.data.get(task))), *cells
 
 
@@ -148,11 +119,10 @@ def _aggregates(section: Section) -> tuple[Line, ...]:
         if metric.needs_scale and section.setting.normaliser == "none":
             continue
         data = _points(section.data_aggregates.get(metric.key)) if metric.of_data else ""
-        cells = []
-        for row in section.rows:
-            found, digits = row.aggregates.get(metric.key), metric.digits
-            value = NOTHING if found is None else f"{found.value:.{digits}f}"
-            cells.append(Cell(value, "" if found is None else _interval(found.interval, digits)))
+        cells = [
+            Cell(f"{one.value:.{metric.digits}f}", _interval(one.interval, metric.digits)) if one else Cell(NOTHING)
+            for one in (row.aggregates.get(metric.key) for row in section.rows)
+        ]
         lines.append((Cell(metric.name), Cell(data), *cells))
     return tuple(lines)
 
@@ -164,8 +134,7 @@ def _beaten(section: Section, pairs: Sequence[Improvement]) -> tuple[Line, ...]:
     for loser in dict.fromkeys(pair.x for pair in pairs):
         label = plain(section.rows[loser].label)
         cells = [Cell(f"P(better than {label if len(label) <= 20 else label[:19] + '…'})"), Cell("")]
-        for winner in range(len(section.rows)):
-            pair = found.get((winner, loser))
+        for pair in (found.get((winner, loser)) for winner in range(len(section.rows))):
             ends = "" if pair is None or pair.low is None else f"({pair.low:.2f}, {pair.high:.2f})"
             cells.append(Cell(NOTHING if pair is None else f"{pair.probability:.2f}", ends))
         lines.append(tuple(cells))
@@ -176,23 +145,16 @@ def _reported(section: Section, number: int) -> TextTable | None:
     methods, lines, notes = tabulated(section)
     if not methods:
         return None
-    return TextTable(
-        title=f"{number}. Reported scores on the same tasks",
-        columns=("task", *methods),
-        blocks=(tuple(tuple(map(Cell, line)) for line in lines),),
-        notes=tuple(plain(note) for note in notes),
-        repeated=1,
-    )
+    title, block = f"{number}. Reported scores on the same tasks", tuple(_line(*line) for line in lines)
+    return TextTable(title, ("task", *methods), (block,), tuple(map(plain, notes)), repeated=1)
 
 
 def _other_scale(section: Section, normaliser: str) -> tuple[Line, ...]:
     """The same scores on another scale, with their mean if it is a normalised one."""
     short = SHORT[normaliser]
-    tasks = [task for task in section.tasks if task in section.task_settings]
-    scores = [
-        {task: normalise(normaliser, task, row.scores[task].raw) for task in tasks if task in row.scores}
-        for row in section.rows
-    ]
+    tasks, scores = [task for task in section.tasks if task in section.task_settings], []
+    for row in section.rows:
+        scores.append({task: normalise(normaliser, task, row.scores[task].raw) for task in tasks if task in row.scores})
     lines = [_line(f"{task}, {short}", "", *(_points(one.get(task)) for one in scores)) for task in tasks]
     if section.complete and normaliser != "none":
         means = [
@@ -207,8 +169,7 @@ def _other_scale(section: Section, normaliser: str) -> tuple[Line, ...]:
 def _interval(interval: Interval | None, digits: int = 1) -> str:
     if interval is None:
         return ""
-    ends = f"({interval.low:.{digits}f}, {interval.high:.{digits}f})"
-    return ends + ("e" if interval.over == "episodes" else "")
+    return f"({interval.low:.{digits}f}, {interval.high:.{digits}f}){'e' if interval.over == 'episodes' else ''}"
 
 
 def _points(value: float | None) -> str:
@@ -247,17 +208,11 @@ def _grid(table: TextTable, chosen: Sequence[int]) -> Table:
     shown = (*range(table.repeated), *chosen)
     for index in shown:
         # Text, not str: a name such as "[red]" is a name, not markup.
-        grid.add_column(
-            Text(table.columns[index]),
-            justify="left" if index == 0 else "right",
-            overflow="fold",
-            no_wrap=index < table.repeated,
-        )
+        name, first = Text(table.columns[index]), index == 0
+        grid.add_column(name, justify="left" if first else "right", overflow="fold", no_wrap=index < table.repeated)
     for block in table.blocks:
-        for number, line in enumerate(block):
-            texts = [Text(line[index].main) for index in shown]
-            for index, text in zip(shown, texts, strict=True):
-                if line[index].sub:
-                    text.append("\n" + line[index].sub, style="dim")
-            grid.add_row(*texts, end_section=number == len(block) - 1)
+        for line in block:
+            cells = (line[index] for index in shown)
+            grid.add_row(*(Text.assemble(one.main, (f"\n{one.sub}" if one.sub else "", "dim")) for one in cells))
+        grid.add_section()
     return grid

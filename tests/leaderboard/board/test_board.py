@@ -9,6 +9,7 @@ import pytest
 from record_factory import full_suite, make_record
 
 from backbench.leaderboard.board.board import Board, Row, build_board
+from backbench.leaderboard.board.notes import notes_of
 from backbench.leaderboard.record.suites import SUITES
 
 
@@ -142,7 +143,7 @@ def test_a_failed_cell_without_data_joins_its_row() -> None:
     board = build_board([failed, *full_suite("gloma", 40.0)])
     assert len(board.sections) == 1
     assert row(board, "gloma").failed == 1
-    assert board.sections[0].failed == [("gloma", "hopper-medium", 9, "NonFiniteLoss: no space (step 7)")]
+    assert "Failed: gloma, hopper-medium, seed 9: NonFiniteLoss: no space (step 7)" in notes_of(board.sections[0], [])
 
 
 def test_a_row_of_failed_cells_has_no_scores() -> None:

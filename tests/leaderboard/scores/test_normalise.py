@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from backbench.leaderboard.scores.normalise import CITATIONS, DT_GAMER, atari_bounds, d4rl_bounds, d4rl_score, normalise
+from backbench.leaderboard.scores.normalise import CITATIONS, DT_GAMER, atari_bounds, d4rl_bounds, normalise
 
 
 @pytest.mark.parametrize(
@@ -11,9 +11,9 @@ from backbench.leaderboard.scores.normalise import CITATIONS, DT_GAMER, atari_bo
 )
 def test_d4rl_scores_match_published_figures(environment: str, low: float, high: float) -> None:
     assert d4rl_bounds(environment) == (low, high)
-    assert d4rl_score(environment, low) == 0.0
-    assert d4rl_score(environment, high) == 100.0
-    assert d4rl_score(environment, (low + high) / 2) == pytest.approx(50.0)
+    assert normalise("d4rl", environment, low) == 0.0
+    assert normalise("d4rl", environment, high) == 100.0
+    assert normalise("d4rl", environment, (low + high) / 2) == pytest.approx(50.0)
     assert normalise("d4rl", f"{environment}-medium-replay", high) == 100.0
 
 

@@ -6,14 +6,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from results_folders import results_of, snapshot
+from whole_record import NOW, whole_record
 
 from backbench.leaderboard.__main__ import main
-from backbench.leaderboard.record.files import RecordError
-from backbench.leaderboard.record.published import Published
-from backbench.leaderboard.trust.history import not_only_added
+from backbench.leaderboard.check import check
+from backbench.leaderboard.record.files import Published, RecordError
+from backbench.leaderboard.trust.history import not_only_added, read_retired
+from backbench.leaderboard.trust.submit import submit
 
 NOBODY = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false"]
 VERIFICATION = "d4rl/a.0123abcd.json"
+RECORD = whole_record()
 
 
 def git(where: Path, *words: str) -> None:
@@ -218,3 +222,56 @@ def test_without_repository_or_git_the_error_is_one_line(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RecordError, match="needs git"):
         not_only_added(published, "main")
+
+
+@pytest.fixture
+def submitted(tmp_path: Path) -> Published:
+    found = Published(tmp_path / "records")
+    submit(results_of(tmp_path / "results", RECORD), found.records)
+    return found
+
+
+def problems(submitted: Published) -> list[str]:
+    return check(submitted, NOW, pages=False).problems
+
+
+def test_a_list_is_read_by_key(submitted: Published) -> None:
+    assert read_retired(submitted) == {}
+    submitted.retired.write_text('date,key,reason\n2026-11-27,a.b,"gone, with its data"\n')
+    assert read_retired(submitted) == {"a.b": "gone, with its data"}
+    assert problems(submitted) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no column 'key'; restore it: git checkout"),
+        ("key,why\n", "has no column 'reason'; restore it: git checkout"),
+        ("key,reason\na,\n", "line 2 lacks a key or a reason; write both"),
+        ("key,reason\na,x\nb\n", "line 3 lacks a key or a reason; write both"),
+        ("key,reason\n,x\n", "line 2 lacks a key or a reason; write both"),
+        ("key,reason\na,x\na,y\n", "line 3 lists a again; remove the line"),
+        ("key,reason\na,\udcff\n", "is not UTF-8 text; restore it: git checkout"),
+    ],
+)
+def test_a_broken_list_is_one_problem(submitted: Published, text: str, said: str) -> None:
+    submitted.retired.write_bytes(text.encode(errors="surrogateescape"))
+    assert problems(submitted) == [f"{submitted.retired}: {said}"]
+
+
+def test_a_published_record_cannot_be_retired(submitted: Published) -> None:
+    submitted.retired.write_text(f"key,reason\n{RECORD.key},data gone\n")
+    path = submitted.records / "d4rl" / f"{RECORD.key}.json"
+    assert problems(submitted) == [
+        f"{submitted.retired}: lists {RECORD.key}, and {path} is there; remove the file or the line"
+    ]
+
+
+def test_a_retired_record_is_not_submitted_again(tmp_path: Path) -> None:
+    submitted = Published(tmp_path / "board" / "records")
+    submitted.records.mkdir(parents=True)
+    submitted.retired.write_text(f"key,reason\n{RECORD.key},data gone\n")
+    before = snapshot(tmp_path / "board")
+    with pytest.raises(RecordError, match="key: the record was retired: data gone; nothing was submitted"):
+        submit(results_of(tmp_path / "results", RECORD), submitted.records)
+    assert snapshot(tmp_path / "board") == before

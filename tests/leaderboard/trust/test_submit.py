@@ -16,8 +16,7 @@ import pytest
 from results_folders import results_of, snapshot
 from whole_record import whole_record
 
-from backbench.leaderboard.record.files import RecordError
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError
 from backbench.leaderboard.trust.submit import place, read_sums, submit, submit_verification
 
 

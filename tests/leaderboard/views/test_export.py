@@ -16,8 +16,7 @@ from results_folders import results_of, snapshot
 from whole_record import whole_record
 
 from backbench.benchmarks.cli import app
-from backbench.leaderboard.record.files import RecordError, load_records
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published, RecordError, load_records
 from backbench.leaderboard.trust.submit import submit, submit_verification
 from backbench.leaderboard.views.export import pages_of, render, stale, write_pages
 

@@ -11,7 +11,7 @@ from results_folders import results_of
 from view_factory import make_section, make_view
 from whole_record import whole_record
 
-from backbench.leaderboard.record.published import Published
+from backbench.leaderboard.record.files import Published
 from backbench.leaderboard.trust.submit import submit
 from backbench.leaderboard.views.export import export, pages_of, render
 from backbench.leaderboard.views.page import build

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backbench.leaderboard.record.privacy import without_paths
+from backbench.leaderboard.record.fields import without_paths
 
 
 @pytest.mark.parametrize(
