@@ -6,8 +6,6 @@ The two protocols give different actions, so the record names the one that ran:
 * ``recurrent``: carry the backbone's state. A decision costs the same however long the episode is.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch

@@ -1,7 +1,5 @@
 """The agent: tokenizer, backbone and action head, the same for all backbones."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """From spaces and settings to an agent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_
 tokenizer initialises its linear layers, except for those of ``PixelEncoder``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

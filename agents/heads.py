@@ -1,7 +1,5 @@
 """Action heads: from the backbone's output at the state tokens to a loss and to actions."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar

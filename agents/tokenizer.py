@@ -1,7 +1,5 @@
 """Trajectories to tokens: triples (R, s, a), as in the Decision Transformer (arXiv:2106.01345, section 3)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

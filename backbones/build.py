@@ -1,7 +1,5 @@
 """From a name and options to a backbone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Check the contract of a backbone: run every rule and report what it measured."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 from collections.abc import Callable, Mapping

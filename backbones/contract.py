@@ -3,8 +3,6 @@
 Optional methods for speed are in :mod:`.fast`. docs/how-to/add-a-backbone.md has a complete example.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -4,8 +4,6 @@ The defaults are correct, so a new backbone needs none of them. ``keep`` is a sl
 needed. Override a method to skip the work for the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeAlias
 

@@ -1,7 +1,5 @@
 """Options from a mapping. Every key must be known and every value of the declared type. Every error is one line."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 import typing

@@ -1,7 +1,5 @@
 """The shared residual stack. It surrounds every mixer, so a difference in scores is due to the mixer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

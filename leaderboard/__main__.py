@@ -1,7 +1,5 @@
 """``python -m backbench.leaderboard check|render``: without torch and without a simulator."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

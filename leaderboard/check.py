@@ -2,8 +2,6 @@
 A changed digit is found by the record's checksum, an impossible or contradictory value by the rules in ``trust``, and a
 page that was edited by hand by rendering it again."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 A folder holds one operation. :mod:`.dispatch` chooses among its implementations.
 """
 
-from __future__ import annotations
-
 import torch
 
 from backbench.backbones.kernels.attention.attention import ATTENTION, attention

@@ -4,8 +4,6 @@ Optional packages are imported at their first use only: some take seconds, and s
 docs/how-to/accelerators.md lists them with the commands that install them.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

@@ -4,8 +4,6 @@ y = fuse(global(x), local(x)), where global is a Mamba block and local a Mamba b
 What the paper leaves open is an option here. docs/reference/gloma.md gives the reason for each default.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The control without memory: each token is treated alone."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor

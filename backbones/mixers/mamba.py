@@ -1,7 +1,5 @@
 """Mamba (Gu and Dao, arXiv:2312.00752), used as a mixer as in Decision Mamba (Ota, arXiv:2403.19925)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -4,8 +4,6 @@ The window is one environment step: the requested return and the state, and at t
 ordinary policy network sees the same, so this control shows what memory is worth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, ClassVar
 

@@ -3,8 +3,6 @@
 It has no positional embedding: the agent's tokenizer adds an embedding of the environment's timestep.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The command ``bench``. Each command imports heavy packages when it runs, so that help is instant."""
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """``bench list`` and ``bench check``: what can be compared, and whether a backbone keeps the contract."""
 
-from __future__ import annotations
-
 import dataclasses
 import textwrap
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """``bench leaderboard`` and ``bench submit``: boards of records, and records into the leaderboard."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``bench data``: list, make, pull, show, verify and remove data sets. Heavy imports happen inside the commands."""
 
-from __future__ import annotations
-
 import difflib
 import sys
 from typing import Annotated

@@ -1,7 +1,5 @@
 """What ``bench data list``, ``show`` and ``verify`` print: data sets, where to get them, figures and findings."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``bench run --dry-run``: the cells of a request, an estimate of their time, and the settings of the first."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

@@ -1,7 +1,5 @@
 """``bench reproduce``, ``bench watch`` and ``bench ui``: a second look at what has run."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

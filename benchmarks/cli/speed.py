@@ -1,7 +1,5 @@
 """``bench speed``. Its options are generated from the fields of ``SpeedConfig``."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import Field, fields
 from inspect import Parameter, Signature

@@ -1,7 +1,5 @@
 """From the words of a command line to values, and what shell completion offers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Find what is wrong or odd in a data set of the store, with one episode in memory at a time."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

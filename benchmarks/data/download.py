@@ -1,7 +1,5 @@
 """Published files in the user's folder, or downloaded over HTTP: resumed after interruptions, complete or absent."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -1,7 +1,5 @@
 """The error that the data room raises, and how its long operations report. Imports nothing slow."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from backbench.errors import UserError

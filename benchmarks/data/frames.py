@@ -4,8 +4,6 @@ Consecutive stacks of four share three frames, so stored stacks would take four 
 would count as resident once touched. So one ``pread`` call reads each window, whose frames lie side by side.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Processes: environment variables, one thread for linear algebra, and a clean exit on SIGTERM."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Windows of K steps, sampled with one vectorised operation a batch."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import numpy as np

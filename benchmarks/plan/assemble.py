@@ -1,7 +1,5 @@
 """From a cell and its data to the agent."""
 
-from __future__ import annotations
-
 import torch
 
 from backbench.agents.agent import Agent

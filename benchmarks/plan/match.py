@@ -4,8 +4,6 @@ The count is a record's ``parameters_total``: trainable parameters of the comple
 with the width too. One width serves all tasks of the suite, whichever run, so that a row is one model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache

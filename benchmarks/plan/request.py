@@ -1,7 +1,5 @@
 """What somebody asked to run, before it becomes cells."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """The typed settings of a run: frozen dataclasses, which Hydra fills at the edge (``compose``)."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Comparison of a record with the record of a second run of the same cell."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import zip_longest

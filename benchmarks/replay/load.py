@@ -1,7 +1,5 @@
 """Load a record's cell and its trained agent. The data set is not needed."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 import typing

@@ -4,8 +4,6 @@ MuJoCo renders a robot in a process of its own: servers often lack OpenGL, and l
 Where rendering fails, Pillow draws the robot from the side, from the positions of its bodies.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

@@ -5,8 +5,6 @@ batch, so the batch keeps its size: copies of this one episode replace the other
 says that its episode ended. Only one environment is played.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

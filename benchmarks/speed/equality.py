@@ -1,7 +1,5 @@
 """Equality with the reference: a kernel is timed only if its values and gradients equal the reference's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

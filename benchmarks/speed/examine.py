@@ -1,7 +1,5 @@
 """Examination of models: a model is timed only if its kernels, its outputs and its acting are right."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Peers: other packages' implementations of the same models. Each is optional."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A picture of the report: training throughput and time of a decision over the context."""
 
-from __future__ import annotations
-
 import textwrap
 from pathlib import Path
 from typing import Any, TypeAlias

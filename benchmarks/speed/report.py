@@ -1,7 +1,5 @@
 """``speed.json``: the report of one ``bench speed``, with every timing, so that tables can be made from it again."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

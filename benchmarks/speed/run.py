@@ -1,7 +1,5 @@
 """One ``bench speed``: examine the models, measure, write the report and print it."""
 
-from __future__ import annotations
-
 import gc
 import platform
 import sys

@@ -1,7 +1,5 @@
 """Tables of a report, as text for the terminal and for Markdown."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

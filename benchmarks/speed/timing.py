@@ -1,7 +1,5 @@
 """Timed runs in turns, so that a machine that slows down slows every model alike."""
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Callable, Hashable, Mapping

@@ -1,8 +1,6 @@
 """Analyses over the rows of one section: profiles, comparisons of pairs, Pareto fronts.
 Only rows with an aggregate take part: a row that lacks a task or a common seed has no matrix of seeds x tasks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -2,8 +2,6 @@
 Rows are backbones, columns tasks. A row that lacks a task of its suite has no aggregate; a note names what is
 missing."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median

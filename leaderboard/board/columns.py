@@ -1,7 +1,5 @@
 """The columns of a board. A new entry in ``COSTS`` or ``METRICS`` appears in every view without any other change."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter

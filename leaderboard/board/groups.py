@@ -1,7 +1,5 @@
 """Records in groups within which scores may be compared, why groups are separate, and how records of one differ."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace

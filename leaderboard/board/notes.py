@@ -1,7 +1,5 @@
 """The notes below a table: scale, protocol, data, what the intervals are worth, what is missing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from backbench.leaderboard.board import columns

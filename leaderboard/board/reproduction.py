@@ -3,8 +3,6 @@ A difference is formed only for a backbone that is the published method, with pr
 published data: source ``d4rl`` with D4RL's task in a ``-v4`` environment and its normaliser, or source ``dqn-replay``
 with gamer-normalised scores. Published scores enter no aggregate with ours."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

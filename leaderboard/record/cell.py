@@ -1,7 +1,5 @@
 """Which cell a record is of, and how its agent was evaluated."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator

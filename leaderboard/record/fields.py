@@ -1,7 +1,5 @@
 """Types of a record's fields: the limits that each value must keep, and no absolute paths in text."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """What makes a cell this cell and no other: its digest, its key, and the words of its variant."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """What came of a cell: scores, costs, curves, or a failure."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Self

@@ -1,8 +1,6 @@
 """The schema of a record: one published cell (backbone x task x seed), done or failed.
 Reading is strict (a string is no number). Building a record in Python is lax: NumPy scalars and lists may be passed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta

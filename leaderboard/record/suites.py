@@ -1,7 +1,5 @@
 """Which tasks make a suite. A backbone has an aggregate only if it has a score on every one of them."""
 
-from __future__ import annotations
-
 _GYM = ("halfcheetah", "hopper", "walker2d")
 
 

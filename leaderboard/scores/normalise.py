@@ -1,7 +1,5 @@
 """Score normalisers, each named and cited in ``CITATIONS``. Optional fields of a data set are never used."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Sequence

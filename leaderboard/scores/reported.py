@@ -1,7 +1,5 @@
 """Scores that papers report, with citation, never measured here. ``note`` names secondary transcriptions."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from functools import cache

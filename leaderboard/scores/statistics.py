@@ -5,8 +5,6 @@ Intervals are percentile intervals of a bootstrap stratified by task: each task'
 Pooling runs over tasks would count the difference between tasks as noise. With few runs a nominal 95 % interval covers
 less than 95 %, see ``COVERAGE``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

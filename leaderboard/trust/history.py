@@ -1,7 +1,5 @@
 """Whether records were only added, or retired: removed with a reason in ``retired.csv``."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import subprocess

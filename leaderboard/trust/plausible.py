@@ -1,7 +1,5 @@
 """Which returns, data and costs of one record are possible. ``together`` compares records with each other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any

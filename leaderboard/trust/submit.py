@@ -3,8 +3,6 @@ A folder of records holds ``<suite>/<key>.json`` and ``SHA256SUMS``, a sorted li
 ``sha256sum --check`` reads. The folder ``verifications`` beside it holds records of the same cells from other machines:
 ``<suite>/<key>.<8 hex digits of its hash>.json``. ``history`` finds rewritten checksums."""
 
-from __future__ import annotations
-
 import getpass
 import hashlib
 import re

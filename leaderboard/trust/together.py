@@ -1,7 +1,5 @@
 """Which records of one board contradict each other, however possible each of them is alone."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -2,8 +2,6 @@
 These checks find mistakes and edits that the schema allows. The checksums beside the records (``submit``), the
 repository's history (``history``) and ``bench reproduce`` find consistent edits."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping

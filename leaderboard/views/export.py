@@ -1,7 +1,5 @@
 """The leaderboard's pages from its records: Markdown, CSV, JSON and HTML. Equal records give equal bytes."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """A board as plain data, the source of CSV, JSON and the page. Equal records give equal bytes."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

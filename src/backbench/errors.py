@@ -1,7 +1,5 @@
 """A user's mistake as one line: what, where, what to do."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

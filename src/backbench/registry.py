@@ -1,7 +1,5 @@
 """One registry for everything that has a name: lazy (nothing is imported early) and strict (every mistake is named)."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Text from users and files, made safe for where it is shown. Every view uses these functions and no others."""
 
-from __future__ import annotations
-
 
 def plain(text: str) -> str:
     """``text`` on one line, without characters that a terminal obeys instead of showing them."""

@@ -3,8 +3,6 @@
 Layout: q, k, v (batch, heads, length, d).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

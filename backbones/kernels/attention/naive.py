@@ -1,7 +1,5 @@
 """The definition of causal attention, to read and to test against."""
 
-from __future__ import annotations
-
 import functools
 
 import torch

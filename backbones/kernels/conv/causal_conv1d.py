@@ -3,8 +3,6 @@
 Layout: x (batch, length, channels), weight (channels, K), bias (channels,).
 """
 
-from __future__ import annotations
-
 import ctypes
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The definition of the causal convolution, to read and to test against."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -4,8 +4,6 @@ The library uses neither Python nor PyTorch, so one build serves every version o
 structures of scan.h.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import os

@@ -1,7 +1,5 @@
 """The selective scan's inputs, and its definition, to read and to test against."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -9,8 +9,6 @@ With ``window`` = w, y_t is the last output of a scan of the tokens t-w+1..t alo
 (batch, length, channels), the output is y_t silu(z_t), as in the Mamba block.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import warnings

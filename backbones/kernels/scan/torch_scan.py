@@ -7,8 +7,6 @@ or run over complete vectors. The backward pass recomputes the decays exp(dt A) 
 Nothing depends on the order of threads, so the bits are the same from run to run.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

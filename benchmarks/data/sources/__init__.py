@@ -1,7 +1,5 @@
 """Data sources: what tasks lack in the store, and getting it. No source stands in for another."""
 
-from __future__ import annotations
-
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Source ``d4rl``: the Gym sets of D4RL (Fu et al. 2020, arXiv:2004.07219), version 2, from their published files."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import os

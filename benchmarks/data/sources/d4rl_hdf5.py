@@ -4,8 +4,6 @@ Arrays are flat over all steps. An episode ends where ``terminals`` or ``timeout
 are an incomplete episode of unknown returns, so they are skipped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ episodes, and repeat until there are enough transitions. Its code takes one epis
 buffer's end keeps the ends of episodes that it drops. Here a visit takes the right number of episodes, or none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property

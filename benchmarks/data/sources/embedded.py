@@ -4,8 +4,6 @@ The nine Gym sets follow D4RL (arXiv:2004.07219): *medium* is one policy at abou
 *medium-replay* a mixture over snapshots of training, *medium-expert* half medium, half expert, by steps.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, NamedTuple
 

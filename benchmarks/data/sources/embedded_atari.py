@@ -3,8 +3,6 @@
 The best snapshot gives nearly half of the steps. Rewards are raw.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate

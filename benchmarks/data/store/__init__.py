@@ -3,8 +3,6 @@
 Data sets and their sidecars are read here, checked. ``writing`` writes them.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Iterator

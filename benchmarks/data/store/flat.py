@@ -4,8 +4,6 @@ You may delete it at any time. If it does not fit the data beside it, or its byt
 Its first line is the sha256 of all that follows. The second describes the arrays (JSON, padded). Then come their bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

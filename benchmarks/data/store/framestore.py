@@ -4,8 +4,6 @@ Minari's own writer stores images as lossy JPEG or without compression. Beside t
 same frames without compression, from which training reads windows. If you delete it, the next reading writes it again.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Where data sets lie in the store, which is Minari's own, so that ``minari.load_dataset`` opens what is there."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

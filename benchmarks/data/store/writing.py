@@ -1,7 +1,5 @@
 """Write data sets into the store, completely or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

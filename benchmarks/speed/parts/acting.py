@@ -1,7 +1,5 @@
 """Decisions alone, over batches and contexts, and environment steps a CPU second, simulator included."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Kernels one by one: forward and backward pass at a model's shape, and the scan over lengths."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """A complete training step, as in the training loop: its time, and its peak memory in a fresh process."""
 
-from __future__ import annotations
-
 import gc
 import signal
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The pages of a view (see ``backbench.leaderboard.views.tables``). Equal views give equal bytes."""
 
-from __future__ import annotations
-
 from backbench.leaderboard.views.page.index import index
 from backbench.leaderboard.views.page.markup import View, row_file, section_id
 from backbench.leaderboard.views.page.row import row_page

@@ -1,7 +1,5 @@
 """The plots of a section, with one legend for all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from backbench.leaderboard.board import columns

@@ -1,7 +1,5 @@
 """index.html: head, foot, switches between the tables, and the tables themselves."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """HTML and SVG from Python values. Everything that is not ``Html`` is escaped: no record can add markup."""
 
-from __future__ import annotations
-
 import json
 import re
 from base64 import b64encode

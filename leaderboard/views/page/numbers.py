@@ -1,7 +1,5 @@
 """Numbers as text: short in plots, longer in tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 NOTHING = "—"

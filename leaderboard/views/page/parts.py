@@ -1,7 +1,5 @@
 """Pieces that several pages and sections share: folds, tables that scroll, lists of facts, estimates and badges."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 
 from backbench.leaderboard.views.page.markup import Child, Html, View, el, join, name

@@ -1,7 +1,5 @@
 """The page of one row: scores, costs, curves, where it ran, and each record with its commands and episodes."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """One section of index.html: a table, its plots, and published scores for the same tasks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

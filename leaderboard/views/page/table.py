@@ -1,7 +1,5 @@
 """The main table of a section: each row with its aggregates, tasks, costs and runs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

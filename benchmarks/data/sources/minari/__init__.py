@@ -1,7 +1,5 @@
 """Source ``minari``: sets of Minari's remote, and Farama's Atari sets converted to the protocol's frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from backbench.benchmarks.data.errors import DataError

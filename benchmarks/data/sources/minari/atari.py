@@ -4,8 +4,6 @@ The protocol's frame is the maximum over the last two of four frames. The origin
 So objects that are drawn on every other screen are missing from some frames.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from typing import Any

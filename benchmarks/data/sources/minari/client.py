@@ -4,8 +4,6 @@ It prints what the remote says of the data set, or an error, as JSON. Hugging Fa
 which it was interrupted. So large files are downloaded before Minari is called, which then checks their sha256.
 """
 
-from __future__ import annotations
-
 import difflib
 import errno
 import json

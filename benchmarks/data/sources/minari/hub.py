@@ -4,8 +4,6 @@ Minari downloads in a process of its own (``client.py``) into a hidden folder of
 The process is ended when no data arrive, since Minari's clients would wait for ever.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

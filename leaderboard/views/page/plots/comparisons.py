@@ -3,8 +3,6 @@
 They follow Agarwal et al. 2021 (arXiv:2108.13264): intervals instead of bars, distributions instead of single numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """One plot as SVG: frame, axes, and how each row is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Axes: from values to coordinates, and where ticks go."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

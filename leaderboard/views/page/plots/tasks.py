@@ -1,7 +1,5 @@
 """Plots of single tasks: training loss, score during training, and return against target return."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from backbench.leaderboard.views.page.markup import Html, View
