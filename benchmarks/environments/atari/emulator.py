@@ -8,36 +8,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.environments.atari.protocol import AtariProtocol, known_games
+from backbench.benchmarks.environments.atari.protocol import AtariProtocol, game_of
 from backbench.benchmarks.environments.atari.screen import HEIGHT, WIDTH, Screens, area_resize
-from backbench.errors import require, suggest
 
 SEED = 1  # for a reset without a seed; only sticky actions use it
 
 
 class Emulator:
-    """One game under a protocol.
-
-    Attributes:
-        n_actions: number of discrete actions, in the order of ``action_names``.
-        lives: lives left; 0 in games without lives.
-    """
+    """One game under a protocol."""
 
     def __init__(self, game: str, protocol: AtariProtocol | None = None, pixels: bool = True) -> None:
         """Load a game by its name in lower case. Without ``pixels`` it keeps no screens: a third faster.
 
-        Raises:
-            UserError: there is no such game, or no emulator is installed.
+        Raises ``UserError`` if there is no such game, or no emulator is installed.
         """
         self.protocol = AtariProtocol() if protocol is None else protocol
         self.pixels = pixels
         self._rom = _rom(game)
         self._ale = _console(self._rom, self.protocol)
-        self._seed = SEED
         self._actions = _actions(self._ale, self.protocol)
-        self.n_actions = len(self._actions)
+        self.n_actions = len(self._actions)  # in the order of ``action_names``
         self._screens = np.zeros((2, HEIGHT, WIDTH), dtype=np.uint8)
-        self.lives = 0
+        self.lives = 0  # lives left; 0 in games without lives
 
     def reset(self, noops: int, seed: int | None = None) -> None:
         """Begin a new game with ``noops`` frames without action. Under ``fire_reset`` the first one presses FIRE.
@@ -46,8 +38,7 @@ class Emulator:
         """
         from ale_py import Action
 
-        if seed is not None:
-            # The emulator takes a new seed only when it loads a game.
+        if seed is not None:  # the emulator takes a new one only when it loads a game
             self._ale.setInt("random_seed", seed)
             self._ale.loadROM(self._rom)
         self._ale.reset_game()
@@ -61,13 +52,9 @@ class Emulator:
         self._screens[0] = 0
 
     def step(self, action: int) -> tuple[float, bool]:
-        """Repeat an action for the protocol's frames, or until the game is over.
+        """Repeat an action for the protocol's frames, or until the game is over; ``ValueError`` if it is out of range.
 
-        Returns:
-            Raw reward, and whether the episode has ended. The caller limits its length.
-
-        Raises:
-            ValueError: the action is out of range.
+        Returns the raw reward, and whether the episode has ended. The caller limits its length.
         """
         if not 0 <= action < self.n_actions:
             raise ValueError(f"action {action} is outside the game's set, 0 to {self.n_actions - 1}")
@@ -88,11 +75,6 @@ class Emulator:
         if self.pixels:
             self._ale.getScreenGrayscale(self._screens[row])
 
-    def screen(self) -> Screens:
-        """The grey screen that ``frame`` shrinks: uint8 (210, 160)."""
-        screen: Screens = self._screens[1].copy()
-        return screen
-
     def frame(self) -> Screens:
         """What the agent sees of this step: uint8 (84, 84). If the game ended early, the frame before."""
         frame: Screens = area_resize(self._screens[1:])[0]
@@ -106,11 +88,7 @@ class Emulator:
 
 @cache
 def action_names(game: str, protocol: AtariProtocol) -> tuple[str, ...]:
-    """Names of the discrete actions, such as NOOP, FIRE, RIGHT, LEFT.
-
-    Raises:
-        UserError: there is no such game, or no emulator is installed.
-    """
+    """Names of the discrete actions, such as NOOP, FIRE, RIGHT, LEFT; ``UserError`` as for ``Emulator``."""
     return tuple(action.name for action in _actions(_console(_rom(game), protocol), protocol))
 
 
@@ -122,12 +100,11 @@ def quiet() -> None:
 
 
 def _rom(game: str) -> Any:
-    known = known_games()
-    require(game in known, f"unknown game '{game}'{suggest(game, known)}")
+    known = game_of(game)
     quiet()
     from ale_py import roms
 
-    return roms.get_rom_path(game)
+    return roms.get_rom_path(known)
 
 
 def _console(rom: Any, protocol: AtariProtocol) -> Any:
