@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,29 @@ import torch
 
 from backbench.agents.agent import Agent
 from backbench.backbones.kernels import forget_ran
-from backbench.benchmarks.data import sources
+from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.data.targets import by_rule
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.environments.kind import Sizes
 from backbench.benchmarks.plan.assemble import make_agent
-from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.plan.settings import Cell, EvalConfig
 from backbench.benchmarks.run import checkpoint
-from backbench.benchmarks.run.checks import check_data
 from backbench.benchmarks.run.cost import Stopwatch
 from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
 from backbench.benchmarks.run.record import Draft
 from backbench.benchmarks.run.train import Caller, Progress, train
-from backbench.errors import UserError
+from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import dump_record
 from backbench.leaderboard.record.schema import Record
 
-Report = Callable[[dict[str, Any]], None]
+FOREIGN = ("local", "minari")  # sources of data sets that other programs recorded, with spaces of their own
 
 
 def choose_device(name: str) -> torch.device:
     """The device called ``name``: auto, cpu, cuda or cuda:N. ``auto`` is CUDA if there is a GPU.
 
-    Raises:
-        UserError: another name, or a GPU that torch does not see.
+    Raises ``UserError`` for another name, or a GPU that torch does not see.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -54,7 +53,7 @@ def run_cell(
     cell: Cell,
     results: Path,
     device: str = "auto",
-    report: Report = lambda _: None,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] | None = None,
 ) -> Record:
@@ -64,9 +63,7 @@ def run_cell(
     backbone raises an error, the record says so and has the status ``failed``.
 
     Args:
-        cell: what to run.
-        results: folder of records and checkpoints.
-        device: see ``choose_device``.
+        cell, results, device: what to run, the folder of its record and checkpoint, and see ``choose_device``.
         report: gets a dictionary for every event of training and evaluation.
         should_stop: asked between updates and between evaluation steps.
         command: words of the command for the record; None for this process's own.
@@ -81,7 +78,7 @@ def run_cell(
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = sources.load(cell.task)
-    check_data(cell, data)
+    _check_data(cell, data)
     targets = cell.targets or by_rule(data, clipped=cell.task.rewards != "raw")
     draft = Draft(cell, data, targets, where, sys.argv if command is None else command, watch)
     folder = cell.checkpoint_folder(results)
@@ -101,21 +98,26 @@ def run_cell(
     return record
 
 
+def _check_data(cell: Cell, data: Trajectories) -> None:
+    """Raise ``UserError`` unless the data have the states and actions of the cell's environment."""
+    action_dim = data.actions.shape[1] if data.n_actions is None else 0
+    recorded = partial(store.recorded_spaces, data.name) if cell.data.source in FOREIGN else None
+    cell.kind.check_data(cell.environment, data.name, Sizes(data.state_shape, data.n_actions, action_dim), recorded)
+    require(
+        data.n_actions is not None or cell.eval.temperature == EvalConfig().temperature,
+        "override eval.temperature: only discrete actions are sampled; remove it",
+    )
+
+
 def _train_and_score(
     cell: Cell, agent: Agent, data: Trajectories, targets: tuple[float, ...], folder: Path, caller: Caller
 ) -> tuple[Progress, list[TargetResult]]:
     """How training went, and the scores of the trained agent for all targets."""
-    device = next(agent.parameters()).device
+    device, clipped = next(agent.parameters()).device, cell.task.rewards != "raw"
     play = Play.of(cell, targets)
     headline = replace(play, targets=targets[:1])
-    clipped = cell.task.rewards != "raw"
     sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, device, clipped)
-    progress = train(
-        cell, agent, sampler, folder, lambda: evaluate(agent, headline, device, caller.should_stop)[0], caller
-    )
+    score = partial(evaluate, agent, device=device, should_stop=caller.should_stop)
+    progress = train(cell, agent, sampler, folder, partial(score, headline), caller)
     caller.report({"kind": "evaluating", "step": progress.step})
-    began = time.perf_counter()
-    final = evaluate(agent, play, device, caller.should_stop)
-    progress.eval_seconds += time.perf_counter() - began
-    caller.report({"kind": "eval", "step": progress.step, "return": final[0].mean})
-    return progress, final
+    return progress, progress.evaluate(partial(score, play), caller)

@@ -1,4 +1,4 @@
-"""What a cell costs: time, parameters, time of a decision, memory."""
+"""What a cell costs: time, time of a decision, memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.leaderboard.record.schema import Latency
 
+DECISIONS = 100  # timed ones
+
 
 class Stopwatch:
     """Times a cell from its start."""
@@ -26,15 +28,10 @@ class Stopwatch:
         return {"cpu_seconds": time.process_time() - self._cpu, "wall_seconds": time.perf_counter() - self._wall}
 
 
-def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor, decisions: int = 100) -> Latency:
-    """Wall time of a decision for a batch of environments, with a full window.
+def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor) -> Latency:
+    """Wall time of a decision by ``agent``, on the device of ``states`` (batch, *observation), with a full window.
 
-    Args:
-        agent: on the device of ``states``.
-        acting: protocol, ``window`` or ``recurrent``.
-        context: K, steps of a window.
-        states: (batch, *observation); their values are irrelevant.
-        decisions: number of timed decisions, after ``context`` untimed ones.
+    ``acting`` is the protocol, ``context`` K. The first K decisions are untimed. The values of states are irrelevant.
     """
     was_training = agent.training
     agent.eval()
@@ -42,16 +39,15 @@ def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tens
     rewards = torch.zeros(len(states), device=states.device)
     uniforms = torch.full((len(states),), 0.5) if agent.head.draws else None
     times = []
-    for i in range(context + decisions):
+    for _ in range(context + DECISIONS):
         begun = time.perf_counter()
         actor.act(states, uniforms)
         if states.is_cuda:
             torch.cuda.synchronize(states.device)
-        if i >= context:
-            times.append(1000 * (time.perf_counter() - begun))
+        times.append(1000 * (time.perf_counter() - begun))
         actor.update(rewards)
     agent.train(was_training)
-    p50, p95 = (float(np.percentile(times, q)) for q in (50, 95))
+    p50, p95 = (float(np.percentile(times[context:], q)) for q in (50, 95))
     return Latency(p50_ms=p50, p95_ms=p95, batch=len(states))
 
 

@@ -26,7 +26,7 @@ from backbench.errors import UserError
 from backbench.leaderboard.record import schema
 from backbench.leaderboard.scores.normalise import normalise
 
-MOST_LOSSES = 200  # of a curve
+MOST_LOSSES = 200  # of a curve: evenly spaced, with the last one
 
 
 class Draft:
@@ -44,7 +44,7 @@ class Draft:
         """Raises ``UserError`` for data that no record can contain."""
         self.cell, self.device, self.watch = cell, device, watch
         self.state = torch.from_numpy(cell.kind.blank_state(data.state_shape))
-        self.provenance = _provenance(cell, device, command)
+        self.provenance = _provenance(cell, device, command, watch.started)
         try:
             self.parts: dict[str, Any] = {
                 "key": cell.key, "identity": _identity(cell, data), "protocol": _protocol(cell, data, targets)
@@ -59,8 +59,19 @@ class Draft:
 
     def done(self, agent: Agent, progress: Progress, final: Sequence[TargetResult]) -> schema.Record:
         """The record of a trained agent and the ``final`` scores; ``ValidationError`` if no record can contain them."""
-        cell = self.cell
-        measured = _cost(cell, agent, progress, self.state.to(self.device)) | self.watch.seconds()
+        cell, losses = self.cell, progress.losses
+        measured = schema.Cost(
+            parameters_total=count_parameters(agent),
+            parameters_backbone=count_parameters(agent.backbone),
+            flops_per_token=agent.backbone.flops(cell.model.context * TOKENS_PER_STEP),
+            train_tokens_per_s=progress.tokens_per_second(cell),
+            train_seconds=progress.seconds,
+            eval_seconds=progress.eval_seconds,
+            decision=cost.decision_latency(agent, cell.eval.acting, cell.model.context, self.state.to(self.device)),
+            peak_memory_mb=cost.peak_memory_mb(self.device),
+            **self.watch.seconds(),
+        )
+        stride = max(1, -(-len(losses) // MOST_LOSSES))
         evaluations = [
             schema.Evaluation(step=step, raw=raw, normalised=_normalised(cell, raw))
             for step, raw in progress.evaluations
@@ -68,9 +79,9 @@ class Draft:
         return schema.Record(
             status="done",
             scores=_scores(cell, progress, final),
-            cost=schema.Cost(**measured),
-            curve=schema.Curve(loss=tuple(_thinned(progress.losses)), evaluations=tuple(evaluations)),
-            provenance=self._provenance(weights_digest(agent.state_dict())),
+            cost=measured,
+            curve=schema.Curve(loss=tuple(losses[::-1][::stride][::-1]), evaluations=tuple(evaluations)),
+            provenance=self._after(weights_sha256=weights_digest(agent.state_dict())),
             **self.parts,
         )
 
@@ -79,45 +90,25 @@ class Draft:
         step, lr = (error.step, error.lr) if isinstance(error, Diverged) else (None, None)
         message = " ".join(str(error).split())[:300] or type(error).__name__
         failure = schema.Failure(type=type(error).__name__, message=message, step=step, lr=lr)
-        return schema.Record(status="failed", failure=failure, provenance=self._provenance(None), **self.parts)
+        return schema.Record(status="failed", failure=failure, provenance=self._after(), **self.parts)
 
-    def _provenance(self, weights: str | None) -> schema.Provenance:
-        return schema.Provenance(**self.provenance, started=self.watch.started, kernels=ran(), weights_sha256=weights)
-
-
-def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> dict[str, Any]:
-    """Fields of the record's cost, except for the times of the complete cell. ``state``: (1, *observation)."""
-    return {
-        "parameters_total": count_parameters(agent),
-        "parameters_backbone": count_parameters(agent.backbone),
-        "flops_per_token": agent.backbone.flops(cell.model.context * TOKENS_PER_STEP),
-        "train_tokens_per_s": progress.tokens_per_second(cell),
-        "train_seconds": progress.seconds,
-        "eval_seconds": progress.eval_seconds,
-        "decision": cost.decision_latency(agent, cell.eval.acting, cell.model.context, state),
-        "peak_memory_mb": cost.peak_memory_mb(state.device),
-    }
+    def _after(self, **known: str) -> schema.Provenance:
+        return self.provenance.model_copy(update={"kernels": ran(), **known})
 
 
 def _normalised(cell: Cell, raw: float) -> float:
     return normalise(cell.task.normaliser, cell.task.name, raw, cell.task.reference)
 
 
-def _thinned(rows: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most ``MOST_LOSSES`` rows, evenly spaced, including the last one."""
-    stride = max(1, -(-len(rows) // MOST_LOSSES))
-    return [(int(step), float(value)) for step, value in list(rows)[::-1][::stride][::-1]]
-
-
 def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
-    summary, model = data.summary(), cell.model
+    summary: dict[str, Any] = dict(data.summary())
     return schema.Identity(
         backbone=cell.backbone,
         options=dict(cell.options),
         model=schema.ModelShape(
             tokens_per_step=TOKENS_PER_STEP,
-            extra={name: getattr(model, name) for name in cell.kind.model_settings},
-            **{name: getattr(model, name) for name in ("d_model", "n_layers", "dropout", "context")},
+            extra={name: getattr(cell.model, name) for name in cell.kind.model_settings},
+            **{name: getattr(cell.model, name) for name in ("d_model", "n_layers", "dropout", "context")},
         ),
         suite=cell.task.suite,
         task=cell.task.name,
@@ -127,11 +118,9 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
         data=schema.DataSummary(
             id=cell.task.data_id,
             sha256=data.digest,
-            episodes=int(summary["episodes"]),
-            steps=int(summary["steps"]),
             normalised_mean=_normalised(cell, summary["return_mean"]),
             rewards="clipped" if data.rewards_clipped else "raw",
-            **{name: summary[name] for name in ("return_mean", "return_std", "return_min", "return_max")},
+            **summary,
         ),
         preset=cell.preset,
         seed=cell.seed,
@@ -158,45 +147,42 @@ def _protocol(cell: Cell, data: Trajectories, targets: tuple[float, ...]) -> sch
     )
 
 
-def _provenance(cell: Cell, device: torch.device, command: Sequence[str]) -> dict[str, Any]:
+def _provenance(cell: Cell, device: torch.device, command: Sequence[str], started: str) -> schema.Provenance:
+    """As known at the start: the code may change until the end."""
     commit, dirty = provenance.git_state()
-    return {
-        "device": device.type,
-        "dtype": "bfloat16" if cell.train.bf16 else "float32",
-        "threads": torch.get_num_threads(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "packages": provenance.packages(),
-        "hardware": provenance.hardware(torch.cuda.get_device_name(device) if device.type == "cuda" else None),
-        "python": sys.version.split()[0],
-        "platform": f"{os.uname().sysname} {os.uname().machine}",
-        "config": cell.resolved(),
-        "command": shlex.join(command),
-    }
+    return schema.Provenance(
+        device=device.type,
+        dtype="bfloat16" if cell.train.bf16 else "float32",
+        threads=torch.get_num_threads(),
+        git_commit=commit,
+        git_dirty=dirty,
+        packages=provenance.packages(),
+        hardware=provenance.hardware(torch.cuda.get_device_name(device) if device.type == "cuda" else None),
+        python=sys.version.split()[0],
+        platform=f"{os.uname().sysname} {os.uname().machine}",
+        config=cell.resolved(),
+        command=shlex.join(command),
+        started=started,
+        kernels={},
+        weights_sha256=None,
+    )
 
 
 def _scores(cell: Cell, progress: Progress, final: Sequence[TargetResult]) -> schema.Scores:
     """The last checkpoint is the score. The best evaluation of the headline is recorded too."""
-
-    def scored(step: int, results: Sequence[TargetResult]) -> schema.CheckpointScores:
-        targets = [
-            schema.TargetScore(
-                target=result.target,
-                returns=result.returns,
-                lengths=result.lengths,
-                raw_mean=result.mean,
-                normalised_mean=_normalised(cell, result.mean),
-            )
-            for result in results
-        ]
-        return schema.CheckpointScores(step=step, targets=tuple(targets))
-
-    last = scored(progress.step, final)
+    last = _scored(cell, progress.step, final)
     if progress.best is None:
         return schema.Scores(last=last)
     fields = dict(progress.best)
-    step = fields.pop("step")
-    best = TargetResult(fields["target"], tuple(fields["returns"]), tuple(fields["lengths"]))
+    step, best = fields.pop("step"), TargetResult(**fields)
     if best.mean <= final[0].mean:
         step, best = progress.step, final[0]
-    return schema.Scores(last=last, best=scored(step, [best]))
+    return schema.Scores(last=last, best=_scored(cell, step, [best]))
+
+
+def _scored(cell: Cell, step: int, results: Sequence[TargetResult]) -> schema.CheckpointScores:
+    targets = [
+        schema.TargetScore(**vars(one), raw_mean=one.mean, normalised_mean=_normalised(cell, one.mean))
+        for one in results
+    ]
+    return schema.CheckpointScores(step=step, targets=tuple(targets))

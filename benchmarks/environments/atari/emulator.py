@@ -24,9 +24,7 @@ class Emulator:
         """
         self.protocol = AtariProtocol() if protocol is None else protocol
         self.pixels = pixels
-        self._rom = _rom(game)
-        self._ale = _console(self._rom, self.protocol)
-        self._actions = _actions(self._ale, self.protocol)
+        self._ale, self._rom, self._actions = _load(game, self.protocol)
         self.n_actions = len(self._actions)  # in the order of ``action_names``
         self._screens = np.zeros((2, HEIGHT, WIDTH), dtype=np.uint8)
         self.lives = 0  # lives left; 0 in games without lives
@@ -89,7 +87,7 @@ class Emulator:
 @cache
 def action_names(game: str, protocol: AtariProtocol) -> tuple[str, ...]:
     """Names of the discrete actions, such as NOOP, FIRE, RIGHT, LEFT; ``UserError`` as for ``Emulator``."""
-    return tuple(action.name for action in _actions(_console(_rom(game), protocol), protocol))
+    return tuple(action.name for action in _load(game, protocol)[2])
 
 
 def quiet() -> None:
@@ -99,23 +97,14 @@ def quiet() -> None:
     ALEInterface.setLoggerMode(LoggerMode.Error)
 
 
-def _rom(game: str) -> Any:
+def _load(game: str, protocol: AtariProtocol) -> tuple[Any, Any, list[Any]]:
+    """A console with a game in it, the game's file, and its actions."""
     known = game_of(game)
     quiet()
-    from ale_py import roms
+    from ale_py import ALEInterface, roms
 
-    return roms.get_rom_path(known)
-
-
-def _console(rom: Any, protocol: AtariProtocol) -> Any:
-    from ale_py import ALEInterface
-
-    ale = ALEInterface()
+    ale, rom = ALEInterface(), roms.get_rom_path(known)
     ale.setInt("random_seed", SEED)
     ale.setFloat("repeat_action_probability", protocol.sticky)
     ale.loadROM(rom)
-    return ale
-
-
-def _actions(ale: Any, protocol: AtariProtocol) -> list[Any]:
-    return list(ale.getLegalActionSet() if protocol.full_actions else ale.getMinimalActionSet())
+    return ale, rom, list(ale.getLegalActionSet() if protocol.full_actions else ale.getMinimalActionSet())

@@ -68,10 +68,9 @@ def area_resize(screens: Screens) -> Screens:
 
 
 def _shrink(screens: Screens, out: Screens) -> None:
-    count = len(screens)
-    five = screens.reshape(count, SIZE // 2, 5, WIDTH)
+    five = screens.reshape(len(screens), SIZE // 2, 5, WIDTH)
     middle = five[:, :, 2].astype(np.uint16)
-    rows = np.empty((count, SIZE // 2, 2, WIDTH), dtype=np.float32)
+    rows = np.empty((len(screens), SIZE // 2, 2, WIDTH), dtype=np.float32)
     for row, (one, other) in enumerate(((0, 1), (3, 4))):
         half = np.add(five[:, :, one], five[:, :, other], dtype=np.uint16)
         half += half
