@@ -19,6 +19,7 @@ PACKAGES = (
 )  # fmt: skip
 # Folders of generated files: records, verifications, pages. Files beside the folders are written by hand.
 GENERATED = "leaderboard/published/*/**"
+CODE = Path(__file__).resolve().parents[2]  # the checkout that the code runs from, or where it is installed
 
 
 def packages() -> dict[str, str]:
@@ -31,11 +32,8 @@ def packages() -> dict[str, str]:
 
 
 @cache
-def git_state(folder: Path = Path(__file__).resolve().parents[2]) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout in ``folder``, at first the one that the code runs from, without ``GENERATED``.
-
-    (None, None) if it is no checkout, as for an installed package.
-    """
+def git_state(folder: Path = CODE) -> tuple[str | None, bool | None]:
+    """(commit, dirty) of the checkout in ``folder``, ignoring ``GENERATED``; (None, None) if it is no checkout."""
     if not (folder / "pyproject.toml").is_file():
         return None, None
     # Every untracked file by itself: git would name a new folder even if all its files are excluded.

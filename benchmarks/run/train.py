@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from backbench.agents.agent import Agent, Windows
 from backbench.agents.tokenizer import TOKENS_PER_STEP
@@ -20,6 +21,7 @@ from backbench.benchmarks.run import checkpoint
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
 from backbench.errors import first_line
 
+Score = Callable[[], list[TargetResult]]
 WARM_UP = 3  # updates excluded from throughput: allocator, caches, lazy initialisation
 
 
@@ -58,7 +60,7 @@ class Progress:
         tokens = steps * cell.train.batch_size * cell.model.context * TOKENS_PER_STEP
         return tokens / seconds if seconds > 0 else 0.0
 
-    def evaluate(self, score: Callable[[], list[TargetResult]], caller: Caller) -> list[TargetResult]:
+    def evaluate(self, score: Score, caller: Caller) -> list[TargetResult]:
         """Time an evaluation and report the mean return of its first target."""
         began = time.perf_counter()
         results = score()
@@ -106,7 +108,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr * (0.1 + 0.45 * (1.0 + math.cos(math.pi * progress)))
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> AdamW:
     """AdamW, fused on CUDA. On a CPU fusing gains nothing.
 
     Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do not.
@@ -119,15 +121,11 @@ def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) 
         {"params": [p for p in trained if id(p) not in exempt], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if id(p) in exempt], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=device.type == "cuda")
+    return AdamW(groups, lr=config.lr, betas=config.betas, fused=device.type == "cuda")
 
 
 def update(
-    model: nn.Module,
-    loss_of: Callable[[Windows], Tensor],
-    batch: Windows,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
+    model: nn.Module, loss_of: Callable[[Windows], Tensor], batch: Windows, optimizer: Optimizer, config: TrainConfig
 ) -> Tensor:
     """One update of ``model``. Returns the loss before it, on the device, without waiting for the device."""
     with torch.autocast(batch.states.device.type, torch.bfloat16, enabled=config.bf16):
@@ -191,14 +189,7 @@ class State:
         return float(losses.mean())
 
 
-def train(
-    cell: Cell,
-    agent: Agent,
-    sampler: WindowSampler,
-    folder: Path,
-    score: Callable[[], list[TargetResult]],
-    caller: Caller,
-) -> Progress:
+def train(cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, score: Score, caller: Caller) -> Progress:
     """Train ``agent``, on the sampler's device, in place, from the checkpoint in ``folder`` if there is one.
 
     ``score`` evaluates it as it is, on the headline target. Writes ``last.safetensors`` to ``folder`` and, if there are
@@ -234,20 +225,14 @@ def train(
             speed = progress.tokens_per_second(cell)
             caller.report({"kind": "train", "step": progress.step, "loss": loss, "lr": lr, "tokens_per_s": speed})
         if progress.step in due:
-            _evaluate(state, score, caller)
+            result = progress.evaluate(score, caller)[0]
+            if progress.best is None or result.mean > max(value for _, value in progress.evaluations):
+                progress.best = {"step": progress.step, **asdict(result)}
+                state.save_weights("best")
+            progress.evaluations.append((progress.step, result.mean))
         if keep:
             state.save()
         if stopping and not last:
             raise Interrupted
     state.save_weights("last")
     return progress
-
-
-def _evaluate(state: State, score: Callable[[], list[TargetResult]], caller: Caller) -> None:
-    """An intermediate evaluation; keeps the weights of the best one."""
-    progress = state.progress
-    result = progress.evaluate(score, caller)[0]
-    if progress.best is None or result.mean > max(value for _, value in progress.evaluations):
-        progress.best = {"step": progress.step, **asdict(result)}
-        state.save_weights("best")
-    progress.evaluations.append((progress.step, result.mean))

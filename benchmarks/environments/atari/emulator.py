@@ -46,7 +46,8 @@ class Emulator:
         for _ in range(noops - fire):
             self._ale.act(Action.NOOP)
         self.lives = self._ale.lives()
-        self._look(1)
+        if self.pixels:
+            self._ale.getScreenGrayscale(self._screens[1])
         self._screens[0] = 0
 
     def step(self, action: int) -> tuple[float, bool]:
@@ -62,16 +63,12 @@ class Emulator:
             over = self._ale.game_over() or (self.protocol.episodic_life and self._ale.lives() < self.lives)
             if over:
                 break  # as in the vector environment, the screen on which an episode ends is unused
-            if frame >= last - 1:
-                self._look(frame - last + 1)
+            if self.pixels and frame >= last - 1:
+                self._ale.getScreenGrayscale(self._screens[frame - last + 1])
         if self.protocol.max_pool:
             np.maximum(self._screens[0], self._screens[1], out=self._screens[1])
         self.lives = self._ale.lives()
         return float(reward), over
-
-    def _look(self, row: int) -> None:
-        if self.pixels:
-            self._ale.getScreenGrayscale(self._screens[row])
 
     def frame(self) -> Screens:
         """What the agent sees of this step: uint8 (84, 84). If the game ended early, the frame before."""
@@ -90,19 +87,12 @@ def action_names(game: str, protocol: AtariProtocol) -> tuple[str, ...]:
     return tuple(action.name for action in _load(game, protocol)[2])
 
 
-def quiet() -> None:
-    """Keep the emulator's greetings and warnings off the terminal, for all games of this process."""
-    from ale_py import ALEInterface, LoggerMode
-
-    ALEInterface.setLoggerMode(LoggerMode.Error)
-
-
 def _load(game: str, protocol: AtariProtocol) -> tuple[Any, Any, list[Any]]:
     """A console with a game in it, the game's file, and its actions."""
     known = game_of(game)
-    quiet()
-    from ale_py import ALEInterface, roms
+    from ale_py import ALEInterface, LoggerMode, roms
 
+    ALEInterface.setLoggerMode(LoggerMode.Error)  # no greetings and warnings, for all games of this process
     ale, rom = ALEInterface(), roms.get_rom_path(known)
     ale.setInt("random_seed", SEED)
     ale.setFloat("repeat_action_probability", protocol.sticky)
