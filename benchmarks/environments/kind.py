@@ -83,10 +83,7 @@ class EnvironmentKind(ABC):
 
     @abstractmethod
     def probe(self, spec: EnvironmentSpec, requires: str = "", remedy: str = "") -> None:
-        """Raise ``UserError`` unless the environment can be made and played on this machine.
-
-        ``requires`` names Backbench's extra that installs it. ``remedy`` says what helps if it cannot be made.
-        """
+        """Raise ``UserError``, with the extra that it ``requires`` or a ``remedy``, unless it can be played here."""
 
     @abstractmethod
     def sizes(self, spec: EnvironmentSpec) -> Sizes:

@@ -58,10 +58,7 @@ def check_observations(space: Any, where: str) -> None:
 
 
 def flatten(space: Any, observations: Any, one: bool = False) -> NDArray[Any]:
-    """(n, size) from n observations of ``space``, or (size,) from ``one``. Plain vectors keep their type.
-
-    ``observations``: an array, or (nested) mappings or sequences of arrays.
-    """
+    """(n, size) from n observations, as (nested) arrays, or (size,) from ``one``. Plain vectors keep their type."""
     from gymnasium.spaces import Box
 
     if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):

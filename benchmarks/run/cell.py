@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from backbench.agents.agent import Agent
 from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.data.targets import by_rule
@@ -23,9 +21,9 @@ from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, EvalConfig
 from backbench.benchmarks.run import checkpoint
 from backbench.benchmarks.run.cost import Stopwatch
-from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
+from backbench.benchmarks.run.evaluate import Interrupted, Play, evaluate
 from backbench.benchmarks.run.record import Draft
-from backbench.benchmarks.run.train import Caller, Progress, train
+from backbench.benchmarks.run.train import Caller, train
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import dump_record
 from backbench.leaderboard.record.schema import Record
@@ -63,7 +61,7 @@ def run_cell(
     backbone raises an error, the record says so and has the status ``failed``.
 
     Args:
-        cell, results, device: what to run, the folder of its record and checkpoint, and see ``choose_device``.
+        device: see ``choose_device``.
         report: gets a dictionary for every event of training and evaluation.
         should_stop: asked between updates and between evaluation steps.
         command: words of the command for the record; None for this process's own.
@@ -79,14 +77,21 @@ def run_cell(
         torch.use_deterministic_algorithms(True)
     data = sources.load(cell.task)
     _check_data(cell, data)
-    targets = cell.targets or by_rule(data, clipped=cell.task.rewards != "raw")
+    clipped = cell.task.rewards != "raw"
+    targets = cell.targets or by_rule(data, clipped)
+    play, headline = Play.of(cell, targets), Play.of(cell, targets[:1])
     draft = Draft(cell, data, targets, where, sys.argv if command is None else command, watch)
     folder = cell.checkpoint_folder(results)
     forget_ran()
     try:
         with checkpoint.claimed(folder):
             agent = make_agent(cell, data).to(where)
-            progress, final = _train_and_score(cell, agent, data, targets, folder, Caller(report, should_stop))
+            where = next(agent.parameters()).device  # with its number
+            sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
+            score, caller = partial(evaluate, agent, device=where, should_stop=should_stop), Caller(report, should_stop)
+            progress = train(cell, agent, sampler, folder, partial(score, headline), caller)
+            report({"kind": "evaluating", "step": progress.step})
+            final = progress.evaluate(partial(score, play), caller)
         record = draft.done(agent, progress, final)
     except (Interrupted, UserError, OSError):
         raise
@@ -107,17 +112,3 @@ def _check_data(cell: Cell, data: Trajectories) -> None:
         data.n_actions is not None or cell.eval.temperature == EvalConfig().temperature,
         "override eval.temperature: only discrete actions are sampled; remove it",
     )
-
-
-def _train_and_score(
-    cell: Cell, agent: Agent, data: Trajectories, targets: tuple[float, ...], folder: Path, caller: Caller
-) -> tuple[Progress, list[TargetResult]]:
-    """How training went, and the scores of the trained agent for all targets."""
-    device, clipped = next(agent.parameters()).device, cell.task.rewards != "raw"
-    play = Play.of(cell, targets)
-    headline = replace(play, targets=targets[:1])
-    sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, device, clipped)
-    score = partial(evaluate, agent, device=device, should_stop=caller.should_stop)
-    progress = train(cell, agent, sampler, folder, partial(score, headline), caller)
-    caller.report({"kind": "evaluating", "step": progress.step})
-    return progress, progress.evaluate(partial(score, play), caller)

@@ -69,35 +69,6 @@ class Progress:
         return results
 
 
-class Clock:
-    """Times updates between two waits for the device, and adds to ``progress``."""
-
-    def __init__(self, progress: Progress, device: torch.device) -> None:
-        self.progress, self.device, self.warm = progress, device, progress.step + WARM_UP
-        self.begun: tuple[int, float] | None = None
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def start(self) -> None:
-        """Start, or start over after the warm-up; ignored while it runs."""
-        if self.begun is None or self.progress.step == self.warm:
-            self.stop()
-            self.begun = (self.progress.step, self._now())
-
-    def stop(self) -> None:
-        """Wait for the device and count the updates since the start."""
-        if self.begun is not None:
-            (step, begun), self.begun = self.begun, None
-            elapsed = self._now() - begun
-            self.progress.seconds += elapsed
-            if step >= self.warm:
-                self.progress.timed_seconds += elapsed
-                self.progress.timed_steps += self.progress.step - step
-
-
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Learning rate of update ``step`` (from 0): linear warm-up, then constant, or cosine down to a tenth."""
     if step < config.warmup:
@@ -146,6 +117,9 @@ class State:
         self.optimizer = make_optimizer(agent, cell.train, device)
         self.progress = Progress()
         self.pending: list[Tensor] = []  # losses since the last line of progress, still on the device
+        self.resume()
+        self.warm = self.progress.step + WARM_UP
+        self.begun: tuple[int, float] | None = None  # step and time since when updates are timed
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one; ``CheckpointError`` if it cannot be read."""
@@ -176,6 +150,27 @@ class State:
         }
         checkpoint.write(self.path, lambda temporary: torch.save(content, temporary))
 
+    def start_clock(self) -> None:
+        """Time updates from here, or from here again after the warm-up; ignored while the clock runs."""
+        if self.begun is None or self.progress.step == self.warm:
+            self.stop_clock()
+            self.begun = (self.progress.step, self._now())
+
+    def stop_clock(self) -> None:
+        """Wait for the device and count the updates since the start."""
+        if self.begun is not None:
+            (step, begun), self.begun = self.begun, None
+            elapsed = self._now() - begun
+            self.progress.seconds += elapsed
+            if step >= self.warm:
+                self.progress.timed_seconds += elapsed
+                self.progress.timed_steps += self.progress.step - step
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
     def save_weights(self, name: str) -> None:
         path = self.folder / f"{name}.safetensors"
         checkpoint.save_weights(path, self.agent.state_dict(), {"cell": self.cell.key})
@@ -198,15 +193,13 @@ def train(cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, score:
     """
     config, state = cell.train, State(cell, agent, sampler.device, folder)
     loss_of = torch.compile(agent.loss) if config.compile else agent.loss
-    state.resume()
     progress = state.progress
     # Steps of intermediate evaluations. The last checkpoint is scored elsewhere.
     due = {round(config.steps * i / config.evaluations) for i in range(1, config.evaluations)}
-    clock = Clock(progress, sampler.device)
     agent.train()
     while progress.step < config.steps:
         step = progress.step
-        clock.start()
+        state.start_clock()
         lr = learning_rate(step, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
@@ -217,7 +210,7 @@ def train(cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, score:
         keep = last or stopping or progress.step % config.checkpoint_every == 0
         if not (line or keep or progress.step in due):
             continue
-        clock.stop()
+        state.stop_clock()
         loss = state.mean_loss()
         if line:
             progress.losses.append((progress.step, loss))

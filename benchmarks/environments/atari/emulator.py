@@ -18,10 +18,7 @@ class Emulator:
     """One game under a protocol."""
 
     def __init__(self, game: str, protocol: AtariProtocol | None = None, pixels: bool = True) -> None:
-        """Load a game by its name in lower case. Without ``pixels`` it keeps no screens: a third faster.
-
-        Raises ``UserError`` if there is no such game, or no emulator is installed.
-        """
+        """Load a game; ``UserError`` as for ``game_of``. Without ``pixels`` it keeps no screens: a third faster."""
         self.protocol = AtariProtocol() if protocol is None else protocol
         self.pixels = pixels
         self._ale, self._rom, self._actions = _load(game, self.protocol)
@@ -51,9 +48,9 @@ class Emulator:
         self._screens[0] = 0
 
     def step(self, action: int) -> tuple[float, bool]:
-        """Repeat an action for the protocol's frames, or until the game is over; ``ValueError`` if it is out of range.
+        """Repeat an action for the protocol's frames; the raw reward, and whether the episode has ended.
 
-        Returns the raw reward, and whether the episode has ended. The caller limits its length.
+        The caller limits the episode's length. Raises ``ValueError`` for an action out of range.
         """
         if not 0 <= action < self.n_actions:
             raise ValueError(f"action {action} is outside the game's set, 0 to {self.n_actions - 1}")

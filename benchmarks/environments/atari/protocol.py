@@ -49,10 +49,7 @@ class AtariProtocol:
 
 
 def game_of(env_id: str) -> str:
-    """The game's name in lower case with underscores, such as ``breakout`` for ``ALE/Breakout-v5``.
-
-    Raises ``UserError`` if there is no such game, or no emulator is installed.
-    """
+    """The game's name, ``breakout`` for ``ALE/Breakout-v5``; ``UserError`` without such a game or an emulator."""
     try:
         from ale_py import roms
     except ImportError as error:

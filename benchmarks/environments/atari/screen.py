@@ -27,10 +27,7 @@ def _overlap(old: int, new: int) -> NDArray[np.int64]:
 
 
 def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """First old pixel of each new one and float32 weights of that and the next two: (new,), (new, 3).
-
-    Each weight is rounded from double precision, as in OpenCV.
-    """
+    """First old pixel of each new one (new,), weights of that and the next two (new, 3), rounded as in OpenCV."""
     scale = old / new
     shares = _overlap(old, new).T / new
     first = np.argmax(shares > 0, axis=1)
