@@ -20,9 +20,8 @@ from backbench.benchmarks.environments.kind import Sizes
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, EvalConfig
 from backbench.benchmarks.run import checkpoint
-from backbench.benchmarks.run.cost import Stopwatch
 from backbench.benchmarks.run.evaluate import Interrupted, Play, evaluate
-from backbench.benchmarks.run.record import Draft
+from backbench.benchmarks.run.record import Draft, Stopwatch
 from backbench.benchmarks.run.train import Caller, train
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import dump_record

@@ -37,15 +37,10 @@ class Play:
     def of(cls, cell: Cell, targets: tuple[float, ...]) -> Play:
         """How ``cell`` is evaluated."""
         return cls(
-            make=partial(cell.kind.make, cell.environment),
-            targets=targets,
-            episodes=cell.eval.episodes,
-            acting=cell.eval.acting,
-            context=cell.model.context,
-            max_steps=cell.max_steps,
-            seed=cell.eval.seed,
+            make=partial(cell.kind.make, cell.environment), targets=targets, episodes=cell.eval.episodes,
+            acting=cell.eval.acting, context=cell.model.context, max_steps=cell.max_steps, seed=cell.eval.seed,
             clip_rewards=cell.task.rewards == "clipped",
-        )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

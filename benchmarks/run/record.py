@@ -1,16 +1,21 @@
-"""From a cell and its results to the record that is published."""
+"""From a cell, its results and its costs to the record that is published."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
+from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
 from backbench.agents.heads import head_for
@@ -18,7 +23,7 @@ from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.kernels import ran
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run import cost, provenance
+from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.checkpoint import weights_digest
 from backbench.benchmarks.run.evaluate import TargetResult
 from backbench.benchmarks.run.train import Diverged, Progress
@@ -27,6 +32,19 @@ from backbench.leaderboard.record import schema
 from backbench.leaderboard.scores.normalise import normalise
 
 MOST_LOSSES = 200  # of a curve: evenly spaced, with the last one
+DECISIONS = 100  # timed ones
+
+
+class Stopwatch:
+    """Times a cell from its start."""
+
+    def __init__(self) -> None:
+        self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        """``cpu_seconds`` and ``wall_seconds`` since the start."""
+        return {"cpu_seconds": time.process_time() - self._cpu, "wall_seconds": time.perf_counter() - self._wall}
 
 
 class Draft:
@@ -39,7 +57,7 @@ class Draft:
         targets: tuple[float, ...],
         device: torch.device,
         command: Sequence[str],
-        watch: cost.Stopwatch,
+        watch: Stopwatch,
     ) -> None:
         """Raises ``UserError`` for data that no record can contain."""
         self.cell, self.device, self.watch = cell, device, watch
@@ -67,8 +85,8 @@ class Draft:
             train_tokens_per_s=progress.tokens_per_second(cell),
             train_seconds=progress.seconds,
             eval_seconds=progress.eval_seconds,
-            decision=cost.decision_latency(agent, cell.eval.acting, cell.model.context, self.state.to(self.device)),
-            peak_memory_mb=cost.peak_memory_mb(self.device),
+            decision=decision_latency(agent, cell.eval.acting, cell.model.context, self.state.to(self.device)),
+            peak_memory_mb=peak_memory_mb(self.device),
             **self.watch.seconds(),
         )
         stride = max(1, -(-len(losses) // MOST_LOSSES))
@@ -103,17 +121,13 @@ def _normalised(cell: Cell, raw: float) -> float:
 def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
     summary: dict[str, Any] = dict(data.summary())
     return schema.Identity(
-        backbone=cell.backbone,
-        options=dict(cell.options),
+        backbone=cell.backbone, options=dict(cell.options),
         model=schema.ModelShape(
             tokens_per_step=TOKENS_PER_STEP,
             extra={name: getattr(cell.model, name) for name in cell.kind.model_settings},
             **{name: getattr(cell.model, name) for name in ("d_model", "n_layers", "dropout", "context")},
         ),
-        suite=cell.task.suite,
-        task=cell.task.name,
-        source=cell.data.source,
-        environment=cell.task.env_id,
+        suite=cell.task.suite, task=cell.task.name, source=cell.data.source, environment=cell.task.env_id,
         suite_tasks=cell.task.suite_tasks,
         data=schema.DataSummary(
             id=cell.task.data_id,
@@ -122,10 +136,8 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
             rewards="clipped" if data.rewards_clipped else "raw",
             **summary,
         ),
-        preset=cell.preset,
-        seed=cell.seed,
-        variant=cell.variant,
-    )
+        preset=cell.preset, seed=cell.seed, variant=cell.variant,
+    )  # fmt: skip
 
 
 def _protocol(cell: Cell, data: Trajectories, targets: tuple[float, ...]) -> schema.Protocol:
@@ -151,21 +163,12 @@ def _provenance(cell: Cell, device: torch.device, command: Sequence[str], starte
     """As known at the start: the code may change until the end."""
     commit, dirty = provenance.git_state()
     return schema.Provenance(
-        device=device.type,
-        dtype="bfloat16" if cell.train.bf16 else "float32",
-        threads=torch.get_num_threads(),
-        git_commit=commit,
-        git_dirty=dirty,
-        packages=provenance.packages(),
+        device=device.type, dtype="bfloat16" if cell.train.bf16 else "float32", threads=torch.get_num_threads(),
+        git_commit=commit, git_dirty=dirty, packages=provenance.packages(),
         hardware=provenance.hardware(torch.cuda.get_device_name(device) if device.type == "cuda" else None),
-        python=sys.version.split()[0],
-        platform=f"{os.uname().sysname} {os.uname().machine}",
-        config=cell.resolved(),
-        command=shlex.join(command),
-        started=started,
-        kernels={},
-        weights_sha256=None,
-    )
+        python=sys.version.split()[0], platform=f"{os.uname().sysname} {os.uname().machine}",
+        config=cell.resolved(), command=shlex.join(command), started=started, kernels={}, weights_sha256=None,
+    )  # fmt: skip
 
 
 def _scores(cell: Cell, progress: Progress, final: Sequence[TargetResult]) -> schema.Scores:
@@ -186,3 +189,33 @@ def _scored(cell: Cell, step: int, results: Sequence[TargetResult]) -> schema.Ch
         for one in results
     ]
     return schema.CheckpointScores(step=step, targets=tuple(targets))
+
+
+def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor) -> schema.Latency:
+    """Wall time of a decision by ``agent``, on the device of ``states`` (batch, *observation), with a full window.
+
+    ``acting`` is the protocol, ``context`` K. The first K decisions are untimed. The values of states are irrelevant.
+    """
+    was_training = agent.training
+    agent.eval()
+    actor = make_actor(agent, acting, torch.zeros(len(states), device=states.device), context)
+    rewards = torch.zeros(len(states), device=states.device)
+    uniforms = torch.full((len(states),), 0.5) if agent.head.draws else None
+    times = []
+    for _ in range(context + DECISIONS):
+        begun = time.perf_counter()
+        actor.act(states, uniforms)
+        if states.is_cuda:
+            torch.cuda.synchronize(states.device)
+        times.append(1000 * (time.perf_counter() - begun))
+        actor.update(rewards)
+    agent.train(was_training)
+    p50, p95 = (float(np.percentile(times[context:], q)) for q in (50, 95))
+    return schema.Latency(p50_ms=p50, p95_ms=p95, batch=len(states))
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of the device on CUDA, else resident memory of this process, in 10^6 bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts KiB

@@ -33,24 +33,13 @@ class AtariBatch:
         self.n_actions = len(action_names(game, p))
         from ale_py.vector_env import AtariVectorEnv
 
-        self._envs: list[Any] = [
-            AtariVectorEnv(
-                game,
-                1,
-                num_threads=1,
-                stack_num=STACK,
-                max_num_frames_per_episode=p.max_steps,  # despite its name it counts steps
-                repeat_action_probability=p.sticky,
-                full_action_space=p.full_actions,
-                frameskip=p.frame_skip,
-                maxpool=p.max_pool,
-                noop_max=p.noop_max,
-                episodic_life=p.episodic_life,
-                use_fire_reset=p.fire_reset,
-                reward_clipping=False,
-            )
-            for _ in range(count)
-        ]
+        settings: dict[str, Any] = dict(
+            num_threads=1, stack_num=STACK, frameskip=p.frame_skip, maxpool=p.max_pool, noop_max=p.noop_max,
+            episodic_life=p.episodic_life, use_fire_reset=p.fire_reset, full_action_space=p.full_actions,
+            repeat_action_probability=p.sticky, reward_clipping=False,
+            max_num_frames_per_episode=p.max_steps,  # despite its name it counts steps
+        )  # fmt: skip
+        self._envs: list[Any] = [AtariVectorEnv(game, 1, **settings) for _ in range(count)]
 
     def reset(self, seeds: Sequence[int]) -> NDArray[np.uint8]:
         """Begin all episodes, with any integers as seeds; states uint8 (count, 4, 84, 84), four equal frames each."""

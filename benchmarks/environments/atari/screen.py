@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 HEIGHT, WIDTH, SIZE = 210, 160, 84
 COVER_ROWS, COVER_COLUMNS = 5, 40  # parts of a new pixel's side; an old one has 2 and 21 of them
-PARTS = COVER_ROWS * COVER_COLUMNS
 BLOCK = 8  # screens at once, so that intermediate results stay in the processor's cache
 
 Screens = NDArray[np.uint8]
@@ -38,7 +37,7 @@ def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 # Share of each of 40 old columns in each of the 21 new ones, over all parts of a pixel: float32 (40, 21).
-COLUMNS = (_overlap(COVER_COLUMNS, 21) / np.float64(PARTS)).astype(np.float32)
+COLUMNS = (_overlap(COVER_COLUMNS, 21) / np.float64(COVER_ROWS * COVER_COLUMNS)).astype(np.float32)
 ROW_TAPS, COLUMN_TAPS = _taps(HEIGHT, SIZE), _taps(WIDTH, SIZE)
 
 
