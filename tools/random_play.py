@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.environments.atari.batch import AtariBatch
+from backbench.benchmarks.environments.atari.kind import AtariBatch
 from backbench.benchmarks.environments.atari.protocol import GAMES, AtariProtocol
 from backbench.leaderboard.scores.normalise import normalise
 from backbench.leaderboard.scores.statistics import interval

@@ -1,18 +1,19 @@
 """All that differs between kinds of environments: one ``EnvironmentKind`` a kind, listed in ``registry``."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 
+# Reads the spaces (observations, actions) of a data set that another program wrote; None for other sets.
 Recorded = Callable[[], tuple[Any, Any]] | None
+# States (m, *observation), raw rewards (m,), and whether each of m episodes ended (m,).
+Stepped = tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_]]
 
 
 class Environments(Protocol):
@@ -21,10 +22,8 @@ class Environments(Protocol):
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
         """Start all of them; states (count, *observation)."""
 
-    def step(
-        self, numbers: Sequence[int], actions: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_]]:
-        """Step environments ``numbers`` (m,): states (m, *observation), raw rewards (m,), whether each ended (m,)."""
+    def step(self, numbers: Sequence[int], actions: NDArray[Any]) -> Stepped:
+        """Step environments ``numbers`` (m,) with their actions (m, …)."""
 
     def close(self) -> None:
         """Free their resources."""
@@ -57,16 +56,12 @@ class Camera(NamedTuple):
 class EnvironmentKind(ABC):
     """One kind of environment. Defaults fit Gymnasium environments with vector observations."""
 
-    # States are stacked frames, uint8 (stack, height, width); else float32 vectors.
-    frames: ClassVar[bool] = False
-    # The table of timesteps is as long as the longest episode of the data; else as the task's max_steps.
-    timesteps_from_data: ClassVar[bool] = False
-    # Folders below configs/preset for suites of this kind.
-    presets: ClassVar[tuple[str, ...]] = ()
-    # Fields of ModelConfig that shape the agent around the backbone.
-    model_settings: ClassVar[tuple[str, ...]] = ("timestep", "embedding")
+    frames = False  # states are stacked frames, uint8 (stack, height, width); else float32 vectors
+    timesteps_from_data = False  # the table of timesteps is as long as the data's longest episode; else max_steps
+    presets: tuple[str, ...] = ()  # folders below configs/preset for suites of this kind
+    model_settings: tuple[str, ...] = ("timestep", "embedding")  # of ModelConfig; they shape the agent
     # Beginnings of overrides that change nothing. (A user's suite may have discrete actions, and a temperature.)
-    unused_settings: ClassVar[tuple[str, ...]] = ("atari.", "model.encoder", "eval.temperature")
+    unused_settings: tuple[str, ...] = ("atari.", "model.encoder", "eval.temperature")
 
     def protocol(self, settings: AtariProtocol) -> AtariProtocol | None:
         """What a cell of this kind stores of the settings ``atari.*``."""
@@ -86,10 +81,7 @@ class EnvironmentKind(ABC):
 
     @abstractmethod
     def probe(self, spec: EnvironmentSpec, requires: str = "", remedy: str = "") -> None:
-        """Raise ``UserError`` unless the environment can be made and played on this machine.
-
-        ``requires`` names Backbench's extra that installs it. ``remedy`` says what helps if it cannot be made.
-        """
+        """Raise ``UserError``, with the extra that it ``requires`` or a ``remedy``, unless it can be played here."""
 
     @abstractmethod
     def sizes(self, spec: EnvironmentSpec) -> Sizes:
@@ -97,10 +89,7 @@ class EnvironmentKind(ABC):
 
     @abstractmethod
     def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
-        """Raise ``UserError`` unless data set ``name`` has the environment's states and actions.
-
-        ``recorded`` reads the spaces (observations, actions) of a set that another program wrote; else None.
-        """
+        """Raise ``UserError`` unless data set ``name`` has the environment's states and actions."""
 
     @abstractmethod
     def state_shape(self, weights: Mapping[str, Any]) -> tuple[int, ...]:

@@ -1,18 +1,13 @@
 """The kinds of environments by name. A new kind is one module and one line here."""
 
-from __future__ import annotations
-
 from backbench.benchmarks.environments.kind import EnvironmentKind
 from backbench.registry import Registry
 
-KINDS: Registry[EnvironmentKind] = Registry(
-    "kind of environment",
-    {
-        "vector": "backbench.benchmarks.environments.vector:VECTOR",
-        "atari": "backbench.benchmarks.environments.atari.kind:ATARI",
-    },
-    bases=(EnvironmentKind,),
-)
+MODULES = {
+    "vector": "backbench.benchmarks.environments.vector:VECTOR",
+    "atari": "backbench.benchmarks.environments.atari.kind:ATARI",
+}
+KINDS: Registry[EnvironmentKind] = Registry("kind of environment", MODULES, bases=(EnvironmentKind,))
 
 
 def kind_of(pixels: bool) -> EnvironmentKind:

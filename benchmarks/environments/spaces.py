@@ -23,12 +23,9 @@ def leaves(space: Any, value: Any, path: str = "") -> Iterator[tuple[str, Any, A
     """(name, space, value) of every space that contains no other, in the order of the vector."""
     from gymnasium.spaces import Dict, Tuple
 
-    if isinstance(space, Dict):
-        for key in sorted(space.spaces):
-            yield from leaves(space.spaces[key], None if value is None else value[key], f"{path}{key}.")
-    elif isinstance(space, Tuple):
-        for i, inner in enumerate(space.spaces):
-            yield from leaves(inner, None if value is None else value[i], f"{path}{i}.")
+    if isinstance(space, Dict | Tuple):
+        for key, part in sorted(space.spaces.items()) if isinstance(space, Dict) else enumerate(space.spaces):
+            yield from leaves(part, None if value is None else value[key], f"{path}{key}.")
     else:
         yield path.rstrip("."), space, value
 
@@ -38,21 +35,14 @@ def _vectors(space: Any, value: Any) -> NDArray[Any]:
     from gymnasium.spaces import Discrete, MultiDiscrete
 
     array = np.asarray(value)
+    array = array.reshape(len(array), -1)
     if isinstance(space, Discrete | MultiDiscrete):
-        array = array.reshape(len(array), -1) - np.reshape(space.start, -1)
+        array = array - np.reshape(space.start, -1)
         counts = np.reshape(space.n if isinstance(space, Discrete) else space.nvec, -1)
         if ((array < 0) | (array >= counts)).any():  # a negative one would count from the end
             raise UserError(f"observations outside {space}")
         return np.concatenate([np.eye(n, dtype=np.float32)[array[:, i]] for i, n in enumerate(counts)], axis=1)
-    array = array.reshape(len(array), -1)
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float32)
-
-
-def is_vector(space: Any) -> bool:
-    """Whether observations are plain vectors of floating-point numbers, which stay as they are."""
-    from gymnasium.spaces import Box
-
-    return isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
 
 
 def check_observations(space: Any, where: str) -> None:
@@ -67,15 +57,15 @@ def check_observations(space: Any, where: str) -> None:
             raise UserError(f"{where} has {called} of {type(leaf).__name__}, which are not vectors")
 
 
-def flatten(space: Any, observations: Any) -> NDArray[Any]:
-    """(n, size) from n observations of ``space``: an array, or (nested) mappings or sequences of arrays.
+def flatten(space: Any, observations: Any, one: bool = False) -> NDArray[Any]:
+    """(n, size) from n observations, as (nested) arrays, or (size,) from ``one``. Plain vectors keep their type."""
+    from gymnasium.spaces import Box
 
-    A plain vector is returned unchanged, with its type.
-    """
-    if is_vector(space):
+    if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
         return np.asarray(observations)
-    parts = [_vectors(leaf, value) for _, leaf, value in leaves(space, observations)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    values = leaves(space, observations)
+    vectors = np.concatenate([_vectors(leaf, [value] if one else value) for _, leaf, value in values], axis=1)
+    return vectors[0] if one else vectors
 
 
 def size(space: Any) -> int:
@@ -87,8 +77,7 @@ def size(space: Any) -> int:
 
 def describe(space: Any) -> str:
     """The leaves and their sizes, such as ``achieved_goal 2 + desired_goal 2 + observation 27``."""
-    named = [(name, size(leaf)) for name, leaf, _ in leaves(space, None)]
-    return " + ".join(f"{name} {count}" if name else str(count) for name, count in named)
+    return " + ".join(f"{name} {size(leaf)}".lstrip() for name, leaf, _ in leaves(space, None))
 
 
 @dataclass(frozen=True)
@@ -108,9 +97,8 @@ class Actions:
         """The actions of ``space``; ``UserError``, which ``where`` begins, if unbounded or of a kind without a head."""
         from gymnasium.spaces import Box, Discrete
 
-        nothing = np.zeros(0)
         if isinstance(space, Discrete):
-            return cls(int(space.n), int(space.start), nothing, nothing, (), False)
+            return cls(int(space.n), int(space.start), np.zeros(0), np.zeros(0), (), False)
         if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
             raise UserError(f"{where} has actions {space}; bounded vectors (Box) or discrete ones (Discrete) only")
         low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
@@ -126,27 +114,18 @@ class Actions:
         array = np.asarray(actions)
         if self.n is not None:
             return array.reshape(-1).astype(np.int64) - self.start
-        if self.unit:
-            return array.reshape(len(array), -1).astype(np.float32)
-        span = np.where(self.high > self.low, self.high - self.low, 1.0)
-        return (2.0 * (array.reshape(len(array), -1) - self.low) / span - 1.0).astype(np.float32)
+        array = array.reshape(len(array), -1)
+        if not self.unit:
+            span = np.where(self.high > self.low, self.high - self.low, 1.0)
+            array = 2.0 * (array - self.low) / span - 1.0
+        return array.astype(np.float32)
 
     def to_environment(self, action: NDArray[Any]) -> Any:
         """One action of the agent -> the environment's."""
         if self.n is not None:
             return int(action) + self.start
         if self.unit:
-            return action if action.shape == self.shape else action.reshape(self.shape)
+            return action.reshape(self.shape)
         # A rounding error must not exceed the bounds: some environments refuse that.
         value = self.low + (action.astype(np.float64) + 1.0) / 2.0 * (self.high - self.low)
-        value = np.clip(value, self.low, self.high)
-        return value.astype(self.dtype).reshape(self.shape)
-
-
-def flatten_one(space: Any, observation: Any) -> NDArray[Any]:
-    """(size,) from one observation of ``space``."""
-    if is_vector(space):
-        return np.asarray(observation)
-    parts = [_vectors(leaf, np.asarray(value)[None]) for _, leaf, value in leaves(space, observation)]
-    vector: NDArray[Any] = np.concatenate(parts, axis=1)[0]
-    return vector
+        return np.clip(value, self.low, self.high).astype(self.dtype).reshape(self.shape)

@@ -1,7 +1,5 @@
 """Gymnasium environments with vector observations, for evaluation and for generating data."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import os
@@ -9,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import closing, redirect_stderr, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.environments import spaces
-from backbench.benchmarks.environments.kind import (
-    Camera,
-    EnvironmentKind,
-    Environments,
-    EnvironmentSpec,
-    Recorded,
-    Sizes,
-)
+from backbench.benchmarks.environments import kind, spaces
 from backbench.errors import UserError, require
 
 ROBOTICS = "gymnasium_robotics"
@@ -42,26 +32,21 @@ class GymBatch:
         self.space = self.envs[0].observation_space
         spaces.check_observations(self.space, f"environment {env_id}")
         self.actions = spaces.Actions.of(self.envs[0].action_space, f"environment {env_id}")
-        self.sizes = Sizes((spaces.size(self.space),), self.actions.n, len(self.actions.low))
+        self.sizes = kind.Sizes((spaces.size(self.space),), self.actions.n, len(self.actions.low))
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
         return self._vectors([env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)])
 
-    def step(
-        self, numbers: Sequence[int], actions: NDArray[Any]
-    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_]]:
+    def step(self, numbers: Sequence[int], actions: NDArray[Any]) -> kind.Stepped:
         if not np.isfinite(actions).all():  # a simulator would accept them, and reset
             raise FloatingPointError("the agent's actions are not finite")
-        answers = [
-            self.envs[number].step(self.actions.to_environment(action))
-            for number, action in zip(numbers, actions, strict=True)
-        ]
+        pairs = zip(numbers, actions, strict=True)
+        answers = [self.envs[number].step(self.actions.to_environment(action)) for number, action in pairs]
         states, rewards, terminated, truncated, _ = zip(*answers, strict=True)
-        ended = np.logical_or(terminated, truncated)
-        return self._vectors(states), np.array(rewards, dtype=np.float64), ended
+        return self._vectors(states), np.array(rewards, dtype=np.float64), np.logical_or(terminated, truncated)
 
     def _vectors(self, states: Sequence[Any]) -> NDArray[Any]:
-        return np.stack([spaces.flatten_one(self.space, state) for state in states])
+        return np.stack([spaces.flatten(self.space, state, one=True) for state in states])
 
     def close(self) -> None:
         for env in self.envs:
@@ -90,88 +75,76 @@ def make_environment(env_id: str, kwargs: Mapping[str, Any] | None = None) -> An
     return env
 
 
-def probe(env_id: str, kwargs: Mapping[str, Any] | None = None, requires: str = "", remedy: str = "") -> None:
-    """Try a reset and a step, see ``EnvironmentKind.probe``."""
-    module = env_id.partition(":")[0] if ":" in env_id else ""
-    done = "made"
-    try:
-        envs = GymBatch(env_id, 1, kwargs)
-        done = "played"
-        envs.reset([0])
-        envs.step([0], np.zeros(1, np.int64) if envs.actions.n else np.zeros((1, len(envs.actions.low)), np.float32))
-        envs.close()
-    except UserError:
-        raise
-    except ImportError as error:
-        install = f"install the package of {module or error.name}, or set PYTHONPATH=. for a module in this folder"
-        if requires:
-            install = f"pip install 'backbench[{requires}]'"
-        needed = error.name or module
-        raise UserError(f"environment {env_id} needs {needed}, which is not installed: {install}") from error
-    except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}, `{at.line}`"
-        reason = " ".join(str(error).split())[:200] or where
-        versions = f"gymnasium {version('gymnasium')}, mujoco {version('mujoco')}"
-        raise UserError(
-            f"environment {env_id} cannot be {done} here, with {versions}: {reason}{'; ' if remedy else ''}{remedy}"
-        ) from error
-
-
 def quiet_mujoco() -> None:
     """No rendering, and no MUJOCO_LOG.TXT in the working folder."""
     os.environ.setdefault("MUJOCO_GL", "disabled")
     import mujoco
 
-    mujoco.set_mju_user_warning(_ignore)
+    mujoco.set_mju_user_warning(lambda message: None)
 
 
-def _ignore(message: str) -> None:
-    """MuJoCo calls this with the text of a warning."""
-
-
-class VectorKind(EnvironmentKind):
+class VectorKind(kind.EnvironmentKind):
     """Gym's robots, and any Gymnasium environment of the user's whose observations are or become vectors."""
 
-    def make(self, spec: EnvironmentSpec, count: int) -> GymBatch:
+    def make(self, spec: kind.EnvironmentSpec, count: int) -> GymBatch:
         return GymBatch(spec.env_id, count, spec.kwargs)
 
-    def probe(self, spec: EnvironmentSpec, requires: str = "", remedy: str = "") -> None:
-        probe(spec.env_id, spec.kwargs, requires, remedy)
-
-    def sizes(self, spec: EnvironmentSpec) -> Sizes:
-        batch = self.make(spec, 1)
-        batch.close()
-        return batch.sizes
-
-    def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
-        batch = self.make(spec, 1)
-        batch.close()
-        here, observations = batch.sizes, spaces.describe(batch.space)
-        if data != here:
+    def probe(self, spec: kind.EnvironmentSpec, requires: str = "", remedy: str = "") -> None:
+        module, done = spec.env_id.rpartition(":")[0], "made"
+        try:
+            env = self.make(spec, 1)
+            done = "played"
+            env.reset([0])
+            env.step([0], np.zeros(1 if env.actions.n else (1, env.sizes.action_dim), np.float32))
+            env.close()
+        except UserError:
+            raise
+        except ImportError as error:
+            install = f"install the package of {module or error.name}, or set PYTHONPATH=. for a module in this folder"
+            if requires:
+                install = f"pip install 'backbench[{requires}]'"
+            needed = f"environment {spec.env_id} needs {error.name or module}"
+            raise UserError(f"{needed}, which is not installed: {install}") from error
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} in {at.name}, {Path(at.filename).name}:{at.lineno}, `{at.line}`"
+            reason = " ".join(str(error).split())[:200] or where
             raise UserError(
-                f"data set {name!r} has states {data.state_shape} and {_count(data)}, environment {spec.env_id} has "
-                f"states {observations} and {_count(here)}; they must be the same"
-            )
+                f"environment {spec.env_id} cannot be {done} here, with gymnasium {version('gymnasium')}, "
+                f"mujoco {version('mujoco')}: {reason}{'; ' if remedy else ''}{remedy}"
+            ) from error
+
+    def sizes(self, spec: kind.EnvironmentSpec) -> kind.Sizes:
+        with closing(self.make(spec, 1)) as batch:
+            return batch.sizes
+
+    def check_data(self, spec: kind.EnvironmentSpec, name: str, data: kind.Sizes, recorded: kind.Recorded) -> None:
+        with closing(self.make(spec, 1)) as batch:
+            observations = spaces.describe(batch.space)
+        require(
+            data == batch.sizes,
+            f"data set {name!r} has states {data.state_shape} and {_count(data)}, environment {spec.env_id} has "
+            f"states {observations} and {_count(batch.sizes)}; they must be the same",
+        )
         if recorded is None:
             return
         its_space, its_actions = recorded()
-        bounds = spaces.Actions.of(its_actions, name)
-        if spaces.describe(its_space) != observations:
-            raise UserError(
-                f"data set {name!r} has observations {spaces.describe(its_space)}, environment {spec.env_id} has "
-                f"{observations}; they must be the same"
-            )
-        if not (np.allclose(bounds.low, batch.actions.low) and np.allclose(bounds.high, batch.actions.high)):
-            raise UserError(
-                f"data set {name!r} was recorded with actions {its_actions}, environment {spec.env_id} takes others; "
-                "give the environment the data's bounds: gymnasium.wrappers.RescaleAction, in its registration"
-            )
+        bounds, its_observations = spaces.Actions.of(its_actions, name), spaces.describe(its_space)
+        require(
+            its_observations == observations,
+            f"data set {name!r} has observations {its_observations}, environment {spec.env_id} has {observations}; "
+            "they must be the same",
+        )
+        require(
+            np.allclose(bounds.low, batch.actions.low) and np.allclose(bounds.high, batch.actions.high),
+            f"data set {name!r} was recorded with actions {its_actions}, environment {spec.env_id} takes others; "
+            "give the environment the data's bounds: gymnasium.wrappers.RescaleAction, in its registration",
+        )
 
     def state_shape(self, weights: Mapping[str, Any]) -> tuple[int, ...]:
         return (len(weights["tokenizer.encoder.mean"]),)
 
-    def camera(self, spec: EnvironmentSpec, environments: Environments) -> Camera:
+    def camera(self, spec: kind.EnvironmentSpec, environments: kind.Environments) -> kind.Camera:
         from gymnasium.envs.mujoco import MujocoEnv
 
         assert isinstance(environments, GymBatch)
@@ -180,10 +153,10 @@ class VectorKind(EnvironmentKind):
             isinstance(robot, MujocoEnv),
             f"environment {robot!r}: bench watch shows Atari games and Gymnasium's own MuJoCo robots only",
         )
-        return Camera(float(robot.dt), lambda _: robot.data.qpos.copy())
+        return kind.Camera(float(robot.dt), lambda _: robot.data.qpos.copy())
 
 
-def _count(sizes: Sizes) -> str:
+def _count(sizes: kind.Sizes) -> str:
     return f"{sizes.action_dim} actions" if sizes.n_actions is None else f"{sizes.n_actions} discrete actions"
 
 

@@ -1,42 +1,36 @@
 """One cell, from its settings to its record: ``run_cell(Cell(...), results) -> Record``. Needs no Hydra or MLflow."""
 
-from __future__ import annotations
-
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from backbench.agents.agent import Agent
 from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Trajectories, by_rule
 from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.environments.kind import Sizes
 from backbench.benchmarks.plan.assemble import make_agent
-from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.plan.settings import Cell, EvalConfig
 from backbench.benchmarks.run import checkpoint
-from backbench.benchmarks.run.checks import check_data
-from backbench.benchmarks.run.cost import Stopwatch
-from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
-from backbench.benchmarks.run.record import Draft
-from backbench.benchmarks.run.train import Caller, Progress, train
-from backbench.errors import UserError
+from backbench.benchmarks.run.evaluate import Interrupted, Play, evaluate
+from backbench.benchmarks.run.record import Draft, Stopwatch
+from backbench.benchmarks.run.train import Caller, train
+from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import dump_record
 from backbench.leaderboard.record.schema import Record
 
-Report = Callable[[dict[str, Any]], None]
+FOREIGN = ("local", "minari")  # sources of data sets that other programs recorded, with spaces of their own
 
 
 def choose_device(name: str) -> torch.device:
     """The device called ``name``: auto, cpu, cuda or cuda:N. ``auto`` is CUDA if there is a GPU.
 
-    Raises:
-        UserError: another name, or a GPU that torch does not see.
+    Raises ``UserError`` for another name, or a GPU that torch does not see.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,7 +47,7 @@ def run_cell(
     cell: Cell,
     results: Path,
     device: str = "auto",
-    report: Report = lambda _: None,
+    report: Callable[[dict[str, Any]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] | None = None,
 ) -> Record:
@@ -63,8 +57,6 @@ def run_cell(
     backbone raises an error, the record says so and has the status ``failed``.
 
     Args:
-        cell: what to run.
-        results: folder of records and checkpoints.
         device: see ``choose_device``.
         report: gets a dictionary for every event of training and evaluation.
         should_stop: asked between updates and between evaluation steps.
@@ -80,15 +72,22 @@ def run_cell(
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = store.read(cell.task.data_id)
-    check_data(cell, data)
-    targets = cell.targets or by_rule(data, clipped=cell.task.rewards != "raw")
+    _check_data(cell, data)
+    clipped = cell.task.rewards != "raw"
+    targets = cell.targets or by_rule(data, clipped)
+    play, headline = Play.of(cell, targets), Play.of(cell, targets[:1])
     draft = Draft(cell, data, targets, where, sys.argv if command is None else command, watch)
     folder = cell.checkpoint_folder(results)
     forget_ran()
     try:
         with checkpoint.claimed(folder):
             agent = make_agent(cell, data).to(where)
-            progress, final = _train_and_score(cell, agent, data, targets, folder, Caller(report, should_stop))
+            where = next(agent.parameters()).device  # with its number
+            sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
+            score, caller = partial(evaluate, agent, device=where, should_stop=should_stop), Caller(report, should_stop)
+            progress = train(cell, agent, sampler, folder, partial(score, headline), caller)
+            report({"kind": "evaluating", "step": progress.step})
+            final = progress.evaluate(partial(score, play), caller)
         record = draft.done(agent, progress, final)
     except (Interrupted, UserError, OSError):
         raise
@@ -100,21 +99,12 @@ def run_cell(
     return record
 
 
-def _train_and_score(
-    cell: Cell, agent: Agent, data: Trajectories, targets: tuple[float, ...], folder: Path, caller: Caller
-) -> tuple[Progress, list[TargetResult]]:
-    """How training went, and the scores of the trained agent for all targets."""
-    device = next(agent.parameters()).device
-    play = Play.of(cell, targets)
-    headline = replace(play, targets=targets[:1])
-    clipped = cell.task.rewards != "raw"
-    sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, device, clipped)
-    progress = train(
-        cell, agent, sampler, folder, lambda: evaluate(agent, headline, device, caller.should_stop)[0], caller
+def _check_data(cell: Cell, data: Trajectories) -> None:
+    """Raise ``UserError`` unless the data have the states and actions of the cell's environment."""
+    action_dim = data.actions.shape[1] if data.n_actions is None else 0
+    recorded = partial(store.recorded_spaces, data.name) if cell.data.source in FOREIGN else None
+    cell.kind.check_data(cell.environment, data.name, Sizes(data.state_shape, data.n_actions, action_dim), recorded)
+    require(
+        data.n_actions is not None or cell.eval.temperature == EvalConfig().temperature,
+        "override eval.temperature: only discrete actions are sampled; remove it",
     )
-    caller.report({"kind": "evaluating", "step": progress.step})
-    began = time.perf_counter()
-    final = evaluate(agent, play, device, caller.should_stop)
-    progress.eval_seconds += time.perf_counter() - began
-    caller.report({"kind": "eval", "step": progress.step, "return": final[0].mean})
-    return progress, final

@@ -3,8 +3,6 @@
 They contain only tensors and plain values and are read with ``weights_only``, so nothing is ever unpickled.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,10 +20,10 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be read or written; says which and what to do. It is never deleted."""
 
 
-def atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write(path: Path, content: Callable[[Path], object]) -> None:
     """``write_whole`` with a ``CheckpointError`` if the file cannot be written."""
     try:
-        write_whole(path, write)
+        write_whole(path, content)
     except Exception as error:  # for a full disk torch raises RuntimeError, safetensors its own class
         reason = getattr(error, "strerror", None) or first_line(error)
         raise CheckpointError(f"cannot write {path}: {reason}; free some space or choose another --out") from error
@@ -35,8 +33,7 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
 def claimed(folder: Path) -> Iterator[None]:
     """Hold a cell's folder for this process, and remove what a killed process left half-written.
 
-    Raises:
-        CheckpointError: another process holds it, or it cannot be written.
+    Raises ``CheckpointError`` if another process holds it, or it cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -50,26 +47,18 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, text and containers of them."""
-    atomically(path, lambda temporary: torch.save(dict(state), temporary))
-
-
 def load(path: Path) -> dict[str, Any] | None:
     """The state at ``path``; None if there is no such file.
 
-    Raises:
-        CheckpointError: the file is truncated, or contains anything but tensors and plain values.
+    Raises ``CheckpointError`` if it is truncated, or contains anything but tensors and plain values.
     """
     if not path.exists():
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises EOFError, RuntimeError, UnpicklingError, … for a broken file
-        reason = first_line(error, 120)
-        raise CheckpointError(
-            f"checkpoint {path} cannot be read ({reason}); move it away to train the cell from the start"
-        ) from error
+        said = f"checkpoint {path} cannot be read ({first_line(error, 120)})"
+        raise CheckpointError(f"{said}; move it away to train the cell from the start") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"checkpoint {path} does not hold a training state; move it away to start over")
     return state
@@ -80,7 +69,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
     from safetensors.torch import save_file
 
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
-    atomically(path, lambda temporary: save_file(tensors, temporary, dict(metadata)))
+    write(path, lambda temporary: save_file(tensors, temporary, dict(metadata)))
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

@@ -1,7 +1,5 @@
 """How long a cell will take, from finished records of the same backbone and size."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path

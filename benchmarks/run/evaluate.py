@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
@@ -37,15 +37,10 @@ class Play:
     def of(cls, cell: Cell, targets: tuple[float, ...]) -> Play:
         """How ``cell`` is evaluated."""
         return cls(
-            make=partial(cell.kind.make, cell.environment),
-            targets=targets,
-            episodes=cell.eval.episodes,
-            acting=cell.eval.acting,
-            context=cell.model.context,
-            max_steps=cell.max_steps,
-            seed=cell.eval.seed,
+            make=partial(cell.kind.make, cell.environment), targets=targets, episodes=cell.eval.episodes,
+            acting=cell.eval.acting, context=cell.model.context, max_steps=cell.max_steps, seed=cell.eval.seed,
             clip_rewards=cell.task.rewards == "clipped",
-        )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,61 +63,40 @@ def evaluate(
     """Play ``play.episodes`` episodes for each target.
 
     Episode i has the same seed for every target, so that targets are compared on equal starts. Results depend on
-    ``play.seed`` alone. Torch's global generator is unused.
-
-    ``agent`` is on ``device``; it is put into evaluation mode and back. ``should_stop`` is asked before every step.
-
-    Raises:
-        Interrupted: ``should_stop`` returned true.
-        FloatingPointError: an action was NaN or infinite.
-    """
-    was_training = agent.training
-    agent.eval()
-    envs = play.make(len(play.targets) * play.episodes)
-    try:
-        returns, lengths = _episodes(agent, envs, play, device, should_stop)
-    finally:
-        envs.close()
-        agent.train(was_training)
-    rows = [slice(i * play.episodes, (i + 1) * play.episodes) for i in range(len(play.targets))]
-    return [
-        TargetResult(float(target), tuple(float(r) for r in returns[row]), tuple(int(n) for n in lengths[row]))
-        for target, row in zip(play.targets, rows, strict=True)
-    ]
-
-
-def _episodes(
-    agent: Agent, envs: Environments, play: Play, device: torch.device, should_stop: Callable[[], bool]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Play all episodes; returns and lengths, (targets * episodes,) each.
-
-    Environments that have ended are not stepped, and their rows leave the batch. Episode i has its own random numbers
-    for sampled actions, which do not depend on when the others end.
+    ``play.seed`` alone. Torch's global generator is unused. ``agent`` is on ``device``; it is put into evaluation mode
+    and back. Raises ``Interrupted`` if ``should_stop``, asked before every step, returned true, and
+    ``FloatingPointError`` if an action was NaN or infinite.
     """
     goals = [target for target in play.targets for _ in range(play.episodes)]
     numbers = [i % play.episodes for i in range(len(goals))]
     starts = [int(s) for s in np.random.SeedSequence(play.seed).generate_state(play.episodes)]
+    # Each episode has its own random numbers for sampled actions: they do not depend on when the others end.
     generators = [np.random.default_rng([play.seed, number]) for number in numbers]
     returns, lengths = np.zeros(len(goals)), np.zeros(len(goals), dtype=np.int64)
-    states = envs.reset([starts[number] for number in numbers])
-    actor = make_actor(agent, play.acting, torch.tensor(goals, device=device), play.context)
-    running = list(range(len(goals)))
-    for _ in range(play.max_steps):
-        if should_stop():
-            raise Interrupted
-        batch = torch.as_tensor(states, dtype=torch.uint8 if states.dtype == np.uint8 else torch.float32)
-        uniforms = torch.tensor([generators[n].random() for n in running]) if agent.head.draws else None
-        chosen = actor.act(batch.to(device), uniforms)
-        actions = (chosen.float() if chosen.is_floating_point() else chosen).cpu().numpy()
-        states, rewards, ended = envs.step(running, actions)
-        returns[running] += rewards
-        lengths[running] += 1
-        earned = np.clip(rewards, -1.0, 1.0) if play.clip_rewards else rewards
-        actor.update(torch.tensor(earned, dtype=torch.float32, device=device))
-        if ended.all():
-            break
-        if ended.any():
-            going = np.flatnonzero(~ended)
-            actor.keep(torch.tensor(going, device=device))
-            states, running = states[going], [running[row] for row in going]
-    return returns, lengths
+    with ExitStack() as stack:
+        stack.callback(agent.train, agent.training)
+        agent.eval()
+        envs = stack.enter_context(closing(play.make(len(goals))))
+        states = envs.reset([starts[number] for number in numbers])
+        actor = make_actor(agent, play.acting, torch.tensor(goals, device=device), play.context)
+        running = list(range(len(goals)))
+        for _ in range(play.max_steps):
+            if should_stop():
+                raise Interrupted
+            batch = torch.as_tensor(states, dtype=torch.uint8 if states.dtype == np.uint8 else torch.float32)
+            uniforms = torch.tensor([generators[n].random() for n in running]) if agent.head.draws else None
+            chosen = actor.act(batch.to(device), uniforms)
+            actions = (chosen.float() if chosen.is_floating_point() else chosen).cpu().numpy()
+            states, rewards, ended = envs.step(running, actions)
+            returns[running] += rewards
+            lengths[running] += 1
+            earned = np.clip(rewards, -1.0, 1.0) if play.clip_rewards else rewards
+            actor.update(torch.tensor(earned, dtype=torch.float32, device=device))
+            if ended.all():
+                break
+            if ended.any():  # those are not stepped again, and their rows leave the batch
+                going = np.flatnonzero(~ended)
+                actor.keep(torch.tensor(going, device=device))
+                states, running = states[going], [running[row] for row in going]
+    rows = zip(play.targets, *(n.reshape(-1, play.episodes).tolist() for n in (returns, lengths)), strict=True)
+    return [TargetResult(float(target), tuple(won), tuple(steps)) for target, won, steps in rows]

@@ -1,7 +1,5 @@
 """Where a number came from: code, packages, machine. No paths, host or user names."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess
@@ -19,6 +17,7 @@ PACKAGES = (
 )  # fmt: skip
 # Folders of generated files: records, verifications, pages. Files beside the folders are written by hand.
 GENERATED = "leaderboard/published/*/**"
+CODE = Path(__file__).resolve().parents[2]  # the checkout that the code runs from, or where it is installed
 
 
 def packages() -> dict[str, str]:
@@ -31,21 +30,17 @@ def packages() -> dict[str, str]:
 
 
 @cache
-def git_state() -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout that the code runs from; (None, None) for an installed package."""
-    return state_of(Path(__file__).resolve().parents[2])
-
-
-def state_of(folder: Path) -> tuple[str | None, bool | None]:
+def git_state(folder: Path = CODE) -> tuple[str | None, bool | None]:
     """(commit, dirty) of the checkout in ``folder``, ignoring ``GENERATED``; (None, None) if it is no checkout."""
     if not (folder / "pyproject.toml").is_file():
         return None, None
-    ask = ["git", "-C", str(folder)]
     # Every untracked file by itself: git would name a new folder even if all its files are excluded.
-    status = [*ask, "status", "--porcelain", "--untracked-files=all", "--", ".", f":(exclude,glob){GENERATED}"]
+    status = ["status", "--porcelain", "--untracked-files=all", "--", ".", f":(exclude,glob){GENERATED}"]
     try:
-        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)
-        dirty = subprocess.run(status, capture_output=True, text=True, check=True, timeout=20)
+        commit, dirty = (
+            subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=20)
+            for words in (["rev-parse", "HEAD"], status)
+        )
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit.stdout.strip(), bool(dirty.stdout.strip())

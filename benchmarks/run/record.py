@@ -1,16 +1,19 @@
-"""From a cell and its results to the record that is published."""
-
-from __future__ import annotations
+"""From a cell, its results and its costs to the record that is published."""
 
 import os
+import resource
 import shlex
 import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
+from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
 from backbench.agents.heads import head_for
@@ -18,7 +21,7 @@ from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.kernels import ran
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run import cost, provenance
+from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.checkpoint import weights_digest
 from backbench.benchmarks.run.evaluate import TargetResult
 from backbench.benchmarks.run.train import Diverged, Progress
@@ -26,7 +29,20 @@ from backbench.errors import UserError
 from backbench.leaderboard.record import schema
 from backbench.leaderboard.scores.normalise import normalise
 
-MOST_LOSSES = 200  # of a curve
+MOST_LOSSES = 200  # of a curve: evenly spaced, with the last one
+DECISIONS = 100  # timed ones
+
+
+class Stopwatch:
+    """Times a cell from its start."""
+
+    def __init__(self) -> None:
+        self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        """``cpu_seconds`` and ``wall_seconds`` since the start."""
+        return {"cpu_seconds": time.process_time() - self._cpu, "wall_seconds": time.perf_counter() - self._wall}
 
 
 class Draft:
@@ -39,12 +55,12 @@ class Draft:
         targets: tuple[float, ...],
         device: torch.device,
         command: Sequence[str],
-        watch: cost.Stopwatch,
+        watch: Stopwatch,
     ) -> None:
         """Raises ``UserError`` for data that no record can contain."""
         self.cell, self.device, self.watch = cell, device, watch
         self.state = torch.from_numpy(cell.kind.blank_state(data.state_shape))
-        self.provenance = _provenance(cell, device, command)
+        self.provenance = _provenance(cell, device, command, watch.started)
         try:
             self.parts: dict[str, Any] = {
                 "key": cell.key, "identity": _identity(cell, data), "protocol": _protocol(cell, data, targets)
@@ -59,8 +75,19 @@ class Draft:
 
     def done(self, agent: Agent, progress: Progress, final: Sequence[TargetResult]) -> schema.Record:
         """The record of a trained agent and the ``final`` scores; ``ValidationError`` if no record can contain them."""
-        cell = self.cell
-        measured = _cost(cell, agent, progress, self.state.to(self.device)) | self.watch.seconds()
+        cell, losses = self.cell, progress.losses
+        measured = schema.Cost(
+            parameters_total=count_parameters(agent),
+            parameters_backbone=count_parameters(agent.backbone),
+            flops_per_token=agent.backbone.flops(cell.model.context * TOKENS_PER_STEP),
+            train_tokens_per_s=progress.tokens_per_second(cell),
+            train_seconds=progress.seconds,
+            eval_seconds=progress.eval_seconds,
+            decision=decision_latency(agent, cell.eval.acting, cell.model.context, self.state.to(self.device)),
+            peak_memory_mb=peak_memory_mb(self.device),
+            **self.watch.seconds(),
+        )
+        stride = max(1, -(-len(losses) // MOST_LOSSES))
         evaluations = [
             schema.Evaluation(step=step, raw=raw, normalised=_normalised(cell, raw))
             for step, raw in progress.evaluations
@@ -68,9 +95,9 @@ class Draft:
         return schema.Record(
             status="done",
             scores=_scores(cell, progress, final),
-            cost=schema.Cost(**measured),
-            curve=schema.Curve(loss=tuple(_thinned(progress.losses)), evaluations=tuple(evaluations)),
-            provenance=self._provenance(weights_digest(agent.state_dict())),
+            cost=measured,
+            curve=schema.Curve(loss=tuple(losses[::-1][::stride][::-1]), evaluations=tuple(evaluations)),
+            provenance=self._after(weights_sha256=weights_digest(agent.state_dict())),
             **self.parts,
         )
 
@@ -79,64 +106,36 @@ class Draft:
         step, lr = (error.step, error.lr) if isinstance(error, Diverged) else (None, None)
         message = " ".join(str(error).split())[:300] or type(error).__name__
         failure = schema.Failure(type=type(error).__name__, message=message, step=step, lr=lr)
-        return schema.Record(status="failed", failure=failure, provenance=self._provenance(None), **self.parts)
+        return schema.Record(status="failed", failure=failure, provenance=self._after(), **self.parts)
 
-    def _provenance(self, weights: str | None) -> schema.Provenance:
-        return schema.Provenance(**self.provenance, started=self.watch.started, kernels=ran(), weights_sha256=weights)
-
-
-def _cost(cell: Cell, agent: Agent, progress: Progress, state: torch.Tensor) -> dict[str, Any]:
-    """Fields of the record's cost, except for the times of the complete cell. ``state``: (1, *observation)."""
-    return {
-        "parameters_total": count_parameters(agent),
-        "parameters_backbone": count_parameters(agent.backbone),
-        "flops_per_token": agent.backbone.flops(cell.model.context * TOKENS_PER_STEP),
-        "train_tokens_per_s": progress.tokens_per_second(cell),
-        "train_seconds": progress.seconds,
-        "eval_seconds": progress.eval_seconds,
-        "decision": cost.decision_latency(agent, cell.eval.acting, cell.model.context, state),
-        "peak_memory_mb": cost.peak_memory_mb(state.device),
-    }
+    def _after(self, **known: str) -> schema.Provenance:
+        return self.provenance.model_copy(update={"kernels": ran(), **known})
 
 
 def _normalised(cell: Cell, raw: float) -> float:
     return normalise(cell.task.normaliser, cell.task.name, raw, cell.task.reference)
 
 
-def _thinned(rows: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """At most ``MOST_LOSSES`` rows, evenly spaced, including the last one."""
-    stride = max(1, -(-len(rows) // MOST_LOSSES))
-    return [(int(step), float(value)) for step, value in list(rows)[::-1][::stride][::-1]]
-
-
 def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
-    summary, model = data.summary(), cell.model
+    summary: dict[str, Any] = dict(data.summary())
     return schema.Identity(
-        backbone=cell.backbone,
-        options=dict(cell.options),
+        backbone=cell.backbone, options=dict(cell.options),
         model=schema.ModelShape(
             tokens_per_step=TOKENS_PER_STEP,
-            extra={name: getattr(model, name) for name in cell.kind.model_settings},
-            **{name: getattr(model, name) for name in ("d_model", "n_layers", "dropout", "context")},
+            extra={name: getattr(cell.model, name) for name in cell.kind.model_settings},
+            **{name: getattr(cell.model, name) for name in ("d_model", "n_layers", "dropout", "context")},
         ),
-        suite=cell.task.suite,
-        task=cell.task.name,
-        source=cell.data.source,
-        environment=cell.task.env_id,
+        suite=cell.task.suite, task=cell.task.name, source=cell.data.source, environment=cell.task.env_id,
         suite_tasks=cell.task.suite_tasks,
         data=schema.DataSummary(
             id=cell.task.data_id,
             sha256=data.digest,
-            episodes=int(summary["episodes"]),
-            steps=int(summary["steps"]),
             normalised_mean=_normalised(cell, summary["return_mean"]),
             rewards="clipped" if data.rewards_clipped else "raw",
-            **{name: summary[name] for name in ("return_mean", "return_std", "return_min", "return_max")},
+            **summary,
         ),
-        preset=cell.preset,
-        seed=cell.seed,
-        variant=cell.variant,
-    )
+        preset=cell.preset, seed=cell.seed, variant=cell.variant,
+    )  # fmt: skip
 
 
 def _protocol(cell: Cell, data: Trajectories, targets: tuple[float, ...]) -> schema.Protocol:
@@ -158,45 +157,63 @@ def _protocol(cell: Cell, data: Trajectories, targets: tuple[float, ...]) -> sch
     )
 
 
-def _provenance(cell: Cell, device: torch.device, command: Sequence[str]) -> dict[str, Any]:
+def _provenance(cell: Cell, device: torch.device, command: Sequence[str], started: str) -> schema.Provenance:
+    """As known at the start: the code may change until the end."""
     commit, dirty = provenance.git_state()
-    return {
-        "device": device.type,
-        "dtype": "bfloat16" if cell.train.bf16 else "float32",
-        "threads": torch.get_num_threads(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "packages": provenance.packages(),
-        "hardware": provenance.hardware(torch.cuda.get_device_name(device) if device.type == "cuda" else None),
-        "python": sys.version.split()[0],
-        "platform": f"{os.uname().sysname} {os.uname().machine}",
-        "config": cell.resolved(),
-        "command": shlex.join(command),
-    }
+    return schema.Provenance(
+        device=device.type, dtype="bfloat16" if cell.train.bf16 else "float32", threads=torch.get_num_threads(),
+        git_commit=commit, git_dirty=dirty, packages=provenance.packages(),
+        hardware=provenance.hardware(torch.cuda.get_device_name(device) if device.type == "cuda" else None),
+        python=sys.version.split()[0], platform=f"{os.uname().sysname} {os.uname().machine}",
+        config=cell.resolved(), command=shlex.join(command), started=started, kernels={}, weights_sha256=None,
+    )  # fmt: skip
 
 
 def _scores(cell: Cell, progress: Progress, final: Sequence[TargetResult]) -> schema.Scores:
     """The last checkpoint is the score. The best evaluation of the headline is recorded too."""
-
-    def scored(step: int, results: Sequence[TargetResult]) -> schema.CheckpointScores:
-        targets = [
-            schema.TargetScore(
-                target=result.target,
-                returns=result.returns,
-                lengths=result.lengths,
-                raw_mean=result.mean,
-                normalised_mean=_normalised(cell, result.mean),
-            )
-            for result in results
-        ]
-        return schema.CheckpointScores(step=step, targets=tuple(targets))
-
-    last = scored(progress.step, final)
+    last = _scored(cell, progress.step, final)
     if progress.best is None:
         return schema.Scores(last=last)
     fields = dict(progress.best)
-    step = fields.pop("step")
-    best = TargetResult(fields["target"], tuple(fields["returns"]), tuple(fields["lengths"]))
+    step, best = fields.pop("step"), TargetResult(**fields)
     if best.mean <= final[0].mean:
         step, best = progress.step, final[0]
-    return schema.Scores(last=last, best=scored(step, [best]))
+    return schema.Scores(last=last, best=_scored(cell, step, [best]))
+
+
+def _scored(cell: Cell, step: int, results: Sequence[TargetResult]) -> schema.CheckpointScores:
+    targets = [
+        schema.TargetScore(**vars(one), raw_mean=one.mean, normalised_mean=_normalised(cell, one.mean))
+        for one in results
+    ]
+    return schema.CheckpointScores(step=step, targets=tuple(targets))
+
+
+def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor) -> schema.Latency:
+    """Wall time of a decision by ``agent``, on the device of ``states`` (batch, *observation), with a full window.
+
+    ``acting`` is the protocol, ``context`` K. The first K decisions are untimed. The values of states are irrelevant.
+    """
+    was_training = agent.training
+    agent.eval()
+    actor = make_actor(agent, acting, torch.zeros(len(states), device=states.device), context)
+    rewards = torch.zeros(len(states), device=states.device)
+    uniforms = torch.full((len(states),), 0.5) if agent.head.draws else None
+    times = []
+    for _ in range(context + DECISIONS):
+        begun = time.perf_counter()
+        actor.act(states, uniforms)
+        if states.is_cuda:
+            torch.cuda.synchronize(states.device)
+        times.append(1000 * (time.perf_counter() - begun))
+        actor.update(rewards)
+    agent.train(was_training)
+    p50, p95 = (float(np.percentile(times[context:], q)) for q in (50, 95))
+    return schema.Latency(p50_ms=p50, p95_ms=p95, batch=len(states))
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of the device on CUDA, else resident memory of this process, in 10^6 bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts KiB

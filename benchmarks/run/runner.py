@@ -4,8 +4,6 @@
 choice, and who hears about it are the sinks.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

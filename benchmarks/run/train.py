@@ -1,7 +1,5 @@
 """Training: one loop for every backbone, on CPU and CUDA. Read ``train`` first."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from backbench.agents.agent import Agent, Windows
 from backbench.agents.tokenizer import TOKENS_PER_STEP
@@ -20,7 +19,7 @@ from backbench.benchmarks.run import checkpoint
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
 from backbench.errors import first_line
 
-Evaluate = Callable[[], TargetResult]
+Score = Callable[[], list[TargetResult]]
 WARM_UP = 3  # updates excluded from throughput: allocator, caches, lazy initialisation
 
 
@@ -30,6 +29,14 @@ class Diverged(Exception):
     def __init__(self, step: int, lr: float) -> None:
         super().__init__(f"loss is not finite at step {step}, learning rate {lr:.3g}")
         self.step, self.lr = step, lr
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who started the run: ``report`` gets a dictionary for every event, ``should_stop`` is asked often."""
+
+    report: Callable[[dict[str, Any]], None]
+    should_stop: Callable[[], bool]
 
 
 @dataclass
@@ -51,35 +58,13 @@ class Progress:
         tokens = steps * cell.train.batch_size * cell.model.context * TOKENS_PER_STEP
         return tokens / seconds if seconds > 0 else 0.0
 
-
-class Clock:
-    """Times updates between two waits for the device, and adds to ``progress``."""
-
-    def __init__(self, progress: Progress, device: torch.device) -> None:
-        self.progress, self.device = progress, device
-        self.warm = progress.step + WARM_UP
-        self.begun: tuple[int, float] | None = None
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def start(self) -> None:
-        """Start, or start over after the warm-up; ignored while it runs."""
-        if self.begun is None or self.progress.step == self.warm:
-            self.stop()
-            self.begun = (self.progress.step, self._now())
-
-    def stop(self) -> None:
-        """Wait for the device and count the updates since the start."""
-        if self.begun is not None:
-            (step, begun), self.begun = self.begun, None
-            elapsed = self._now() - begun
-            self.progress.seconds += elapsed
-            if step >= self.warm:
-                self.progress.timed_seconds += elapsed
-                self.progress.timed_steps += self.progress.step - step
+    def evaluate(self, score: Score, caller: Caller) -> list[TargetResult]:
+        """Time an evaluation and report the mean return of its first target."""
+        began = time.perf_counter()
+        results = score()
+        self.eval_seconds += time.perf_counter() - began
+        caller.report({"kind": "eval", "step": self.step, "return": results[0].mean})
+        return results
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -92,34 +77,24 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr * (0.1 + 0.45 * (1.0 + math.cos(math.pi * progress)))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do not."""
-    exempt = {
-        id(p)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding | nn.LayerNorm)
-        for p in module.parameters(recurse=False)
-    }
-    groups: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for p in model.parameters():
-        if p.requires_grad:
-            decays = p.ndim >= 2 and id(p) not in exempt and not getattr(p, "_no_weight_decay", False)
-            groups[0 if decays else 1].append(p)
-    return [{"params": groups[0], "weight_decay": weight_decay}, {"params": groups[1], "weight_decay": 0.0}]
+def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> AdamW:
+    """AdamW, fused on CUDA. On a CPU fusing gains nothing.
 
-
-def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.AdamW:
-    """AdamW, fused on CUDA. On a CPU fusing gains nothing."""
-    groups = parameter_groups(model, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=device.type == "cuda")
+    Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do not.
+    """
+    plain = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.LayerNorm)]
+    exempt = {id(p) for module in plain for p in module.parameters(recurse=False)}
+    exempt |= {id(p) for p in model.parameters() if p.ndim < 2 or getattr(p, "_no_weight_decay", False)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if id(p) not in exempt], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if id(p) in exempt], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=config.lr, betas=config.betas, fused=device.type == "cuda")
 
 
 def update(
-    model: nn.Module,
-    loss_of: Callable[[Windows], Tensor],
-    batch: Windows,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
+    model: nn.Module, loss_of: Callable[[Windows], Tensor], batch: Windows, optimizer: Optimizer, config: TrainConfig
 ) -> Tensor:
     """One update of ``model``. Returns the loss before it, on the device, without waiting for the device."""
     with torch.autocast(batch.states.device.type, torch.bfloat16, enabled=config.bf16):
@@ -132,23 +107,17 @@ def update(
     return loss.detach()
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who started the run: ``report`` gets a dictionary for every event, ``should_stop`` is asked often."""
-
-    report: Callable[[dict[str, Any]], None]
-    should_stop: Callable[[], bool]
-
-
 class State:
     """All that changes during training. ``save`` and ``resume`` keep every bit."""
 
     def __init__(self, cell: Cell, agent: Agent, device: torch.device, folder: Path) -> None:
-        self.cell, self.agent, self.device, self.folder = cell, agent, device, folder
-        self.path = folder / "state.pt"
+        self.cell, self.agent, self.device, self.folder, self.path = cell, agent, device, folder, folder / "state.pt"
         self.optimizer = make_optimizer(agent, cell.train, device)
         self.progress = Progress()
         self.pending: list[Tensor] = []  # losses since the last line of progress, still on the device
+        self.resume()
+        self.warm = self.progress.step + WARM_UP
+        self.begun: tuple[int, float] | None = None  # step and time since when updates are timed
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one; ``CheckpointError`` if it cannot be read."""
@@ -169,7 +138,6 @@ class State:
             ) from error
 
     def save(self) -> None:
-        """Write the checkpoint."""
         content = {
             "progress": vars(self.progress),
             "pending": torch.stack(self.pending) if self.pending else torch.zeros(0),
@@ -178,12 +146,32 @@ class State:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        checkpoint.save(self.path, content)
+        checkpoint.write(self.path, lambda temporary: torch.save(content, temporary))
+
+    def start_clock(self) -> None:
+        """Time updates from here, or from here again after the warm-up; ignored while the clock runs."""
+        if self.begun is None or self.progress.step == self.warm:
+            self.stop_clock()
+            self.begun = (self.progress.step, self._now())
+
+    def stop_clock(self) -> None:
+        """Wait for the device and count the updates since the start."""
+        if self.begun is not None:
+            (step, begun), self.begun = self.begun, None
+            elapsed = self._now() - begun
+            self.progress.seconds += elapsed
+            if step >= self.warm:
+                self.progress.timed_seconds += elapsed
+                self.progress.timed_steps += self.progress.step - step
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def save_weights(self, name: str) -> None:
-        """Write the agent's weights to ``name``.safetensors."""
-        weights = self.agent.state_dict()
-        checkpoint.save_weights(self.folder / f"{name}.safetensors", weights, {"cell": self.cell.key})
+        path = self.folder / f"{name}.safetensors"
+        checkpoint.save_weights(path, self.agent.state_dict(), {"cell": self.cell.key})
 
     def mean_loss(self) -> float:
         """Mean of the pending losses. Raises ``Diverged``, with the step, if one is not finite."""
@@ -194,42 +182,33 @@ class State:
         return float(losses.mean())
 
 
-def train(
-    cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, evaluate: Evaluate, caller: Caller
-) -> Progress:
-    """Train ``agent`` in place, from the checkpoint in ``folder`` if there is one.
+def train(cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, score: Score, caller: Caller) -> Progress:
+    """Train ``agent``, on the sampler's device, in place, from the checkpoint in ``folder`` if there is one.
 
-    The agent is on the sampler's device. ``evaluate`` scores it as it is, on the headline target. Writes
-    ``last.safetensors`` to ``folder`` and, if there are intermediate evaluations, ``best.safetensors``.
-
-    Raises:
-        Diverged: a loss was not finite.
-        Interrupted: ``caller.should_stop`` returned true; a checkpoint was written.
-        CheckpointError: a checkpoint cannot be read or written.
+    ``score`` evaluates it as it is, on the headline target. Writes ``last.safetensors`` to ``folder`` and, if there are
+    intermediate evaluations, ``best.safetensors``. Raises ``Diverged`` for a loss that is not finite, ``Interrupted``
+    after a checkpoint if ``caller.should_stop`` returned true, and ``CheckpointError``.
     """
     config, state = cell.train, State(cell, agent, sampler.device, folder)
     loss_of = torch.compile(agent.loss) if config.compile else agent.loss
-    state.resume()
     progress = state.progress
     # Steps of intermediate evaluations. The last checkpoint is scored elsewhere.
     due = {round(config.steps * i / config.evaluations) for i in range(1, config.evaluations)}
-    clock = Clock(progress, sampler.device)
     agent.train()
     while progress.step < config.steps:
         step = progress.step
-        clock.start()
+        state.start_clock()
         lr = learning_rate(step, config)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         state.pending.append(update(agent, loss_of, sampler.batch(step), state.optimizer, config))
         progress.step = step + 1
-
         stopping, last = caller.should_stop(), progress.step == config.steps
         line = last or progress.step % config.log_every == 0
         keep = last or stopping or progress.step % config.checkpoint_every == 0
         if not (line or keep or progress.step in due):
             continue
-        clock.stop()
+        state.stop_clock()
         loss = state.mean_loss()
         if line:
             progress.losses.append((progress.step, loss))
@@ -237,23 +216,14 @@ def train(
             speed = progress.tokens_per_second(cell)
             caller.report({"kind": "train", "step": progress.step, "loss": loss, "lr": lr, "tokens_per_s": speed})
         if progress.step in due:
-            _evaluate(state, evaluate, caller)
+            result = progress.evaluate(score, caller)[0]
+            if progress.best is None or result.mean > max(value for _, value in progress.evaluations):
+                progress.best = {"step": progress.step, **asdict(result)}
+                state.save_weights("best")
+            progress.evaluations.append((progress.step, result.mean))
         if keep:
             state.save()
         if stopping and not last:
             raise Interrupted
     state.save_weights("last")
     return progress
-
-
-def _evaluate(state: State, evaluate: Evaluate, caller: Caller) -> None:
-    """An intermediate evaluation; keeps the weights of the best one."""
-    progress, began = state.progress, time.perf_counter()
-    result = evaluate()
-    progress.eval_seconds += time.perf_counter() - began
-    best_before = max((value for _, value in progress.evaluations), default=-math.inf)
-    progress.evaluations.append((progress.step, result.mean))
-    caller.report({"kind": "eval", "step": progress.step, "return": result.mean})
-    if progress.best is None or result.mean > best_before:
-        progress.best = {"step": progress.step, **asdict(result)}
-        state.save_weights("best")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import random_play
 
-from backbench.benchmarks.environments.atari.batch import AtariBatch
+from backbench.benchmarks.environments.atari.kind import AtariBatch
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 
 

@@ -1,43 +1,28 @@
 """One Atari game, step by step: frames, rewards, lives and the console's memory at the same moment."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.environments.atari.protocol import AtariProtocol, known_games
+from backbench.benchmarks.environments.atari.protocol import AtariProtocol, game_of
 from backbench.benchmarks.environments.atari.screen import HEIGHT, WIDTH, Screens, area_resize
-from backbench.errors import require, suggest
 
 SEED = 1  # for a reset without a seed; only sticky actions use it
 
 
 class Emulator:
-    """One game under a protocol.
-
-    Attributes:
-        n_actions: number of discrete actions, in the order of ``action_names``.
-        lives: lives left; 0 in games without lives.
-    """
+    """One game under a protocol."""
 
     def __init__(self, game: str, protocol: AtariProtocol | None = None, pixels: bool = True) -> None:
-        """Load a game by its name in lower case. Without ``pixels`` it keeps no screens: a third faster.
-
-        Raises:
-            UserError: there is no such game, or no emulator is installed.
-        """
+        """Load a game; ``UserError`` as for ``game_of``. Without ``pixels`` it keeps no screens: a third faster."""
         self.protocol = AtariProtocol() if protocol is None else protocol
         self.pixels = pixels
-        self._rom = _rom(game)
-        self._ale = _console(self._rom, self.protocol)
-        self._seed = SEED
-        self._actions = _actions(self._ale, self.protocol)
-        self.n_actions = len(self._actions)
+        self._ale, self._rom, self._actions = _load(game, self.protocol)
+        self.n_actions = len(self._actions)  # in the order of ``action_names``
         self._screens = np.zeros((2, HEIGHT, WIDTH), dtype=np.uint8)
-        self.lives = 0
+        self.lives = 0  # lives left; 0 in games without lives
 
     def reset(self, noops: int, seed: int | None = None) -> None:
         """Begin a new game with ``noops`` frames without action. Under ``fire_reset`` the first one presses FIRE.
@@ -46,8 +31,7 @@ class Emulator:
         """
         from ale_py import Action
 
-        if seed is not None:
-            # The emulator takes a new seed only when it loads a game.
+        if seed is not None:  # the emulator takes a new one only when it loads a game
             self._ale.setInt("random_seed", seed)
             self._ale.loadROM(self._rom)
         self._ale.reset_game()
@@ -57,17 +41,14 @@ class Emulator:
         for _ in range(noops - fire):
             self._ale.act(Action.NOOP)
         self.lives = self._ale.lives()
-        self._look(1)
+        if self.pixels:
+            self._ale.getScreenGrayscale(self._screens[1])
         self._screens[0] = 0
 
     def step(self, action: int) -> tuple[float, bool]:
-        """Repeat an action for the protocol's frames, or until the game is over.
+        """Repeat an action for the protocol's frames; the raw reward, and whether the episode has ended.
 
-        Returns:
-            Raw reward, and whether the episode has ended. The caller limits its length.
-
-        Raises:
-            ValueError: the action is out of range.
+        The caller limits the episode's length. Raises ``ValueError`` for an action out of range.
         """
         if not 0 <= action < self.n_actions:
             raise ValueError(f"action {action} is outside the game's set, 0 to {self.n_actions - 1}")
@@ -77,21 +58,12 @@ class Emulator:
             over = self._ale.game_over() or (self.protocol.episodic_life and self._ale.lives() < self.lives)
             if over:
                 break  # as in the vector environment, the screen on which an episode ends is unused
-            if frame >= last - 1:
-                self._look(frame - last + 1)
+            if self.pixels and frame >= last - 1:
+                self._ale.getScreenGrayscale(self._screens[frame - last + 1])
         if self.protocol.max_pool:
             np.maximum(self._screens[0], self._screens[1], out=self._screens[1])
         self.lives = self._ale.lives()
         return float(reward), over
-
-    def _look(self, row: int) -> None:
-        if self.pixels:
-            self._ale.getScreenGrayscale(self._screens[row])
-
-    def screen(self) -> Screens:
-        """The grey screen that ``frame`` shrinks: uint8 (210, 160)."""
-        screen: Screens = self._screens[1].copy()
-        return screen
 
     def frame(self) -> Screens:
         """What the agent sees of this step: uint8 (84, 84). If the game ended early, the frame before."""
@@ -106,39 +78,18 @@ class Emulator:
 
 @cache
 def action_names(game: str, protocol: AtariProtocol) -> tuple[str, ...]:
-    """Names of the discrete actions, such as NOOP, FIRE, RIGHT, LEFT.
-
-    Raises:
-        UserError: there is no such game, or no emulator is installed.
-    """
-    return tuple(action.name for action in _actions(_console(_rom(game), protocol), protocol))
+    """Names of the discrete actions, such as NOOP, FIRE, RIGHT, LEFT; ``UserError`` as for ``Emulator``."""
+    return tuple(action.name for action in _load(game, protocol)[2])
 
 
-def quiet() -> None:
-    """Keep the emulator's greetings and warnings off the terminal, for all games of this process."""
-    from ale_py import ALEInterface, LoggerMode
+def _load(game: str, protocol: AtariProtocol) -> tuple[Any, Any, list[Any]]:
+    """A console with a game in it, the game's file, and its actions."""
+    known = game_of(game)
+    from ale_py import ALEInterface, LoggerMode, roms
 
-    ALEInterface.setLoggerMode(LoggerMode.Error)
-
-
-def _rom(game: str) -> Any:
-    known = known_games()
-    require(game in known, f"unknown game '{game}'{suggest(game, known)}")
-    quiet()
-    from ale_py import roms
-
-    return roms.get_rom_path(game)
-
-
-def _console(rom: Any, protocol: AtariProtocol) -> Any:
-    from ale_py import ALEInterface
-
-    ale = ALEInterface()
+    ALEInterface.setLoggerMode(LoggerMode.Error)  # no greetings and warnings, for all games of this process
+    ale, rom = ALEInterface(), roms.get_rom_path(known)
     ale.setInt("random_seed", SEED)
     ale.setFloat("repeat_action_probability", protocol.sticky)
     ale.loadROM(rom)
-    return ale
-
-
-def _actions(ale: Any, protocol: AtariProtocol) -> list[Any]:
-    return list(ale.getLegalActionSet() if protocol.full_actions else ale.getMinimalActionSet())
+    return ale, rom, list(ale.getLegalActionSet() if protocol.full_actions else ale.getMinimalActionSet())

@@ -1,7 +1,5 @@
 """How an Atari game is played: the settings that every score and every data set depends on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,22 +14,15 @@ STACK = 4  # frames in a state, the newest one last
 class AtariProtocol:
     """Frames, starts and ends of a game. Conventions and names follow Machado et al. 2018 (arXiv:1709.06009)."""
 
-    # Frames that an action is repeated for; the agent sees one state a step.
-    frame_skip: int = 4
-    # A state's frame is the pixelwise maximum of the last two screens, since sprites flicker.
-    max_pool: bool = True
+    frame_skip: int = 4  # frames that an action is repeated for; the agent sees one state a step
+    max_pool: bool = True  # a state's frame is the pixelwise maximum of the last two screens, since sprites flicker
     # An episode begins with 0 to noop_max - 1 frames without action, drawn uniformly: the only randomness of a start.
     noop_max: int = 30
-    # The first of those frames presses FIRE, which starts some games; there is then at least one.
-    fire_reset: bool = False
-    # Probability that a frame repeats the action of the frame before instead of taking the new one.
-    sticky: float = 0.0
-    # An episode ends with a life instead of with the game.
-    episodic_life: bool = False
-    # All 18 actions of the console instead of those that have an effect in the game.
-    full_actions: bool = False
-    # Longest episode, in frames.
-    max_frames: int = 108_000
+    fire_reset: bool = False  # the first of those frames presses FIRE, which starts some games; at least one then
+    sticky: float = 0.0  # probability that a frame repeats the action of the frame before instead of the new one
+    episodic_life: bool = False  # an episode ends with a life instead of with the game
+    full_actions: bool = False  # all 18 actions of the console instead of those that have an effect in the game
+    max_frames: int = 108_000  # longest episode, in frames
 
     def __post_init__(self) -> None:
         for name in ("frame_skip", "noop_max"):
@@ -56,22 +47,12 @@ class AtariProtocol:
 
 
 def game_of(env_id: str) -> str:
-    """The game's name in lower case with underscores, such as ``breakout`` for ``ALE/Breakout-v5``.
-
-    Raises:
-        UserError: there is no such game, or no emulator is installed.
-    """
-    name = env_id.removeprefix("ALE/").rsplit("-v", 1)[0]
-    game = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-    known = known_games()
-    require(game in known, f"unknown game '{env_id}'{suggest(game, known)}")
-    return game
-
-
-def known_games() -> list[str]:
-    """Names of all games that the emulator has; ``UserError`` if it is not installed."""
+    """The game's name, ``breakout`` for ``ALE/Breakout-v5``; ``UserError`` without such a game or an emulator."""
     try:
         from ale_py import roms
     except ImportError as error:
         raise UserError("Atari games need the package ale_py: pip install ale-py") from error
-    return sorted(roms.get_all_rom_ids())
+    name, known = env_id.removeprefix("ALE/").rsplit("-v", 1)[0], sorted(roms.get_all_rom_ids())
+    game = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+    require(game in known, f"unknown game '{env_id}'{suggest(game, known)}")
+    return game

@@ -1,7 +1,5 @@
 """How cells are executed: an executor runs cells somewhere and emits events. A cell's last event has its record."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Cells one after another in this process: for tests, for ``bench reproduce``, and for a debugger."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

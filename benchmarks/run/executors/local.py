@@ -1,7 +1,5 @@
 """Cells side by side in local processes of one thread each. A cell that fails or dies does not stop the rest."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """The terminal as a sink: a live table on a terminal, and about ten plain lines a cell elsewhere."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

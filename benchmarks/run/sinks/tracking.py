@@ -5,8 +5,6 @@ reported once, and the sink is quiet from then on. Only the parent process of a 
 no global state. MLflow is imported when tracking starts, since that takes seconds.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

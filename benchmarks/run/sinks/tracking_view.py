@@ -1,7 +1,5 @@
 """What people see in MLflow: metric names, tags, the description, and a saved view of the cells."""
 
-from __future__ import annotations
-
 import json
 
 from backbench.leaderboard.board.board import build_board

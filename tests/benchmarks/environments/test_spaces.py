@@ -48,14 +48,14 @@ def test_vectors_equal_those_of_gymnasium(space: Any) -> None:
     np.testing.assert_array_equal(found, expected.reshape(7, -1))
     assert spaces.size(space) == expected.reshape(7, -1).shape[1]
     for one, row in zip(samples, found, strict=True):
-        np.testing.assert_array_equal(spaces.flatten_one(space, one), row)
+        np.testing.assert_array_equal(spaces.flatten(space, one, one=True), row)
 
 
 def test_keys_are_in_alphabetical_order_whatever_the_space_says() -> None:
     from collections import OrderedDict
 
     space = gs.Dict(OrderedDict((key, gs.Box(-9, 9, (1,))) for key in ("z", "m", "a")))
-    assert spaces.flatten_one(space, {"z": [1.0], "m": [2.0], "a": [3.0]}).tolist() == [3.0, 2.0, 1.0]
+    assert spaces.flatten(space, {"z": [1.0], "m": [2.0], "a": [3.0]}, one=True).tolist() == [3.0, 2.0, 1.0]
     assert spaces.describe(GOAL) == "achieved_goal 2 + desired_goal 2 + observation 5"
     assert spaces.describe(gs.Box(-1, 1, (17,))) == "17"
 

@@ -7,7 +7,8 @@ import lands
 import numpy as np
 import pytest
 
-from backbench.benchmarks.environments.vector import GymBatch, make_environment, probe
+from backbench.benchmarks.environments.kind import EnvironmentSpec
+from backbench.benchmarks.environments.vector import VECTOR, GymBatch, make_environment
 from backbench.errors import UserError
 
 
@@ -71,7 +72,7 @@ def test_discrete_observations_become_one_hot_vectors() -> None:
 )
 def test_an_environment_that_cannot_be_played_is_one_line(env_id: str, requires: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        probe(env_id, requires=requires)
+        VECTOR.probe(EnvironmentSpec(env_id), requires)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -83,14 +84,14 @@ def test_an_error_without_text_names_its_place() -> None:
 
     gym.register("Broken-v0", entry_point=Broken)
     with pytest.raises(UserError, match=r"Broken-v0 cannot be played .*AssertionError in reset, test_vector.py:\d+"):
-        probe("Broken-v0")
+        VECTOR.probe(EnvironmentSpec("Broken-v0"))
     with pytest.raises(UserError, match=r"; turn it off and on$"):
-        probe("Broken-v0", remedy="turn it off and on")
+        VECTOR.probe(EnvironmentSpec("Broken-v0"), remedy="turn it off and on")
 
 
 @pytest.mark.parametrize("env_id", ["Walk-v0", "DoubledWalk-v0"])
 def test_a_sound_environment_passes_the_probe(env_id: str) -> None:
-    probe(f"lands:{env_id}")
+    VECTOR.probe(EnvironmentSpec(f"lands:{env_id}"))
 
 
 def test_kitchen_names_the_versions_of_mujoco_that_it_needs() -> None:
@@ -105,4 +106,4 @@ def test_kitchen_names_the_versions_of_mujoco_that_it_needs() -> None:
     if int(mujoco.__version__.split(".")[0]) < 4:
         pytest.skip(f"mujoco {mujoco.__version__} may make it: what is tested is the refusal with version 4")
     with pytest.raises(UserError, match=r"FrankaKitchen-v1 cannot be made here.*pip install 'mujoco<3.10'"):
-        probe(task.env_id, task.env_kwargs, table.requires, table.remedy)
+        VECTOR.probe(EnvironmentSpec(task.env_id, task.env_kwargs), table.requires, table.remedy)

@@ -18,8 +18,8 @@ from backbench.agents.agent import Agent
 from backbench.benchmarks.cli.app import main
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode
-from backbench.benchmarks.environments.atari.batch import AtariBatch
 from backbench.benchmarks.environments.atari.emulator import action_names
+from backbench.benchmarks.environments.atari.kind import AtariBatch
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.environments.kind import Camera
 from backbench.benchmarks.plan import suites

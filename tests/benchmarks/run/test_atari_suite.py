@@ -18,8 +18,8 @@ from backbench.agents import encoders, tokenizer
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.store import framestore
 from backbench.benchmarks.data.trajectories import Episode
-from backbench.benchmarks.environments.atari.batch import AtariBatch
 from backbench.benchmarks.environments.atari.emulator import Emulator
+from backbench.benchmarks.environments.atari.kind import AtariBatch
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import settings, suites
 from backbench.benchmarks.plan.assemble import make_agent

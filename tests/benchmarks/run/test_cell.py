@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.compose import check_models
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.cell import run_cell
-from backbench.benchmarks.run.grid import finished, run_cells
+from backbench.benchmarks.run.runner import finished
 from backbench.benchmarks.run.train import learning_rate
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import load_record
@@ -117,9 +116,3 @@ def test_the_other_cells_continue(bench: Callable[..., Any], tmp_path: Path, mon
     status = {r["identity"]["backbone"].partition(":")[2]: r["status"] for r in records}
     assert status == {"Raises": "failed", "Sound": "done"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results"]
-
-
-def test_no_cells_need_no_process(tmp_path: Path) -> None:
-    outcome = run_cells([], tmp_path, 1, "cpu")
-    assert (outcome.done, outcome.failed, outcome.errors, outcome.stopped) == ([], [], {}, 0)
-    assert multiprocessing.active_children() == []

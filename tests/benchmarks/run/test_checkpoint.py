@@ -16,12 +16,13 @@ import pytest
 import torch
 from planning import cells
 
+from backbench.benchmarks.cli.run import Where, invoke
+from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import checkpoint
 from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.checkpoint import CheckpointError
 from backbench.benchmarks.run.evaluate import Interrupted
-from backbench.benchmarks.run.invocation import Invocation, invoke
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
 
@@ -158,7 +159,7 @@ def interrupted(folder: Path, number: signal.Signals) -> int:
     (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
     out, _ = process.communicate(timeout=60)
     if number != signal.SIGKILL:
-        assert b"the same command goes on" in out, out.decode()
+        assert b"run the same command again to resume" in out, out.decode()
         assert b"Traceback" not in out, out.decode()
     return process.returncode
 
@@ -192,8 +193,9 @@ def test_the_same_command_resumes_an_interrupted_run(
     # Once more: nothing is left to do, and no file changes.
     files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in results.rglob("*") if p.is_file()}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("backbench.benchmarks.run.grid.run_cells", None)
-    assert invoke(Invocation(("identity",), preset="smoke", tasks=("hopper-medium",), overrides=tuple(WORDS[-2:]))) == 0
+    monkeypatch.setattr("backbench.benchmarks.run.runner.run", None)
+    request = Request(("identity",), preset="smoke", tasks=("hopper-medium",), overrides=tuple(WORDS[-2:]))
+    assert invoke(request, Where()) == 0
     assert "identity" in capsys.readouterr().out
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in results.rglob("*") if p.is_file()} == files
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results", "whole"], "a stray file in the working folder"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backbench.benchmarks.run.provenance import state_of
+from backbench.benchmarks.run.provenance import git_state
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -34,7 +34,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def test_a_clean_clone_has_a_commit_and_no_changes(clone: Path) -> None:
-    commit, dirty = state_of(clone)
+    commit, dirty = git_state(clone)
     assert commit is not None
     assert len(commit) == 40
     assert dirty is False
@@ -48,7 +48,7 @@ def test_generated_files_do_not_count(clone: Path) -> None:
     ):  # fmt: skip
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text("{}")
-    assert state_of(clone)[1] is False
+    assert git_state(clone)[1] is False
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_generated_files_do_not_count(clone: Path) -> None:
 def test_changed_or_new_code_counts(clone: Path, name: str) -> None:
     (clone / name).parent.mkdir(parents=True, exist_ok=True)
     (clone / name).write_text("changed")
-    assert state_of(clone)[1] is True
+    assert git_state(clone)[1] is True
 
 
 def test_a_folder_that_is_no_clone_has_no_commit(tmp_path: Path) -> None:
-    assert state_of(tmp_path) == (None, None)
+    assert git_state(tmp_path) == (None, None)

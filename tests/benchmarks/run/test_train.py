@@ -17,7 +17,7 @@ from backbench.benchmarks.data import store
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
 from backbench.benchmarks.run.cell import run_cell
-from backbench.benchmarks.run.train import learning_rate, parameter_groups
+from backbench.benchmarks.run.train import learning_rate, make_optimizer
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
 
@@ -30,11 +30,12 @@ def test_only_matrices_decay(tiny_cell: Build, name: str) -> None:
     cell = tiny_cell(name)
     agent = make_agent(cell, store.read(cell.task.data_id))
     names = {id(p): n for n, p in agent.named_parameters()}
-    decays, spared = ({names[id(p)] for p in group["params"]} for group in parameter_groups(agent, 0.1))
-    assert sum(len(group["params"]) for group in parameter_groups(agent, 0.1)) == len(names), "not each exactly once"
+    groups = make_optimizer(agent, TrainConfig(weight_decay=0.1), torch.device("cpu")).param_groups
+    decays, spared = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert sum(len(group["params"]) for group in groups) == len(names), "not each exactly once"
     assert decays | spared == set(names.values())
     assert not decays & spared
-    assert [group["weight_decay"] for group in parameter_groups(agent, 0.1)] == [0.1, 0.0]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
     never = re.compile(r"bias$|norm|embed_timestep|A_log|(^|\.)D$")
     assert {n for n in decays if never.search(n)} == set()
     weights = {f"{n}.weight" for n, m in agent.named_modules() if isinstance(m, nn.Linear)}
@@ -47,7 +48,7 @@ def test_only_matrices_decay(tiny_cell: Build, name: str) -> None:
 def test_frozen_parameters_are_not_optimised() -> None:
     model = nn.Linear(2, 2)
     model.weight.requires_grad_(False)
-    decays, spared = parameter_groups(model, 0.1)
+    decays, spared = make_optimizer(model, TrainConfig(), torch.device("cpu")).param_groups
     assert (len(decays["params"]), len(spared["params"])) == (0, 1)
 
 

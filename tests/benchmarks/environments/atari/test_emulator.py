@@ -114,7 +114,6 @@ def test_frames_and_memory_are_of_the_same_moment(protocol: AtariProtocol) -> No
         shown = np.maximum(screens[-2], screens[-1]) if protocol.max_pool else screens[-1]
         flicker += not np.array_equal(screens[-1], screens[-2])
         assert (reward, over) == (expected, False)
-        assert np.array_equal(emulator.screen(), shown)
         assert np.array_equal(emulator.frame(), area_resize(shown[None])[0])
         assert np.array_equal(emulator.ram(), ale.getRAM())
     assert flicker > 10
@@ -160,7 +159,7 @@ def test_sticky_actions_are_drawn_from_the_seed() -> None:
 
 def test_nothing_reaches_the_terminal() -> None:
     code = (
-        "from backbench.benchmarks.environments.atari.batch import AtariBatch\n"
+        "from backbench.benchmarks.environments.atari.kind import AtariBatch\n"
         "from backbench.benchmarks.environments.atari.emulator import Emulator\n"
         "e = Emulator('pong'); e.reset(1); e.step(0); b = AtariBatch('pong', 1); b.reset([1]); b.close()\n"
     )

@@ -12,7 +12,6 @@ from ale_py.vector_env import AtariVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backbench.benchmarks.environments.atari.emulator import quiet
 from backbench.benchmarks.environments.atari.protocol import GAMES
 from backbench.benchmarks.environments.atari.screen import area_resize, grey_from_rgb
 
@@ -21,7 +20,6 @@ COLOURFUL = (*GAMES, "enduro", "hero", "beam_rider", "krull", "solaris")  # 77 o
 
 def play(game: str, frames: int) -> Iterator[ALEInterface]:
     """Random play, a frame at a time; games that end begin anew."""
-    quiet()
     ale = ALEInterface()
     ale.setFloat("repeat_action_probability", 0.0)
     ale.loadROM(roms.get_rom_path(game))
@@ -53,7 +51,6 @@ def test_grey_of_any_colour() -> None:
 @pytest.mark.parametrize("game", GAMES)
 def test_small_frames_are_the_emulators(game: str) -> None:
     """One screen a step and no noise: what the vector environment shows is the emulator's screen, shrunk."""
-    quiet()
     env = AtariVectorEnv(
         game, 1, num_threads=1, reward_clipping=False, frameskip=1, maxpool=False, stack_num=1,
         noop_max=1, use_fire_reset=False,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backbench.benchmarks.environments.atari.batch import AtariBatch, usable_seed
 from backbench.benchmarks.environments.atari.emulator import Emulator
+from backbench.benchmarks.environments.atari.kind import AtariBatch, usable_seed
 from backbench.benchmarks.environments.atari.protocol import GAMES, AtariProtocol
 from backbench.errors import UserError
 
