@@ -36,6 +36,7 @@ def options(pairs: list[str]) -> dict[str, Any]:
     return found
 
 
+# Completion, an option a function. Imports happen in the functions, so that help is instant.
 def _ending(incomplete: str, names: list[str]) -> list[str]:
     """Completions of the last part of a comma-separated list."""
     before, comma, last = incomplete.rpartition(",")
@@ -43,40 +44,34 @@ def _ending(incomplete: str, names: list[str]) -> list[str]:
 
 
 def backbones(incomplete: str) -> list[str]:
-    """Completes ``--backbone``."""
     from backbench.backbones import BACKBONES
 
     return _ending(incomplete, BACKBONES.names())
 
 
 def suites(incomplete: str) -> list[str]:
-    """Completes ``--suite``."""
     from backbench.benchmarks.plan import suites as known
 
     return _ending(incomplete, known.suites())
 
 
 def tasks(ctx: Any, incomplete: str) -> list[str]:
-    """Completes ``--task`` with the tasks of the suite that the line names."""
     from backbench.benchmarks.plan import suites as known
 
     return _ending(incomplete, known.names(ctx.params.get("suite") or "d4rl"))
 
 
 def presets(incomplete: str) -> list[str]:
-    """Completes ``--preset``."""
     from backbench.benchmarks.plan import compose
 
     return _ending(incomplete, compose.presets())
 
 
 def sources(incomplete: str) -> list[str]:
-    """Completes ``--data``."""
     from backbench.benchmarks.data.sources import SOURCES
 
     return _ending(incomplete, SOURCES.names())
 
 
 def records(incomplete: str) -> list[str]:
-    """Completes the key of a record in ``results``, or leaves paths to the shell."""
     return [path.stem for path in sorted(Path("results/records").glob(f"{incomplete}*.json"))]

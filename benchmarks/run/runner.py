@@ -64,22 +64,14 @@ class Voice:
 
 
 def finished(cell: Cell, results: Path) -> Record | None:
-    """The valid record of a cell that is done; None when it has none or has failed.
-
-    Raises:
-        RecordError: there is a file, and it is not a record.
-    """
+    """The valid record of a cell that is done; None when it has none or has failed. RecordError if it is broken."""
     path = cell.record_path(results)
     record = load_record(path) if path.exists() else None
     return record if record is not None and record.status == "done" else None
 
 
 def remaining(cells: Sequence[Cell], results: Path) -> list[Cell]:
-    """The cells that are not done.
-
-    Raises:
-        UserError: a record is broken, or was made on other data than the store has now.
-    """
+    """The cells that are not done. UserError: a record is broken, or was made on other data than the store has now."""
     try:
         return [cell for cell in cells if not _same_data(finished(cell, results))]
     except RecordError as error:
@@ -108,14 +100,8 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
     Builds each model once without memory, plays each unusual environment for one step, fetches and generates data
     sets, and creates the folder of results.
 
-    Args:
-        cells: to be run.
-        results: their folder.
-        voice: how progress is told.
-        suite: that the cells were planned from; empty where they come from records.
-
-    Raises:
-        UserError: a model, an environment, data or a folder that cannot be used.
+    ``suite`` is the one that the cells were planned from, empty if they come from records. Raises ``UserError`` for a
+    model, an environment, data or a folder that cannot be used.
     """
     from backbench.benchmarks.data import sources
     from backbench.benchmarks.plan.compose import check_models
