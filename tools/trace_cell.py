@@ -2,7 +2,8 @@
 
 Run ``PYTHONPATH=src python tools/trace_cell.py``. The cell runs in this process (a worker's work is done inline).
 It prints the files on the call stack of the first loss, the files in which any function ran before it, and the
-functions that got the backbone's name as an argument, directly or in a tuple.
+functions that got the backbone's name as an argument, directly or in a tuple. The data set must be in the store:
+run it twice.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -93,6 +95,10 @@ def show(files: list[str], calls: list[str], frame: FrameType | None) -> None:
         frame = frame.f_back
     print(*reversed(stack), f"{len(stack)} files are on the stack from the command to the loss", "", sep="\n")
     print(*files, f"a function ran in {len(files)} files before the first loss", "", *calls, sep="\n")
+    rooms = ("agents", "backbones", "benchmarks", "configs", "leaderboard", "src/backbench")
+    paths = {path.resolve() for room in rooms for path in (ROOT / room).rglob("*.py")} | {ROOT / "setup.py"}
+    lines = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in paths)
+    print(f"{sum(lines):,} lines of product code; a file that is not empty has {median(filter(None, lines)):.0f}", "\n")
     through = {call.partition(":")[0] for call in calls}
     print(f"{len(calls)} functions get the backbone's name, in {len(through)} files", flush=True)
     os._exit(0)

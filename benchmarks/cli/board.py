@@ -64,7 +64,14 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
         records += good
         broken += bad
         verifications += verifications_of(folder)
-    export(records, format_, out, verifications)
+    try:
+        export(records, format_, out, verifications)
+    except OSError as error:
+        if out is None:  # standard output was closed, as by `| head`
+            raise
+        raise UserError(f"cannot write to {out}: {error.strerror}; choose another path with --out") from error
+    if out is not None:
+        print(f"written: {out / 'index.html' if format_ == 'html' else out}")
     return 1 if broken else 0
 
 

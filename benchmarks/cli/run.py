@@ -120,18 +120,20 @@ def invoke(request: Request, where: Where) -> int:
     cells = plan(request)
     left = remaining(cells, where.out)
     # Nothing heavy is imported where nothing is left to do: then only the board is printed.
-    status = _run(request, where, cells, left, console) if left else 0
+    status, tracked = _run(request, where, cells, left, console) if left else (0, False)
     if status > 128:
         return status
     records, broken = alike(cells[0], where.out)
     print_board(records)
     if left:
-        _say_what_is_written(where, records, console)
+        _say_what_is_written(where, records, tracked, console)
     return status or (1 if broken else 0)
 
 
-def _run(request: Request, where: Where, cells: Sequence[Cell], left: Sequence[Cell], console: Console) -> int:
-    """Run the cells that are left; the exit status."""
+def _run(
+    request: Request, where: Where, cells: Sequence[Cell], left: Sequence[Cell], console: Console
+) -> tuple[int, bool]:
+    """Run the cells that are left. The exit status, and whether MLflow has the run."""
     from backbench.backbones.kernels import slow_note
     from backbench.benchmarks.run import provenance, runner
     from backbench.benchmarks.run.cell import choose_device
@@ -159,7 +161,7 @@ def _run(request: Request, where: Where, cells: Sequence[Cell], left: Sequence[C
         if tracker.active and not outcome.stopped:
             tracker.board(alike(cells[0], where.out, silent=True)[0])
     _say_what_failed(outcome, len(left), console)
-    return outcome.status
+    return outcome.status, tracker.active
 
 
 def _warn(text: str) -> None:
@@ -183,7 +185,7 @@ def _say_what_failed(outcome: Outcome, count: int, console: Console) -> None:
         say(console, f"stopped: {done} of {count} cells done; run the same command again to resume from checkpoints")
 
 
-def _say_what_is_written(where: Where, records: Sequence[Record], console: Console) -> None:
+def _say_what_is_written(where: Where, records: Sequence[Record], tracked: bool, console: Console) -> None:
     from backbench.benchmarks.run.sinks.terminal import say
     from backbench.leaderboard.board.board import build_board
     from backbench.leaderboard.views.text import to_markdown
@@ -191,13 +193,9 @@ def _say_what_is_written(where: Where, records: Sequence[Record], console: Conso
     board = where.out / "leaderboard.md"
     board.write_text(to_markdown(build_board(records)), encoding="utf-8")
     say(console, f"Written: {board}, {where.out / 'records'}, {where.out / 'checkpoints'}")
-    if where.track is None:
-        say(
-            console,
-            f"Training curves in MLflow: bench ui{'' if where.out == Path('results') else f' --out {where.out}'}",
-        )
-    elif where.track.lower() != "none":
-        say(console, f"Training curves in MLflow: {where.track}")
+    if tracked:
+        folder = "" if where.out == Path("results") else f" --out {where.out}"
+        say(console, f"Training curves in MLflow: {where.track or f'bench ui{folder}'}")
 
 
 def alike(cell: Cell, folder: Path, silent: bool = False) -> tuple[list[Record], int]:

@@ -128,7 +128,8 @@ def read(path: Path, own: bool = True) -> Suite:
     try:
         content: Any = yaml.load(path.read_text(), _loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"suite {path} is no YAML ({' '.join(str(error).split())[:160]})") from error
+        said = str(error).replace('in "<unicode string>", ', "").partition(":\n")[0]
+        raise UserError(f"suite {path} is not valid YAML ({' '.join(said.split())[:160]})") from error
     except OSError as error:
         raise UserError(f"suite {path} cannot be read: {error.strerror}") from error
     if not isinstance(content, dict) or "name" in content:

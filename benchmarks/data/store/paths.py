@@ -44,6 +44,11 @@ def size(name: str) -> int:
     return sum(path.stat().st_size for path in path_of(name).rglob("*") if path.is_file())
 
 
+def _getting(name: str) -> str:
+    """The remedy for a data set that is not there, so nothing is replaced."""
+    return remedy(name).replace("get it again", "get it").removesuffix(" --force")
+
+
 def remedy(name: str) -> str:
     """What to do about a data set that is absent or broken."""
     from backbench.benchmarks.data.sources.source import source_of
@@ -54,7 +59,7 @@ def remedy(name: str) -> str:
 def check_there(name: str, folder: Path | None = None) -> None:
     """Raise ``DataError`` if a data set is not in the store."""
     if not exists(name, folder):
-        raise DataError(f"data set {name!r} is not in the store {folder or root()}; {remedy(name)}")
+        raise DataError(f"data set {name!r} is not in the store {folder or root()}; {_getting(name)}")
 
 
 @contextmanager

@@ -165,8 +165,8 @@ class Tracker:
             self.active = False
             self._waiting.clear()
             self._warn(
-                f"MLflow tracking stopped ({doing}): {type(error).__name__}: {one_line(error)}; the run continues and "
-                f"its records are complete without it (tracking is at {self.uri})"
+                f"MLflow tracking stopped ({doing}): {type(error).__name__}: {one_line(error, 160)}; the run "
+                f"continues and its records are complete without it (tracking is at {self.uri})"
             )
 
     def _connect(self) -> None:

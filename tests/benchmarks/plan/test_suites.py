@@ -155,7 +155,7 @@ def test_its_cells(tmp_path: Path) -> None:
 
 
 BAD: list[tuple[Any, str]] = [
-    ("tasks: [", "mine.yaml is no YAML"),
+    ("tasks: [", "mine.yaml is not valid YAML"),
     ("just words", "give a mapping with the key tasks"),
     ({"max_steps": 3}, "tasks: field required"),
     ({"tasks": {}}, "tasks: dictionary should have at least 1 item"),
@@ -215,9 +215,9 @@ def test_a_broken_neighbour_breaks_nothing(
     assert suites.data_ids("walk-far", "local") == ["me/walk/far-v3"]
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert "broken.yaml is no YAML" in said[1]
+    assert "broken.yaml is not valid YAML" in said[1]
     assert "d4rl.yaml is skipped" in said[0]
-    with pytest.raises(UserError, match=r"broken\.yaml is no YAML"):
+    with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
         suites.table("broken")
 
 
