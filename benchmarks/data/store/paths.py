@@ -46,7 +46,8 @@ def size(name: str) -> int:
 
 def _getting(name: str) -> str:
     """The remedy for a data set that is not there, so nothing is replaced."""
-    return remedy(name).replace("get it again", "get it").removesuffix(" --force")
+    said = remedy(name)
+    return said.removesuffix(" --force").replace("get it again", "get it") if said.endswith(" --force") else said
 
 
 def remedy(name: str) -> str:

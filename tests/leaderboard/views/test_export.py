@@ -182,7 +182,7 @@ def test_the_command_writes_every_format(
     printed = capsys.readouterr().out
     assert json.loads(printed)["records"] == 4
     assert bench("results", "--format", "json", "--out", "there/board.json") == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "written: there/board.json\n"
     assert (tmp_path / "there" / "board.json").read_text() == printed == pages_of(RECORDS)["board.json"]
     for format_, said in (("csv", "section,"), ("markdown", "gloma"), ("terminal", "gloma")):
         assert bench("--format", format_, "--out", format_) == 0
