@@ -112,6 +112,7 @@ def invoke(request: Request, where: Where) -> int:
     from rich.console import Console
 
     from backbench.benchmarks.plan.compose import plan, reach
+    from backbench.benchmarks.run.results import tidy
     from backbench.benchmarks.run.runner import remaining
 
     console = Console()
@@ -119,6 +120,7 @@ def invoke(request: Request, where: Where) -> int:
         reach(request)  # before hydra and torch are imported; with records there, less may be left to fetch
     cells = plan(request)
     left = remaining(cells, where.out)
+    tidy(cells, where.out)
     # Nothing heavy is imported where nothing is left to do: then only the board is printed.
     status, tracked = _run(request, where, cells, left, console) if left else (0, False)
     if status > 128:
@@ -187,11 +189,12 @@ def _say_what_failed(outcome: Outcome, count: int, console: Console) -> None:
 
 def _say_what_is_written(where: Where, records: Sequence[Record], tracked: bool, console: Console) -> None:
     from backbench.benchmarks.run.sinks.terminal import say
+    from backbench.files import write_whole
     from backbench.leaderboard.board.board import build_board
     from backbench.leaderboard.views.text import to_markdown
 
     board = where.out / "leaderboard.md"
-    board.write_text(to_markdown(build_board(records)), encoding="utf-8")
+    write_whole(board, to_markdown(build_board(records)))
     say(console, f"Written: {board}, {where.out / 'records'}, {where.out / 'checkpoints'}")
     if tracked:
         folder = "" if where.out == Path("results") else f" --out {where.out}"

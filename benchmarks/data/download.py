@@ -18,8 +18,9 @@ from typing import IO, Any
 
 from backbench.benchmarks.data.errors import DataError, Progress, no_progress
 from backbench.benchmarks.data.sources.source import Pull
+from backbench.claims import Held, alone
 from backbench.errors import one_line
-from backbench.files import locked, write_whole
+from backbench.files import write_whole
 
 FIRST, LOOK = 1.5, 1.9  # seconds that ``unreachable`` waits for a connection, and in total
 CONNECT = 2.0  # seconds to connect to one of a host's addresses
@@ -294,17 +295,16 @@ class Remote:
 @contextmanager
 def remote(url: str, cache: Path, how: Pull, terms: Terms) -> Iterator[Remote]:
     """Files below ``url``. No other process uses ``cache`` meanwhile (DataError), and no empty folder stays behind."""
-    with ExitStack() as stack:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(cache, wait=False))
-        except BlockingIOError as error:
-            raise DataError(f"{cache} is in use by another process; wait until it is done") from error
-        except OSError as error:
-            raise DataError(f"cannot write to {cache}: {error.strerror or error}") from error
-        try:
+    try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(alone(cache / ".claim-download", wait=False))
+            except Held as held:
+                raise DataError(f"{cache} is in use by {held}; wait until it is done") from held
+            except OSError as error:
+                raise DataError(f"cannot write to {cache}: {error.strerror or error}") from error
             yield Remote(url, cache, how, terms)
-        finally:
-            with suppress(OSError):  # not empty
-                for folder in (cache, *cache.parents[:2]):
-                    folder.rmdir()
+    finally:
+        with suppress(OSError):  # not empty
+            for folder in (cache, *cache.parents[:2]):
+                folder.rmdir()

@@ -16,6 +16,7 @@ from backbench.agents.heads import HEADS
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.run.checkpoint import weights_digest
 from backbench.errors import UserError, one_line, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
@@ -87,24 +88,30 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def load_agent(cell: Cell, path: Path, head: str | None = None) -> Agent:
+def load_agent(cell: Cell, path: Path, head: str | None = None, digest: str | None = None) -> Agent:
     """The cell's agent with the weights in ``path``, on the CPU, in evaluation mode.
 
     The weights also hold what depends on the data: sizes of states and actions, statistics, longest episode. The global
     generator is seeded by the cell, as for a fresh agent. ``head`` names the record's action head; None if the record
-    does not. Raises UserError: no such file, a broken one, or weights of another cell.
+    does not. ``digest`` is the record's ``weights_sha256``; None takes the one that the file itself has. Raises
+    UserError: no such file, a damaged one, or other weights.
     """
     from safetensors import SafetensorError, safe_open
 
     require(path.is_file(), f"no weights {path}; run the cell again, or fetch its folder of checkpoints")
     try:
         with safe_open(path, framework="pt") as file:
-            owner = (file.metadata() or {}).get("cell")
+            said = file.metadata() or {}
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         reason = one_line(error, 160)
         raise UserError(f"weights {path} cannot be read ({reason}); move them away and run the cell again") from error
+    owner = said.get("cell")
     require(owner == cell.key, f"weights {path} are of cell {owner}, not of {cell.key}; fetch the right ones")
+    require(
+        weights_digest(weights) == (digest or said.get("sha256")),
+        f"weights {path} are not those that the record was made with; fetch them, or run the cell again",
+    )
     try:
         agent = make_agent(cell, _shapes(cell, weights, head))
         agent.load_state_dict(weights)

@@ -19,7 +19,7 @@ from backbench.benchmarks.environments.kind import Camera, Environments
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay import pictures
 from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
-from backbench.benchmarks.run.checkpoint import weights_digest
+from backbench.benchmarks.run.checkpoint import LAST
 from backbench.benchmarks.run.evaluate import Play, evaluate
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.schema import Record, TargetScore
@@ -134,12 +134,8 @@ def watch(asked: Request) -> list[str]:
     cell = cell_of(record.provenance.config)
     at = _target_index(record, cell, asked)
     assert record.scores is not None
-    weights = cell.checkpoint_folder(results) / "last.safetensors"
-    agent = load_agent(cell, weights, record.protocol.head)
-    require(
-        weights_digest(agent.state_dict()) == record.provenance.weights_sha256,
-        f"weights {weights} are not those that the record was made with; fetch them, or run the cell again",
-    )
+    weights = cell.checkpoint_folder(results) / LAST
+    agent = load_agent(cell, weights, record.protocol.head, record.provenance.weights_sha256)
     try:
         asked.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

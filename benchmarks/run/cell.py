@@ -16,12 +16,14 @@ from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.environments.kind import Sizes
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, EvalConfig
-from backbench.benchmarks.run import checkpoint
+from backbench.benchmarks.run import results as files
+from backbench.benchmarks.run.checkpoint import Checkpoints
 from backbench.benchmarks.run.evaluate import Interrupted, Play, evaluate
+from backbench.benchmarks.run.executors import Job
 from backbench.benchmarks.run.record import Draft, Stopwatch
 from backbench.benchmarks.run.train import Caller, train
+from backbench.claims import Claim, Held, Lost, beating
 from backbench.errors import UserError, require
-from backbench.leaderboard.record.files import dump_record
 from backbench.leaderboard.record.schema import Record
 
 FOREIGN = ("local", "minari")  # sources of data sets that other programs recorded, with spaces of their own
@@ -67,8 +69,23 @@ def run_cell(
         UserError: settings, data or a checkpoint that the user must fix. There is no record.
         OSError: the results cannot be written.
     """
+    store.check_there(cell.task.data_id)  # before anything is written
+    try:
+        claim = files.claim(cell, results)
+    except Held as held:
+        raise UserError(f"{held} runs {cell.key} in {results}; let it finish, or end it") from held
+    job = Job(results, device, tuple(sys.argv if command is None else command))
+    with beating(claim):
+        return run_claimed(cell, job, claim, Caller(report, should_stop))[0]
+
+
+def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Record, bool]:
+    """``run_cell`` for the process that has the claim: the cell's record, and whether this call made it.
+
+    Raises ``Lost`` too, if another process took the claim.
+    """
     watch = Stopwatch()
-    where = choose_device(device)
+    where = choose_device(job.device)
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = store.read(cell.task.data_id)
@@ -76,27 +93,23 @@ def run_cell(
     clipped = cell.task.rewards != "raw"
     targets = cell.targets or by_rule(data, clipped)
     play, headline = Play.of(cell, targets), Play.of(cell, targets[:1])
-    draft = Draft(cell, data, targets, where, sys.argv if command is None else command, watch)
-    folder = cell.checkpoint_folder(results)
+    draft = Draft(cell, data, targets, where, job.command, watch)
     forget_ran()
     try:
-        with checkpoint.claimed(folder):
-            agent = make_agent(cell, data).to(where)
-            where = next(agent.parameters()).device  # with its number
-            sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
-            score, caller = partial(evaluate, agent, device=where, should_stop=should_stop), Caller(report, should_stop)
-            progress = train(cell, agent, sampler, folder, partial(score, headline), caller)
-            report({"kind": "evaluating", "step": progress.step})
-            final = progress.evaluate(partial(score, play), caller)
+        agent = make_agent(cell, data).to(where)
+        where = next(agent.parameters()).device  # with its number
+        sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
+        score = partial(evaluate, agent, device=where, should_stop=caller.should_stop)
+        progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, headline), caller)
+        caller.report({"kind": "evaluating", "step": progress.step})
+        final = progress.evaluate(partial(score, play), caller)
         record = draft.done(agent, progress, final)
-    except (Interrupted, UserError, OSError):
+    except (Interrupted, Lost, UserError, OSError):
         raise
     except Exception as error:  # of a backbone, or of values that no record can contain: the result of this cell
         record = draft.failed(error)
-    dump_record(record, cell.record_path(results))
-    if record.status == "done":
-        (folder / "state.pt").unlink(missing_ok=True)  # the weights stay
-    return record
+    accepted = files.accept(cell, job.results, record, claim)
+    return accepted, accepted == record
 
 
 def _check_data(cell: Cell, data: Trajectories) -> None:

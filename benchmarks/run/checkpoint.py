@@ -1,26 +1,65 @@
 """Checkpoints that are exact and complete: a run that was killed anywhere ends with the bits of one that was not.
 
-They contain only tensors and plain values and are read with ``weights_only``, so nothing is ever unpickled.
+They contain only tensors and plain values and are read with ``weights_only``, so nothing is ever unpickled. Each has a
+digest of its content, so that a damaged one is an error and never a result.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from backbench import claims
+from backbench.claims import Claim
 from backbench.errors import UserError, first_line
-from backbench.files import clear_leftovers, locked, write_whole
+from backbench.files import write_whole
+
+STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
+_MAGIC = b"backbench checkpoint, sha256 "
+_HEADER = len(_MAGIC) + 64 + 1
+_AGAIN = "move it away to train the cell from the start"
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be read or written; says which and what to do. It is never deleted."""
 
 
-def write(path: Path, content: Callable[[Path], object]) -> None:
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a cell, for the process that has the claim on it.
+
+    It reads those of all epochs and writes into the folder of its own. A process that lost its claim without notice
+    still writes complete files, which nobody takes for another epoch's.
+    """
+
+    claim: Claim
+
+    def load(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest state and its path; None if there is none. Raises as ``load`` does."""
+        for folder in reversed(claims.epochs(self.claim.home)):
+            if (state := load(folder / STATE)) is not None:
+                return folder / STATE, state
+        return None
+
+    def save(self, content: Mapping[str, Any]) -> None:
+        """Write a state, and remove those of earlier epochs. Raises ``claims.Lost`` or ``CheckpointError``."""
+        self.claim.check()
+        save(self.claim.folder / STATE, content)
+        self.claim.prune()
+
+    def save_weights(self, name: str, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        """Write weights as safetensors, with text metadata. Raises as ``save`` does."""
+        self.claim.check()
+        save_weights(self.claim.folder / name, weights, metadata)
+
+
+def write(path: Path, content: bytes | Callable[[Path], object]) -> None:
     """``write_whole`` with a ``CheckpointError`` if the file cannot be written."""
     try:
         write_whole(path, content)
@@ -29,47 +68,45 @@ def write(path: Path, content: Callable[[Path], object]) -> None:
         raise CheckpointError(f"cannot write {path}: {reason}; free some space or choose another --out") from error
 
 
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a cell's folder for this process, and remove what a killed process left half-written.
-
-    Raises ``CheckpointError`` if another process holds it, or it cannot be written.
-    """
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder, wait=False))  # the folder itself: no lock file is left behind
-        except BlockingIOError as error:
-            raise CheckpointError(f"another process is at work in {folder}; let it finish, or end it") from error
-        except OSError as error:
-            raise CheckpointError(f"cannot write {folder}: {error.strerror}; choose another --out") from error
-        clear_leftovers(folder)
-        yield
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, with their digest in the first line of the file."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    packed = buffer.getbuffer()
+    write(path, _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n" + packed)
 
 
 def load(path: Path) -> dict[str, Any] | None:
     """The state at ``path``; None if there is no such file.
 
-    Raises ``CheckpointError`` if it is truncated, or contains anything but tensors and plain values.
+    Raises ``CheckpointError`` if it is damaged, or contains anything but tensors and plain values. It takes no more
+    memory than a small multiple of the file's size.
     """
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        text = path.read_bytes()
+        header, packed = text[:_HEADER], text[_HEADER:]
+        if header != _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n":
+            raise ValueError("its content does not have the digest in its first line")
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:  # torch never compresses; what expands is not its own
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise ValueError("a part is compressed")
+        state = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError("it does not hold a training state")
     except Exception as error:  # torch raises EOFError, RuntimeError, UnpicklingError, … for a broken file
-        said = f"checkpoint {path} cannot be read ({first_line(error, 120)})"
-        raise CheckpointError(f"{said}; move it away to train the cell from the start") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"checkpoint {path} does not hold a training state; move it away to start over")
+        raise CheckpointError(f"checkpoint {path} cannot be read ({first_line(error, 120)}); {_AGAIN}") from error
     return state
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write weights as safetensors, with text metadata."""
+    """Write weights as safetensors, with text metadata and their digest."""
     from safetensors.torch import save_file
 
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
-    write(path, lambda temporary: save_file(tensors, temporary, dict(metadata)))
+    about = {**metadata, "sha256": weights_digest(tensors)}
+    write(path, lambda temporary: save_file(tensors, temporary, about))
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.run import results as files
 from backbench.benchmarks.run.executors import Event, Executor, Job
 from backbench.errors import UserError
-from backbench.leaderboard.record.files import RecordError, load_record
+from backbench.files import temporary_name
+from backbench.leaderboard.record.files import RecordError
 from backbench.leaderboard.record.schema import Record
 
 
@@ -63,17 +65,10 @@ class Voice:
     """A progress bar for one download; takes bytes done and bytes in all."""
 
 
-def finished(cell: Cell, results: Path) -> Record | None:
-    """The valid record of a cell that is done; None when it has none or has failed. RecordError if it is broken."""
-    path = cell.record_path(results)
-    record = load_record(path) if path.exists() else None
-    return record if record is not None and record.status == "done" else None
-
-
 def remaining(cells: Sequence[Cell], results: Path) -> list[Cell]:
     """The cells that are not done. UserError: a record is broken, or was made on other data than the store has now."""
     try:
-        return [cell for cell in cells if not _same_data(finished(cell, results))]
+        return [cell for cell in cells if not _same_data(files.finished(cell, results))]
     except RecordError as error:
         raise UserError(str(error)) from error
 
@@ -140,15 +135,15 @@ def _check_writable(folder: Path) -> None:
 def _create(folder: Path) -> None:
     try:
         (folder / "records").mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_text("")
+        probe = folder / temporary_name("writable")
+        probe.touch()
         probe.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
 
 
 def run(cells: Sequence[Cell], job: Job, executor: Executor, sinks: Sequence[Sink] = ()) -> Outcome:
-    """Run prepared cells on an executor.
+    """Run prepared cells on an executor. Other processes may run cells of the same folder: each cell runs once.
 
     On SIGINT or SIGTERM the running cells write a checkpoint, no other cell starts, and ``stopped`` is set.
     """

@@ -2,10 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from backbench.agents.agent import Agent, Windows
 from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
-from backbench.benchmarks.run import checkpoint
+from backbench.benchmarks.run.checkpoint import BEST, LAST, CheckpointError, Checkpoints
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
 from backbench.errors import first_line
 
@@ -58,6 +57,21 @@ class Progress:
         tokens = steps * cell.train.batch_size * cell.model.context * TOKENS_PER_STEP
         return tokens / seconds if seconds > 0 else 0.0
 
+    def since_line(self, config: TrainConfig) -> int:
+        """Updates since the last line of the loss curve."""
+        return self.step - (self.losses[-1][0] if self.losses else 0)
+
+    @classmethod
+    def restored(cls, content: Mapping[str, Any], config: TrainConfig) -> Self:
+        """From a checkpoint's plain values; ValueError or TypeError if no training with ``config`` comes there."""
+        found = cls(**content)
+        steps = [0, *(step for step, _ in found.losses), found.step, config.steps]
+        whole = all(type(step) is int for step in (*steps, found.timed_steps))
+        _require(whole and steps == sorted(steps), f"its step is {found.step!r} of {config.steps}")
+        numbers = (found.seconds, found.timed_seconds, found.eval_seconds)
+        _require(all(type(n) is float and math.isfinite(n) for n in numbers), "its times are no numbers")
+        return found
+
     def evaluate(self, score: Score, caller: Caller) -> list[TargetResult]:
         """Time an evaluation and report the mean return of its first target."""
         began = time.perf_counter()
@@ -65,6 +79,18 @@ class Progress:
         self.eval_seconds += time.perf_counter() - began
         caller.report({"kind": "eval", "step": self.step, "return": results[0].mean})
         return results
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ValueError(problem)
+
+
+def _shaped(value: Any, shape: tuple[int, ...]) -> Tensor:
+    """``value`` if it is a tensor of this shape, else a ValueError."""
+    _require(isinstance(value, Tensor) and tuple(value.shape) == shape, f"a tensor does not have the shape {shape}")
+    assert isinstance(value, Tensor)
+    return value
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -110,8 +136,8 @@ def update(
 class State:
     """All that changes during training. ``save`` and ``resume`` keep every bit."""
 
-    def __init__(self, cell: Cell, agent: Agent, device: torch.device, folder: Path) -> None:
-        self.cell, self.agent, self.device, self.folder, self.path = cell, agent, device, folder, folder / "state.pt"
+    def __init__(self, cell: Cell, agent: Agent, device: torch.device, checkpoints: Checkpoints) -> None:
+        self.cell, self.agent, self.device, self.checkpoints = cell, agent, device, checkpoints
         self.optimizer = make_optimizer(agent, cell.train, device)
         self.progress = Progress()
         self.pending: list[Tensor] = []  # losses since the last line of progress, still on the device
@@ -120,33 +146,44 @@ class State:
         self.begun: tuple[int, float] | None = None  # step and time since when updates are timed
 
     def resume(self) -> None:
-        """Continue from the checkpoint, if there is one; ``CheckpointError`` if it cannot be read."""
-        state = checkpoint.load(self.path)
-        if state is None:
+        """Continue from the checkpoint, if there is one; ``CheckpointError`` if it is damaged or of another cell."""
+        if (found := self.checkpoints.load()) is None:
             return
+        path, state = found
         try:
+            _require(state["cell"] == self.cell.key, f"it is of cell {str(state['cell'])[:100]}")
+            self.progress = Progress.restored(state["progress"], self.cell.train)
+            self.pending = list(_shaped(state["pending"], (self.progress.since_line(self.cell.train),)).to(self.device))
             self.agent.load_state_dict(state["agent"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._restore_optimizer(state["optimizer"])
             torch.set_rng_state(state["rng"])
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda_rng"], self.device)
-            self.pending = list(state["pending"].to(self.device))
-            self.progress = Progress(**state["progress"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise checkpoint.CheckpointError(
-                f"checkpoint {self.path} is not of this cell ({first_line(error, 120)}); move it away to start over"
+            raise CheckpointError(
+                f"checkpoint {path} is not of this cell ({first_line(error, 120)}); move it away to start over"
             ) from error
+
+    def _restore_optimizer(self, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """AdamW takes any shapes and settings, and fails or goes wrong later; so the moments alone are restored."""
+        fresh = self.optimizer.state_dict()["param_groups"]
+        parameters = dict(enumerate(p for group in self.optimizer.param_groups for p in group["params"]))
+        for index, moment in moments.items():
+            for name, value in moment.items():
+                _shaped(value, () if name == "step" else tuple(parameters[index].shape))
+        self.optimizer.load_state_dict({"state": dict(moments), "param_groups": fresh})
 
     def save(self) -> None:
         content = {
+            "cell": self.cell.key,
             "progress": vars(self.progress),
             "pending": torch.stack(self.pending) if self.pending else torch.zeros(0),
             "agent": self.agent.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        checkpoint.write(self.path, lambda temporary: torch.save(content, temporary))
+        self.checkpoints.save(content)
 
     def start_clock(self) -> None:
         """Time updates from here, or from here again after the warm-up; ignored while the clock runs."""
@@ -170,8 +207,7 @@ class State:
         return time.perf_counter()
 
     def save_weights(self, name: str) -> None:
-        path = self.folder / f"{name}.safetensors"
-        checkpoint.save_weights(path, self.agent.state_dict(), {"cell": self.cell.key})
+        self.checkpoints.save_weights(name, self.agent.state_dict(), {"cell": self.cell.key})
 
     def mean_loss(self) -> float:
         """Mean of the pending losses. Raises ``Diverged``, with the step, if one is not finite."""
@@ -182,14 +218,17 @@ class State:
         return float(losses.mean())
 
 
-def train(cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, score: Score, caller: Caller) -> Progress:
-    """Train ``agent``, on the sampler's device, in place, from the checkpoint in ``folder`` if there is one.
+def train(
+    cell: Cell, agent: Agent, sampler: WindowSampler, checkpoints: Checkpoints, score: Score, caller: Caller
+) -> Progress:
+    """Train ``agent``, on the sampler's device, in place, from the newest checkpoint if there is one.
 
-    ``score`` evaluates it as it is, on the headline target. Writes ``last.safetensors`` to ``folder`` and, if there are
-    intermediate evaluations, ``best.safetensors``. Raises ``Diverged`` for a loss that is not finite, ``Interrupted``
-    after a checkpoint if ``caller.should_stop`` returned true, and ``CheckpointError``.
+    ``score`` evaluates it as it is, on the headline target. Writes ``last.safetensors`` and, if there are intermediate
+    evaluations, ``best.safetensors``. Raises ``Diverged`` for a loss that is not finite, ``Interrupted`` after a
+    checkpoint if ``caller.should_stop`` returned true, ``CheckpointError``, and ``claims.Lost`` if another process
+    took the cell.
     """
-    config, state = cell.train, State(cell, agent, sampler.device, folder)
+    config, state = cell.train, State(cell, agent, sampler.device, checkpoints)
     loss_of = torch.compile(agent.loss) if config.compile else agent.loss
     progress = state.progress
     # Steps of intermediate evaluations. The last checkpoint is scored elsewhere.
@@ -219,11 +258,11 @@ def train(cell: Cell, agent: Agent, sampler: WindowSampler, folder: Path, score:
             result = progress.evaluate(score, caller)[0]
             if progress.best is None or result.mean > max(value for _, value in progress.evaluations):
                 progress.best = {"step": progress.step, **asdict(result)}
-                state.save_weights("best")
+                state.save_weights(BEST)
             progress.evaluations.append((progress.step, result.mean))
         if keep:
             state.save()
         if stopping and not last:
             raise Interrupted
-    state.save_weights("last")
+    state.save_weights(LAST)
     return progress

@@ -9,10 +9,11 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from backbench.files import write_whole
+from backbench.files import create_whole, write_whole
 from backbench.leaderboard.record.schema import SCHEMA_VERSION, Record
 
 FOLDER = Path("leaderboard/published/records")  # the committed records, below the root of the repository
+FAILED = ".failed.json"  # the end of the name of a failed cell's record in a folder of results
 _AGAIN = "restore the file, or move it away and run the cell again"
 
 
@@ -34,12 +35,22 @@ def canonical(record: Record, as_read: bool = False) -> str:
 def dump_record(record: Record, path: str | Path) -> None:
     """Write the ``canonical`` text of ``record`` to ``path``, completely or not at all. Creates the folder.
     Raises ``RecordError`` for a record that would not read back (NaN in a free mapping), and ``OSError``."""
+    write_whole(Path(path), _checked(record, path))
+
+
+def create_record(record: Record, path: str | Path) -> bool:
+    """``dump_record``, unless there is a file: whether this call created it. Of any number of calls one does."""
+    return create_whole(Path(path), _checked(record, path))
+
+
+def _checked(record: Record, path: str | Path) -> str:
+    """The text of a record that reads back. Raises as ``dump_record`` does."""
     try:
         text = canonical(record)
     except (TypeError, ValueError) as error:
         raise RecordError(path, f"the record is not JSON: {error}", "nothing was written") from None
     parse_record(text, path)
-    write_whole(Path(path), text)
+    return text
 
 
 def read_record(path: str | Path) -> tuple[str, Record]:
@@ -97,20 +108,23 @@ def parse_record(text: str, path: str | Path) -> Record:
 
 def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
     """Every ``*.json`` under ``folder``, in the order of paths: the records, and an error for each other file.
-    Two files with the same cell are an error too, and the first one is kept. Skips hidden files. Changes nothing."""
+    Two files with the same cell are an error too, and the first one is kept; but a failure (``KEY.failed.json``) beside
+    the record of a later success is over. Skips hidden files. Changes nothing."""
     folder = Path(folder)
     if not folder.is_dir():
         return [], [RecordError(folder, "there is no such folder", "run some cells, or name another folder")]
     found: dict[str, tuple[Path, Record]] = {}
     errors: list[RecordError] = []
-    paths = [one for one in sorted(folder.rglob("*.json")) if "/." not in f"/{one.relative_to(folder).as_posix()}"]
+    there = sorted(folder.rglob("*.json"), key=lambda path: (path.name.endswith(FAILED), path))
+    paths = [one for one in there if "/." not in f"/{one.relative_to(folder).as_posix()}"]
     for path in paths:
         try:
             record = load_record(path)
         except RecordError as error:
             errors.append(error)
             continue
-        if (first := found.setdefault(record.key, (path, record))[0]) is not path:
+        first = found.setdefault(record.key, (path, record))[0]
+        if first is not path and path != first.with_suffix(FAILED):
             errors.append(RecordError(path, f"key: the same cell as {first}", "keep one of the two files"))
     return [record for _, record in found.values()], errors
 

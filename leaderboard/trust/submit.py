@@ -12,7 +12,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbench.files import LEFTOVER, locked, write_whole
+from backbench.claims import alone
+from backbench.files import clear_leftovers, write_whole
 from backbench.leaderboard.record.files import Published, RecordError, canonical, read_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.history import read_retired
@@ -22,7 +23,6 @@ from backbench.leaderboard.trust.verify import doubts, texts
 SUMS = "SHA256SUMS"
 SUITE = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9._+=-]{0,79}")
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{12,32}\.tmp")  # by ``write_whole``, in a process that was killed
 _RESTORE = "restore it: git checkout"
 # Names of users and hosts that identify nobody.
 _ANONYMOUS = {
@@ -59,7 +59,7 @@ def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: b
             problems.append((path, f"key: the record was retired: {retired[record.key]}"))
         if text != canonical(record, as_read=True):
             problems.append((path, "is not as bench wrote it"))
-        if path.stem != record.key:
+        if path.stem not in (record.key, f"{record.key}.failed"):
             problems.append((path, f"key: {record.key!r} is not the file's name"))
         problems += [(path, what) for what in _unfit(record, allow_smoke, allow_dirty)]
         wanted[place_of(record)], records[place_of(record)] = text, record
@@ -116,11 +116,9 @@ def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda:
     The checksums are written last: after a kill the same call completes them. ``fit`` runs under the lock, before
     anything is written, and may raise. Raises ``RecordError`` if a file is there with another content, does not match
     its checksum, or lies behind a link."""
-    to.mkdir(parents=True, exist_ok=True)
-    with locked(to):  # two concurrent submissions would overwrite each other's checksums
-        for left in [*to.glob(LEFTOVER), *to.glob(f"*/{LEFTOVER}")]:
-            if _HALF_WRITTEN.fullmatch(left.name) and not left.parent.is_symlink():
-                left.unlink(missing_ok=True)
+    with alone(to / ".claim-submitting"):  # two concurrent submissions would overwrite each other's checksums
+        for folder in (to, *(one for one in to.iterdir() if one.is_dir() and not one.is_symlink())):
+            clear_leftovers(folder)
         for part in (part for name in sorted({SUMS, *wanted}) for part in ((to / name).parent, to / name)):
             if part != to and part.is_symlink():  # it would be written outside ``to``
                 raise RecordError(part, "is a link", "put what it leads to in its place; nothing was submitted")

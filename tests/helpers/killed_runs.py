@@ -87,7 +87,7 @@ def die_at(number: int, before: bool) -> Callable[[], None]:
 
 def main() -> None:
     results, way = Path(sys.argv[1]), sys.argv[2]
-    state = the_cell().checkpoint_folder(results) / "state.pt"
+    home = the_cell().checkpoint_folder(results)
     draw = random.Random(4)
     died = resumed = 0
     # The first run is undisturbed and in this process, so that no attempt needs to import anything.
@@ -96,7 +96,7 @@ def main() -> None:
     assert attempt(results.with_name("second"), lambda: None, None) == 0
     whole = time.monotonic() - begun
     for number in range(40):
-        resumed += state.exists()
+        resumed += any(home.glob("*/state.pt"))
         if way == "anywhere":
             # Some early, some late, later and later. The last ones are not killed.
             after = draw.uniform(0.15, 0.45) * whole * (1 + number / 10) if number < 12 else None

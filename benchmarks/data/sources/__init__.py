@@ -1,6 +1,7 @@
 """Data sources: what tasks lack in the store, and getting it. No source stands in for another."""
 
 import multiprocessing
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from backbench.benchmarks.data.errors import DataError, Progress, Report
 from backbench.benchmarks.data.processes import in_worker, leaving_on_sigterm, one_thread
 from backbench.benchmarks.data.sources.source import SOURCES, Pull, Source, source_of
+from backbench.claims import alone
 from backbench.errors import suggest
 
 __all__ = [
@@ -112,9 +114,19 @@ def make_all(names: Sequence[str], jobs: int, report: Report) -> None:
 
 
 def _make(name: str) -> str:
-    """Make one data set in a worker. Returns its error as text, since not every exception can be pickled."""
+    """Make one data set in a worker, unless another process makes it meanwhile.
+
+    Returns its error as text, since not every exception can be pickled.
+    """
+    from backbench.benchmarks.data import store
+
+    there = store.exists(name)
     try:
-        source_of(name).make(name)
+        with alone(store.root() / f".claim-{urllib.parse.quote(name, safe='')}"):
+            if there or not store.exists(name):
+                source_of(name).make(name)
     except DataError as error:
         return str(error)
+    except OSError as error:
+        return f"cannot write to the data store {store.root()}: {error.strerror}; set MINARI_DATASETS_PATH"
     return ""

@@ -3,13 +3,13 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from backbench.benchmarks.data.errors import DataError
 from backbench.errors import UserError, first_line
+from backbench.files import temporary_name
 
 ID = re.compile(r"[-\w]+(/[-\w]+)*")
 SIDECAR = "backbench.json"  # hash, counts and origin of a data set, beside Minari's files
@@ -81,7 +81,8 @@ def remove(name: str) -> None:
         raise DataError(f"data set {name!r} is not in the store {root()}; bench data list")
     path = path_of(name)
     try:
-        aside = Path(tempfile.mkdtemp(prefix=".making-", dir=root()))
+        aside = root() / temporary_name("removing")
+        aside.mkdir()
         os.replace(path, aside / "removed")
         shutil.rmtree(aside)
         with suppress(OSError):  # not empty

@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
-import tempfile
 import time
+import urllib.parse
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench import claims, files
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.processes import environment
-from backbench.benchmarks.data.store import flat
 from backbench.benchmarks.data.store.paths import SIDECAR, path_of, root
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments import spaces
 from backbench.benchmarks.environments.vector import quiet_mujoco
-from backbench.files import write_whole
+from backbench.files import LEFTOVER, abandoned, temporary_name, write_whole
 
-LEFTOVERS = {".making-*": 1, ".pulling-*": 7 * 24}  # hours: an interrupted download may resume for some days
+PULLED = 7 * 24 * 3600.0  # seconds in which an interrupted download may resume
+REPLACED = "replaced-"  # beside a new data set, while it moves into place: the old one, with its quoted name
 
 
 def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str, Any]) -> Trajectories:
@@ -82,20 +83,22 @@ def staged(name: str) -> Iterator[Path]:
     final = path_of(name)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".making-", dir=root()))
+        staging = root() / temporary_name("making")
+        staging.mkdir()
     except OSError as error:
         message = f"cannot write to the data store {root()}: {error.strerror}; set MINARI_DATASETS_PATH"
         raise DataError(message) from error
     try:
         with environment(MINARI_DATASETS_PATH=str(staging)):  # the only way to tell Minari
             yield staging
+        replaced = staging / f"{REPLACED}{urllib.parse.quote(name, safe='')}"
         if final.exists():
-            os.replace(final, staging / "replaced")
+            os.replace(final, replaced)
         try:
             os.replace(staging / name, final)
         except OSError:
-            if (staging / "replaced").exists():
-                os.replace(staging / "replaced", final)
+            if replaced.exists():
+                os.replace(replaced, final)
             raise
     except OSError as error:
         raise DataError(f"cannot write data set {name!r} to {root()}: {error.strerror or error}") from error
@@ -103,15 +106,16 @@ def staged(name: str) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def clear_leftovers(older_than: float = 3600.0) -> None:
-    """Remove what killed processes left unchanged for ``older_than`` seconds; downloads 168 times as long."""
-    for pattern, factor in {**LEFTOVERS, f"**/{flat.PART}*": 1}.items():
-        for left in root().glob(pattern):
-            with suppress(OSError):
-                touched = max(p.stat().st_mtime for p in (left, *left.rglob("*")))
-                if time.time() - touched <= older_than * factor:
-                    continue
-                if left.is_dir():
-                    shutil.rmtree(left)
-                else:
-                    left.unlink()
+def clear_leftovers() -> None:
+    """Remove what dead processes left of data sets, and downloads that nobody resumed for a week."""
+    for old in root().glob(f".making.*/{REPLACED}*"):  # killed while a new one moved into its place
+        final = path_of(urllib.parse.unquote(old.name.removeprefix(REPLACED)))
+        if not final.exists() and (left := LEFTOVER.fullmatch(old.parent.name)) and abandoned(old.parent, left[1]):
+            os.replace(old, final)
+    claims.clear(root())
+    for folder in {root(), *(path.parent for path in root().glob("**/.*.tmp"))}:
+        files.clear_leftovers(folder)
+    for folder in root().glob(".pulling-*"):
+        with suppress(OSError):
+            if time.time() - max(path.stat().st_mtime for path in (folder, *folder.rglob("*"))) > PULLED:
+                shutil.rmtree(folder)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backbench.benchmarks.plan.settings import Cell
+from backbench.claims import Claim, Lost
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import RecordError
 from backbench.leaderboard.record.schema import Record
 
-LAST = ("done", "failed", "stopped", "error")
+LAST = ("done", "failed", "stopped", "error", "taken")
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,12 @@ class Event:
 
     Attributes:
         cell: the cell.
-        kind: ``started``, ``train``, ``evaluating``, ``eval``, and one of ``LAST`` at the end.
+        kind: ``started``, ``train``, ``evaluating``, ``eval``, and one of ``LAST`` at the end. ``held`` while another
+            process runs the cell, and ``taken`` at the end if that one recorded it.
         step: optimiser updates so far, for ``train``, ``evaluating`` and ``eval``.
         values: numbers: loss, lr, tokens_per_s (``train``), return (``eval``).
-        message: why there is no record, for ``error``.
-        record: the cell's record, for ``done`` and ``failed``.
+        message: why there is no record, for ``error``; who runs the cell, for ``held``.
+        record: the cell's record, for ``done``, ``failed`` and ``taken``.
     """
 
     cell: Cell
@@ -56,10 +58,14 @@ class Executor(Protocol):
         """Ask the running cells to write a checkpoint and end, and start no other. A signal handler may call this."""
 
 
-def attempt(cell: Cell, job: Job, emit: Emit, should_stop: Callable[[], bool]) -> None:
-    """Run one cell in this process. Whatever happens becomes its last event; only odd errors are raised again."""
-    from backbench.benchmarks.run.cell import run_cell
+def attempt(cell: Cell, job: Job, claim: Claim, emit: Emit, should_stop: Callable[[], bool]) -> None:
+    """Run one cell, on which there is a claim, in this process. Whatever happens becomes its last event.
+
+    That is ``held`` if another process took the claim. Only odd errors are raised again.
+    """
+    from backbench.benchmarks.run.cell import run_claimed
     from backbench.benchmarks.run.evaluate import Interrupted
+    from backbench.benchmarks.run.train import Caller
 
     def report(said: dict[str, Any]) -> None:
         values = {name: float(value) for name, value in said.items() if name not in ("kind", "step")}
@@ -69,10 +75,12 @@ def attempt(cell: Cell, job: Job, emit: Emit, should_stop: Callable[[], bool]) -
         emit(Event(cell, "error", message=message))
 
     try:
-        record = run_cell(cell, job.results, job.device, report, should_stop, job.command)
-        emit(Event(cell, record.status, record=record))
+        record, ours = run_claimed(cell, job, claim, Caller(report, should_stop))
+        emit(Event(cell, record.status if ours else "taken", record=record))
     except Interrupted:
         emit(Event(cell, "stopped"))
+    except Lost as lost:
+        emit(Event(cell, "held", message=str(lost)))
     except (UserError, RecordError) as problem:
         error(str(problem))
     except OSError as problem:

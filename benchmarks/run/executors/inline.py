@@ -1,10 +1,13 @@
 """Cells one after another in this process: for tests, for ``bench reproduce``, and for a debugger."""
 
+import time
 import warnings
 from collections.abc import Sequence
 
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import Emit, Event, Job, attempt
+from backbench.benchmarks.run.executors.queue import Queue
+from backbench.claims import beating
 
 
 class InlineExecutor:
@@ -19,11 +22,21 @@ class InlineExecutor:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SlowKernels)
-            for cell in cells:
-                if self._stopping:
-                    return
+            queue = Queue(cells, job, emit)
+            while queue and not self._stopping:
+                if (given := queue.next(idle=True)) is None:
+                    time.sleep(0.2)
+                    continue
+                cell, claim = given
                 emit(Event(cell, "started"))
-                attempt(cell, job, emit, lambda: self._stopping)
+
+                def tell(event: Event) -> None:
+                    emit(event)
+                    if event.kind == "held":
+                        queue.put_back(event.cell)
+
+                with beating(claim):
+                    attempt(cell, job, claim, tell, lambda: self._stopping)
 
     def stop(self) -> None:
         """See ``Executor``."""

@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import warnings
-from collections import deque
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -15,11 +16,13 @@ from typing import Any
 from backbench.benchmarks.data.sources import one_thread
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import LAST, Emit, Event, Job, attempt
+from backbench.benchmarks.run.executors.queue import Queue
+from backbench.claims import Claim, beating
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def _worker(cell: Cell, job: Job, pipe: Connection) -> None:
+def _worker(cell: Cell, job: Job, claim: Claim, pipe: Connection) -> None:
     """One cell in its own process. A signal, or the parent's death, asks it to stop at the next update."""
     asked = threading.Event()
 
@@ -41,7 +44,7 @@ def _worker(cell: Cell, job: Job, pipe: Connection) -> None:
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", SlowKernels)  # the parent has warned once for all cells
-    attempt(cell, job, send, asked.is_set)
+    attempt(cell, job, claim, send, asked.is_set)
 
 
 class LocalExecutor:
@@ -50,54 +53,63 @@ class LocalExecutor:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self._context = multiprocessing.get_context("spawn")
-        self._running: dict[Connection, tuple[Cell, Any]] = {}
+        self._running: dict[Connection, tuple[Cell, Any, ExitStack]] = {}
         self._stopping = False
         self._told: set[int] = set()  # process ids that were asked to stop
 
     def run(self, cells: Sequence[Cell], job: Job, emit: Emit) -> None:
         """See ``Executor``."""
-        waiting = deque(cells)
-        while waiting or self._running:
-            while waiting and len(self._running) < self.jobs and not self._stopping:
-                self._start(waiting.popleft(), job, emit)
+        queue = Queue(cells, job, emit)
+        while queue or self._running:
+            while len(self._running) < self.jobs and not self._stopping:
+                if (given := queue.next(idle=not self._running)) is None:
+                    break
+                self._start(*given, job, emit)
             if self._stopping:
-                waiting.clear()
+                queue.clear()
                 self._ask_to_stop()
+            if not self._running:
+                time.sleep(0.2 if queue else 0)
             for pipe in wait(list(self._running), timeout=0.2):
                 assert isinstance(pipe, Connection)
-                self._receive(pipe, emit)
+                self._receive(pipe, queue, emit)
 
     def stop(self) -> None:
         """See ``Executor``. The loop of ``run`` notices within 0.2 seconds."""
         self._stopping = True
 
-    def _start(self, cell: Cell, job: Job, emit: Emit) -> None:
+    def _start(self, cell: Cell, claim: Claim, job: Job, emit: Emit) -> None:
         mine, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_worker, args=(cell, job, theirs))
+        process = self._context.Process(target=_worker, args=(cell, job, claim, theirs))
         with one_thread():
             process.start()
         theirs.close()
-        self._running[mine] = (cell, process)
+        holding = ExitStack()
+        holding.enter_context(beating(claim))
+        self._running[mine] = (cell, process, holding)
         emit(Event(cell, "started"))
 
     def _ask_to_stop(self) -> None:
-        for _, process in self._running.values():
+        for _, process, _ in self._running.values():
             if process.pid is not None and process.pid not in self._told and process.is_alive():
                 self._told.add(process.pid)
                 os.kill(process.pid, signal.SIGTERM)
 
-    def _receive(self, pipe: Connection, emit: Emit) -> None:
-        cell, process = self._running[pipe]
+    def _receive(self, pipe: Connection, queue: Queue, emit: Emit) -> None:
+        cell, process, holding = self._running[pipe]
         try:
             event: Event | None = pipe.recv()
         except (EOFError, OSError):
             event = None
-        if event is not None and event.kind not in LAST:
+        if event is not None and event.kind not in (*LAST, "held"):
             emit(replace(event, cell=cell))
             return
         del self._running[pipe]
         process.join()
         pipe.close()
+        holding.close()
+        if event is not None and event.kind == "held":
+            queue.put_back(cell)
         died = f"the process died with {_death(process.exitcode)}; run the same command again to resume"
         emit(Event(cell, "error", message=died) if event is None else replace(event, cell=cell))
 

@@ -15,15 +15,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run.executors import Event
+from backbench.benchmarks.run.executors import LAST, Event
 from backbench.benchmarks.run.runner import Voice
 from backbench.leaderboard.scores.normalise import normalise
 
 SHOWN = {
     "waiting": "[dim]waiting[/]", "started": "starting", "train": "training", "evaluating": "evaluating",
     "eval": "evaluating", "done": "[green]done[/]", "failed": "[red]failed[/]", "error": "[red]error[/]",
-    "stopped": "[yellow]stopped[/]",
+    "stopped": "[yellow]stopped[/]", "held": "[dim]another process runs it[/]", "taken": "[green]done elsewhere[/]",
 }  # fmt: skip
+KINDS = {"held": "waits", "taken": "done by another process"}  # in a log, where the kind's own name does not say it
 TRAIN_LINES = 6  # of training a cell, where there is no terminal
 
 
@@ -109,20 +110,18 @@ class RunDisplay:
         elif event.kind == "eval":
             text += f"step {line.step}  score {line.score:.1f}"
         else:
-            text += f"{event.kind}{': ' + line.note if line.note else ''}"
+            text += f"{KINDS.get(event.kind, event.kind)}{': ' + line.note if line.note else ''}"
         say(self.console, text)
 
     def _table(self) -> Table:
-        ended = sum(line.state in ("done", "failed", "error") for line in self.lines.values())
+        ended = sum(line.state in LAST for line in self.lines.values())
         title = f"{ended}/{len(self.lines)} cells, {clock(time.monotonic() - self.began)}"
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for name in ("cell", "state", "step", "loss", "tokens/s", "ETA", "score"):
             table.add_column(name, justify="left" if name in ("cell", "state") else "right", no_wrap=True)
         room = max(5, self.console.height - 4)
         # Running cells first, then those that ended last, then those that wait: a long grid does not fit.
-        order = sorted(
-            self.lines.values(), key=lambda line: (line.state in ("done", "failed"), line.state == "waiting")
-        )
+        order = sorted(self.lines.values(), key=lambda line: (line.state in LAST, line.state in ("waiting", "held")))
         for line in order[:room]:
             table.add_row(
                 escape(label(line.cell)),

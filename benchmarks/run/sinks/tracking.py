@@ -19,8 +19,8 @@ from typing import Any, Self
 
 from backbench.benchmarks.run.executors import Event
 from backbench.benchmarks.run.sinks.tracking_view import DESCRIPTION, VIEW, board_metrics, final, tags
+from backbench.claims import alone
 from backbench.errors import one_line
-from backbench.files import locked
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.views.export import pages_of
 
@@ -85,7 +85,7 @@ class Tracker:
         key = event.cell.key
         if event.kind == "started":
             self.cell_started(key, event.cell.resolved())
-        elif event.record is not None:
+        elif event.kind in ("done", "failed") and event.record is not None:  # other processes log what they took
             self.cell_finished(key, event.record)
         elif event.kind in ("error", "stopped"):
             self.cell_failed(key, event.message or event.kind)
@@ -181,7 +181,7 @@ class Tracker:
             self._open(local)
             return
         _check_sqlite(Path(self.uri.removeprefix("sqlite:///").partition("?")[0]))
-        with locked(self.results / ".mlflow.lock"):  # two processes that migrate one new database both fail
+        with alone(self.results / ".claim-mlflow"):  # two processes that migrate one new database both fail
             self._open(local)
 
     def _open(self, local: bool) -> None:

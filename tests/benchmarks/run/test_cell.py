@@ -16,7 +16,7 @@ from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.compose import check_models
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.cell import run_cell
-from backbench.benchmarks.run.runner import finished
+from backbench.benchmarks.run.results import failure_path, finished
 from backbench.benchmarks.run.train import learning_rate
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import load_record
@@ -43,7 +43,7 @@ def test_what_a_backbone_raises_is_recorded(
     cell = tiny_cell(f"planted_backbones:{name}")
     check_models([cell])  # no model is refused beforehand for another error than a user's
     record = run_cell(cell, tmp_path, "cpu")
-    assert record == load_record(cell.record_path(tmp_path))
+    assert record == load_record(failure_path(cell, tmp_path))
     assert record.status == "failed"
     assert record.failure is not None
     assert record.failure.type == kind
@@ -72,6 +72,7 @@ def test_a_success_replaces_a_failure(tiny_cell: Build, tmp_path: Path, monkeypa
     monkeypatch.setattr(planted_backbones.Raises, "forward", planted_backbones.Sound.forward)
     assert run_cell(cell, tmp_path, "cpu").status == "done"
     assert finished(cell, tmp_path) is not None
+    assert not failure_path(cell, tmp_path).exists()
 
 
 def test_a_backbone_that_cannot_be_built_on_the_meta_device_still_runs(tiny_cell: Build, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_data_that_no_record_can_contain_are_refused_before_training(
         UserError, match=r"hopper-medium.*return_max 10000000000000.0: .*less than or equal to 1000000000000"
     ):
         run_cell(tiny_cell("mlp"), tmp_path, "cpu")
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_other_cells_continue(bench: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +25,12 @@ from planning import cells
 from backbench.benchmarks.cli.run import Where, invoke
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run import checkpoint
+from backbench.benchmarks.run import checkpoint, runner
 from backbench.benchmarks.run.cell import run_cell
-from backbench.benchmarks.run.checkpoint import CheckpointError
+from backbench.benchmarks.run.checkpoint import BEST, LAST, STATE, CheckpointError
 from backbench.benchmarks.run.evaluate import Interrupted
+from backbench.benchmarks.run.executors import Job
+from backbench.benchmarks.run.executors.inline import InlineExecutor
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
 
@@ -73,61 +81,99 @@ def test_a_run_stopped_often_ends_with_the_bits_of_an_undisturbed_one(
             assert not cell.record_path(tmp_path).exists()
     assert stops == 11
     assert bits(record) == undisturbed
-    assert not (cell.checkpoint_folder(tmp_path) / "state.pt").exists()
+    assert [path.name for path in sorted(cell.checkpoint_folder(tmp_path).iterdir())] == [BEST, LAST]
 
 
-def broken(name: str, path: Path) -> str:
-    """Break a checkpoint; return what the error says."""
-    content = path.read_bytes()
-    if name == "truncated":
-        path.write_bytes(content[: len(content) // 2])
-    elif name == "empty":
-        path.write_bytes(b"")
-    elif name == "garbage":
-        path.write_bytes(b"no checkpoint " * 100)
-    elif name == "code":
-        torch.save({"agent": Path}, path)  # a class: nothing is unpickled
-    elif name == "list":
-        torch.save([1], path)
-        return "does not hold a training state"
-    elif name == "incomplete":
-        state = torch.load(path)
-        del state["rng"]
-        torch.save(state, path)
-        return "not of this cell"
-    elif name == "odd":
-        torch.save(torch.load(path) | {"pending": 5, "optimizer": 3}, path)
-        return "not of this cell"
-    else:
-        state = torch.load(path)
-        state["agent"] = {k: torch.cat([v, v]) if v.dim() else v for k, v in state["agent"].items()}
-        torch.save(state, path)
-        return "not of this cell"
-    return "cannot be read"
+ODD: dict[str, Callable[[dict[str, Any]], object]] = {
+    "of another cell": lambda state: state.update(cell="gloma.hopper"),
+    "without its generator": lambda state: state.pop("rng"),
+    "with losses that are no tensor": lambda state: state.update(pending=5),
+    "with more losses than steps": lambda state: state.update(pending=torch.zeros(1).expand(10**12)),
+    "with other shapes": lambda state: state.update(agent={k: torch.zeros(3) for k in state["agent"]}),
+    "with other moments": lambda state: state["optimizer"][0].update(exp_avg=torch.zeros(3)),
+    "with moments of nothing": lambda state: state["optimizer"].update({999: state["optimizer"][0]}),
+    "with a step below zero": lambda state: state["progress"].update(step=-1),
+    "with a step past the end": lambda state: state["progress"].update(step=10**6),
+    "with a text for a step": lambda state: state["progress"].update(step="8"),
+    "with NaN seconds": lambda state: state["progress"].update(seconds=float("nan")),
+}
 
 
-@pytest.mark.parametrize("how", ["truncated", "empty", "garbage", "code", "list", "incomplete", "odd", "shapes"])
-def test_a_broken_checkpoint_is_named_and_kept(tmp_path: Path, how: str) -> None:
-    cell = killed_runs.the_cell()
+@pytest.mark.parametrize("how", ODD)
+def test_a_complete_checkpoint_with_odd_values_is_an_error_and_no_result(tmp_path: Path, how: str) -> None:
+    path = stopped(tmp_path)
+    state = checkpoint.load(path)
+    assert state is not None
+    ODD[how](state)
+    checkpoint.save(path, state)
+    refused(tmp_path, path, "is not of this cell")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_checkpoint_is_an_error_and_no_result(tmp_path: Path, seed: int) -> None:
+    """One flipped bit, anywhere, is found."""
+    path, draw = stopped(tmp_path), random.Random(seed)
+    content = bytearray(path.read_bytes())
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(content)
+    refused(tmp_path, path, "does not have the digest")
+
+
+def code(path: Path) -> None:
+    """A class: nothing is unpickled."""
+    checkpoint.save(path, {"agent": Path})
+
+
+def compressed(path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+    content = packed.getvalue()
+    path.write_bytes(f"backbench checkpoint, sha256 {hashlib.sha256(content).hexdigest()}\n".encode() + content)
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "empty": lambda path: path.write_bytes(b""),
+    "another program's": lambda path: torch.save({"step": 1}, path),
+    "with code": code,
+    "that expands": compressed,
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_checkpoint_is_an_error_and_no_result(tmp_path: Path, how: str) -> None:
+    path = stopped(tmp_path)
+    BROKEN[how](path)
+    refused(tmp_path, path, "cannot be read")
+
+
+def stopped(results: Path) -> Path:
+    """Stop the cell after its first checkpoints; the newest one."""
     left = iter(range(8))
     with pytest.raises(Interrupted):
-        run_cell(cell, tmp_path, "cpu", should_stop=lambda: next(left, None) is None)
-    path = cell.checkpoint_folder(tmp_path) / "state.pt"
-    said = broken(how, path)
+        run_cell(killed_runs.the_cell(), results, "cpu", should_stop=lambda: next(left, None) is None)
+    return killed_runs.the_cell().checkpoint_folder(results) / "000001" / STATE
+
+
+def refused(results: Path, path: Path, said: str) -> None:
+    """The next run says which checkpoint is wrong, changes nothing of it, and makes no record."""
     before = path.read_bytes()
     with pytest.raises(CheckpointError, match=said) as caught:
-        run_cell(cell, tmp_path, "cpu")
+        run_cell(killed_runs.the_cell(), results, "cpu")
     assert str(path) in str(caught.value)
     assert "move it away" in str(caught.value)
     assert path.read_bytes() == before
-    assert not cell.record_path(tmp_path).exists()
+    assert list(results.glob("records/*")) == []
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file in the way")
     cell = killed_runs.the_cell()
-    with pytest.raises(CheckpointError, match=r"cannot write .*choose another --out"):
+    with pytest.raises(NotADirectoryError):
         run_cell(cell, tmp_path, "cpu")
+    outcome = runner.run([cell], Job(tmp_path, "cpu"), InlineExecutor())
+    assert re.fullmatch(r"cannot write .*choose another --out", outcome.errors[cell.key])
     assert not cell.record_path(tmp_path).exists()
 
 
@@ -143,15 +189,20 @@ def the_cell() -> Cell:
     return cell
 
 
+def states(home: Path) -> dict[str, int]:
+    """Every checkpoint and when it was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in home.glob("*/state.pt")}
+
+
 def interrupted(folder: Path, number: signal.Signals) -> int:
     """Start the command, send a signal once it has written a checkpoint of its own; the exit status."""
-    state = the_cell().checkpoint_folder(folder / "results") / "state.pt"
-    before = state.stat().st_mtime_ns if state.exists() else 0
+    home = the_cell().checkpoint_folder(folder / "results")
+    before = states(home)
     process = subprocess.Popen(
         [BENCH, *WORDS], cwd=folder, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     deadline = time.monotonic() + 60
-    while not (state.exists() and state.stat().st_mtime_ns != before):
+    while not set(states(home).items()) - set(before.items()):
         assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -183,7 +234,7 @@ def test_the_same_command_resumes_an_interrupted_run(
     expected = bits(run_cell(cell, tmp_path / "whole", "cpu"))
     for number, code in signals.items():
         assert interrupted(tmp_path, number) == code
-        assert (cell.checkpoint_folder(results) / "state.pt").is_file()
+        assert states(cell.checkpoint_folder(results))
         assert not cell.record_path(results).exists()
 
     done = subprocess.run([BENCH, *WORDS], cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -199,16 +250,3 @@ def test_the_same_command_resumes_an_interrupted_run(
     assert "identity" in capsys.readouterr().out
     assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in results.rglob("*") if p.is_file()} == files
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results", "whole"], "a stray file in the working folder"
-
-
-def test_two_processes_do_not_train_one_cell(tmp_path: Path) -> None:
-    folder = tmp_path / "cell"
-    with (
-        checkpoint.claimed(folder),
-        pytest.raises(CheckpointError, match="another process is at work"),
-        checkpoint.claimed(folder),
-    ):
-        pass
-    (folder / ".state.pt.123.tmp").write_text("half")
-    with checkpoint.claimed(folder):
-        assert not (folder / ".state.pt.123.tmp").exists()

@@ -21,8 +21,8 @@ from backbench.benchmarks.data.errors import DataError, Report
 from backbench.benchmarks.data.sources.minari import client
 from backbench.benchmarks.data.sources.minari.client import KEPT, NAME, NAMESPACE, Answer
 from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.claims import FIRST, Held, alone
 from backbench.errors import UserError
-from backbench.files import locked
 
 REMOTE = "hf://farama-minari"
 HUB, BUCKETS = ("HF_ENDPOINT", "https://huggingface.co"), ("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com")
@@ -51,10 +51,10 @@ def pull(name: str, report: Report = print, force: bool = False) -> None:
         return
     remote = os.environ.get("MINARI_REMOTE") or REMOTE
     reach(name, remote)
-    with _staging(remote, name) as (staging, lock):
+    with _staging(remote, name) as staging:
         arrived = False
         try:
-            told = _download(name, staging, lock, remote)
+            told = _download(name, staging, remote)
             arrived = True
             data, origin = _checked(name, staging / name, remote, told, report)
         except UserError:
@@ -117,27 +117,27 @@ def _writing() -> Iterator[None]:
 
 
 @contextmanager
-def _staging(remote: str, name: str) -> Iterator[tuple[Path, int]]:
-    """The folder in which the data set arrives, the same one on every call, and the descriptor that locks it."""
-    folder = store.root() / f".pulling-{urllib.parse.quote(f'{remote}/{name}', safe='')}"
+def _staging(remote: str, name: str) -> Iterator[Path]:
+    """The folder in which the data set arrives, the same one on every call. No other process uses it meanwhile."""
+    quoted = urllib.parse.quote(f"{remote}/{name}", safe="")
+    folder = store.root() / f".pulling-{quoted}"
     with _writing():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder, wait=False) as handle:
-                if not folder.exists() or not os.path.samestat(os.fstat(handle), os.stat(folder)):
-                    raise BlockingIOError  # the other process has just removed it
-                yield folder, handle
-        except BlockingIOError as error:
-            raise DataError(f"{name} is being pulled by another process; wait until it is done") from error
+            with alone(store.root() / f".claim-{quoted}", wait=False) as claim:
+                if claim.folder.name != FIRST:  # the process before was killed, and its client ends a moment later
+                    time.sleep(2 * client.POLL)
+                folder.mkdir(parents=True, exist_ok=True)
+                yield folder
+        except Held as held:
+            raise DataError(f"{name} is being pulled by {held}; wait until it is done") from held
 
 
-def _download(name: str, staging: Path, lock: int, remote: str) -> Answer:
+def _download(name: str, staging: Path, remote: str) -> Answer:
     """Let Minari download the data set into the store ``staging``. Returns what the remote says of it."""
     variables = {"MINARI_DATASETS_PATH": str(staging), "HF_HUB_CACHE": str(staging / ".hub"), "MINARI_REMOTE": remote}
     variables |= {} if sys.stderr.isatty() else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-m", client.__name__, name, str(store.root()), str(os.getpid())]
-    # The process inherits the lock: if this one is killed, the other runs for a moment longer.
-    options: Answer = {"stdout": subprocess.PIPE, "env": os.environ | variables, "pass_fds": [lock], "text": True}
+    options: Answer = {"stdout": subprocess.PIPE, "env": os.environ | variables, "text": True, "encoding": "utf-8"}
     with subprocess.Popen(command, **options) as child:
         try:
             size, now, since = 0, 0, time.monotonic()

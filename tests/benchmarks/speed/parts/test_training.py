@@ -18,7 +18,9 @@ from backbench.benchmarks.speed.parts.training import batch_of, peak_memory, tra
 
 def test_training_step_equals_the_training_loop_bit_for_bit(tiny_cell: Callable[..., Any], tmp_path: Path) -> None:
     """The same updates as ``train``'s, bit for bit."""
+    from backbench.benchmarks.run.checkpoint import Checkpoints
     from backbench.benchmarks.run.train import Caller, train
+    from backbench.claims import take
 
     config = tiny("mamba")
     batch = windows(4, CONTEXT, "cpu")
@@ -32,7 +34,7 @@ def test_training_step_equals_the_training_loop_bit_for_bit(tiny_cell: Callable[
     cell = tiny_cell("mamba", model=config.model, train=replace(config.train, steps=3, warmup=0))
     agents = [make_policy(backbone_model("mamba", config), config, config.context) for _ in range(2)]
     torch.manual_seed(5)
-    train(cell, agents[0], Sampler(), tmp_path, None, Caller(lambda _: None, lambda: False))  # type: ignore[arg-type]
+    train(cell, agents[0], Sampler(), Checkpoints(take(tmp_path)), None, Caller(lambda _: None, lambda: False))  # type: ignore[arg-type]
     torch.manual_seed(5)
     step = training_step(agents[1], batch, config)
     for _ in range(3):

@@ -1,0 +1,241 @@
+"""Claims: one process at a time does a thing, on any file system, with no lock of the kernel.
+
+A claim is a file that is created once, ``HOME/EPOCH/claim.json``. The next process to claim the same home takes the
+next epoch, once the process before has released it or is dead. On this machine a process is dead if it is gone. On
+another machine it is dead if its file has not changed for ``LEASE`` seconds on the clock of the process that looks: the
+owner counts a heartbeat in it. No two clocks are ever compared.
+
+A paused process may wake after its claim was taken. It writes in the folder of its own epoch, so it harms nothing, and
+``Claim.check`` tells it.
+"""
+
+import json
+import os
+import random
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backbench import owner
+from backbench.files import create_whole
+
+LEASE, BEAT = 120.0, 10.0  # seconds
+FILE, FIRST = "claim.json", "000001"
+MOST = 4096  # bytes of a claim that are read
+
+
+class Held(Exception):
+    """Another process has the claim; the message says which."""
+
+
+class Lost(Exception):
+    """Another process took this claim, or it is over."""
+
+
+@dataclass
+class Observer:
+    """Who looks at claims: its name, its clock, how it tells dead processes, and what it saw when."""
+
+    name: Callable[[], str] = owner.me
+    clock: Callable[[], float] = time.monotonic
+    lives: Callable[[str], bool | None] = owner.lives
+    seen: dict[Path, tuple[bytes, float]] = field(default_factory=dict)
+
+    def holder(self, path: Path) -> str:
+        """Who holds the claim in the file ``path``, in words; empty if nobody does."""
+        text = _read(path)
+        if text is None:
+            return ""
+        content = _parsed(text)
+        if content.get("state") == "free":
+            return ""
+        who = f"process {content.get('pid', '?')} on {content.get('host', 'an unknown machine')}"
+        alive = self.lives(str(content.get("owner", "")))
+        if alive is None:
+            before, since = self.seen.get(path, (b"", 0.0))
+            if text != before:
+                self.seen[path] = (text, self.clock())
+                return who
+            alive = self.clock() - since < LEASE
+        return who if alive else ""
+
+
+HERE = Observer()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that this process holds, or the process that started it."""
+
+    folder: Path
+    """The folder of its epoch, where only its owner writes."""
+    token: str
+
+    @property
+    def home(self) -> Path:
+        """The folder of all epochs."""
+        return self.folder.parent
+
+    def check(self) -> None:
+        """Raise ``Lost`` if another process took the claim, or it is over."""
+        text = _read(self.folder / FILE)
+        if text is None or self.token not in text.decode("utf-8", "replace"):
+            raise Lost(f"the claim {self.folder} is over")
+        if epochs(self.home)[-1] != self.folder:
+            raise Lost(f"another process took the claim {self.home}")
+
+    def beat(self) -> None:
+        """Show that the owner is alive. Raises ``Lost`` as ``check`` does."""
+        self.check()
+        self._change(lambda content: content | {"beat": f"{int(content.get('beat', 0)) + 1:012d}"})
+
+    def release(self) -> None:
+        """Let others claim the next epoch. What is in the folder stays; without content it is removed."""
+        with suppress(OSError, Lost):
+            self._change(lambda content: content | {"state": "free"})
+            if os.listdir(self.folder) == [FILE]:
+                self._remove()
+
+    def remove(self) -> None:
+        """Release the claim and remove its folder."""
+        self.release()
+        self._remove()
+
+    def prune(self) -> None:
+        """Remove the folders of earlier epochs."""
+        for earlier in epochs(self.home):
+            if earlier < self.folder:
+                shutil.rmtree(earlier, ignore_errors=True)
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # another epoch is there
+            self.home.rmdir()
+
+    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Write in place, never anew: a folder that was removed stays so. The length stays the same."""
+        try:
+            with (self.folder / FILE).open("rb+") as file:
+                text = file.read(MOST)
+                if self.token.encode() not in text:
+                    raise Lost(f"the claim {self.folder} is over")
+                file.seek(0)
+                file.write(json.dumps(change(_parsed(text))).encode())
+        except FileNotFoundError:
+            raise Lost(f"the claim {self.folder} is over") from None
+
+
+def epochs(home: Path) -> list[Path]:
+    """The folders of all epochs, in order."""
+    with suppress(OSError):
+        return sorted(home / name for name in os.listdir(home) if len(name) == 6 and name.isdecimal())
+    return []
+
+
+def take(home: Path, observer: Observer = HERE) -> Claim:
+    """Claim ``home``, whose folder is created. Raises ``Held``, or ``OSError`` if it cannot be written.
+
+    Nobody else holds it then: whoever creates a claim looks at all others once more and steps back if one is held or
+    newer. Of two processes that create one each, at least one sees the other.
+    """
+    there = epochs(home)
+    _refuse_held(there, observer)
+    mine = home / (f"{int(there[-1].name) + 1:06d}" if there else FIRST)
+    claim = Claim(mine, uuid.uuid4().hex)
+    content = {
+        "owner": observer.name(), "host": os.uname().nodename, "pid": os.getpid(), "token": claim.token,
+        "beat": f"{0:012d}", "state": "held",
+    }  # fmt: skip
+    try:
+        created = create_whole(mine / FILE, json.dumps(content))
+    except FileNotFoundError:  # somebody else removed the empty folder
+        created = False
+    if not created:
+        raise Held(observer.holder(mine / FILE) or "another process")
+    try:
+        others = [one for one in epochs(home) if one != mine]
+        if others and others[-1] > mine:
+            raise Held(observer.holder(others[-1] / FILE) or "another process")
+        _refuse_held(others, observer)
+    except Held:
+        claim.remove()
+        raise
+    return claim
+
+
+def _refuse_held(there: list[Path], observer: Observer) -> None:
+    for one in there:
+        if who := observer.holder(one / FILE):
+            raise Held(who)
+
+
+@contextmanager
+def beating(claim: Claim) -> Iterator[Claim]:
+    """Beat in a thread of this process while the block runs, and release the claim at its end."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            try:
+                claim.beat()
+            except Lost:
+                return
+            except OSError:  # a full disk, a server that is away: the next beat may succeed
+                continue
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield claim
+    finally:
+        over.set()
+        thread.join()
+        claim.release()
+
+
+@contextmanager
+def alone(home: Path, wait: bool = True) -> Iterator[Claim]:
+    """Run a block while no other process runs its own; nothing is left behind. ``Held`` if it does not ``wait``."""
+    while True:
+        try:
+            claim = take(home)
+            break
+        except Held:
+            if not wait:
+                raise
+            time.sleep(random.uniform(0.02, 0.1))  # two that step back from each other meet no second time
+    claim.prune()
+    with beating(claim):
+        try:
+            yield claim
+        finally:
+            claim.remove()
+
+
+def clear(folder: Path) -> None:
+    """Remove what dead processes left of ``alone`` in ``folder``, for homes called ``.claim-…``."""
+    for home in folder.glob(".claim-*"):
+        with suppress(Held, OSError), alone(home, wait=False):
+            pass
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST)
+    except OSError:
+        return None
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
