@@ -14,7 +14,14 @@ from paths import ROOT
 import backbench
 
 PACKAGE = Path(backbench.__file__).parent
-FACE = {"errors", "files", "text", "registry"}  # modules of the package's root, which every room may use
+FACE = {
+    "errors",
+    "owner",
+    "files",
+    "claims",
+    "text",
+    "registry",
+}  # modules of the package's root, which every room may use
 # A room may import from itself, from FACE, and from the rooms before it in its street.
 STREETS = (
     (
@@ -35,7 +42,7 @@ OUTSIDE = {  # what a room may import besides the standard library
     "leaderboard": {"numpy", "pydantic", "rich"},
 }
 MODULES_IN_A_FOLDER = 12
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 19_500
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 21_000
 
 
 @cache

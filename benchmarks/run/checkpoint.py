@@ -49,14 +49,14 @@ class Checkpoints:
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Write a state, and remove those of earlier epochs. Raises ``claims.Lost`` or ``CheckpointError``."""
-        self.claim.check()
-        save(self.claim.folder / STATE, content)
-        self.claim.prune()
+        with self.claim.writing():
+            save(self.claim.folder / STATE, content)
+        self.claim.prune(STATE)  # weights stay: a late owner's record may be first
 
     def save_weights(self, name: str, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write weights as safetensors, with text metadata. Raises as ``save`` does."""
-        self.claim.check()
-        save_weights(self.claim.folder / name, weights, metadata)
+        with self.claim.writing():
+            save_weights(self.claim.folder / name, weights, metadata)
 
 
 def write(path: Path, content: bytes | Callable[[Path], object]) -> None:
@@ -82,10 +82,13 @@ def load(path: Path) -> dict[str, Any] | None:
     Raises ``CheckpointError`` if it is damaged, or contains anything but tensors and plain values. It takes no more
     memory than a small multiple of the file's size.
     """
-    if not path.exists():
-        return None
     try:
         text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); {_AGAIN}") from error
+    try:
         header, packed = text[:_HEADER], text[_HEADER:]
         if header != _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n":
             raise ValueError("its content does not have the digest in its first line")

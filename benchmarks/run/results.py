@@ -62,8 +62,8 @@ def accept(cell: Cell, results: Path, record: Record, taken: Claim) -> Record:
     elif path.exists():
         record = load_record(path)
     else:
-        taken.check()
-        dump_record(record, failure)
+        with taken.writing():
+            dump_record(record, failure)
     return record
 
 
@@ -89,7 +89,8 @@ def tidy(cells: Iterable[Cell], results: Path) -> None:
         clear_leftovers(folder)
     claims.clear(results)
     for cell in cells:
-        if claims.epochs(cell.checkpoint_folder(results)) and (record := finished(cell, results)) is not None:
+        left = claims.epochs(cell.checkpoint_folder(results)) or failure_path(cell, results).exists()
+        if left and (record := finished(cell, results)) is not None:
             failure_path(cell, results).unlink(missing_ok=True)
             settle(cell, results, record)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from backbench import owner
-from backbench.files import create_whole
+from backbench.files import clear_leftovers, create_whole
 
 LEASE, BEAT = 120.0, 10.0  # seconds
 FILE, FIRST = "claim.json", "000001"
@@ -87,8 +87,20 @@ class Claim:
         text = _read(self.folder / FILE)
         if text is None or self.token not in text.decode("utf-8", "replace"):
             raise Lost(f"the claim {self.folder} is over")
-        if epochs(self.home)[-1] != self.folder:
-            raise Lost(f"another process took the claim {self.home}")
+        for newer in epochs(self.home):
+            text = _read(newer / FILE) if newer > self.folder else None
+            if text is not None and _parsed(text).get("state") != "asks":
+                raise Lost(f"another process took the claim {self.home}")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A block that writes into the folder. Raises ``Lost`` before it, or for a folder that was removed meanwhile."""
+        self.check()
+        try:
+            yield
+        except Exception:
+            self.check()
+            raise
 
     def beat(self) -> None:
         """Show that the owner is alive. Raises ``Lost`` as ``check`` does."""
@@ -107,11 +119,16 @@ class Claim:
         self.release()
         self._remove()
 
-    def prune(self) -> None:
-        """Remove the folders of earlier epochs."""
+    def prune(self, *names: str) -> None:
+        """Remove the files called ``names`` of earlier epochs, and those epochs that then have no other file."""
         for earlier in epochs(self.home):
             if earlier < self.folder:
-                shutil.rmtree(earlier, ignore_errors=True)
+                clear_leftovers(earlier)
+                for name in (*names, FILE):
+                    with suppress(OSError):
+                        (earlier / name).unlink(missing_ok=True)
+                with suppress(OSError):
+                    earlier.rmdir()
 
     def _remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -141,8 +158,8 @@ def epochs(home: Path) -> list[Path]:
 def take(home: Path, observer: Observer = HERE) -> Claim:
     """Claim ``home``, whose folder is created. Raises ``Held``, or ``OSError`` if it cannot be written.
 
-    Nobody else holds it then: whoever creates a claim looks at all others once more and steps back if one is held or
-    newer. Of two processes that create one each, at least one sees the other.
+    Nobody else holds it then: who creates a claim only asks, looks at all others once more, and steps back if one is
+    held or newer. Of two processes that create one each, at least one sees the other.
     """
     there = epochs(home)
     _refuse_held(there, observer)
@@ -150,7 +167,7 @@ def take(home: Path, observer: Observer = HERE) -> Claim:
     claim = Claim(mine, uuid.uuid4().hex)
     content = {
         "owner": observer.name(), "host": os.uname().nodename, "pid": os.getpid(), "token": claim.token,
-        "beat": f"{0:012d}", "state": "held",
+        "beat": f"{0:012d}", "state": "asks",
     }  # fmt: skip
     try:
         created = create_whole(mine / FILE, json.dumps(content))
@@ -163,9 +180,12 @@ def take(home: Path, observer: Observer = HERE) -> Claim:
         if others and others[-1] > mine:
             raise Held(observer.holder(others[-1] / FILE) or "another process")
         _refuse_held(others, observer)
+        claim._change(lambda content: content | {"state": "held"})
     except Held:
-        claim.remove()
+        claim._remove()
         raise
+    except Lost:  # somebody else removed its folder
+        raise Held("another process") from None
     return claim
 
 

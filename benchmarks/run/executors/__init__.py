@@ -3,12 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from backbench.benchmarks.plan.settings import Cell
-from backbench.claims import Claim, Lost
-from backbench.errors import UserError
-from backbench.leaderboard.record.files import RecordError
 from backbench.leaderboard.record.schema import Record
 
 LAST = ("done", "failed", "stopped", "error", "taken")
@@ -56,35 +53,3 @@ class Executor(Protocol):
 
     def stop(self) -> None:
         """Ask the running cells to write a checkpoint and end, and start no other. A signal handler may call this."""
-
-
-def attempt(cell: Cell, job: Job, claim: Claim, emit: Emit, should_stop: Callable[[], bool]) -> None:
-    """Run one cell, on which there is a claim, in this process. Whatever happens becomes its last event.
-
-    That is ``held`` if another process took the claim. Only odd errors are raised again.
-    """
-    from backbench.benchmarks.run.cell import run_claimed
-    from backbench.benchmarks.run.evaluate import Interrupted
-    from backbench.benchmarks.run.train import Caller
-
-    def report(said: dict[str, Any]) -> None:
-        values = {name: float(value) for name, value in said.items() if name not in ("kind", "step")}
-        emit(Event(cell, said["kind"], said["step"], values))
-
-    def error(message: str) -> None:
-        emit(Event(cell, "error", message=message))
-
-    try:
-        record, ours = run_claimed(cell, job, claim, Caller(report, should_stop))
-        emit(Event(cell, record.status if ours else "taken", record=record))
-    except Interrupted:
-        emit(Event(cell, "stopped"))
-    except Lost as lost:
-        emit(Event(cell, "held", message=str(lost)))
-    except (UserError, RecordError) as problem:
-        error(str(problem))
-    except OSError as problem:
-        error(f"{problem.strerror or problem}: {problem.filename or job.results}")
-    except BaseException as problem:
-        error(f"{type(problem).__name__}: {problem}")
-        raise

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run.executors import Emit, Event, Job, attempt
+from backbench.benchmarks.run.executors import Emit, Event, Job
 from backbench.benchmarks.run.executors.queue import Queue
 from backbench.claims import beating
 
@@ -19,6 +19,7 @@ class InlineExecutor:
     def run(self, cells: Sequence[Cell], job: Job, emit: Emit) -> None:
         """See ``Executor``. Records name the kernels that ran, so slow ones are no warning."""
         from backbench.backbones.kernels import SlowKernels
+        from backbench.benchmarks.run.executors.attempt import attempt
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SlowKernels)

@@ -15,7 +15,7 @@ from typing import Any
 
 from backbench.benchmarks.data.sources import one_thread
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run.executors import LAST, Emit, Event, Job, attempt
+from backbench.benchmarks.run.executors import LAST, Emit, Event, Job
 from backbench.benchmarks.run.executors.queue import Queue
 from backbench.claims import Claim, beating
 
@@ -41,6 +41,7 @@ def _worker(cell: Cell, job: Job, claim: Claim, pipe: Connection) -> None:
     import torch
 
     from backbench.backbones.kernels import SlowKernels
+    from backbench.benchmarks.run.executors.attempt import attempt
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", SlowKernels)  # the parent has warned once for all cells

@@ -404,7 +404,7 @@ def test_a_second_process_is_refused(new_store: Path, server: Server, digest: st
     first = process(server.url)
     try:
         assert going.wait(30)
-        with pytest.raises(DataError, match=r"hopper_medium-v2 is in use by another process; wait until it is done"):
+        with pytest.raises(DataError, match=r"hopper_medium-v2 is in use by process \d+ on \S+; wait until it is done"):
             pull(server.url)
         write(server.folder / "hopper_random-v2.hdf5", ARRAYS)
         assert pull(server.url, "d4rl/hopper/random-v2").digest == digest

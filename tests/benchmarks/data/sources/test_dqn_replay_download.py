@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from backbench.benchmarks.data import download, store
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.sources import Pull, dqn_replay
 from backbench.benchmarks.data.sources.dqn_select import Choice
+from backbench.claims import alone
 
 CHOICE = Choice(60, trajectories_per_buffer=2, buffers=2)
 NAME = CHOICE.data_id("breakout")
@@ -256,14 +255,8 @@ def test_a_broken_file_is_downloaded_again(
 
 
 def test_a_second_process_is_refused(new_store: Path, server: Server) -> None:
-    cache(new_store).mkdir(parents=True)
-    handle = os.open(cache(new_store), os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="in use by another process"):
-            pull(server.url)
-    finally:
-        os.close(handle)
+    with alone(cache(new_store) / ".claim-download"), pytest.raises(DataError, match=r"in use by process \d+ on "):
+        pull(server.url)
     assert server.asked == []
 
 
