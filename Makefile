@@ -3,6 +3,7 @@
 #   make test      sets up .venv, then runs the test suite
 # For changes:
 #   make lint                checks style and types
+#   make chaos               kills processes at 1,000 random moments and looks at what they leave
 # For the leaderboard, without torch:
 #   make leaderboard         renders leaderboard/published/pages from the records, and checks both
 #   make leaderboard-check   checks only
@@ -15,7 +16,7 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench test lint setup clean leaderboard leaderboard-check nightly
+.PHONY: bench chaos test lint setup clean leaderboard leaderboard-check nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -23,6 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile --constraint $(VENV)/constraints.txt
 TESTS ?=
+KILLS ?= 1000
 BACKBONES := transformer,mamba,gloma,mlp,identity
 NIGHTLY := build/nightly
 SITE := build/site
@@ -54,6 +56,9 @@ leaderboard: $(PAGES_READY)
 
 leaderboard-check: $(PAGES_READY)
 	@$(LEADERBOARD) check$(if $(SINCE), --since $(SINCE))
+
+chaos: $(VENV)/.ready-test
+	@PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/chaos.py $(KILLS)
 
 nightly: $(VENV)/.ready test
 	@rm -rf $(NIGHTLY) $(SITE)

@@ -41,9 +41,15 @@ class Checkpoints:
     claim: Claim
 
     def load(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest state and its path; None if there is none. Raises as ``load`` does."""
+        """The newest state and its path; None if there is none. Raises as ``load`` does, and ``claims.Lost``.
+
+        The weights of the best evaluation so far belong to the state, so they are copied into this epoch.
+        """
         for folder in reversed(claims.epochs(self.claim.home)):
             if (state := load(folder / STATE)) is not None:
+                if folder != self.claim.folder and (best := folder / BEST).exists():
+                    with self.claim.writing():
+                        write(self.claim.folder / BEST, best.read_bytes())
                 return folder / STATE, state
         return None
 
