@@ -1,4 +1,4 @@
-"""Print the licence of every installed distribution as CSV: name, version, licence. ``make sbom`` writes it to a file."""
+"""Print every installed distribution with its licence as CSV. ``make sbom`` writes that to a file."""
 
 import csv
 import sys
