@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from backbench import terminal
 from backbench.errors import UserError, suggest
 
 
@@ -71,7 +72,7 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
             raise
         raise UserError(f"cannot write to {out}: {error.strerror}; choose another path with --out") from error
     if out is not None:
-        print(f"written: {out / 'index.html' if format_ == 'html' else out}")
+        terminal.line(f"written: {out / 'index.html' if format_ == 'html' else out}")
     return 1 if broken else 0
 
 
@@ -89,6 +90,6 @@ def submit(
     with _mistakes():
         done = copy(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty)
     for name in done.new:
-        print(f"new: {to / name}")
+        terminal.line(f"new: {to / name}")
     then = "; next: make leaderboard" if done.new else ""
-    print(f"{len(done.new)} records submitted, {len(done.same)} were there already{then}")
+    terminal.line(f"{len(done.new)} records submitted, {len(done.same)} were there already{then}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from backbench import terminal
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.cli.run import Results
 from backbench.errors import UserError
@@ -49,7 +50,8 @@ def watch(
     from backbench.benchmarks.replay.watch import Request
     from backbench.benchmarks.replay.watch import watch as play
 
-    print("\n".join(play(Request(record, results, episode, target, out, frames, video, max_steps))))
+    for line in play(Request(record, results, episode, target, out, frames, video, max_steps)):
+        terminal.line(line)
 
 
 def ui(
@@ -64,9 +66,9 @@ def ui(
     if not database.is_file():
         raise UserError(f"no tracking database {out / DATABASE}; run something first, or name its folder with --out")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    terminal.line(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
     if (experiment := experiment_id(database)) is not None:
-        print(f"Cells by backbone, with scores: {link(port, experiment)}", flush=True)
+        terminal.line(f"Cells by backbone, with scores: {link(port, experiment)}")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     store = ["--backend-store-uri", f"sqlite:///{database}", "--default-artifact-root", str(out.absolute() / ARTIFACTS)]
     os.execv(sys.executable, [*command, *store])

@@ -10,19 +10,21 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from backbench import terminal
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import Event
 from backbench.benchmarks.run.runner import Voice
 from backbench.leaderboard.scores.normalise import normalise
+from backbench.terminal import say, styled
+from backbench.text import plain
 
-SHOWN = {
-    "waiting": "[dim]waiting[/]", "started": "starting", "train": "training", "evaluating": "evaluating",
-    "eval": "evaluating", "done": "[green]done[/]", "failed": "[red]failed[/]", "error": "[red]error[/]",
-    "stopped": "[yellow]stopped[/]",
+SHOWN = {  # a state's word and its style
+    "waiting": ("waiting", "dim"), "started": ("starting", ""), "train": ("training", ""),
+    "evaluating": ("evaluating", ""), "eval": ("evaluating", ""), "done": ("done", "green"),
+    "failed": ("failed", "red"), "error": ("error", "red"), "stopped": ("stopped", "yellow"),
 }  # fmt: skip
 TRAIN_LINES = 6  # of training a cell, where there is no terminal
 
@@ -65,7 +67,7 @@ class _Line:
 
 def label(cell: Cell) -> str:
     """A cell's name for people: ``gloma hopper-medium s0``, with its variant."""
-    return f"{cell.backbone} {cell.task.name} s{cell.seed} {cell.variant}".rstrip()
+    return plain(f"{cell.backbone} {cell.task.name} s{cell.seed} {cell.variant}")
 
 
 class RunDisplay:
@@ -95,7 +97,7 @@ class RunDisplay:
         if not self.console.is_terminal:
             self._print(line, event)
         elif event.kind in ("failed", "error"):
-            self.console.print(f"[red]{event.kind}[/] {escape(label(event.cell))}: {escape(line.note)}")
+            say(self.console, f"{event.kind} {label(event.cell)}: {line.note}", "red")
 
     def _print(self, line: _Line, event: Event) -> None:
         text = f"[{clock(time.monotonic() - self.began)}] {label(line.cell)}: "
@@ -125,8 +127,8 @@ class RunDisplay:
         )
         for line in order[:room]:
             table.add_row(
-                escape(label(line.cell)),
-                SHOWN[line.state],
+                label(line.cell),
+                styled(*SHOWN[line.state]),
                 f"{line.step}/{line.cell.train.steps}" if line.step else "",
                 "" if line.loss is None else f"{line.loss:.4f}",
                 "" if line.rate is None else f"{line.rate:,.0f}",
@@ -134,18 +136,13 @@ class RunDisplay:
                 "" if line.score is None else f"{line.score:.1f}",
             )
         if len(order) > room:
-            table.add_row(f"[dim]and {len(order) - room} more[/]")
+            table.add_row(styled(f"and {len(order) - room} more", "dim"))
         return table
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a line as it is: nothing in it is markup, and it is not wrapped."""
-    console.print(text, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def voice(console: Console) -> Voice:
     """How preparing speaks: progress on ``console``, lines and download bars on standard error."""
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = terminal.console(error=True)
     return Voice(partial(say, errors), partial(progress_of, console=console, what="made"), partial(transfer, errors))
 
 
@@ -165,9 +162,9 @@ def transfer(console: Console, name: str) -> Iterator[Callable[[int, int | None]
     if not console.is_terminal:
         yield lambda done, total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        one = bar.add_task(escape(name), total=None, visible=False)
+        one = bar.add_task(plain(name), total=None, visible=False)
         yield lambda done, total: bar.update(one, completed=done, total=total, visible=True)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
-
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import Event
 from backbench.benchmarks.run.sinks.terminal import RunDisplay
+from backbench.terminal import console
 
 Build = Callable[..., Cell]
 
@@ -29,7 +28,7 @@ def events(cell: Cell) -> Iterator[Event]:
 
 def log_of(cells: list[Cell], more: list[Event]) -> list[str]:
     out = io.StringIO()
-    with RunDisplay(cells, Console(file=out, width=80)) as display:
+    with RunDisplay(cells, console(file=out, width=80)) as display:
         for event in more:
             display.event(event)
     return out.getvalue().splitlines()
