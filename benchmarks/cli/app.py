@@ -54,6 +54,8 @@ def main() -> None:
     code: object
     terminal.ready()
     try:
+        if odd := [word for word in sys.argv if any("\udc80" <= char <= "\udcff" for char in word)]:
+            raise UserError(f"'{odd[0]}' is not UTF-8; rename the file or folder")
         code = app(standalone_mode=False)
         terminal.finish()
     except (typer.Abort, KeyboardInterrupt):

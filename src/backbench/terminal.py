@@ -32,7 +32,15 @@ def _similar(error: UnicodeError) -> tuple[str, int]:
 
 
 def ready() -> None:
-    """Prepare the standard streams; an entry point calls it first."""
+    """Prepare the standard streams; an entry point calls it first.
+
+    Where the locale's encoding is not UTF-8, the process starts again with names of files in UTF-8: libraries in other
+    languages read them so. What the terminal can show stays as the locale says.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", encoding)}
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     codecs.register_error("similar", _similar)
     for number in range(3):
         try:

@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+# MLflow makes the folder of a plain ``sqlite:`` address without unquoting it. With the driver's name, it does not.
+SQLITE = "sqlite+pysqlite"
+
 
 def visible(text: str, keep: str = "") -> str:
     """``text`` with what a terminal obeys instead of showing it (escape codes, direction marks, line ends) escaped.
@@ -30,17 +33,17 @@ def markdown(text: str) -> str:
 
 
 def path_url(path: Path, scheme: str = "file") -> str:
-    """The address of an absolute path, such as ``file:///a%20b`` or ``sqlite:////a%20b``.
+    """The address of an absolute path, such as ``file:///a%20b``.
 
-    A database's address has one slash more. Every character that means something in an address is quoted, ``%`` too.
+    A database's (``scheme`` is SQLITE) has one slash more. Every character that means something in an address is quoted, ``%`` too.
     """
-    return f"{scheme}://{'/' if scheme == 'sqlite' else ''}{quote(os.fsencode(path.absolute()))}"
+    return f"{scheme}://{'/' if scheme == SQLITE else ''}{quote(os.fsencode(path.absolute()))}"
 
 
 def url_path(address: str) -> Path:
-    """The path in an address that ``path_url`` made."""
+    """The path in an address of a file or of an SQLite database."""
     scheme, _, rest = address.partition("://")
-    return Path(unquote(rest.partition("?")[0].removeprefix("/" if scheme == "sqlite" else ""), errors="surrogateescape"))
+    return Path(unquote(rest.partition("?")[0].removeprefix("/" if scheme.startswith("sqlite") else ""), errors="surrogateescape"))
 
 
 def count(number: int, what: str) -> str:
