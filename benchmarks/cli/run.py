@@ -40,12 +40,15 @@ def run(
     task: Annotated[
         str, typer.Option(help="Only these tasks of the suite, comma-separated.", autocompletion=words.tasks)
     ] = "",
-    seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
+    seeds: Annotated[
+        str, typer.Option(help="How many seeds (3 is 0,1,2), a list such as 4,7, or a range such as 10-19.")
+    ] = "1",
     data: Annotated[
         str, typer.Option(help="Data source instead of the preset's: bench data list.", autocompletion=words.sources)
     ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    max_cells: Annotated[int, typer.Option(min=1, help="Most cells that one command may ask for.")] = 10_000,
     out: Results = Path("results"),
     track: Annotated[str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the results.")] = "",
     dry_run: Annotated[
@@ -64,9 +67,10 @@ def run(
         suite=named[-1] if named else suite,
         preset=preset,
         tasks=words.split(task),
-        seeds=words.seeds(seeds),
+        seeds=words.seeds(seeds, max_cells),
         source=data or None,
         overrides=tuple(text for text in given if not text.startswith("suite=")),
+        max_cells=max_cells,
     )
     _no_positional_words(request)
     if not request.backbones:
