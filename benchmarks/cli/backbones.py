@@ -66,7 +66,9 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def check(
-    backbone: Annotated[str, typer.Argument(help="Name, or package.module:Class.", autocompletion=words.backbones)],
+    backbone: Annotated[
+        str, typer.Argument(help="Name, module:Class or file.py:Class.", autocompletion=words.backbones)
+    ],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the backbone, key=value.")] = None,
 ) -> None:
     """Check that a backbone keeps the contract: shapes, causality, step equals forward, reset, gradients, repeats."""
@@ -74,6 +76,7 @@ def check(
 
     from backbench.backbones.check import check as run_checks
 
+    (backbone,) = words.backbone_names(backbone) or ("",)
     results = run_checks(backbone, words.options(options or []))
     table = Table(box=None, pad_edge=False)
     for name in ("", "check", "measured"):

@@ -29,7 +29,7 @@ Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpo
 # A command has as many parameters as flags.
 def run(
     backbone: Annotated[
-        str, typer.Option(help="Names, comma-separated, or package.module:Class.", autocompletion=words.backbones)
+        str, typer.Option(help="Names, comma-separated, module:Class or file.py:Class.", autocompletion=words.backbones)
     ] = "",
     suite: Annotated[
         str, typer.Option(help="Suite of tasks: a name, or the path of a YAML file.", autocompletion=words.suites)
@@ -63,7 +63,7 @@ def run(
     given = list(overrides or ())
     named = [text.removeprefix("suite=") for text in given if text.startswith("suite=")]
     request = Request(
-        backbones=words.split(backbone),
+        backbones=words.backbone_names(backbone),
         suite=named[-1] if named else suite,
         preset=preset,
         tasks=words.split(task),

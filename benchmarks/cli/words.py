@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,26 @@ from backbench.text import plain
 def split(text: str) -> tuple[str, ...]:
     """The parts of a comma-separated list."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def backbone_names(text: str) -> tuple[str, ...]:
+    """Comma-separated names. A file's class, ``folder/mixer.py:Mine``, becomes ``mixer:Mine`` with its folder searched
+    first, here and in worker processes."""
+    return tuple(map(_module_name, split(text)))
+
+
+def _module_name(name: str) -> str:
+    file, colon, attribute = name.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        return name
+    path = Path(file).absolute()
+    if not path.is_file():
+        raise UserError(f"no file {file} of backbone '{name}'; check its path")
+    if not path.stem.isidentifier():
+        raise UserError(f"backbone '{name}': rename the file: only letters, digits and underscores, and no digit first")
+    if str(path.parent) not in sys.path[:1]:
+        sys.path.insert(0, str(path.parent))
+    return f"{path.stem}:{attribute}"
 
 
 def seeds(text: str, most: int) -> tuple[int, ...]:

@@ -96,6 +96,11 @@ def console(error: bool = False, width: int | None = None, file: IO[str] | None 
     return _kind()(stderr=error, width=width, file=file, markup=False, emoji=False, highlight=False)
 
 
+def live(to: Console) -> bool:
+    """Whether lines can be drawn again in place. FORCE_COLOR makes Rich take a log for a terminal, which it is not."""
+    return to.is_terminal and not to.is_dumb_terminal and to.file.isatty()
+
+
 def say(to: Console, text: str, style: str | None = None) -> None:
     """Print one line as it is, not wrapped. An end of a line inside it is escaped."""
     to.print(visible(text), style=style, soft_wrap=True)

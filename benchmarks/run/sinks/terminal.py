@@ -77,24 +77,25 @@ class RunDisplay:
         self.console = console
         self.lines = {cell.key: _Line(cell) for cell in cells}
         self.began = time.monotonic()
+        self.drawn = terminal.live(console)
         self.live = Live(console=console, refresh_per_second=refresh, get_renderable=self._table, transient=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.drawn:
             self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if self.drawn:
             self.live.stop()
 
     def event(self, event: Event) -> None:
         """Take note of one event and, without a terminal, print it."""
         line = self.lines[event.cell.key]
         line.add(event)
-        if not self.console.is_terminal:
+        if not self.drawn:
             self._print(line, event)
         elif event.kind in ("failed", "error"):
             say(self.console, f"{event.kind} {label(event.cell)}: {line.note}", "red")
@@ -159,7 +160,7 @@ def progress_of(names: Sequence[str], console: Console, what: str) -> Callable[[
 @contextmanager
 def transfer(console: Console, name: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for one download, on a terminal only; takes bytes done and bytes in all."""
-    if not console.is_terminal:
+    if not terminal.live(console):
         yield lambda done, total: None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
