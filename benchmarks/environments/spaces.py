@@ -103,9 +103,11 @@ class Actions:
             raise UserError(f"{where} has actions {space}; bounded vectors (Box) or discrete ones (Discrete) only")
         low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
         if not (np.abs([low, high]) < ABSURD).all():
-            raise UserError(
-                f"{where} has actions without bounds ({space}); wrap it: gymnasium.wrappers.RescaleAction or ClipAction"
+            # ClipAction and RescaleAction keep, or refuse, infinite bounds.
+            wrapper = (
+                f"gymnasium.wrappers.TransformAction(env, lambda a: a, gymnasium.spaces.Box(-1, 1, {space.shape}))"
             )
+            raise UserError(f"{where} has actions without bounds ({space}); declare bounds: {wrapper}")
         unit = bool((low == -1).all() and (high == 1).all())
         return cls(None, 0, low, high, tuple(space.shape), unit, space.dtype)
 
