@@ -116,7 +116,7 @@ def test_every_package_that_a_text_recommends_is_one_of_ours() -> None:
 def test_every_target_of_make_that_a_text_names_exists() -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     said = named(r"(?:^|[;:,] |: |next: )make ([a-z-]+)")
-    assert {target: where for target, where in said.items() if target not in targets} == {}
+    assert {target: where for target, where in said.items() if target not in targets | {"it", "them"}} == {}
     assert "leaderboard" in said
 
 

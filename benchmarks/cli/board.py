@@ -53,7 +53,7 @@ def leaderboard(
 
 
 def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
-    """Write the board of all records in ``folders``; 1 where a record is broken, else 0."""
+    """Write the board of all records in ``folders``. The exit status: 1 if a record is broken, 2 if all are, else 0."""
     from backbench.benchmarks.cli.run import read_records
     from backbench.leaderboard.views.export import export, verifications_of
 
@@ -73,7 +73,9 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
         raise UserError(f"cannot write to {out}: {error.strerror}; choose another path with --out") from error
     if out is not None:
         terminal.line(f"written: {out / 'index.html' if format_ == 'html' else out}")
-    return 1 if broken else 0
+    if broken:
+        return 1 if records else 2
+    return 0
 
 
 def submit(
