@@ -87,7 +87,7 @@ def refused(error: Exception, overrides: Sequence[str], groups: dict[str, type])
     full: Any = getattr(cause, "full_key", None)
     wrong = next((text for text in overrides if full and text.startswith(f"{full}=")), " ".join(overrides))
     group, _, name = wrong.partition("=")[0].partition(".")
-    hint = get_type_hints(groups[group]).get(name.partition(".")[0]) if group in groups else None
+    hint: Any = get_type_hints(groups[group]).get(name.partition(".")[0]) if group in groups else None
     value = short(wrong.partition("=")[2])
     return UserError(f"override '{short(wrong)}': '{value}' is not {_WANTED.get(hint, 'a value that fits')}")
 

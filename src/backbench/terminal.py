@@ -39,7 +39,7 @@ def ready() -> None:
     """
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", encoding)}
+        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING") or encoding}
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     codecs.register_error("similar", _similar)
     for number in range(3):

@@ -205,7 +205,7 @@ def test_a_broken_record_is_named_and_kept(call: Call, hopper_store: Path, tmp_p
     assert path.read_text() == content
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["records"]
     board = call("leaderboard", "results")
-    assert board.code == 1
+    assert board.code == 2
     assert path.name in board.err
 
 
