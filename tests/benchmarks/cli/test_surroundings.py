@@ -78,7 +78,6 @@ def test_an_ascii_terminal_gets_the_board_and_files_stay_utf_8(bench: Callable[.
     written = bench("leaderboard", "rü", "--format", "markdown", "--out", "board-ü.md", **ASCII)
     assert (written.code, written.err) == (0, "")
     assert "×" in (tmp_path / "board-ü.md").read_text(encoding="utf-8")
-    assert bench("--help", **ASCII).code == bench("list", **ASCII).code == 0
 
 
 def test_odd_surroundings_change_no_result(bench: Callable[..., Any], tmp_path: Path) -> None:
