@@ -2,8 +2,10 @@
 #   make bench     sets up .venv, then runs: bench run --backbone gloma --suite d4rl
 #   make test      sets up .venv, then runs the test suite
 # For changes:
-#   make lint                checks style and types
+#   make lint                checks style, types and workflows
 #   make chaos               kills processes at 1,000 random moments and looks at what they leave
+#   make lock                writes locks/ anew from pyproject.toml and constraints.txt (UPGRADE=1: newest versions)
+#   make sbom                lists what is installed, with licences, in build/sbom
 # For the leaderboard, without torch:
 #   make leaderboard         renders leaderboard/published/pages from the records, and checks both
 #   make leaderboard-check   checks only
@@ -16,18 +18,22 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos test lint setup clean leaderboard leaderboard-check nightly
+.PHONY: bench chaos test lint lock sbom setup clean leaderboard leaderboard-check nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile --constraint $(VENV)/constraints.txt
+LOCKS := pyproject.toml constraints.txt $(wildcard locks/*.txt) .ci/make-venv
+PIP := -m pip --disable-pip-version-check install --quiet --no-compile
+# Every package has the version and a hash that its lock file lists. Only torch has no hash: constraints.txt says why.
+LOCKED := $(PIP) --require-hashes --no-deps --no-build-isolation --use-pep517 --requirement
 TESTS ?=
 KILLS ?= 1000
 BACKBONES := transformer,mamba,gloma,mlp,identity
 NIGHTLY := build/nightly
 SITE := build/site
+SBOM := build/sbom
 # The leaderboard has a small environment without torch. If .venv exists, make uses that one instead.
 PAGES := .venv-pages
 ifneq ($(wildcard $(BIN)/bench),)
@@ -49,6 +55,17 @@ lint: $(VENV)/.ready-lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/zizmor --offline --quiet .github/workflows
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+lock: $(VENV)/.ready-lint
+	@sh .ci/make-lock $(BIN)/uv $(if $(UPGRADE),--upgrade)
+
+sbom: $(VENV)/.ready-lint
+	@mkdir -p $(SBOM)
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/backbench.cdx.json $(BIN)/python
+	@$(BIN)/python tools/licences.py > $(SBOM)/licences.csv
+	@echo "written: $(SBOM)"
 
 leaderboard: $(PAGES_READY)
 	@$(LEADERBOARD) render
@@ -70,28 +87,29 @@ nightly: $(VENV)/.ready test
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt .ci/make-venv
+$(VENV)/.ready: $(LOCKS)
 	@sh .ci/make-venv "$(PYTHON)" $(VENV)
 	@echo "Setting up $(VENV) (a few minutes, once)"
-	@if grep -q '^torch==' $(VENV)/constraints.txt; then \
-	  $(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch; fi
-	@$(PIP) --editable .
+	@$(BIN)/python $(LOCKED) $(VENV)/locks/build.txt
+	@$(BIN)/python $(LOCKED) $(VENV)/locks/run.txt
+	@if [ -s $(VENV)/locks/constraints.txt ]; then $(BIN)/python $(PIP) --constraint $(VENV)/locks/constraints.txt \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch; fi
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(PAGES)/.ready: constraints.txt .ci/make-venv
+$(PAGES)/.ready: $(LOCKS)
 	@sh .ci/make-venv "$(PYTHON)" $(PAGES)
 	@echo "Setting up $(PAGES) (once)"
 	@printf '*\n' > $(PAGES)/.gitignore
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PAGES)/bin/python -m pip install --quiet --no-compile \
-	  --constraint $(PAGES)/constraints.txt numpy pydantic rich
+	@$(PAGES)/bin/python $(PIP) --require-hashes --no-deps --requirement $(PAGES)/locks/pages.txt
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	@$(PIP) --editable '.[test]'
+	@$(BIN)/python $(LOCKED) $(VENV)/locks/test.txt
 	@touch $@
 
-$(VENV)/.ready-lint: $(VENV)/.ready
-	@$(PIP) --editable '.[dev]'
+$(VENV)/.ready-lint: $(VENV)/.ready-test
+	@$(BIN)/python $(LOCKED) $(VENV)/locks/dev.txt
 	@touch $@
 
 clean:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from backbench import terminal
 from backbench.leaderboard.check import check
 from backbench.leaderboard.record.files import FOLDER, Published, RecordError
 from backbench.leaderboard.trust.history import not_only_added
@@ -29,8 +30,8 @@ def run_check(given: Path, strict: bool = False, since: str | None = None) -> in
         report.problems += not_only_added(found, since)
     problems, warnings = report.problems, report.warnings
     for line in [f"problem: {one}" for one in problems] + [f"warning: {one}" for one in warnings]:
-        print(plain(line))
-    print(f"{report.records} records in {found.records}: {len(problems)} problems, {len(warnings)} warnings")
+        terminal.line(plain(line))
+    terminal.line(f"{report.records} records in {found.records}: {len(problems)} problems, {len(warnings)} warnings")
     return 1 if problems or (strict and warnings) else 0
 
 
@@ -44,12 +45,13 @@ def run_render(given: Path, pages: Path | None) -> int:
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         what = f"no pages can be made of them: {type(error).__name__}: {error}"
         raise RecordError(found.records, what, "find the record: python -m backbench.leaderboard check") from error
-    print(f"{len(names)} pages in {pages or found.pages}")
+    terminal.line(f"{len(names)} pages in {pages or found.pages}")
     return 0
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point. The exit status: 0, 1 if ``check`` found a problem, 2 for a mistake of the user's."""
+    terminal.ready()
     parser = argparse.ArgumentParser(prog="python -m backbench.leaderboard", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="look for problems; exits 1 if there is one")
@@ -68,7 +70,7 @@ def main(words: Sequence[str] | None = None) -> int:
         said = str(error)
     except OSError as error:
         said = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
-    print(f"leaderboard: {plain(said)}", file=sys.stderr)
+    terminal.line(f"leaderboard: {plain(said)}", error=True)
     return 2
 
 

@@ -215,8 +215,7 @@ def test_the_mixer_on_the_page_keeps_the_contract(
 
 def test_the_excerpt_in_the_readme_is_what_make_bench_prints() -> None:
     """The committed records of ``gloma`` with seed 0 are the cells of ``make bench``."""
-    from rich.console import Console
-
+    from backbench import terminal
     from backbench.leaderboard.board.board import build_board
     from backbench.leaderboard.record.files import load_records
     from backbench.leaderboard.views.text import to_rich
@@ -224,7 +223,7 @@ def test_the_excerpt_in_the_readme_is_what_make_bench_prints() -> None:
     records, errors = load_records(ROOT / "leaderboard" / "published" / "records")
     assert errors == []
     cells = [record for record in records if record.identity.backbone == "gloma" and record.identity.seed == 0]
-    console = Console(file=io.StringIO(), width=100)
+    console = terminal.console(file=io.StringIO(), width=100)
     console.print(to_rich(build_board(cells), 100))
     printed = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     block = re.search(r"^```\n(1\. d4rl.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)

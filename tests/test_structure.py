@@ -14,14 +14,8 @@ from paths import ROOT
 import backbench
 
 PACKAGE = Path(backbench.__file__).parent
-FACE = {
-    "errors",
-    "owner",
-    "files",
-    "claims",
-    "text",
-    "registry",
-}  # modules of the package's root, which every room may use
+# Modules of the package's root, which every room may use.
+FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal"}
 # A room may import from itself, from FACE, and from the rooms before it in its street.
 STREETS = (
     (
@@ -42,7 +36,7 @@ OUTSIDE = {  # what a room may import besides the standard library
     "leaderboard": {"numpy", "pydantic", "rich"},
 }
 MODULES_IN_A_FOLDER = 12
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 21_000
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 22_000
 
 
 @cache
@@ -180,6 +174,51 @@ def test_functions_are_short_and_take_few_parameters() -> None:
             if (count > PARAMETERS or length > LINES_OF_A_FUNCTION) and not said:
                 wrong.append(f"{name}.{node.name}: {length} lines, {count} parameters")
     assert wrong == []
+
+
+STREAMS = ("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "typer", "click")
+
+
+def printing(path: Path) -> list[int]:
+    """Each line that prints, makes a console or reads markup by itself instead of asking ``terminal``."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            on = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+            foreign = name in ("Console", "from_markup", "print_json") or (name == "print" and on.startswith("rich"))
+            foreign |= name in ("echo", "secho", "write", "writelines") and on in STREAMS
+            foreign |= name == "TextColumn" and "markup=False" not in ast.unparse(node)
+            foreign |= any(
+                word.arg in ("markup", "emoji") and ast.unparse(word.value) != "False" for word in node.keywords
+            )
+        elif isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            foreign = node.module == "rich.markup" or (node.module == "rich" and bool(names & {"print", "markup"}))
+        else:
+            foreign = isinstance(node, ast.Name) and node.id == "print"
+        if foreign:
+            found.append(node.lineno)  # type: ignore[attr-defined]
+    return found
+
+
+def test_only_the_terminal_prints() -> None:
+    found = {name: lines for name, path in modules().items() if name != "terminal" and (lines := printing(path))}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(name)", "def f(say=print): pass", "rich.print(name)", "Console()", "rich.console.Console(stderr=True)",
+        "from rich import print", "from rich.markup import escape", "Text.from_markup(name)", "typer.echo(name)",
+        "sys.stdout.write(name)", "console.print(name, markup=True)", "TextColumn('{task.description}')",
+    ],
+)  # fmt: skip
+def test_a_module_that_prints_by_itself_is_found(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(code, encoding="utf-8")
+    assert printing(path)
 
 
 PROSE = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")))

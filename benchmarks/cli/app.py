@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from backbench import __version__
+from backbench import __version__, terminal
 from backbench.benchmarks.cli import backbones, board, doctor, replay, run
 from backbench.benchmarks.cli.data import data_app
 from backbench.benchmarks.cli.speed import speed
 from backbench.errors import UserError, suggest
+from backbench.text import plain
 
 app = typer.Typer(
     help="Which sequence backbone makes the best decision maker, and at what cost?",
@@ -22,7 +23,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"backbench {__version__}")
+        terminal.line(f"backbench {__version__}")
         raise typer.Exit
 
 
@@ -51,15 +52,16 @@ app.add_typer(data_app, name="data")
 def main() -> None:
     """Entry point. A mistake of the user's is one line on stderr and exit status 2."""
     code: object
+    terminal.ready()
     try:
+        if odd := [word for word in sys.argv if any("\udc80" <= char <= "\udcff" for char in word)]:
+            raise UserError(f"'{odd[0]}' is not UTF-8; rename the file or folder")
         code = app(standalone_mode=False)
+        terminal.finish()
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except UserError as error:
         code = _fail(str(error))
-    except BrokenPipeError:  # `bench ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except OSError as error:
         code = _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except Exception as error:
@@ -82,5 +84,5 @@ def _one_line(error: Any) -> str:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"bench: {' '.join(message.split())}", file=sys.stderr)
+    terminal.line(f"bench: {plain(message)}", error=True)
     return code

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from backbench import terminal
 from backbench.benchmarks.cli import words
 from backbench.errors import UserError, suggest
+from backbench.text import plain
 
 KINDS = ("backbones", "suites", "tasks", "presets")
 
@@ -28,13 +30,13 @@ def list_(
         _list_backbones()
     elif what == "suites":
         for table in suites.tables():
-            print(f"{table.name:<16} {len(table.tasks):>3} tasks  {table.description}".rstrip())
+            terminal.line(f"{table.name:<16} {len(table.tasks):>3} tasks  {table.description}".rstrip())
     elif what == "tasks":
         for table in suites.tables():
             for name, row in table.tasks.items():
-                print(f"{table.name:<16} {name:<28} data: {', '.join(row.sources)}")
+                terminal.line(f"{table.name:<16} {name:<28} data: {', '.join(row.sources)}")
     elif what == "presets":
-        print("\n".join(compose.presets()))
+        terminal.write("".join(f"{name}\n" for name in compose.presets()))
     else:
         raise UserError(f"cannot list '{what}'{suggest(what, KINDS)}")
 
@@ -46,15 +48,14 @@ def _list_backbones() -> None:
         try:
             cls = BACKBONES.get(name)
         except UserError as error:  # one broken plug-in does not hide the others
-            print(f"{name:<12} broken: {error}")
+            terminal.line(f"{name:<12} broken: {error}")
             continue
         origin, paper = BACKBONES.origin(name), getattr(cls, "paper", "")
-        print(f"{name:<12} {summary_of(cls)}{'' if origin == 'built-in' else f' [{origin}]'}")
+        terminal.line(f"{name:<12} {summary_of(cls)}{'' if origin == 'built-in' else f' [{origin}]'}")
         options = "  ".join(f"backbone.{field.name}={_default(field)}" for field in dataclasses.fields(cls.Options))
         for text in (paper and f"paper: {paper}", options):
-            print(
-                textwrap.fill(text, 110, initial_indent=" " * 13, subsequent_indent=" " * 13) + "\n" * bool(text),
-                end="",
+            terminal.write(
+                textwrap.fill(text, 110, initial_indent=" " * 13, subsequent_indent=" " * 13) + "\n" * bool(text)
             )
 
 
@@ -65,25 +66,26 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def check(
-    backbone: Annotated[str, typer.Argument(help="Name, or package.module:Class.", autocompletion=words.backbones)],
+    backbone: Annotated[
+        str, typer.Argument(help="Name, module:Class or file.py:Class.", autocompletion=words.backbones)
+    ],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the backbone, key=value.")] = None,
 ) -> None:
     """Check that a backbone keeps the contract: shapes, causality, step equals forward, reset, gradients, repeats."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from backbench.backbones.check import check as run_checks
-    from backbench.benchmarks.run.sinks.terminal import say
 
+    (backbone,) = words.backbone_names(backbone) or ("",)
     results = run_checks(backbone, words.options(options or []))
     table = Table(box=None, pad_edge=False)
     for name in ("", "check", "measured"):
         table.add_column(name)
     for result in results:
-        table.add_row("[green]ok[/]" if result.passed else "[red]FAILED[/]", result.name, escape(result.detail))
-    console = Console()
+        mark = terminal.styled("ok", "green") if result.passed else terminal.styled("FAILED", "red")
+        table.add_row(mark, result.name, plain(result.detail))
+    console = terminal.console()
     console.print(table)
     failed = sum(not result.passed for result in results)
-    say(console, f"{backbone}: {len(results) - failed} of {len(results)} checks passed")
+    terminal.say(console, f"{backbone}: {len(results) - failed} of {len(results)} checks passed")
     raise typer.Exit(1 if failed else 0)

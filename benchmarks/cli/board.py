@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from backbench import terminal
 from backbench.errors import UserError, suggest
 
 
@@ -52,7 +53,7 @@ def leaderboard(
 
 
 def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
-    """Write the board of all records in ``folders``; 1 where a record is broken, else 0."""
+    """Write the board of all records in ``folders``. The exit status: 1 if a record is broken, 2 if all are, else 0."""
     from backbench.benchmarks.cli.run import read_records
     from backbench.leaderboard.views.export import export, verifications_of
 
@@ -71,8 +72,10 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
             raise
         raise UserError(f"cannot write to {out}: {error.strerror}; choose another path with --out") from error
     if out is not None:
-        print(f"written: {out / 'index.html' if format_ == 'html' else out}")
-    return 1 if broken else 0
+        terminal.line(f"written: {out / 'index.html' if format_ == 'html' else out}")
+    if broken:
+        return 1 if records else 2
+    return 0
 
 
 def submit(
@@ -89,6 +92,6 @@ def submit(
     with _mistakes():
         done = copy(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty)
     for name in done.new:
-        print(f"new: {to / name}")
+        terminal.line(f"new: {to / name}")
     then = "; next: make leaderboard" if done.new else ""
-    print(f"{len(done.new)} records submitted, {len(done.same)} were there already{then}")
+    terminal.line(f"{len(done.new)} records submitted, {len(done.same)} were there already{then}")

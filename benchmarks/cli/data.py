@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from backbench import terminal
 from backbench.benchmarks.data.sources import SOURCES
 from backbench.errors import UserError, suggest
+from backbench.text import plain
 
 data_app = typer.Typer(help="Make or pull data sets, list, show, verify and remove them.", no_args_is_help=True)
 Names = Annotated[list[str] | None, typer.Argument(help="Data sets in the store, tasks or suites; default: all.")]
@@ -32,14 +34,12 @@ def make(
     jobs: Annotated[int, typer.Option(min=0, help="Number of processes; 0: one a core.")] = 0,
 ) -> None:
     """Make embedded data sets: the policies in the package play in the local simulator."""
-    from rich.console import Console
-
     from backbench.benchmarks.cli.data_show import show
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.data.sources.embedded import SOURCE
     from backbench.benchmarks.plan import suites
     from backbench.benchmarks.run import provenance
-    from backbench.benchmarks.run.sinks import terminal
+    from backbench.benchmarks.run.sinks.terminal import progress_of
 
     ids = (id_ for name in names or ["d4rl"] for id_ in suites.data_ids(name, SOURCE.name) or [name])
     wanted = list(dict.fromkeys(ids))
@@ -47,7 +47,7 @@ def make(
         SOURCE.check(id_)
     due = [id_ for id_ in wanted if force or not store.exists(id_)]
     if due:
-        sources.make_all(due, jobs or provenance.cores(), terminal.progress_of(due, Console(), "made"))
+        sources.make_all(due, jobs or provenance.cores(), progress_of(due, terminal.console(), "made"))
     show(wanted, histogram=False)
 
 
@@ -69,22 +69,20 @@ def pull(
     buffers: Annotated[int, typer.Option(help="dqn-replay: number of last buffers to take from.")] = 50,
 ) -> None:
     """Put published data into the store. Downloads resume and are verified; only complete data sets are kept."""
-    from rich.console import Console
-
     from backbench.benchmarks.data import sources
     from backbench.benchmarks.data.sources.dqn_select import Choice
-    from backbench.benchmarks.run.sinks import terminal
+    from backbench.benchmarks.run.sinks.terminal import transfer
 
     choice = Choice(transitions, seed, run, trajectories_per_buffer, buffers)
-    said = Console(stderr=True)
+    said = terminal.console(error=True)
 
     def report(line: str) -> None:
-        said.print(line, markup=False, highlight=False, soft_wrap=True)
+        terminal.say(said, line)
 
-    with sources.leaving_on_sigterm(), terminal.transfer(said, "fetching") as progress:
+    with sources.leaving_on_sigterm(), transfer(said, "fetching") as progress:
         how = sources.Pull(from_, keep, force, choice, report, progress)
         for name in sources.pull(source, names or [], how, _of_suites(names or [], source)):
-            print(sources.summary(name), flush=True)
+            terminal.line(sources.summary(name))
 
 
 @data_app.command()
@@ -119,10 +117,10 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise UserError(f"{len(chosen)} data sets, {size / 1e6:,.1f} MB, would be removed; confirm with --yes")
-        typer.confirm(f"Remove {', '.join(chosen)} ({size / 1e6:,.1f} MB)?", abort=True)
+        typer.confirm(f"Remove {plain(', '.join(chosen))} ({size / 1e6:,.1f} MB)?", abort=True)
     for name in chosen:
         store.remove(name)
-        print(f"removed {name}")
+        terminal.line(f"removed {name}")
 
 
 def _check_source(source: str) -> None:

@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from backbench import terminal
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.describe import Finding, inspect
 from backbench.benchmarks.data.sources import SOURCES, source_of
@@ -18,6 +17,7 @@ from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan import suites
 from backbench.errors import UserError
 from backbench.leaderboard.scores.normalise import normalise
+from backbench.text import plain
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ def _in_store(name: str) -> Row:
 def show_list(rows: Sequence[Row]) -> None:
     """Print a line for each data set, with a command for those that are not in the store."""
     # In a pipe, a truncated command could not be copied.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = terminal.console(width=None if sys.stdout.isatty() else 200)
     here, elsewhere = [row for row in rows if row.size is not None], [row for row in rows if row.size is None]
-    console.print(f"In the store {store.root()}: {len(here)} data sets", markup=False, highlight=False, soft_wrap=True)
+    terminal.say(console, f"In the store {store.root()}: {len(here)} data sets")
     if here:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("data set", "source", "steps", "episodes", "MB", "licence"):
@@ -70,15 +70,15 @@ def show_list(rows: Sequence[Row]) -> None:
             table.add_column(name, justify="right" if right else "left", no_wrap=name != "licence", overflow="fold")
         for row in here:
             counts = [f"{count:,}" if count is not None else "-" for count in (row.steps, row.episodes)]
-            table.add_row(escape(row.name), row.source, *counts, f"{(row.size or 0) / 1e6:,.1f}", escape(row.licence))
+            table.add_row(plain(row.name), row.source, *counts, f"{(row.size or 0) / 1e6:,.1f}", plain(row.licence))
         console.print(table)
     if elsewhere:
-        console.print(f"\nNot in the store: {len(elsewhere)}", highlight=False)
+        console.print(f"\nNot in the store: {len(elsewhere)}")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("data set", "source", "licence", "get it"):
             table.add_column(name, no_wrap=True)
         for row in elsewhere:
-            table.add_row(escape(row.name), row.source, row.licence, row.command)
+            table.add_row(plain(row.name), row.source, row.licence, row.command)
         console.print(table)
 
 
@@ -99,7 +99,7 @@ def _score(name: str, value: float) -> str:
 
 def show(names: Sequence[str], histogram: bool) -> None:
     """Print a line for each data set, with ``histogram`` also hash, lengths, a histogram of returns and findings."""
-    console, table = Console(), Table(box=None, pad_edge=False, header_style="bold")
+    console, table = terminal.console(), Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("data set", overflow="fold")
     for column in ("steps", "episodes", "return", "range", "score"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -115,11 +115,11 @@ def show(names: Sequence[str], histogram: bool) -> None:
         s = loaded[name].summary()
         returns = f"{s['return_mean']:.0f} ± {s['return_std']:.0f}", f"{s['return_min']:.0f}…{s['return_max']:.0f}"
         score = "-" if loaded[name].rewards_clipped else _score(name, s["return_mean"])
-        table.add_row(escape(name), f"{s['steps']:,}", f"{s['episodes']:,}", *returns, score)
+        table.add_row(plain(name), f"{s['steps']:,}", f"{s['episodes']:,}", *returns, score)
     console.print(table)
     console.print("return: mean and standard deviation over episodes; score: normalised mean return", style="dim")
     for line in problems:
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        terminal.say(console, line, "yellow")
     if histogram:
         for name, data in loaded.items():
             _details(name, data, console)
@@ -138,9 +138,9 @@ def _details(name: str, data: Trajectories, console: Console) -> None:
     low, middle, high = (int(q) for q in np.quantile(data.lengths, (0.05, 0.5, 0.95)))
     share = 1 - data.terminated.mean()
     ended = f"{data.terminated.sum():,} of {len(data.lengths):,} episodes terminated"
-    say = partial(console.print, markup=False, highlight=False)
-    say(f"\n{name}", style="bold")
-    say(f"sha256 {data.digest}", soft_wrap=True)
+    say = console.print
+    say(f"\n{plain(name)}", style="bold")
+    terminal.say(console, f"sha256 {data.digest}")
     say(f"lengths 5/50/95 %: {low}, {middle}, {high} steps, {data.lengths.min()} to {data.lengths.max()}")
     say(f"{ended}; {share:.0%} were truncated, or are incomplete (then there is a warning)")
     say(f"states {data.state_shape}, {_actions(data)}")
@@ -156,19 +156,19 @@ def _details(name: str, data: Trajectories, console: Console) -> None:
 def _say(findings: Sequence[Finding], console: Console) -> None:
     for finding in findings:
         style = "red" if finding.level == "error" else "yellow"
-        console.print(f"{finding.level}: {finding.message}", style=style, markup=False, highlight=False, soft_wrap=True)
+        terminal.say(console, f"{finding.level}: {finding.message}", style)
 
 
 def verify(names: Sequence[str]) -> bool:
     """Print the findings about each data set. Returns whether all are sound, apart from warnings."""
-    console, sound = Console(), True
+    console, sound = terminal.console(), True
     for name in names:
         findings = inspect(name)
         broken = any(finding.level == "error" for finding in findings)
         sound = sound and not broken
         warned = f", {len(findings)} warning{'s' if len(findings) > 1 else ''}" if findings else ""
         recorded = "" if broken else f"  sha256 {store.sidecar(name).get('digest', 'never recorded')}"
-        state = "[red]BROKEN[/]" if broken else "[green]sound[/]"
-        console.print(f"{state} {escape(name)}{'' if broken else warned}{recorded}", highlight=False, soft_wrap=True)
+        state = terminal.styled("BROKEN", "red") if broken else terminal.styled("sound", "green")
+        console.print(state, f"{plain(name)}{'' if broken else warned}{recorded}", soft_wrap=True)
         _say(findings, console)
     return sound

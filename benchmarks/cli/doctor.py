@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from backbench import terminal
 from backbench.text import count
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ OPTIONAL = (
     ("gymnasium-robotics", "adroit, antmaze, pointmaze, kitchen", "pip install 'gymnasium-robotics>=1.4,<2'"),
     ("sbx-rl", "policies for data sets of your own", "pip install 'sbx-rl>=0.28'"),
 )
+MARKS = {"ok": "green", "no": "red", "--": "yellow"}
 
 
 def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -41,13 +43,11 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
     Exits 1 if `bench run` cannot work.
     """
-    from rich.console import Console
-
     report = examine()
     if json_:
-        print(json.dumps(report, indent=2))
+        terminal.write(json.dumps(report, indent=2) + "\n")
     else:
-        show(report, Console())
+        show(report, terminal.console())
     raise typer.Exit(0 if report["ready"] else 1)
 
 
@@ -156,7 +156,7 @@ def show(report: dict[str, Any], console: Console) -> None:
     _show(console, f"backbench {report['backbench']}", [("", name, text) for name, text in _machine(report)])
     lines = []
     for one in report["packages"]:
-        mark = "[green]ok[/]" if one["version"] else "[red]no[/]" if one["required"] else "[yellow]--[/]"
+        mark = "ok" if one["version"] else "no" if one["required"] else "--"
         lines.append((mark, one["name"], one["version"] or f"{one['brings']}\n{one['command']}"))
     _show(console, "packages", lines)
     for name, operation in report["operations"].items():
@@ -164,13 +164,12 @@ def show(report: dict[str, Any], console: Console) -> None:
         for one in operation["implementations"]:
             # The remedy has a line of its own, so that it can be copied.
             missing = f"\n{one['missing'].replace('; ', chr(10), 1)}" if one["missing"] else ""
-            mark = "[yellow]--[/]" if missing else "[green]ok[/]"
-            lines.append((mark, one["name"], one["summary"] + missing))
+            lines.append(("--" if missing else "ok", one["name"], one["summary"] + missing))
         auto = ", ".join(f"{taken} on {device}" for device, taken in operation["auto"].items())
         _show(console, name, lines, f": auto takes {auto}")
     lacking = ", ".join(one["name"] for one in report["packages"] if one["required"] and not one["version"])
-    verdict = f"[red]missing: {lacking}[/]" if lacking else "[green]everything that bench run needs is installed[/]"
-    console.print(verdict, highlight=False)
+    verdict = f"missing: {lacking}" if lacking else "everything that bench run needs is installed"
+    console.print(verdict, style="red" if lacking else "green")
 
 
 def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
@@ -192,11 +191,11 @@ def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
 
 def _show(console: Console, title: str, lines: Iterable[tuple[str, str, str]], more: str = "") -> None:
     """Print a title and lines of mark, name and text, then an empty line."""
-    from rich.markup import escape
     from rich.table import Column, Table
+    from rich.text import Text
 
     columns = Column(width=2), Column(width=13), Column(overflow="fold")
     table = Table(*columns, box=None, show_header=False, pad_edge=False)
     for mark, name, text in lines:
-        table.add_row(mark, escape(name), escape(text))
-    console.print(f"[bold]{title}[/]{more}", table, "", sep="\n", highlight=False)
+        table.add_row(terminal.styled(mark, MARKS.get(mark, "")), name, text)
+    console.print(Text.assemble((title, "bold"), more), table, "", sep="\n")

@@ -1,15 +1,19 @@
 """``bench reproduce``, ``bench watch`` and ``bench ui``: a second look at what has run."""
 
 import os
+import sqlite3
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from backbench import terminal
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.cli.run import Results
 from backbench.errors import UserError
+from backbench.text import SQLITE, path_url
 
 
 def reproduce(
@@ -49,7 +53,8 @@ def watch(
     from backbench.benchmarks.replay.watch import Request
     from backbench.benchmarks.replay.watch import watch as play
 
-    print("\n".join(play(Request(record, results, episode, target, out, frames, video, max_steps))))
+    for line in play(Request(record, results, episode, target, out, frames, video, max_steps)):
+        terminal.line(line)
 
 
 def ui(
@@ -57,16 +62,19 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's page on the results, on this machine only, and print a link to the cells' scores."""
-    from backbench.benchmarks.run.sinks.tracking import ARTIFACTS, DATABASE, experiment_id
+    from backbench.benchmarks.run.sinks.tracking import ARTIFACTS, DATABASE, experiment_id, relocate
     from backbench.benchmarks.run.sinks.tracking_view import link
 
     database = out.absolute() / DATABASE
     if not database.is_file():
         raise UserError(f"no tracking database {out / DATABASE}; run something first, or name its folder with --out")
+    artifacts = out.absolute() / ARTIFACTS
+    with suppress(sqlite3.Error):  # a database that may only be read is shown as it is
+        relocate(database, artifacts)
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    terminal.line(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
     if (experiment := experiment_id(database)) is not None:
-        print(f"Cells by backbone, with scores: {link(port, experiment)}", flush=True)
+        terminal.line(f"Cells by backbone, with scores: {link(port, experiment)}")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    store = ["--backend-store-uri", f"sqlite:///{database}", "--default-artifact-root", str(out.absolute() / ARTIFACTS)]
+    store = ["--backend-store-uri", path_url(database, SQLITE), "--default-artifact-root", path_url(artifacts)]
     os.execv(sys.executable, [*command, *store])

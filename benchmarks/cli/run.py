@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backbench import terminal
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.plan.request import Request
 from backbench.errors import UserError
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from backbench.benchmarks.run.runner import Outcome
     from backbench.leaderboard.record.schema import Record
 
+BOARD = "leaderboard.md"  # in the folder of results
 Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
 
 
 # A command has as many parameters as flags.
 def run(
     backbone: Annotated[
-        str, typer.Option(help="Names, comma-separated, or package.module:Class.", autocompletion=words.backbones)
+        str, typer.Option(help="Names, comma-separated, module:Class or file.py:Class.", autocompletion=words.backbones)
     ] = "",
     suite: Annotated[
         str, typer.Option(help="Suite of tasks: a name, or the path of a YAML file.", autocompletion=words.suites)
@@ -38,12 +40,15 @@ def run(
     task: Annotated[
         str, typer.Option(help="Only these tasks of the suite, comma-separated.", autocompletion=words.tasks)
     ] = "",
-    seeds: Annotated[str, typer.Option(help="How many seeds (3 is 0,1,2), or a list such as 4,7.")] = "1",
+    seeds: Annotated[
+        str, typer.Option(help="How many seeds (3 is 0,1,2), a list such as 4,7, or a range such as 10-19.")
+    ] = "1",
     data: Annotated[
         str, typer.Option(help="Data source instead of the preset's: bench data list.", autocompletion=words.sources)
     ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    max_cells: Annotated[int, typer.Option(min=1, help="Most cells that one command may ask for.")] = 10_000,
     out: Results = Path("results"),
     track: Annotated[str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the results.")] = "",
     dry_run: Annotated[
@@ -58,13 +63,14 @@ def run(
     given = list(overrides or ())
     named = [text.removeprefix("suite=") for text in given if text.startswith("suite=")]
     request = Request(
-        backbones=words.split(backbone),
+        backbones=words.backbone_names(backbone),
         suite=named[-1] if named else suite,
         preset=preset,
         tasks=words.split(task),
-        seeds=words.seeds(seeds),
+        seeds=words.seeds(seeds, max_cells),
         source=data or None,
         overrides=tuple(text for text in given if not text.startswith("suite=")),
+        max_cells=max_cells,
     )
     _no_positional_words(request)
     if not request.backbones:
@@ -109,13 +115,11 @@ def invoke(request: Request, where: Where) -> int:
     Raises:
         UserError: nothing was written.
     """
-    from rich.console import Console
-
     from backbench.benchmarks.plan.compose import plan, reach
     from backbench.benchmarks.run.results import tidy
     from backbench.benchmarks.run.runner import remaining
 
-    console = Console()
+    console = terminal.console()
     if not any((where.out / "records").glob("*.json")):
         reach(request)  # before hydra and torch are imported; with records there, less may be left to fetch
     cells = plan(request)
@@ -126,9 +130,11 @@ def invoke(request: Request, where: Where) -> int:
     if status > 128:
         return status
     records, broken = alike(cells[0], where.out)
+    if left:
+        _write_board(where.out / BOARD, records)
     print_board(records)
     if left:
-        _say_what_is_written(where, records, tracked, console)
+        _say_what_is_written(where, tracked, console)
     return status or (1 if broken else 0)
 
 
@@ -141,12 +147,12 @@ def _run(
     from backbench.benchmarks.run.cell import choose_device
     from backbench.benchmarks.run.executors import Job
     from backbench.benchmarks.run.executors.local import LocalExecutor
-    from backbench.benchmarks.run.sinks import terminal
+    from backbench.benchmarks.run.sinks.terminal import RunDisplay, voice
     from backbench.benchmarks.run.sinks.tracking import Tracker
 
     device = choose_device(where.device)
     jobs = min(where.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
-    runner.prepare(left, where.out, terminal.voice(console), request.suite)
+    runner.prepare(left, where.out, voice(console), request.suite)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
     side = f"{jobs} at a time on {device.type}"
     terminal.say(
@@ -157,7 +163,7 @@ def _run(
     command = ("bench", *sys.argv[1:])
     with Tracker(where.out, where.track, warn=_warn) as tracker:
         tracker.start({"name": " ".join(command[:8]), "suite": cells[0].task.suite, "preset": request.preset})
-        with terminal.RunDisplay(left, console) as display:
+        with RunDisplay(left, console) as display:
             job = Job(where.out, str(device), command)
             outcome = runner.run(left, job, LocalExecutor(jobs), [display, tracker])
         if tracker.active and not outcome.stopped:
@@ -167,38 +173,34 @@ def _run(
 
 
 def _warn(text: str) -> None:
-    from rich.console import Console
-
-    from backbench.benchmarks.run.sinks.terminal import say
-
-    say(Console(stderr=True), text, style="yellow")
+    terminal.say(terminal.console(error=True), text, style="yellow")
 
 
 def _say_what_failed(outcome: Outcome, count: int, console: Console) -> None:
-    from backbench.benchmarks.run.sinks.terminal import say
-
     for record in outcome.failed:
         if record.failure is not None:
-            say(console, f"failed: {record.key}: {record.failure.message}")
+            terminal.say(console, f"failed: {record.key}: {record.failure.message}")
     for key, message in outcome.errors.items():
-        say(console, f"not done: {key}: {message}")
+        terminal.say(console, f"not done: {key}: {message}")
     if outcome.stopped:
         done = len(outcome.done)
-        say(console, f"stopped: {done} of {count} cells done; run the same command again to resume from checkpoints")
+        resume = "run the same command again to resume from checkpoints"
+        terminal.say(console, f"stopped: {done} of {count} cells done; {resume}")
 
 
-def _say_what_is_written(where: Where, records: Sequence[Record], tracked: bool, console: Console) -> None:
-    from backbench.benchmarks.run.sinks.terminal import say
+def _write_board(path: Path, records: Sequence[Record]) -> None:
     from backbench.files import write_whole
     from backbench.leaderboard.board.board import build_board
     from backbench.leaderboard.views.text import to_markdown
 
-    board = where.out / "leaderboard.md"
-    write_whole(board, to_markdown(build_board(records)))
-    say(console, f"Written: {board}, {where.out / 'records'}, {where.out / 'checkpoints'}")
+    write_whole(path, to_markdown(build_board(records)))
+
+
+def _say_what_is_written(where: Where, tracked: bool, console: Console) -> None:
+    terminal.say(console, f"Written: {where.out / BOARD}, {where.out / 'records'}, {where.out / 'checkpoints'}")
     if tracked:
         folder = "" if where.out == Path("results") else f" --out {where.out}"
-        say(console, f"Training curves in MLflow: {where.track or f'bench ui{folder}'}")
+        terminal.say(console, f"Training curves in MLflow: {where.track or f'bench ui{folder}'}")
 
 
 def alike(cell: Cell, folder: Path, silent: bool = False) -> tuple[list[Record], int]:
@@ -216,17 +218,15 @@ def read_records(folder: Path, silent: bool = False) -> tuple[list[Record], int]
     inside = folder / "records"
     good, bad = load_records(inside if inside.is_dir() else folder)
     for error in () if silent else bad:
-        print(f"bench: {error}", file=sys.stderr)
+        terminal.line(f"bench: {error}", error=True)
     return good, len(bad)
 
 
 def print_board(records: Sequence[Record]) -> None:
     """The board of these records on the terminal."""
-    from rich.console import Console
-
     from backbench.leaderboard.board.board import build_board
     from backbench.leaderboard.views.text import to_rich
 
-    console = Console()
+    console = terminal.console()
     # Papers' scores on other data say little beside a fresh run; `bench leaderboard` shows them.
     console.print(to_rich(build_board(records), console.width, published=False))

@@ -36,6 +36,8 @@ def _listed(name: str, text: str) -> tuple[Any, ...]:
     if text == PARAMETERS[name].default:
         return getattr(SpeedConfig, name)  # type: ignore[no-any-return]
     try:
+        if name == "backbones":
+            return words.backbone_names(text)
         return tuple(int(word) if HINTS[name] == tuple[int, ...] else word for word in words.split(text))
     except ValueError as error:
         raise UserError(f"--{name} {text}: give whole numbers, such as 20,64,256") from error

@@ -1,9 +1,13 @@
 """From the words of a command line to values, and what shell completion offers."""
 
+import itertools
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from backbench.errors import UserError
+from backbench.text import plain
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -11,16 +15,44 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def seeds(text: str) -> tuple[int, ...]:
-    """``3`` is 0, 1, 2; ``4,7`` is that list."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--seeds {text}: give a count such as 3, or a list such as 0,1,2") from error
-    found = tuple(range(numbers[0])) if len(numbers) == 1 else tuple(numbers)
-    if not found or min(found) < 0:
-        raise UserError(f"--seeds {text}: give at least one seed, none below 0")
-    return found
+def backbone_names(text: str) -> tuple[str, ...]:
+    """Comma-separated names. A file's class, ``folder/mixer.py:Mine``, becomes ``mixer:Mine`` with its folder searched
+    first, here and in worker processes."""
+    return tuple(map(_module_name, split(text)))
+
+
+def _module_name(name: str) -> str:
+    file, colon, attribute = name.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        return name
+    path = Path(file).absolute()
+    if not path.is_file():
+        raise UserError(f"no file {file} of backbone '{name}'; check its path")
+    if not path.stem.isidentifier():
+        raise UserError(f"backbone '{name}': rename the file: only letters, digits and underscores, and no digit first")
+    if str(path.parent) not in sys.path[:1]:
+        sys.path.insert(0, str(path.parent))
+    return f"{path.stem}:{attribute}"
+
+
+def seeds(text: str, most: int) -> tuple[int, ...]:
+    """``3`` is 0, 1, 2; ``4,7`` is that list; ``10-19`` are ten seeds, ``7-7`` is one; not more than ``most``."""
+    parts = [re.fullmatch(r"\s*(\d{1,10})\s*(?:-\s*(\d{1,10})\s*)?", part, re.ASCII) for part in text.split(",")]
+    if any(part is None for part in parts):
+        below = re.search(r"(^|,)\s*-\s*\d", text)
+        said = "none below 0" if below else "a count such as 3, a list such as 0,1,2, or a range such as 10-19"
+        raise UserError(f"--seeds {plain(text)[:80]}: give {said}")
+    given = [(int(part[1]), part[2]) for part in parts if part]
+    alone = len(given) == 1 and given[0][1] is None
+    ranges = [range(given[0][0])] if alone else [range(low, int(high or low) + 1) for low, high in given]
+    number = sum(map(len, ranges))
+    if not number:
+        raise UserError(f"--seeds {plain(text)[:80]}: give at least one seed")
+    if number > most:
+        one = f"; one seed alone is --seeds {number}-{number}" if alone else ""
+        many = f"{number:,} seeds are over the limit of {most:,} cells"
+        raise UserError(f"--seeds {plain(text)[:80]}: {many}; raise it with --max-cells {number}{one}")
+    return tuple(itertools.chain(*ranges))
 
 
 def options(pairs: list[str]) -> dict[str, Any]:
@@ -32,7 +64,10 @@ def options(pairs: list[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not sign:
             raise UserError(f"option '{pair}': write key=value")
-        found[key.removeprefix("backbone.")] = yaml.safe_load(value)
+        try:
+            found[key.removeprefix("backbone.")] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise UserError(f"option '{plain(pair)[:80]}': the value cannot be read; write key=value") from error
     return found
 
 

@@ -103,9 +103,10 @@ class Actions:
             raise UserError(f"{where} has actions {space}; bounded vectors (Box) or discrete ones (Discrete) only")
         low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
         if not (np.abs([low, high]) < ABSURD).all():
-            raise UserError(
-                f"{where} has actions without bounds ({space}); wrap it: gymnasium.wrappers.RescaleAction or ClipAction"
-            )
+            # ClipAction and RescaleAction keep, or refuse, infinite bounds.
+            bounds = f"gymnasium.spaces.Box(-1, 1, {space.shape})"
+            wrap = f"gymnasium.wrappers.TransformAction(env, lambda a: a, {bounds})"
+            raise UserError(f"{where} has actions without bounds ({space}); declare bounds: {wrap}")
         unit = bool((low == -1).all() and (high == 1).all())
         return cls(None, 0, low, high, tuple(space.shape), unit, space.dtype)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from backbench.backbones import BACKBONES
 from backbench.backbones.options import make_options
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
-from backbench.benchmarks.plan import match, suites
+from backbench.benchmarks.plan import match, overrides, suites
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
-from backbench.errors import UserError, first_line, suggest
+from backbench.errors import UserError, suggest
+from backbench.text import count
 
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.suite_file import Suite
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 GROUPS: dict[str, type] = {
     "model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "atari": AtariProtocol
 }  # fmt: skip
-FLAGS = {"backbone": "--backbone", "suite": "--suite", "preset": "--preset", "seed": "--seeds", "task": "--task"}
 PRESETS = suites.FOLDER.parent / "preset"
 
 
@@ -82,6 +83,7 @@ def plan(request: Request) -> list[Cell]:
     for name in chosen:
         if name not in table.tasks:
             raise UserError(f"unknown task '{name}' of suite '{table.name}'{suggest(name, list(table.tasks))}")
+    overrides.check(request.overrides)
     plain, reference = match.asked(request.overrides, request.backbones)
     request = dataclasses.replace(request, tasks=chosen, overrides=tuple(plain))
     if reference is None:
@@ -100,18 +102,21 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     if not any(text.startswith("data.source=") for text in request.overrides):
         source = source or table.source
     name, content = _preset_of(request, table)
+    variants = _variants(request)
     special = {kind: content.get("special", {}).get(kind, {}) for kind in ("backbones", "tasks")}
     made = []
     for backbone in request.backbones:
         cls = BACKBONES.get(backbone)
         composed: dict[Any, dict[str, Any]] = {}
-        for variant, task_name in itertools.product(_variants(request.overrides), request.tasks):
+        for variant, task_name in itertools.product(variants, request.tasks):
             own = (*special["backbones"].get(backbone, ()), *special["tasks"].get(task_name, ()))
             if (variant, own) not in composed:
                 composed[variant, own] = _compose(name, backbone, make_options(cls), own, variant)
             settings = composed[variant, own]
             if source:
                 settings["data"]["source"] = source
+            for group, of in GROUPS.items():
+                overrides.require_numbers(settings[group], group, of)
             parts: dict[str, Any] = {group: of(**_tuples(settings[group])) for group, of in GROUPS.items()}
             task = _task(request.suite, task_name, parts["data"])
             _refuse_unused(variant, task)
@@ -124,6 +129,23 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     return made
 
 
+def _variants(request: Request) -> list[tuple[str, ...]]:
+    """Every combination of the values in comma lists. UserError if the grid has more cells than its limit."""
+    choices = overrides.choices(request.overrides, request.max_cells)
+    sizes = {
+        "backbone": len(request.backbones), "task": len(request.tasks), "seed": len(request.seeds),
+        "value": math.prod(map(len, choices)),
+    }  # fmt: skip
+    cells = math.prod(sizes.values())
+    if cells > request.max_cells:
+        grid = " x ".join(count(size, name) for name, size in sizes.items() if size > 1)
+        raise UserError(
+            f"{cells:,} cells or more ({grid}) are over the limit of {request.max_cells:,}; raise it with --max-cells "
+            f"{cells}, or ask for less: one seed alone is --seeds 7-7"
+        )
+    return list(itertools.product(*choices))
+
+
 def _task(suite: str, name: str, data: DataConfig) -> suites.Task:
     from backbench.benchmarks.data.sources import SOURCES
 
@@ -131,9 +153,9 @@ def _task(suite: str, name: str, data: DataConfig) -> suites.Task:
     return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
 
 
-def _refuse_unused(overrides: Sequence[str], task: suites.Task) -> None:
+def _refuse_unused(given: Sequence[str], task: suites.Task) -> None:
     """A row would be named after a setting that changes nothing."""
-    for text in overrides:
+    for text in given:
         # For user suites we only know later, in the cell, whether actions are discrete.
         unknown = text.startswith("eval.temperature=") and task.suite_tasks
         if text.startswith(task.kind.unused_settings) and not unknown:
@@ -163,30 +185,7 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def _variants(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Every combination of the values in comma lists."""
-    if not overrides:
-        return iter([()])
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    choices: list[list[str]] = []
-    for text in overrides:
-        try:
-            (parsed,) = OverridesParser.create().parse_overrides([text])
-            key = parsed.get_key_element()
-            if key in FLAGS:
-                raise UserError(f"override '{text}': use {FLAGS[key]} for it")
-            sweep = parsed.is_sweep_override()
-            choices.append([f"{key}={value}" for value in parsed.sweep_string_iterator()] if sweep else [text])
-        except HydraException as error:
-            raise UserError(f"override '{text}': {first_line(error)}; write key=value") from error
-    return itertools.product(*choices)
-
-
-def _compose(
-    preset: str, backbone: str, options: Any, special: Sequence[str], overrides: Sequence[str]
-) -> dict[str, Any]:
+def _compose(preset: str, backbone: str, options: Any, special: Sequence[str], given: Sequence[str]) -> dict[str, Any]:
     """The settings of a preset, with its own overrides for this task and backbone, then the user's."""
     from hydra import compose, initialize_config_module
     from hydra.core.config_store import ConfigStore
@@ -200,16 +199,16 @@ def _compose(
     groups = [f"preset={preset}"]
     with initialize_config_module("backbench.configs", version_base="1.3"):
         known = _leaves(OmegaConf.to_container(compose("root", overrides=groups)))
-        for text in overrides:
+        for text in given:
             key = text.split("=", 1)[0].lstrip("+~")
             if key not in known:
                 raise UserError(f"unknown override key '{key}' for backbone '{backbone}'{_meant(key, known)}")
             if "=" not in text or text[0] in "+~":
                 raise UserError(f"override '{text}': write {key}=value")
         try:
-            content = compose("root", overrides=[*groups, *special, *overrides])
+            content = compose("root", overrides=[*groups, *special, *given])
         except HydraException as error:
-            raise UserError(f"override {' '.join(overrides)}: {first_line(error.__cause__ or error)}") from error
+            raise overrides.refused(error, given, GROUPS) from error
     resolved: Any = OmegaConf.to_container(content, resolve=True)
     return {str(k): v for k, v in resolved.items()}
 

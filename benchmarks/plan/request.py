@@ -13,6 +13,7 @@ class Request:
         preset: a name.
         tasks: of the suite; empty for all.
         seeds: of training.
+        max_cells: most cells that the grid may have; a slip such as ``--seeds 20240611`` asks for millions.
         source: data source instead of the suite's or the preset's.
         overrides: Hydra overrides, ``key=value``. A comma list makes a variant of each value. ``match=params`` or
             ``match=params:BACKBONE`` changes the width of the others, see ``match``.
@@ -25,3 +26,4 @@ class Request:
     seeds: tuple[int, ...] = (0,)
     source: str | None = None
     overrides: tuple[str, ...] = ()
+    max_cells: int = 10_000

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backbench import terminal
 from backbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _own() -> dict[str, Path]:
 
 @cache
 def _warn(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr)
+    terminal.line(f"bench: {text}", error=True)
 
 
 def tables() -> Iterator[Suite]:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backbench import terminal
 from backbench.benchmarks.replay.compare import Comparison, compare
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import RecordError, load_record
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
-def reproduce(path: Path, out: Path = Path("reproduced"), to: Path | None = None, say: Say = print) -> Comparison:
+def reproduce(
+    path: Path, out: Path = Path("reproduced"), to: Path | None = None, say: Say = terminal.line
+) -> Comparison:
     """Run the cell of the record in ``path`` again and compare; ``say`` gets lines of progress.
 
     An interrupted run in the folder ``out`` resumes; it may have no record of this cell. If the new record comes from
@@ -81,7 +84,6 @@ def _cell(record: Record, path: Path) -> Cell:
 def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
     """The record of a second run, on the record's data, device and number of threads."""
     import torch
-    from rich.console import Console
 
     from backbench.benchmarks.data import store
     from backbench.benchmarks.run import runner
@@ -98,7 +100,7 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
     choose_device(device)
     if store.exists(cell.task.data_id):
         _require_same_data(then, cell)  # before anything is written
-    download = partial(transfer, Console(stderr=True, soft_wrap=True))
+    download = partial(transfer, terminal.console(error=True))
     runner.prepare([cell], out, runner.Voice(say, made, download))
     _require_same_data(then, cell)
     torch.set_num_threads(threads)

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import torch
-from rich.console import Console
 
+from backbench import terminal
 from backbench.benchmarks.plan.settings import jsonable
 from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.cell import choose_device
@@ -52,11 +52,11 @@ def speed(config: SpeedConfig) -> int:
     except OSError as error:
         raise UserError(f"cannot write to {config.out}: {error.strerror}; choose another folder with --out") from error
     began = time.monotonic()
-    notes = Console(stderr=True, highlight=False)
+    notes = terminal.console(error=True)
 
     def say(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        notes.print(f"[{minutes}:{seconds:02d}] {text}", markup=False, style="dim")
+        terminal.say(notes, f"[{minutes}:{seconds:02d}] {text}", "dim")
 
     try:
         report = measure(config, say)

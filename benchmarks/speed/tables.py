@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table as Grid
 from rich.text import Text
 
+from backbench import terminal
 from backbench.benchmarks.speed.report import KernelEntry, LatencyEntry, Report, middle
 from backbench.text import count, markdown
 
@@ -79,9 +80,9 @@ def to_markdown(report: Report) -> str:
 def show(report: Report, as_markdown: bool = False) -> None:
     """Print the tables."""
     if as_markdown:
-        print(to_markdown(report))
+        terminal.write(to_markdown(report) + "\n")
     else:
-        console = Console()
+        console = terminal.console()
         # In a file or a pipe, a width that fits the tables.
         console.width = console.width if console.is_terminal else max(console.width, 100)
         console.print(to_rich(report))

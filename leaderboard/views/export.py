@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rich.console import Console
-
+from backbench import terminal
 from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records
@@ -55,7 +54,7 @@ def export(
     board = build_board(records, verified=verified_cells(records, verifications))
     if format_ == "terminal":
         file = None if out is None else io.StringIO()
-        console = Console(file=file, width=None if out is None else 100)
+        console = terminal.console(file=file, width=None if out is None else 100)
         console.print(to_rich(board, console.width))
         if file is None:
             return
@@ -65,7 +64,7 @@ def export(
     else:
         text = (to_csv if format_ == "csv" else to_json)(to_view(board, records))
     if out is None:
-        print(text, end="" if text.endswith("\n") else "\n")
+        terminal.write(text if text.endswith("\n") else f"{text}\n")
     else:
         write_whole(out, text)
 

@@ -23,9 +23,14 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException, most: int = 300) -> str:
-    """What an exception says, on one line of at most ``most`` characters; its type where it says nothing."""
-    said = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(said).split())[:most] or type(error).__name__
+    """What an exception says, on one line of about ``most`` characters; its type where it says nothing.
+
+    A long text loses its middle: the start says what is wrong, and the end what to do.
+    """
+    said = " ".join(str(getattr(error, "strerror", None) or error).split())
+    if len(said) > most:
+        said = f"{said[: most // 2].rstrip()} … {said[-(most // 2) :].lstrip()}"
+    return said or type(error).__name__
 
 
 def first_line(error: BaseException, most: int = 160) -> str:

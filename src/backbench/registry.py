@@ -2,6 +2,9 @@
 
 import importlib
 import importlib.metadata
+import os
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar, cast
 
@@ -49,10 +52,12 @@ class Registry(Generic[T]):
             UserError: the name is unknown or taken twice, the import fails, or the object is of the wrong kind.
         """
         target, origin = self._find(name)
+        if origin == "command line" and os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # last: a file here hides nothing that is installed
         where = f"{self.kind} '{name}' ({origin}: {target})" if name != target else f"{self.kind} '{name}'"
-        found = _load(target, where)
+        found = _load(target, where, origin)
         bases = tuple(
-            cast("type", _load(base, f"base of {self.kind}") if isinstance(base, str) else base) for base in self._bases
+            cast("type", _load(base, f"base of {self.kind}", "built-in") if isinstance(base, str) else base) for base in self._bases
         )
         fits = issubclass(found, bases) if isinstance(found, type) else isinstance(found, bases)
         if bases and not fits:
@@ -81,32 +86,43 @@ class Registry(Generic[T]):
         module, colon, attribute = name.partition(":")
         if self.group and colon and module and attribute:
             return name, "command line"
-        other = ", or package.module:Class" if self.group else ""
+        other = ", module:Class or file.py:Class" if self.group else ""
         raise UserError(f"unknown {self.kind} '{name}'{suggest(name, self.names())}{other}")
 
 
-def _load(target: str, where: str) -> object:
-    """Import ``"module:Name"``; every failure becomes one line that names the package and the remedy."""
+def _load(target: str, where: str, origin: str) -> object:
+    """Import ``"module:Name"``; every failure becomes one line that names the place and the remedy."""
     module_name, _, attribute = target.partition(":")
     try:
         found: object = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        # No command with the name in it: a package of that name may be a stranger's.
         missing = (error.name or module_name).partition(".")[0]
-        if missing == __name__.partition(".")[0]:  # a module of ours: no package to install
-            raise UserError(f"{where} cannot be imported: {error}; check its spelling") from error
-        raise UserError(
-            f"{where} cannot be imported: {error} (package '{missing}'); "
-            f"install it with: pip install {missing}, or put its folder on PYTHONPATH"
-        ) from error
+        if missing == __name__.partition(".")[0]:
+            remedy = "check its spelling"
+        elif origin == "command line" and missing == module_name.partition(".")[0]:
+            remedy = f"run the command in the folder of {missing}.py, or name the file: ./{missing}.py:{attribute}"
+        elif origin == "built-in":
+            remedy = "the installation is incomplete: bench doctor lists what is missing"
+        else:
+            remedy = f"install the package with the module '{missing}', or what needs it again"
+        raise UserError(f"{where} cannot be imported: {error}{_place(error)}; {remedy}") from error
     except Exception as error:  # whatever a plug-in raises while it is imported is the plug-in's failure
-        package = module_name.partition(".")[0]
-        raise UserError(
-            f"{where} cannot be imported: package '{package}' raised {type(error).__name__}: {one_line(error)}; "
-            "fix or uninstall it"
-        ) from error
+        said = f"{type(error).__name__}: {one_line(error)}{_place(error)}"
+        raise UserError(f"{where} cannot be imported: '{module_name}' raised {said}; fix it or uninstall it") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = [key for key, value in vars(found).items() if isinstance(value, type) and key[0] != "_"]
-            raise UserError(f"{where}: '{module_name}' has no '{part}'{suggest(part, public)}")
+            inside = getattr(found, "__file__", None) or module_name
+            raise UserError(f"{where}: {inside} has no '{part}'{suggest(part, public)}")
         found = getattr(found, part)
     return found
+
+
+def _place(error: Exception) -> str:
+    """The file and line in which an import failed, where that is not Python's own."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}, line {error.lineno})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from backbench import terminal
 from backbench.benchmarks.data.errors import DataError, Progress, Report, no_progress
 from backbench.registry import Registry
 
@@ -21,7 +22,7 @@ class Pull:
     keep: bool = False  # keep downloaded files in the store's cache
     force: bool = False  # replace a data set that is in the store
     choice: Choice | None = None  # which part of the DQN-replay logs; None for the default
-    report: Report = print
+    report: Report = terminal.line
     progress: Progress = no_progress
 
 

@@ -10,19 +10,22 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from backbench import terminal
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import LAST, Event
 from backbench.benchmarks.run.runner import Voice
 from backbench.leaderboard.scores.normalise import normalise
+from backbench.terminal import say, styled
+from backbench.text import plain
 
-SHOWN = {
-    "waiting": "[dim]waiting[/]", "started": "starting", "train": "training", "evaluating": "evaluating",
-    "eval": "evaluating", "done": "[green]done[/]", "failed": "[red]failed[/]", "error": "[red]error[/]",
-    "stopped": "[yellow]stopped[/]", "held": "[dim]another process runs it[/]", "taken": "[green]done elsewhere[/]",
+SHOWN = {  # a state's word and its style
+    "waiting": ("waiting", "dim"), "started": ("starting", ""), "train": ("training", ""),
+    "evaluating": ("evaluating", ""), "eval": ("evaluating", ""), "done": ("done", "green"),
+    "failed": ("failed", "red"), "error": ("error", "red"), "stopped": ("stopped", "yellow"),
+    "held": ("another process runs it", "dim"), "taken": ("done elsewhere", "green"),
 }  # fmt: skip
 KINDS = {"held": "waits", "taken": "done by another process"}  # in a log, where the kind's own name does not say it
 TRAIN_LINES = 6  # of training a cell, where there is no terminal
@@ -66,7 +69,7 @@ class _Line:
 
 def label(cell: Cell) -> str:
     """A cell's name for people: ``gloma hopper-medium s0``, with its variant."""
-    return f"{cell.backbone} {cell.task.name} s{cell.seed} {cell.variant}".rstrip()
+    return plain(f"{cell.backbone} {cell.task.name} s{cell.seed} {cell.variant}")
 
 
 class RunDisplay:
@@ -76,27 +79,28 @@ class RunDisplay:
         self.console = console
         self.lines = {cell.key: _Line(cell) for cell in cells}
         self.began = time.monotonic()
+        self.drawn = terminal.live(console)
         self.live = Live(console=console, refresh_per_second=refresh, get_renderable=self._table, transient=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.drawn:
             self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if self.drawn:
             self.live.stop()
 
     def event(self, event: Event) -> None:
         """Take note of one event and, without a terminal, print it."""
         line = self.lines[event.cell.key]
         line.add(event)
-        if not self.console.is_terminal:
+        if not self.drawn:
             self._print(line, event)
         elif event.kind in ("failed", "error"):
-            self.console.print(f"[red]{event.kind}[/] {escape(label(event.cell))}: {escape(line.note)}")
+            say(self.console, f"{event.kind} {label(event.cell)}: {line.note}", "red")
 
     def _print(self, line: _Line, event: Event) -> None:
         text = f"[{clock(time.monotonic() - self.began)}] {label(line.cell)}: "
@@ -124,8 +128,8 @@ class RunDisplay:
         order = sorted(self.lines.values(), key=lambda line: (line.state in LAST, line.state in ("waiting", "held")))
         for line in order[:room]:
             table.add_row(
-                escape(label(line.cell)),
-                SHOWN[line.state],
+                label(line.cell),
+                styled(*SHOWN[line.state]),
                 f"{line.step}/{line.cell.train.steps}" if line.step else "",
                 "" if line.loss is None else f"{line.loss:.4f}",
                 "" if line.rate is None else f"{line.rate:,.0f}",
@@ -133,18 +137,13 @@ class RunDisplay:
                 "" if line.score is None else f"{line.score:.1f}",
             )
         if len(order) > room:
-            table.add_row(f"[dim]and {len(order) - room} more[/]")
+            table.add_row(styled(f"and {len(order) - room} more", "dim"))
         return table
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a line as it is: nothing in it is markup, and it is not wrapped."""
-    console.print(text, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def voice(console: Console) -> Voice:
     """How preparing speaks: progress on ``console``, lines and download bars on standard error."""
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = terminal.console(error=True)
     return Voice(partial(say, errors), partial(progress_of, console=console, what="made"), partial(transfer, errors))
 
 
@@ -161,12 +160,12 @@ def progress_of(names: Sequence[str], console: Console, what: str) -> Callable[[
 @contextmanager
 def transfer(console: Console, name: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar for one download, on a terminal only; takes bytes done and bytes in all."""
-    if not console.is_terminal:
+    if not terminal.live(console):
         yield lambda done, total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        one = bar.add_task(escape(name), total=None, visible=False)
+        one = bar.add_task(plain(name), total=None, visible=False)
         yield lambda done, total: bar.update(one, completed=done, total=total, visible=True)
 
 

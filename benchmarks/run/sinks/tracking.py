@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,7 @@ from backbench.claims import alone
 from backbench.errors import one_line
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.views.export import pages_of
+from backbench.text import SQLITE, path_url, url_path
 
 EXPERIMENT = "backbench"
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
@@ -50,7 +51,7 @@ class Tracker:
         flush_seconds: float = 10.0,
     ) -> None:
         self.results = Path(results).absolute()
-        self.uri = uri or f"sqlite:///{self.results / DATABASE}"
+        self.uri = uri or path_url(self.results / DATABASE, SQLITE)
         self.active = self.uri.lower() != "none"
         self.experiment = ""
         self._warn = warn
@@ -177,12 +178,14 @@ class Tracker:
         local = not self.uri.startswith(REMOTE)
         if local:
             self.results.mkdir(parents=True, exist_ok=True)
-        if not self.uri.startswith("sqlite:///"):
+        if not self.uri.startswith(("sqlite:", f"{SQLITE}:")):
             self._open(local)
             return
-        _check_sqlite(Path(self.uri.removeprefix("sqlite:///").partition("?")[0]))
+        database = url_path(self.uri)
+        _check_sqlite(database)
         with alone(self.results / ".claim-mlflow"):  # two processes that migrate one new database both fail
             self._open(local)
+            relocate(database, self.results / ARTIFACTS)
 
     def _open(self, local: bool) -> None:
         from mlflow import MlflowClient
@@ -192,13 +195,18 @@ class Tracker:
         self._client = MlflowClient(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is None:
-            folder = (self.results / ARTIFACTS).as_uri() if local else None
-            self.experiment = self._client.create_experiment(EXPERIMENT, artifact_location=folder)
-        else:
-            self.experiment = found.experiment_id
+            folder = path_url(self.results / ARTIFACTS) if local else None
+            try:
+                self._client.create_experiment(EXPERIMENT, artifact_location=folder)
+            except Exception:  # another process may have created it in between
+                if self._client.get_experiment_by_name(EXPERIMENT) is None:
+                    raise
+            found = self._client.get_experiment_by_name(EXPERIMENT)
+        self.experiment = found.experiment_id
         for name, value in {**DESCRIPTION, **VIEW}.items():
-            if found is None or found.tags.get(name) != value:
-                self._client.set_experiment_tag(self.experiment, name, value)
+            if found.tags.get(name) != value:
+                with suppress(Exception):  # another process sets the same tag
+                    self._client.set_experiment_tag(self.experiment, name, value)
 
     def _params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -234,12 +242,44 @@ class Tracker:
 
 def experiment_id(database: Path) -> str | None:
     """The id of our experiment in a tracking database, read without MLflow; None where there is none."""
+    row = _experiment(database)
+    return None if row is None else str(row[0])
+
+
+def _experiment(database: Path) -> tuple[int, str] | None:
+    """Number and artifact location of our experiment."""
     try:
-        with sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10) as connection:
-            row = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()
+        with closing(sqlite3.connect(f"{path_url(database)}?mode=ro", uri=True, timeout=10)) as connection:
+            asked = "SELECT experiment_id, artifact_location FROM experiments WHERE name = ?"
+            row: tuple[int, str] | None = connection.execute(asked, (EXPERIMENT,)).fetchone()
     except sqlite3.Error:
         return None
-    return None if row is None else str(row[0])
+    return row
+
+
+def relocate(database: Path, artifacts: Path) -> None:
+    """Make a tracking database point to artifacts beside it: MLflow stores absolute paths, and folders are moved.
+
+    Raises:
+        sqlite3.Error: it cannot be written.
+    """
+    row, here = _experiment(database), path_url(artifacts)
+    if row is None or database.parent != artifacts.parent:
+        return
+    number, there = row
+    with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        # MLflow's own experiment, number 0, would write into the working folder of the first run.
+        moved = [(here, number, here), (f"{here}/0", 0, f"{here}/0")]
+        connection.executemany(
+            "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ? AND artifact_location != ?", moved
+        )
+        if there == here:
+            return
+        connection.execute(
+            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+            (here, len(there) + 1, number, len(there) + 1, f"{there}/"),
+        )
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

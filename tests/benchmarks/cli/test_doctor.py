@@ -9,14 +9,14 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from backbench import terminal
 from backbench.backbones.kernels import OPERATIONS
 from backbench.benchmarks.cli import doctor
 
 
 def shown(report: dict[str, Any], width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width)
+    console = terminal.console(file=io.StringIO(), width=width)
     doctor.show(report, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 

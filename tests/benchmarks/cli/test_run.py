@@ -15,6 +15,7 @@ from bench_calls import Call
 from planning import cells
 from record_factory import make_record
 
+from backbench.benchmarks.cli.words import seeds
 from backbench.benchmarks.data import store
 from backbench.benchmarks.plan.settings import Cell
 from backbench.leaderboard.record.files import dump_record
@@ -39,8 +40,12 @@ def changed(*pairs: str) -> list[str]:
 MISTAKES: list[tuple[list[str], str]] = [
     (changed("--backbone", "glomma"), "did you mean 'gloma'?"),
     (changed("--backbone", ""), "name at least one"),
-    (changed("--backbone", "no_such_module:Class"), "pip install no_such_module"),
+    (changed("--backbone", "no_such_module:Class"), "run the command in the folder of no_such_module.py"),
     (changed("--backbone", "backbench.backbones.mixers.mamba:Mambo"), "did you mean 'Mamba'?"),
+    (changed("--backbone", "./no_such_file.py:Class"), "no file ./no_such_file.py"),
+    (changed("--backbone", "no-module.py:Class"), "no file no-module.py"),
+    (["check", "no_such_module:Class"], "run the command in the folder of no_such_module.py"),
+    (["check", "./no_such_file.py:Class"], "no file ./no_such_file.py"),
     (changed("--backbone", "pathlib:Path"), "derive it from one"),
     (changed("--backbone", "identity,identity"), "the same cell was asked for twice"),
     (changed("--suite", "d4r"), "did you mean 'd4rl'?"),
@@ -52,6 +57,37 @@ MISTAKES: list[tuple[list[str], str]] = [
     (changed("--seeds", "two"), "give a count"),
     (changed("--seeds", "1,1"), "the same cell was asked for twice"),
     (changed("--seeds", "0,4294967296"), "2**32 - 1"),
+    (changed("--seeds", "9-3"), "at least one seed"),
+    (changed("--seeds", "1-2-3"), "a range such as 10-19"),
+    (changed("--seeds", "1" * 5000), "a range such as 10-19"),
+    (changed("--seeds", "20240611"), "20,240,611 seeds are over the limit of 10,000 cells; raise it with --max-cells"),
+    (changed("--seeds", "20240611"), "one seed alone is --seeds 20240611-20240611"),
+    (changed("--seeds", "0-4294967294,7"), "4,294,967,296 seeds are over the limit"),
+    (changed("--seeds", "3", "--max-cells", "2"), "3 seeds are over the limit of 2 cells"),
+    ([*changed("--seeds", "200"), f"train.lr={','.join(map(str, range(1, 52)))}"], "10,200 cells or more (200 seeds"),
+    ([*RUN, "train.lr=range(1,1000000000)"], "10,001 cells or more"),
+    ([*RUN, "train.lr=${oc.env:HOME}"], "override 'train.lr=${oc.env:HOME}': write the value itself"),
+    ([*RUN, "data.source=${train.steps}"], "write the value itself"),
+    ([*RUN, "train.lr=???"], "write the value itself"),
+    ([*RUN, "train.lr =1"], "write it without spaces: train.lr=1"),
+    ([*RUN, "train.lr= 1"], "write it without spaces: train.lr=1"),
+    ([*RUN, "train.lr=1", "train.lr=2"], "train.lr is given twice"),
+    ([*RUN, "train.lr=null"], "'null' is not a number"),
+    ([*RUN, "train.lr="], "'' is not a number"),
+    ([*RUN, "train.lr=1e999"], "give a finite number"),
+    ([*RUN, "train.lr=ü"], "it cannot be read; write key=value"),
+    ([*RUN, "train.lr=\x1b[2J"], r"train.lr=\x1b[2J"),
+    ([*RUN, f"train.lr={'9' * 5000}"], "(5,009 characters)': it is too long"),
+    ([*RUN, f"train.lr={'[' * 500}{']' * 500}"], "too deeply nested"),
+    ([*RUN, f"train.lr={'{a:' * 200}1{'}' * 200}"], "too deeply nested"),
+    ([*RUN, "train.lr={a:1}"], "'{a:1}' is not a number"),
+    ([*RUN, "train.bf16=maybe"], "'maybe' is not true or false"),
+    ([*RUN, "train.schedule=[constant]"], "'[constant]' is not a word"),
+    ([*RUN, "eval.targets=[1,[2]]"], "give a list of numbers"),
+    ([*RUN, "eval.targets={}"], "is not a list of numbers"),
+    ([*RUN, "train.lr=1\ntrain.steps=2"], "it cannot be read"),
+    ([*RUN, "=1"], "unknown override key ''"),
+    ([*RUN, "train.lr=glob(*)"], "it cannot be read"),
     (changed("--device", "tpu"), "auto, cpu, cuda"),
     (changed("--jobs", "-1"), "--jobs"),
     ([*RUN, "--devise", "cpu"], "did you mean '--device'?"),
@@ -89,6 +125,9 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["check", "glomma"], "did you mean 'gloma'?"),
     (["check", "gloma", "window"], "key=value"),
     (["check", "gloma", "windov=3"], "did you mean 'window'?"),
+    (["check", "gloma", "window=["], "cannot be read"),
+    (["check", "gloma", "window=2001-99-99"], "cannot be read"),
+    (["check", "gloma", f"window={'[' * 3000}"], "cannot be read"),
     (["data", "make", "hopper-mediun"], "cannot be made"),
     (["data", "show", "no/such-v0"], "put it there, in Minari's format"),
     (["data", "verify", "no/such-v0"], "is not in the store"),
@@ -166,7 +205,7 @@ def test_a_broken_record_is_named_and_kept(call: Call, hopper_store: Path, tmp_p
     assert path.read_text() == content
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["records"]
     board = call("leaderboard", "results")
-    assert board.code == 1
+    assert board.code == 2
     assert path.name in board.err
 
 
@@ -274,3 +313,10 @@ def test_the_shell_completes_values(tmp_path: Path, line: str, offered: str) -> 
         [BENCH], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **environment}, timeout=60
     )
     assert done.stdout.split() == [offered], done.stderr
+
+
+def test_seeds_are_a_count_a_list_or_ranges() -> None:
+    assert seeds("3", 10) == (0, 1, 2)
+    assert seeds("4,7", 10) == (4, 7)
+    assert seeds("10-12, 7", 10) == (10, 11, 12, 7)
+    assert seeds("20240611-20240611", 10) == (20240611,)

@@ -153,3 +153,19 @@ def test_actions_without_a_head_are_refused(space: Any, said: str) -> None:
         spaces.Actions.of(space, "x")
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
+
+
+def test_the_advice_about_actions_without_bounds_works() -> None:
+    class Unbounded(gym.Env):  # type: ignore[type-arg]
+        observation_space = gs.Box(-1, 1, (2,))
+        action_space = gs.Box(-np.inf, np.inf, (2, 3))
+
+        def step(self, action: Any) -> Any:
+            return np.zeros(2, np.float32), float(np.sum(action)), False, False, {}
+
+    with pytest.raises(UserError) as caught:
+        spaces.Actions.of(Unbounded.action_space, "x")
+    advice = str(caught.value).partition("declare bounds: ")[2]
+    wrapped = eval(advice, {"gymnasium": gym, "env": Unbounded()})
+    actions = spaces.Actions.of(wrapped.action_space, "x")
+    assert wrapped.step(actions.to_environment(np.full((1, 6), 0.5)))[1] == 3.0

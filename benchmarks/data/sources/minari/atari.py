@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench import terminal
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError, Report
 from backbench.benchmarks.data.frames import FrameArray
@@ -25,7 +26,7 @@ BLOCK = 64  # screens that are converted at a time
 FULL = 18  # actions of the console
 
 
-def convert(game: str, report: Report = print) -> Trajectories:
+def convert(game: str, report: Report = terminal.line) -> Trajectories:
     """Convert ``atari/<game>/expert-v0``, which Minari has put into the store, to ``minari/<game>/expert-v0``.
 
     Minari holds one episode's screens in memory: 100 kB a step, 2.7 GB for the longest possible episode. Raises

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from backbench import terminal
 from backbench.benchmarks.data import download, store
 from backbench.benchmarks.data.describe import examine
 from backbench.benchmarks.data.errors import DataError, Report
@@ -32,7 +33,7 @@ TRUE = ("1", "ON", "YES", "TRUE")  # as in Hugging Face's client
 RECORDED = {"author": "author", "algorithm_name": "algorithm", "code_permalink": "code_permalink", "license": "licence"}
 
 
-def pull(name: str, report: Report = print, force: bool = False) -> None:
+def pull(name: str, report: Report = terminal.line, force: bool = False) -> None:
     """Put an official data set into the store. One that is there stays unless ``force``, and gets a sidecar.
 
     Raises ``DataError`` for no such data set, no network, a server that refuses or falls silent, a full disk, or data

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
+import pytest
 
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import Event
 from backbench.benchmarks.run.sinks.terminal import RunDisplay
+from backbench.terminal import console
 
 Build = Callable[..., Cell]
 
@@ -29,7 +30,7 @@ def events(cell: Cell) -> Iterator[Event]:
 
 def log_of(cells: list[Cell], more: list[Event]) -> list[str]:
     out = io.StringIO()
-    with RunDisplay(cells, Console(file=out, width=80)) as display:
+    with RunDisplay(cells, console(file=out, width=80)) as display:
         for event in more:
             display.event(event)
     return out.getvalue().splitlines()
@@ -45,6 +46,14 @@ def test_a_log_has_about_ten_lines_a_cell(tiny_cell: Build) -> None:
     assert sum("loss" in line for line in first) == 6
     assert any("step 2000/2000" in line for line in first), "the end of training is not shown"
     assert sum("score" in line for line in first) == 2
+
+
+def test_colour_in_a_log_adds_no_lines(tiny_cell: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [tiny_cell("mlp", train__steps=2000, seed=seed) for seed in range(9)]
+    every = [event for cell in cells for event in events(cell)]
+    for variable in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.setenv(variable, "1")
+        assert 8 * len(cells) <= len(log_of(cells, every)) <= 12 * len(cells)
 
 
 def test_text_from_outside_is_not_markup(tiny_cell: Build) -> None:

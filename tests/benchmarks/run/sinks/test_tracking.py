@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import record_factory as factory
 
 from backbench.benchmarks.run.sinks.tracking import MAX_KEY, MAX_PARAM, Tracker, _key, experiment_id, flatten
 from backbench.benchmarks.run.sinks.tracking_view import final, link
+from backbench.text import SQLITE, path_url
 
 
 def use(tracker: Tracker) -> None:
@@ -121,6 +123,67 @@ def test_a_link_names_the_view_that_is_saved(tmp_path: Path) -> None:
     view = json.loads(tags[f"mlflow.sharedViewState.{key}"])
     assert view["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "backbone"}]
     assert "metrics.`score`" in view["selectedColumns"]
+
+
+def test_a_folder_with_any_name_is_tracked_and_stays_so_when_it_is_moved(tmp_path: Path) -> None:
+    """Nothing is written to the old place, and what was written there is read in the new one."""
+    warnings: list[str] = []
+    old, new = tmp_path / "a b%20" / "ü#?@", tmp_path / "moved %41"
+    first = factory.make_record()
+    with Tracker(old, warn=warnings.append) as tracker:
+        tracker.start({})
+        tracker.cell_finished(first.key, first)
+    assert (old / "mlflow.db").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a b%20"]
+    (tmp_path / "a b%20").rename(new)
+    new /= "ü#?@"
+    second = factory.make_record(seed=1)
+    with Tracker(new, warn=warnings.append) as tracker:
+        tracker.start({})
+        tracker.cell_finished(second.key, second)
+    assert warnings == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved %41"]
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=path_url(new / "mlflow.db", SQLITE))
+    runs = client.search_runs([experiment_id(new / "mlflow.db")], "tags.kind = 'cell'")
+    assert len(runs) == 2
+    for run in runs:
+        written = Path(client.download_artifacts(run.info.run_id, "record.json")).read_text(encoding="utf-8")
+        assert json.loads(written)["status"] == "done"
+    with sqlite3.connect(path_url(new / "mlflow.db"), uri=True) as connection:
+        stored = connection.execute("SELECT artifact_location FROM experiments UNION SELECT artifact_uri FROM runs")
+        assert [place for (place,) in stored if not place.startswith(path_url(new / "mlartifacts"))] == []
+
+
+def test_an_experiment_that_another_process_created_in_between_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    class Crowded(mlflow.MlflowClient):
+        """A server on which another process is quicker by one call."""
+
+        late = True
+
+        def get_experiment_by_name(self, name: str) -> Any:
+            if Crowded.late:
+                Crowded.late = False
+                super().create_experiment(name)
+                return None
+            return super().get_experiment_by_name(name)
+
+        def set_experiment_tag(self, *_: Any) -> None:
+            raise mlflow.MlflowException("another process sets the tag")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", Crowded)
+    warnings: list[str] = []
+    use(Tracker(tmp_path, warn=warnings.append))
+    assert warnings == []
+    assert not Crowded.late
+    monkeypatch.undo()
+    assert len(mlflow.MlflowClient(path_url(tmp_path / "mlflow.db", SQLITE)).search_runs(["1"])) == 3
 
 
 def test_no_experiment_in_a_file_that_is_no_database(tmp_path: Path) -> None:
