@@ -11,13 +11,13 @@ import pytest
 
 
 def test_kills_tear_nothing_change_no_bit_and_leave_nothing_over(hopper_store: Path) -> None:
-    done = subprocess.run([sys.executable, chaos.__file__, "25"], capture_output=True, text=True, timeout=400)
+    done = subprocess.run([sys.executable, chaos.__file__, "10"], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.rsplit(maxsplit=6) for line in done.stdout.splitlines()[1:]]
     assert [line[0].strip() for line in lines] == [
         "cells", "data making", "record writing", "submission", "concurrent runs"
     ]  # fmt: skip
-    assert all(int(line[1]) >= 5 and line[3:] == ["0"] * 4 for line in lines), done.stdout
+    assert all(int(line[1]) >= 2 and line[3:] == ["0"] * 4 for line in lines), done.stdout
 
 
 def test_the_table_counts_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +25,7 @@ def test_the_table_counts_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
 
     class Careless(chaos.Records):
         def run(self, folder: Path) -> None:
+            folder.mkdir(exist_ok=True)
             for number in range(200):
                 with (folder / f"{number}.json").open("w", encoding="utf-8") as file:
                     file.write('{"a": [')

@@ -11,22 +11,25 @@ import os
 import re
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from backbench import owner
 from backbench.benchmarks.run.executors import Event
 from backbench.benchmarks.run.sinks.tracking_view import DESCRIPTION, VIEW, board_metrics, final, tags
 from backbench.claims import alone
 from backbench.errors import one_line
+from backbench.files import create_whole
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.views.export import pages_of
 from backbench.text import SQLITE, path_url, url_path
 
 EXPERIMENT = "backbench"
-DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+DATABASE, ARTIFACTS, ID = "mlflow.db", "mlartifacts", ".tracking-id"
 # MLflow's own limits; it raises past them.
 MAX_KEY, MAX_PARAM, MAX_TAG = 250, 6000, 5000
 MAX_PARAMS_PER_BATCH, MAX_METRICS_PER_BATCH = 100, 1000
@@ -76,8 +79,10 @@ class Tracker:
         with self._guard("starting") as go:
             if go and self._parent is None:
                 self._connect()
+                self._end_dead()
                 name = str(params.get("name", "bench"))
-                run = self._client.create_run(self.experiment, run_name=name, tags={"kind": "run"})
+                labels = {"kind": "run", "folder": self._folder(), "owner": owner.me()}
+                run = self._client.create_run(self.experiment, run_name=name, tags=labels)
                 self._parent = run.info.run_id
                 self._params(run.info.run_id, params)
 
@@ -86,7 +91,9 @@ class Tracker:
         key = event.cell.key
         if event.kind == "started":
             self.cell_started(key, event.cell.resolved())
-        elif event.kind in ("done", "failed") and event.record is not None:  # other processes log what they took
+        elif event.kind in ("held", "taken"):  # another process logs it, in the same run
+            self._waiting.pop(self._runs.pop(key, ""), None)
+        elif event.record is not None:
             self.cell_finished(key, event.record)
         elif event.kind in ("error", "stopped"):
             self.cell_failed(key, event.message or event.kind)
@@ -94,10 +101,22 @@ class Tracker:
             self.metrics(key, event.step, event.values)
 
     def cell_started(self, key: str, params: Mapping[str, Any]) -> None:
-        """Open the run of a cell; ``params`` are flattened to ``a.b.c`` and cut to MLflow's limits."""
+        """Open the run of a cell, or open again the one that was not finished.
+
+        ``params`` are flattened to ``a.b.c`` and cut to MLflow's limits.
+        """
         with self._guard(f"opening {key}") as go:
-            if go and self._parent is not None and key not in self._runs:
-                labels = {"mlflow.parentRunId": self._parent, "status": "running", "kind": "cell"}
+            if not go or self._parent is None or key in self._runs:
+                return
+            labels = {"mlflow.parentRunId": self._parent, "status": "running"}
+            unfinished = self._search(f"tags.cell = '{_key(key)}' and attributes.status != 'FINISHED'")
+            if unfinished:
+                self._runs[key] = unfinished[0].info.run_id
+                self._client.update_run(self._runs[key], status="RUNNING")
+                for name, value in labels.items():
+                    self._client.set_tag(self._runs[key], name, value)
+            else:
+                labels |= {"kind": "cell", "cell": _key(key), "folder": self._folder()}
                 run = self._client.create_run(self.experiment, run_name=_key(key), tags=labels)
                 self._runs[key] = run.info.run_id
                 self._params(run.info.run_id, params)
@@ -207,6 +226,22 @@ class Tracker:
             if found.tags.get(name) != value:
                 with suppress(Exception):  # another process sets the same tag
                     self._client.set_experiment_tag(self.experiment, name, value)
+
+    def _folder(self) -> str:
+        """A name of the folder of results that moves with it: on a server, other folders have runs of equal cells."""
+        path = self.results / ID
+        create_whole(path, uuid.uuid4().hex)
+        return path.read_text(encoding="ascii")
+
+    def _search(self, condition: str) -> list[Any]:
+        """The runs of this folder that fulfil a condition in MLflow's language."""
+        return list(self._client.search_runs([self.experiment], f"tags.folder = '{self._folder()}' and {condition}"))
+
+    def _end_dead(self) -> None:
+        """End the parent runs of processes that were killed."""
+        for run in self._search("tags.kind = 'run' and attributes.status = 'RUNNING'"):
+            if owner.lives(run.data.tags.get("owner", "")) is False:
+                self._client.set_terminated(run.info.run_id, status="KILLED")
 
     def _params(self, run: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from backbench.benchmarks.run.executors import Event, Job
 from backbench.benchmarks.run.executors.inline import InlineExecutor
 from backbench.claims import Held, beating
 from backbench.errors import UserError
-from backbench.leaderboard.record.files import load_record
+from backbench.leaderboard.record.files import load_record, load_records
+from backbench.text import SQLITE, path_url
 
 pytestmark = pytest.mark.usefixtures("hopper_store")
 
@@ -131,3 +134,52 @@ def test_a_run_stops_when_another_process_took_its_cell(tmp_path: Path) -> None:
     assert heard.count("started") == 2, "released again, it is this one's"
     assert heard[-1] == "done"
     assert len(outcome.done) == 1
+
+
+GRID = ["--backbone", "identity,mlp", "--task", "hopper-medium", "--preset", "smoke", "--seeds", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [0, 3])
+def test_eight_commands_leave_one_record_and_one_mlflow_run_a_cell(tmp_path: Path, kills: int) -> None:
+    command = [str(Path(sys.executable).with_name("bench")), "run", *GRID, "--jobs", "1", "train.steps=150"]
+    runs = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(8)
+    ]
+    folder, victims = tmp_path / "results", list[subprocess.Popen[str]]()
+    for number in range(kills):  # a run that works on a cell
+        owner = wait_for_owner(folder, [run.pid for run in victims])
+        victim = next(run for run in runs if run.pid == owner)
+        time.sleep(0.3 * number)
+        victim.kill()
+        victims.append(victim)
+    said = [run.communicate(timeout=500)[0] for run in runs]
+    for run, text in zip(runs, said, strict=True):
+        assert run.returncode == (-9 if run in victims else 0), text
+        assert "Traceback" not in text
+        assert run in victims or "MLflow tracking stopped" not in text, text
+    records, broken = load_records(folder / "records")
+    assert (len(records), broken) == (4, [])
+    assert all(record.status == "done" for record in records)
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=path_url(folder / "mlflow.db", SQLITE))
+    runs_there = client.search_runs([client.get_experiment_by_name("backbench").experiment_id])
+    cells = [run for run in runs_there if run.data.tags["kind"] == "cell"]
+    assert sorted(run.info.run_name for run in cells) == sorted(record.key for record in records)
+    assert {run.info.status for run in cells} == {"FINISHED"}
+
+
+def wait_for_owner(folder: Path, but: list[int]) -> int:
+    """The process id of a run that holds a cell."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        for path in folder.glob("checkpoints/*/*/claim.json"):
+            with suppress(OSError, ValueError):
+                content = json.loads(path.read_text(encoding="utf-8"))
+                if content["state"] == "held" and content["pid"] not in but:
+                    return int(content["pid"])
+        time.sleep(0.02)
+    raise AssertionError("nobody holds a cell")

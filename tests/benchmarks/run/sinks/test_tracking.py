@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import record_factory as factory
 
+from backbench.benchmarks.run.executors import Event
 from backbench.benchmarks.run.sinks.tracking import MAX_KEY, MAX_PARAM, Tracker, _key, experiment_id, flatten
 from backbench.benchmarks.run.sinks.tracking_view import final, link
 from backbench.text import SQLITE, path_url
@@ -99,6 +100,49 @@ def test_a_run_reads_back_from_mlflow(tmp_path: Path) -> None:
     again.close()
     assert warnings == []
     assert len(client.search_runs([experiment.experiment_id])) == 6
+
+
+def test_a_cell_that_is_resumed_stays_one_run(tmp_path: Path) -> None:
+    """The process before was killed: its own run ends as killed, and the cell's goes on."""
+    code = (
+        "import os, sys; from backbench.benchmarks.run.sinks.tracking import Tracker; "
+        "tracker = Tracker(sys.argv[1], warn=print); tracker.start({'name': 'first'}); "
+        "tracker.cell_started('a', {'x': 1}); tracker.metrics('a', 1, {'loss': 1.0}); os._exit(9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (killed.returncode, killed.stdout) == (9, "")
+    for name in ("second", "third"):
+        tracker = Tracker(tmp_path, warn=pytest.fail)
+        tracker.start({"name": name})
+        tracker.cell_started("a", {"x": 2})
+        if name == "second":
+            tracker.cell_failed("a", "stopped")
+        else:
+            tracker.cell_finished("a", factory.make_record())
+        tracker.close()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracker.uri)
+    runs = client.search_runs([client.get_experiment_by_name("backbench").experiment_id])
+    status = {run.info.run_name: run.info.status for run in runs}
+    assert status == {"first": "KILLED", "second": "FAILED", "third": "FINISHED", "a": "FINISHED"}
+    parents = {run.info.run_id: run.info.run_name for run in runs}
+    (cell,) = [run for run in runs if run.info.run_name == "a"]
+    assert parents[cell.data.tags["mlflow.parentRunId"]] == "third"
+    assert len(runs) == 4
+
+
+def test_a_cell_that_another_process_took_has_no_run_here(tmp_path: Path, tiny_cell: Any) -> None:
+    tracker, cell = Tracker(tmp_path, warn=pytest.fail), tiny_cell("identity")
+    tracker.start({"name": "mine"})
+    tracker.event(Event(cell, "held", message="process 1"))
+    tracker.event(Event(cell, "taken", record=factory.make_record()))
+    tracker.close()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracker.uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("backbench").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("mine", "FINISHED")
 
 
 def test_metrics_have_equal_names_on_every_task() -> None:
