@@ -159,7 +159,7 @@ def start(work: Work, folder: Path) -> int:
     """The process id of a new process, the leader of its group, that does the work."""
     if (pid := os.fork()) == 0:
         os.setsid()
-        faulthandler.dump_traceback_later(HANGS, exit=True)
+        faulthandler.dump_traceback_later(HANGS, exit=True, file=sys.__stderr__)
         try:
             work.run(folder)
         except BaseException:
