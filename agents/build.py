@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from backbench.agents.agent import Agent
 from backbench.agents.encoders import PixelEncoder, VectorEncoder, vector_encoder
 from backbench.agents.heads import ActionSpace, head_for
-from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
+from backbench.agents.tokenizer import TOKENS, TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
 from backbench.backbones.build import build
 from backbench.backbones.contract import Backbone, Causal, Spec
 
@@ -29,7 +29,7 @@ class ModelSettings:
     @property
     def spec(self) -> Spec:
         """What a backbone needs to know of them."""
-        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * self.context)
+        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS, TOKENS_PER_STEP * self.context)
 
 
 @dataclass(frozen=True)

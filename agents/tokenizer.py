@@ -9,7 +9,8 @@ from backbench.agents.encoders import PixelEncoder
 from backbench.agents.heads import ActionSpace
 from backbench.backbones.dropout import Dropout
 
-TOKENS_PER_STEP = 3
+TOKENS = ("return", "state", "action")  # kinds of one step's tokens, in their order
+TOKENS_PER_STEP = len(TOKENS)
 RETURN, STATE, ACTION = range(TOKENS_PER_STEP)  # a token's index within its step
 TIMESTEPS, EMBEDDINGS = ("step", "window"), ("norm", "tanh")
 

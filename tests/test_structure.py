@@ -24,7 +24,7 @@ STREETS = (
     ("leaderboard.scores", "leaderboard.record", "leaderboard.board", "leaderboard.trust", "leaderboard.views",
      "leaderboard.check", "leaderboard.__main__"),
     ("configs",),
-    ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.fast",
+    ("backbones.flops", "backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.fast",
      "backbones.contract", "backbones.stack", "backbones.mixers", "backbones.check"),
 )  # fmt: skip
 READS_THE_BOARD = "benchmarks."  # rooms below it may import any room of the leaderboard
@@ -35,7 +35,7 @@ OUTSIDE = {  # what a room may import besides the standard library
     "leaderboard": {"numpy", "pydantic", "rich"},
 }
 MODULES_IN_A_FOLDER = 12
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 19_500
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 20_000
 
 
 @cache
