@@ -38,7 +38,7 @@ class Spaces:
 
     state_shape: tuple[int, ...]  # (size,) of state vectors, or (stack, height, width) of pixels
     actions: ActionSpace
-    max_timesteps: int  # rows of the timestep table: the longest episode, in steps
+    max_timesteps: int  # rows of the timestep table: the longest episode of data and evaluation, in steps
     return_scale: float  # returns-to-go are divided by it
     statistics: tuple[Tensor, Tensor] | None = None  # mean and std of state vectors, (size,) each; default 0 and 1
 

@@ -18,7 +18,7 @@ from backbench.agents.agent import Agent
 from backbench.benchmarks.environments.kind import Camera, Environments
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay import pictures
-from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
+from backbench.benchmarks.replay.load import cell_of, find_record, head_of, load_agent
 from backbench.benchmarks.run.checkpoint import weights_digest
 from backbench.benchmarks.run.evaluate import Play, evaluate
 from backbench.errors import UserError, require
@@ -135,7 +135,7 @@ def watch(asked: Request) -> list[str]:
     at = _target_index(record, cell, asked)
     assert record.scores is not None
     weights = cell.checkpoint_folder(results) / "last.safetensors"
-    agent = load_agent(cell, weights, record.protocol.head)
+    agent = load_agent(cell, weights, head_of(record))
     require(
         weights_digest(agent.state_dict()) == record.provenance.weights_sha256,
         f"weights {weights} are not those that the record was made with; fetch them, or run the cell again",
