@@ -17,8 +17,8 @@ PACKAGES = (
 )  # fmt: skip
 # Folders of generated files: records, verifications, pages. Files beside the folders are written by hand.
 GENERATED = "leaderboard/published/*/**"
-# New files that can change a number: what Python imports or a compiler builds, and settings. Any other new file, such as
-# those in a folder of results or data, was made by a run or says something.
+# New files that can change a number: what Python imports or a compiler builds, and settings. Any other new file does
+# not count, such as those in a folder of results or data.
 NEW_CODE = ("*.py", "*.so", "*.pyd", "*.c", "*.cpp", "*.h", "*.cu", "configs/**", "suites/**")
 CODE = Path(__file__).resolve().parents[2]  # the checkout that the code runs from, or where it is installed
 

@@ -247,7 +247,7 @@ def test_a_preset_never_lengthens_an_episode(
     tmp_path: Path, overrides: tuple[str, ...], limits: tuple[int, ...]
 ) -> None:
     """Preset smoke plays at most 100 steps, and these tasks 20 and 40."""
-    cells = planned(["mlp"], str(written(tmp_path, OWN)), "smoke", [0], overrides=overrides)
+    cells = planned(["mlp"], str(written(tmp_path, OWN)), "smoke", [0], source="local", overrides=overrides)
     assert tuple(cell.max_steps for cell in cells) == limits
 
 

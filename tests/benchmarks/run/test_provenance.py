@@ -45,7 +45,7 @@ def test_generated_files_do_not_count(clone: Path) -> None:
         "reproduced/records/x.json", "results/records/x.json", "leaderboard/published/records/d4rl/x.json",
         "leaderboard/published/records/SHA256SUMS", "leaderboard/published/verifications/d4rl/x.json",
         "leaderboard/published/pages/board.md", "leaderboard/published/studies/x/report.md",
-        "r/records/x.json", "r/mlflow.db", "r/mlartifacts/1/meta.yaml", "r/checkpoints/x/last.safetensors", "r/board.md",
+        "r/records/x.json", "r/mlflow.db", "r/mlartifacts/1/meta.yaml", "r/checkpoints/x/last.safetensors",
         "my-data/me/walk/random-v0/data/main_data.hdf5", "notes.txt", "log",
     ):  # fmt: skip
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
