@@ -50,8 +50,8 @@ class TrajectoryTokenizer(nn.Module):
         self.norm = nn.LayerNorm(d_model) if config.embedding == "norm" else nn.Identity()
         self.squash = nn.Tanh() if config.embedding == "tanh" else nn.Identity()
         self.dropout = Dropout(config.dropout)
-        # Decision Transformer's code for Gym initialises the encoder of vectors alike. Any other one keeps its start, as
-        # the encoder of pixels does in its code for Atari.
+        # Decision Transformer's code for Gym initialises the encoder of vectors alike. Other encoders keep their start,
+        # as that of pixels does in its code for Atari.
         others = encoder.modules() if isinstance(encoder, VectorEncoder) else ()
         for module in (*others, *own):
             if isinstance(module, nn.Linear | nn.Embedding):
