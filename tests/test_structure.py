@@ -143,6 +143,30 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     assert circles == []
 
 
+STATISTICS = "backbench.leaderboard.scores.statistics"
+OVER_TASKS = {"mean", "median", "iqm", "optimality_gap", "probability_of_improvement", "performance_profile"}
+
+
+def test_only_the_board_computes_over_tasks() -> None:
+    """It leaves out tasks whose returns share no scale. A view that computed for itself would forget that."""
+    users = {
+        name
+        for name, path in modules().items()
+        for _, imported in imports(path)
+        if imported == STATISTICS or imported.removeprefix(f"{STATISTICS}.") in OVER_TASKS
+    }
+    assert users == {"leaderboard.board.columns", "leaderboard.board.analysis"}
+
+
+def test_weights_are_set_only_by_those_who_own_or_are_handed_them() -> None:
+    """A loop over the modules of others would overwrite the start that their authors chose."""
+    texts = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+    owners = {"backbones.contract", "backbones.stack", "backbones.mixers.mamba", "backbones.mixers.gloma"}
+    assert {name for name, text in texts.items() if "initialise_gpt2(" in text} == owners
+    tokens_and_heads = {"agents.tokenizer", "agents.heads"}
+    assert {name for name, text in texts.items() if "nn.init." in text} == {"backbones.contract", *tokens_and_heads}
+
+
 def test_folders_and_files_have_a_size_that_a_reader_can_hold() -> None:
     folders: dict[Path, int] = {}
     for path in modules().values():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 
@@ -21,14 +22,15 @@ def make_backbone(cell: Cell) -> Backbone:
     return build(cell.backbone, cell.options, ModelSettings(**vars(cell.model)).spec)
 
 
-def make_agent(cell: Cell, data: Trajectories, timesteps: int | None = None) -> Agent:
+def make_agent(cell: Cell, data: Trajectories, timesteps: int = 0, head: str = "") -> Agent:
     """The cell's agent, with new weights from the cell's seed and with the statistics of ``data``.
 
-    ``timesteps`` are the rows of the timestep table. None: as many as the data and the evaluation need.
+    ``timesteps`` are the rows of the timestep table, 0 for as many as the data and the evaluation need. ``head`` names
+    the action head, "" for that of the data's actions. Both are known when an agent is loaded.
     """
     torch.manual_seed(cell.seed)
-    rows = max_timesteps(cell, data) if timesteps is None else timesteps
-    return build_agent(cell.backbone, cell.options, ModelSettings(**vars(cell.model)), _spaces(cell, data, rows))
+    spaces = replace(_spaces(cell, data, timesteps or max_timesteps(cell, data)), head=head)
+    return build_agent(cell.backbone, cell.options, ModelSettings(**vars(cell.model)), spaces)
 
 
 def max_timesteps(cell: Cell, data: Trajectories) -> int:

@@ -112,7 +112,7 @@ def load_agent(cell: Cell, path: Path, head: str) -> Agent:
         raise UserError(f"weights {path} cannot be read ({reason}); move them away and run the cell again") from error
     require(owner == cell.key, f"weights {path} are of cell {owner}, not of {cell.key}; fetch the right ones")
     try:
-        agent = make_agent(cell, _shapes(cell, weights, head), len(weights["tokenizer.embed_timestep.weight"]))
+        agent = make_agent(cell, _shapes(cell, weights, head), len(weights["tokenizer.embed_timestep.weight"]), head)
         agent.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         reason = one_line(error, 160)

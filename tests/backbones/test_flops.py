@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
 from backbench.backbones.contract import Mixer, NoOptions, Spec, estimated_flops
 from backbench.backbones.flops import least, measured
@@ -40,7 +41,7 @@ def test_flops_equal_a_count_by_hand(mixer: type[Mixer] | str, by_hand: float) -
     assert type(model.flops(LENGTH)) is float
 
 
-@pytest.mark.parametrize("mixer", ["transformer", "mamba", "gloma", "mlp", "identity", mixers.GRU], ids=str)
+@pytest.mark.parametrize("mixer", [*BACKBONES.names(), mixers.GRU], ids=str)
 def test_the_formulas_equal_what_ran(mixer: type[Mixer] | str) -> None:
     model = build(mixer, None, SPEC)
     assert measured(model, LENGTH, D) == pytest.approx(model.flops(LENGTH), rel=1e-9)

@@ -14,6 +14,7 @@ from planning import cells as planned
 
 from backbench.benchmarks.environments.vector import GymBatch
 from backbench.benchmarks.plan import suites
+from backbench.benchmarks.plan.compose import presets
 from backbench.errors import UserError
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import bounds
@@ -249,6 +250,13 @@ def test_a_preset_never_lengthens_an_episode(
     """Preset smoke plays at most 100 steps, and these tasks 20 and 40."""
     cells = planned(["mlp"], str(written(tmp_path, OWN)), "smoke", [0], source="local", overrides=overrides)
     assert tuple(cell.max_steps for cell in cells) == limits
+
+
+@pytest.mark.parametrize("preset", presets())
+@pytest.mark.parametrize("suite", suites.built_in())
+def test_no_preset_plays_longer_than_the_suite_s_limit(suite: str, preset: str) -> None:
+    cells = planned(["mlp"], suite, preset, [0])
+    assert [cell.key for cell in cells if cell.max_steps > cell.task.max_steps] == []
 
 
 def test_a_preset_shortens_the_episodes_of_longer_tasks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning import cells as planned
 
+from backbench.agents.heads import HEADS, ActionSpace, TanhHead
 from backbench.benchmarks.data import store
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import suites
@@ -127,6 +129,31 @@ def test_records_without_a_head_are_told_apart_by_their_sampling() -> None:
     }  # fmt: skip
     assert head_of(record_factory.make_record(protocol__sampling="sampled at T=1")) == "categorical"
     assert head_of(record_factory.make_record(protocol__head="other", protocol__sampling="deterministic")) == "other"
+
+
+class BareHead(TanhHead):
+    """Another continuous head, without a bias."""
+
+    name = "bare"
+
+    def __init__(self, d_model: int, actions: ActionSpace) -> None:
+        super().__init__(d_model, actions, bias=False)
+
+
+def test_the_head_that_the_record_names_is_rebuilt(
+    hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HEADS._builtin, "bare", f"{__name__}:BareHead")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[BareHead.__module__])
+    cell = tiny_cell()
+    path = tmp_path / "last.safetensors"
+    trained = make_agent(cell, store.read(cell.task.data_id), head="bare")
+    checkpoint.save_weights(path, trained.state_dict(), {"cell": cell.key})
+    assert type(load_agent(cell, path, "bare").head) is BareHead
+    with pytest.raises(UserError, match="do not fit the agent"):
+        load_agent(cell, path, "tanh")
+    with pytest.raises(UserError, match="unknown action head 'bear'; did you mean 'bare'"):
+        load_agent(cell, path, "bear")
 
 
 @pytest.mark.parametrize("rows", [7, 5000])
