@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from backbench.agents.agent import Agent
 from backbench.agents.encoders import PixelEncoder, VectorEncoder, vector_encoder
-from backbench.agents.heads import ActionSpace, head_for
-from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
+from backbench.agents.heads import HEADS, ActionSpace, head_for
+from backbench.agents.tokenizer import TOKENS, TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
 from backbench.backbones.build import build
 from backbench.backbones.contract import Backbone, Causal, Spec
 
@@ -29,7 +29,7 @@ class ModelSettings:
     @property
     def spec(self) -> Spec:
         """What a backbone needs to know of them."""
-        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * self.context)
+        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS, TOKENS_PER_STEP * self.context)
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Spaces:
 
     state_shape: tuple[int, ...]  # (size,) of state vectors, or (stack, height, width) of pixels
     actions: ActionSpace
-    max_timesteps: int  # rows of the timestep table: the longest episode, in steps
+    max_timesteps: int  # rows of the timestep table: the longest episode of data and evaluation, in steps
     return_scale: float  # returns-to-go are divided by it
     statistics: tuple[Tensor, Tensor] | None = None  # mean and std of state vectors, (size,) each; default 0 and 1
+    head: str = ""  # name of the action head; empty for the action space's own
 
 
 def build_agent(
@@ -61,14 +62,17 @@ def build_agent(
         encoder = VectorEncoder(*spaces.statistics, model.d_model)
     settings = (model.dropout, model.timestep, model.embedding, model.context)
     tokens = TokenConfig(spaces.max_timesteps, spaces.return_scale, *settings)
-    return assemble(stack, encoder, spaces.actions, tokens)
+    return assemble(stack, encoder, spaces.actions, tokens, spaces.head)
 
 
-def assemble(backbone: Backbone, encoder: nn.Module, actions: ActionSpace, tokens: TokenConfig) -> Agent:
-    """An agent around any backbone and state encoder; the head follows from the action space."""
+def assemble(
+    backbone: Backbone, encoder: nn.Module, actions: ActionSpace, tokens: TokenConfig, head: str = ""
+) -> Agent:
+    """An agent around any backbone and state encoder; without a name the head follows from the action space."""
     d_model = backbone.spec.d_model
     tokenizer = TrajectoryTokenizer(encoder, actions, d_model, tokens)
-    return Agent(tokenizer, backbone, head_for(actions.discrete)(d_model, actions))
+    kind = HEADS.get(head) if head else head_for(actions.discrete)
+    return Agent(tokenizer, backbone, kind(d_model, actions))
 
 
 def count_parameters(module: nn.Module) -> int:

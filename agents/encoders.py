@@ -1,7 +1,7 @@
 """State encoders: an observation to one vector of the model's width.
 
 An encoder is any module with ``forward(states: (..., *observation)) -> (..., d_model)``. It runs once per step. The
-tokenizer initialises its linear layers, except for those of ``PixelEncoder``.
+tokenizer initialises the linear layer of ``VectorEncoder``. Other encoders keep their own start.
 """
 
 import torch

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from backbench.agents.encoders import PixelEncoder
+from backbench.agents.encoders import VectorEncoder
 from backbench.agents.heads import ActionSpace
 from backbench.backbones.dropout import Dropout
 
-TOKENS_PER_STEP = 3
+TOKENS = ("return", "state", "action")  # kinds of one step's tokens, in their order
+TOKENS_PER_STEP = len(TOKENS)
 RETURN, STATE, ACTION = range(TOKENS_PER_STEP)  # a token's index within its step
 TIMESTEPS, EMBEDDINGS = ("step", "window"), ("norm", "tanh")
 
@@ -49,8 +50,9 @@ class TrajectoryTokenizer(nn.Module):
         self.norm = nn.LayerNorm(d_model) if config.embedding == "norm" else nn.Identity()
         self.squash = nn.Tanh() if config.embedding == "tanh" else nn.Identity()
         self.dropout = Dropout(config.dropout)
-        # Decision Transformer's code for Gym initialises all alike. Its code for Atari leaves the encoder to PyTorch.
-        others = () if isinstance(encoder, PixelEncoder) else encoder.modules()
+        # Decision Transformer's code for Gym initialises the encoder of vectors alike. Other encoders keep their start,
+        # as that of pixels does in its code for Atari.
+        others = encoder.modules() if isinstance(encoder, VectorEncoder) else ()
         for module in (*others, *own):
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)

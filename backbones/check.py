@@ -10,10 +10,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from backbench.backbones import flops
 from backbench.backbones.build import build
-from backbench.backbones.contract import ALL, LAST, Backbone, Causal, Spec, map_state, select_rows
+from backbench.backbones.contract import (
+    ALL,
+    LAST,
+    Backbone,
+    Causal,
+    Spec,
+    count_layers,
+    estimated_flops,
+    map_state,
+    select_rows,
+)
 from backbench.backbones.fast import FastCausal
 from backbench.backbones.options import make_options
+from backbench.backbones.stack import ResidualStack
 
 # Largest allowed difference between two ways to compute one output, float32. Outputs are normalised, so of order 1.
 TOLERANCE = 1e-5
@@ -37,10 +49,19 @@ class Candidate:
     spec: Spec
     length: int
 
-    def inputs(self, seed: int = 1) -> Tensor:
+    def inputs(self, seed: int = 1, length: int | None = None) -> Tensor:
         """(batch, length, d_model), the same numbers each time."""
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(BATCH, self.length, self.spec.d_model, generator=generator)
+        return torch.randn(BATCH, length or self.length, self.spec.d_model, generator=generator)
+
+    def episode(self) -> tuple[Tensor, list[int]]:
+        """Tokens of an episode that is four steps longer than the longest context, and how many arrive at a time.
+
+        At a decision the last token of its step, the action, is not known yet.
+        """
+        size = self.spec.tokens_per_step
+        pieces = [max(1, size - 1), *[size] * (self.spec.max_length // size + 4)]
+        return self.inputs(seed=4, length=sum(pieces)), pieces
 
 
 Outcome: TypeAlias = tuple[bool, str]
@@ -67,7 +88,7 @@ def within(error: float, what: str) -> Outcome:
     return error <= TOLERANCE, f"{what}: largest error {error:.1e}, allowed {TOLERANCE:.0e}"
 
 
-def steps(model: Backbone, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+def steps(model: Causal, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
     """`step` over (batch, length, d_model), from ``state`` or the initial state: outputs, the state afterwards."""
     return FastCausal.extend(model, x, model.initial_state(len(x)) if state is None else state)
 
@@ -156,6 +177,53 @@ def positions(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     for n in range(1, candidate.length + 1):
         errors.append(error_of(model.mix(model.project(x[:, :n]), LAST), y[:, n - 1 : n]))
     return within(max(errors), f"every third, the last of 1 to {candidate.length}")
+
+
+@rule("window acting past the context")
+def window_acting(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Protocol `window`: what `project` gave for earlier tokens serves every later window of complete steps."""
+    tokens, pieces = candidate.episode()
+    longest = candidate.spec.max_length // candidate.spec.tokens_per_step * candidate.spec.tokens_per_step
+    size, end, errors = min(longest, longest - candidate.spec.tokens_per_step + pieces[0]), 0, []
+    kept: Any = None
+    for count in pieces:
+        new = model.project(tokens[:, end : end + count])
+        kept = new if kept is None else map_state(lambda *parts: torch.cat(parts, 1)[:, -size:], kept, new)
+        end += count
+        errors.append(error_of(model.mix(kept, LAST), model(tokens[:, max(0, end - size) : end])[:, -1:]))
+    return within(max(errors), f"{end} tokens, windows of up to {size}")
+
+
+@rule("recurrent acting past the context")
+def recurrent_acting(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Past max_length, `step` is `forward` over the complete history, or over the last complete steps.
+
+    Measured on one mixer: in a stack of windows each layer remembers what the layer below saw.
+    """
+    part: Causal = model.layers[0].mixer if isinstance(model, ResidualStack) else model  # type: ignore[assignment]
+    tokens, pieces = candidate.episode()
+    generator = torch.Generator().manual_seed(5)
+    for parameter in part.parameters():  # at the start, many mixers hardly mix
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    y, longest = steps(part, tokens)[0], candidate.spec.max_length
+    size = max(1.0, float(y.abs().max()))
+    late = torch.arange(longest, tokens.shape[1])
+    first = candidate.spec.first_kept(late).tolist()
+    windows = [part(tokens[:, begin : int(t) + 1])[:, -1] for begin, t in zip(first, late, strict=True)]
+    errors = {"the last complete steps": error_of(torch.stack(windows, 1), y[:, longest:]) / size}
+    if type(part).step is not Causal.step:
+        errors["the complete history"] = error_of(part(tokens)[:, longest:], y[:, longest:]) / size
+    state, end, apart = part.initial_state(len(tokens)), 0, 0.0
+    for count in pieces:
+        last, state = part.extend(tokens[:, end : end + count], state, LAST)
+        end += count
+        apart = max(apart, error_of(last[:, 0], y[:, end - 1]) / size)
+    what = min(errors, key=lambda name: errors[name])
+    known = errors[what] <= TOLERANCE
+    if isinstance(part, Backbone) and "the complete history" in errors and not known:
+        what, known = "a memory of its own", bool(y.isfinite().all())  # such as one window for each layer
+    said = "; ".join(f"{name}: {error:.1e}" for name, error in errors.items())
+    return known and apart <= TOLERANCE, f"{end} tokens, equals {what if known else 'neither'} ({said})"
 
 
 @rule("padded equals unpadded")
@@ -259,11 +327,39 @@ def options(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     return again == made and frozen, f"{len(values)} options" + ("" if frozen else "; the dataclass is not frozen")
 
 
+@rule("initialisation")
+def initialisation(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """The stack sets the parameters that a mixer hands over, and leaves what carries `_no_reinit`."""
+    if not isinstance(model, ResidualStack):
+        return True, "a complete stack initialises itself"
+    known: Any = model.layers[0].mixer
+    mixer = type(known)(known.options, known.spec)
+    before = {name: parameter.clone() for name, parameter in mixer.named_parameters()}
+    mixer.initialise(0.5)
+    changed = [name for name, parameter in mixer.named_parameters() if not torch.equal(parameter, before[name])]
+    refused = [name for name in changed if getattr(mixer.get_parameter(name), "_no_reinit", False)]
+    detail = f"the stack sets {', '.join(changed) or 'nothing'}; {len(before) - len(changed)} parameters stay"
+    return not refused, detail + (f"; {', '.join(refused)} must stay" if refused else "")
+
+
 @rule("cost")
 def cost(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
-    """`flops` returns a count that does not shrink as the context grows."""
-    least, most = (model.flops(length) for length in (1, candidate.length))
-    return 0 <= least <= most, f"{least:,.0f} FLOPs per token at length 1, {most:,.0f} at {candidate.length}"
+    """`flops` does not shrink with the context, and is not below what ran, nor below the weights."""
+    length = candidate.length - candidate.length % candidate.spec.tokens_per_step or candidate.length
+    least, most = (model.flops(n) for n in (1, length))
+    parts: list[Any] = [part for part in model.modules() if isinstance(part, Causal)]
+    if least is None or most is None:
+        reasons = {count_layers(part, length).reason for part in parts if type(part).flops is Causal.flops} - {""}
+        return True, f"unknown: {'; '.join(sorted(reasons))}. Define flops to have a cost"
+    ran, weights = flops.measured(model, length, candidate.spec.d_model), flops.least(model)
+    detail = f"{least:,.0f} FLOPs per token at length 1, {most:,.0f} at {length}"
+    if estimated := estimated_flops(model):
+        detail += f"; estimated, one product each: {', '.join(estimated[:3])}{', …' if len(estimated) > 3 else ''}"
+    if most * flops.SLACK < ran:
+        return False, f"{detail}; forward ran {ran:,.0f}"
+    if most * flops.SLACK < weights and all(part.uses_all_weights for part in parts):
+        return False, f"{detail}; its weights alone make {weights:,.0f} (if not, declare uses_all_weights = False)"
+    return 0 <= least <= most, detail
 
 
 def check(

@@ -1,11 +1,13 @@
 """The shared residual stack. It surrounds every mixer, so a difference in scores is due to the mixer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from backbench.backbones import flops
 from backbench.backbones.contract import ALL, Backbone, Mixer, Spec, State, initialise_gpt2
 from backbench.backbones.dropout import Dropout
 from backbench.errors import require, suggest
@@ -64,13 +66,14 @@ class Layer(nn.Module):
 class ResidualStack(Backbone):
     """``spec.n_layers`` layers around mixers of one class, then a final layer norm.
 
-    Initialised as GPT-2: weights N(0, 0.02) and biases zero. Projections that write to the residual stream are scaled
-    by 1/sqrt(number of residual branches). A mixer may initialise its own parameters differently.
+    Feed-forward networks, and what a mixer hands over by `projections` and `residual_outputs`, start as GPT-2's:
+    weights N(0, 0.02), biases zero. What writes to the residual stream is scaled by 1/sqrt(number of residual
+    branches). A mixer's other parameters keep the values that it gave them.
     """
 
     def __init__(self, mixer: type[Mixer], options: Any, spec: Spec) -> None:
         super().__init__(options, spec)
-        self.layers = nn.ModuleList(Layer(mixer(options, spec), spec) for _ in range(spec.n_layers))
+        self.layers = nn.ModuleList(Layer(mixer(options, replace(spec, layer=i)), spec) for i in range(spec.n_layers))
         self.norm = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
         branches = sum(1 if layer.ffn is None else 2 for layer in self._layers())
         for layer in self._layers():
@@ -139,11 +142,14 @@ class ResidualStack(Backbone):
     def reset(self, state: State, done: Tensor) -> State:
         return tuple(layer.mixer.reset(part, done) for layer, part in zip(self._layers(), state, strict=True))
 
-    def flops(self, length: int) -> float:
-        """The FLOPs of mixers and feed-forward networks, without norms and activations, as is usual."""
-        networks = (layer.ffn for layer in self._layers() if layer.ffn is not None)
-        of_networks = sum(2 * (ffn.up.weight.numel() + ffn.down.weight.numel()) for ffn in networks)
-        return sum(layer.mixer.flops(length) for layer in self._layers()) + of_networks
+    def flops(self, length: int) -> float | None:
+        """The FLOPs of mixers and feed-forward networks; None if those of a mixer are unknown."""
+        total = 0.0
+        for layer in self._layers():
+            if (of_mixer := layer.mixer.flops(length)) is None:
+                return None
+            total += of_mixer + (0 if layer.ffn is None else flops.least(layer.ffn))
+        return total
 
     def _layers(self) -> list[Layer]:
         return list(self.layers)  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ STREETS = (
     ("leaderboard.scores", "leaderboard.record", "leaderboard.board", "leaderboard.trust", "leaderboard.views",
      "leaderboard.check", "leaderboard.__main__"),
     ("configs",),
-    ("backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.fast",
+    ("backbones.flops", "backbones.kernels.native", "backbones.kernels.dispatch", "backbones.kernels", "backbones.fast",
      "backbones.contract", "backbones.stack", "backbones.mixers", "backbones.check"),
 )  # fmt: skip
 READS_THE_BOARD = "benchmarks."  # rooms below it may import any room of the leaderboard
@@ -142,6 +142,30 @@ def test_no_module_imports_itself_in_a_circle() -> None:
             break
         arrows = {name: targets for name, targets in arrows.items() if name not in free}
     assert circles == []
+
+
+STATISTICS = "backbench.leaderboard.scores.statistics"
+OVER_TASKS = {"mean", "median", "iqm", "optimality_gap", "probability_of_improvement", "performance_profile"}
+
+
+def test_only_the_board_computes_over_tasks() -> None:
+    """It leaves out tasks whose returns share no scale. A view that computed for itself would forget that."""
+    users = {
+        name
+        for name, path in modules().items()
+        for _, imported in imports(path)
+        if imported == STATISTICS or imported.removeprefix(f"{STATISTICS}.") in OVER_TASKS
+    }
+    assert users == {"leaderboard.board.columns", "leaderboard.board.analysis"}
+
+
+def test_weights_are_set_only_by_those_who_own_or_are_handed_them() -> None:
+    """A loop over the modules of others would overwrite the start that their authors chose."""
+    texts = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+    owners = {"backbones.contract", "backbones.stack", "backbones.mixers.mamba", "backbones.mixers.gloma"}
+    assert {name for name, text in texts.items() if "initialise_gpt2(" in text} == owners
+    tokens_and_heads = {"agents.tokenizer", "agents.heads"}
+    assert {name for name, text in texts.items() if "nn.init." in text} == {"backbones.contract", *tokens_and_heads}
 
 
 def test_folders_and_files_have_a_size_that_a_reader_can_hold() -> None:

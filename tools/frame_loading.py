@@ -184,7 +184,7 @@ def memory(name: str, batch: int, context: int) -> dict[str, dict[str, float]]:
         sampler.batch(number)
     found["sampling"] = memory_mb()
     width, config = 64, TrainConfig()
-    spec = Spec(width, n_layers=1, dropout=0.1, tokens_per_step=TOKENS_PER_STEP, max_length=TOKENS_PER_STEP * context)
+    spec = Spec(width, n_layers=1, dropout=0.1, max_length=TOKENS_PER_STEP * context)
     encoder = PixelEncoder("light", data.state_shape, width)
     tokens = TokenConfig(int(data.lengths.max()), 1.0, context=context)
     agent = assemble(build("transformer", None, spec), encoder, ActionSpace(ACTIONS, discrete=True), tokens)

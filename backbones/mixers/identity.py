@@ -24,3 +24,6 @@ class Identity(Mixer):
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
         return x_t, state
+
+    def flops(self, length: int) -> float:
+        return 0.0

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt2, no_weight_decay
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
-from backbench.backbones.kernels.scan.naive import ScanInputs
+from backbench.backbones.kernels.conv.naive import of_conv
+from backbench.backbones.kernels.scan.naive import ScanInputs, of_scan
 from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_extend
 from backbench.errors import require
 
@@ -124,10 +125,10 @@ class MambaBlock(nn.Module):
         self.conv1d.reset_parameters()
 
     def flops(self, window: int | None = None) -> float:
-        """Projections, 2 per tap and channel, and about 9 per channel and state for the scan (4 more with a window)."""
+        """Those of the projections, the convolution and the scan."""
         layers = (self.in_proj, self.x_proj, self.dt_proj, self.out_proj)
-        scan = (9 if window is None else 13) * self.A_log.numel()
-        return float(sum(2 * layer.weight.numel() for layer in layers) + 2 * self.conv1d.weight.numel() + scan)
+        products = sum(2 * layer.weight.numel() for layer in layers)
+        return float(products + of_conv(self.conv1d.weight) + of_scan(self.A_log, window))
 
     def _branches(self, x: Tensor, keep: slice) -> tuple[Tensor, Tensor]:
         """The input projection: at all positions for the scan, at the positions ``keep`` for the gate.

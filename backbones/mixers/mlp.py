@@ -50,5 +50,8 @@ class StepMLP(Mixer):
         ended = (count == 0)[:, None, None]
         return self.out_proj(seen.flatten(1)), (seen[:, :-1].masked_fill(ended, 0), count)
 
+    def flops(self, length: int) -> float:
+        return 2.0 * self.out_proj.weight.numel()
+
     def residual_outputs(self) -> Iterable[nn.Linear]:
         return (self.out_proj,)

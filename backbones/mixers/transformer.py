@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbench.backbones.contract import ALL, Mixer, Spec, State
+from backbench.backbones.flops import of_attention
 from backbench.backbones.kernels.attention.attention import ATTENTION, attention
 from backbench.errors import require
 
@@ -89,7 +90,7 @@ class Transformer(Mixer):
         return y[:, 0], state
 
     def extend(self, x: Tensor, state: State, keep: slice = ALL) -> tuple[Tensor, State]:
-        """Tokens attend to the last max_length tokens, themselves included."""
+        """Tokens attend to themselves and to the tokens before, as far back as :meth:`Spec.first_kept`."""
         batch, count, d = x.shape
         if count > self.spec.tokens_per_step:
             return super().extend(x, state, keep)
@@ -99,19 +100,23 @@ class Transformer(Mixer):
         rows = torch.arange(batch, device=x.device).unsqueeze(1)
         cache[rows, now % cache.shape[1]] = kv.view(batch, count, *cache.shape[2:])
         numbers[rows, now % cache.shape[1]] = now
-        age = now[:, keep].unsqueeze(2) - numbers.unsqueeze(1)  # (batch, kept, slots)
-        mask = ((age >= 0) & (age < self.spec.max_length)).unsqueeze(1)
+        seen_by, others = now[:, keep].unsqueeze(2), numbers.unsqueeze(1)  # (batch, kept, 1), (batch, 1, slots)
+        mask = ((others <= seen_by) & (others >= self.spec.first_kept(seen_by))).unsqueeze(1)
         k, v = cache.permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(self._heads(q[:, keep]), k, v, mask)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
         return y, (cache, numbers, seen + count)
+
+    def projections(self) -> Iterable[nn.Linear]:
+        return (self.qkv_proj,)
 
     def residual_outputs(self) -> Iterable[nn.Linear]:
         return (self.out_proj,)
 
     def flops(self, length: int) -> float:
         """The projections, and scores and values over the (length + 1) / 2 tokens that a token sees on average."""
-        return super().flops(length) + 4 * self.spec.d_model * (length + 1) / 2
+        weights = self.qkv_proj.weight.numel() + self.out_proj.weight.numel()
+        return 2 * weights + of_attention(self.spec.d_model, length)
 
     def _heads(self, x: Tensor) -> Tensor:
         """(batch, length, d_model) -> (batch, heads, length, d)."""

@@ -17,6 +17,9 @@ from backbench.benchmarks.environments.spaces import Actions
 
 FloatArray = NDArray[np.float32]
 BLOCK = 4096  # rows that are converted to float64 at a time
+# A column whose standard deviation is at most this share of its mean, or of 1, does not vary: float32 has seven
+# digits, so the rest is rounding. Dividing by it would turn a small step off the data into thousands.
+STILL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,23 @@ class Trajectories:
         return self.states.state_shape if isinstance(self.states, Frames) else self.states.shape[1:]
 
     def state_statistics(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation (observation,) of state vectors over all steps. The latter is at least 1e-6."""
+        """Mean and scale (observation,) of state vectors over all steps.
+
+        The scale is the standard deviation, and 1 in columns that do not vary.
+        """
+        mean, std, still = self._spread
+        return mean.astype(np.float32), np.where(still, 1.0, std).astype(np.float32)
+
+    @property
+    def still_columns(self) -> list[int]:
+        """Columns of state vectors that do not vary. Empty for pixels, which are not standardised."""
+        return [] if isinstance(self.states, Frames) else np.flatnonzero(self._spread[2]).tolist()
+
+    @cached_property
+    def _spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         assert not isinstance(self.states, Frames), "pixels are not standardised"
         mean, std = _moments(self.states)
-        return mean.astype(np.float32), np.maximum(std, 1e-6).astype(np.float32)
+        return mean, std, std <= STILL * np.maximum(1.0, np.abs(mean))
 
     def summary(self) -> Mapping[str, float]:
         """Counts, and mean, standard deviation and range of the episodes' returns. The sidecar records them."""

@@ -57,7 +57,7 @@ class EnvironmentKind(ABC):
     """One kind of environment. Defaults fit Gymnasium environments with vector observations."""
 
     frames = False  # states are stacked frames, uint8 (stack, height, width); else float32 vectors
-    timesteps_from_data = False  # the table of timesteps is as long as the data's longest episode; else max_steps
+    timesteps_from_data = False  # the timestep table is as long as the data's longest episode, whatever is evaluated
     presets: tuple[str, ...] = ()  # folders below configs/preset for suites of this kind
     model_settings: tuple[str, ...] = ("timestep", "embedding")  # of ModelConfig; they shape the agent
     # Beginnings of overrides that change nothing. (A user's suite may have discrete actions, and a temperature.)

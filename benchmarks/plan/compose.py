@@ -121,6 +121,10 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
             task = _task(request.suite, task_name, parts["data"])
             _refuse_unused(variant, task)
             parts["atari"] = task.kind.protocol(parts["atari"])
+            if not any(text.startswith("eval.max_steps=") for text in variant):
+                # The preset's limit is a cap: a task with shorter episodes keeps its own.
+                limit = min(parts["eval"].max_steps, task.max_steps)
+                parts["eval"] = dataclasses.replace(parts["eval"], max_steps=limit)
             parts["options"] = jsonable(dataclasses.asdict(make_options(cls, settings["backbone"])))
             said = " ".join(sorted(variant))
             made += [Cell(backbone, task, request.preset, seed, variant=said, **parts) for seed in request.seeds]

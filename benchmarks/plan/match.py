@@ -147,24 +147,26 @@ def _around(counts: Callable[[int], dict[str, int] | None], goal: int, step: int
 
 def _environment(cell: Cell) -> str:
     """What decides the sizes of states, actions and the table of timesteps."""
-    return repr((cell.environment, cell.task.data_id if cell.kind.timesteps_from_data else ""))
+    return repr((cell.environment, cell.task.data_id, cell.max_steps))
 
 
 def _shapes(cell: Cell) -> Any:
-    """Data of the sizes of the cell's agent: its own if the longest episode matters, else one step of zeros."""
+    """Data of the sizes of the cell's agent: its own, or one step of zeros if all generated episodes fit the task."""
     import numpy as np
 
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.data.trajectories import Trajectories
 
-    if cell.kind.timesteps_from_data:
-        if not store.exists(cell.task.data_id):
-            sources.plan([(cell.data.source, cell.task.data_id)])  # says how to get a set that cannot be generated
-            raise UserError(
-                f"match=params: the longest episode of {cell.task.data_id!r} sets the size of an agent, and the set is "
-                f"not in the store {store.root()}; make it first: bench data make {cell.task.data_id}"
-            )
-        return store.read(cell.task.data_id)
+    name, source = cell.task.data_id, sources.SOURCES.get(cell.data.source)
+    if store.exists(name):
+        return store.read(name)
+    sources.plan([(cell.data.source, name)])  # says how to get a set that can be neither generated nor fetched
+    if cell.kind.timesteps_from_data or source.kind != "made":
+        command = f"make it first: bench data make {name}" if source.kind == "made" else source.command(name)
+        raise UserError(
+            f"match=params: the longest episode of {name!r} sets the size of an agent, and the set is not in the store "
+            f"{store.root()}; {command}"
+        )
     cell.kind.probe(cell.environment)
     state_shape, n_actions, actions = cell.kind.sizes(cell.environment)
     return Trajectories(

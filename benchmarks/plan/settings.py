@@ -89,7 +89,7 @@ class EvalConfig:
     episodes: int = 10  # for each target return
     acting: str = "window"  # window: recompute the last K steps; recurrent: carry state
     seed: int = 1000  # of the evaluation's environments
-    max_steps: int = 0  # longest episode; 0 for the task's own limit
+    max_steps: int = 0  # longest episode; 0 for the task's own limit; a preset can only shorten it
     targets: tuple[float, ...] = ()  # instead of the task's, on the scale of data.rewards; the first is the headline
     temperature: float = 1.0  # discrete actions are sampled from softmax(logits / temperature); 0 takes the likeliest
 

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from backbench.agents.agent import Agent
-from backbench.agents.heads import HEADS
+from backbench.agents.heads import HEADS, TanhHead
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
@@ -88,13 +88,19 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def load_agent(cell: Cell, path: Path, head: str | None = None, digest: str | None = None) -> Agent:
+def head_of(record: Record) -> str:
+    """Name of the record's action head. Older records do not name it, but how it samples."""
+    protocol = record.protocol
+    return protocol.head or ("tanh" if protocol.sampling == TanhHead.sampling_at(1.0) else "categorical")
+
+
+def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None) -> Agent:
     """The cell's agent with the weights in ``path``, on the CPU, in evaluation mode.
 
     The weights also hold what depends on the data: sizes of states and actions, statistics, longest episode. The global
-    generator is seeded by the cell, as for a fresh agent. ``head`` names the record's action head; None if the record
-    does not. ``digest`` is the record's ``weights_sha256``; None takes the one that the file itself has. Raises
-    UserError: no such file, a damaged one, or other weights.
+    generator is seeded by the cell, as for a fresh agent. ``head`` names the action head, see ``head_of``. ``digest``
+    is the record's ``weights_sha256``; None takes the one that the file itself has. Raises UserError: no such file, a
+    damaged one, or other weights.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -113,7 +119,7 @@ def load_agent(cell: Cell, path: Path, head: str | None = None, digest: str | No
         f"weights {path} are not those that the record was made with; fetch them, or run the cell again",
     )
     try:
-        agent = make_agent(cell, _shapes(cell, weights, head))
+        agent = make_agent(cell, _shapes(cell, weights, head), len(weights["tokenizer.embed_timestep.weight"]), head)
         agent.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         reason = one_line(error, 160)
@@ -121,17 +127,15 @@ def load_agent(cell: Cell, path: Path, head: str | None = None, digest: str | No
     return agent.eval()
 
 
-def _shapes(cell: Cell, weights: Mapping[str, Tensor], head: str | None) -> Trajectories:
+def _shapes(cell: Cell, weights: Mapping[str, Tensor], head: str) -> Trajectories:
     """One episode of nothing, with the shapes that the weights were trained on."""
     actions = weights["tokenizer.embed_action.weight"]
-    rows = len(weights["tokenizer.embed_timestep.weight"])
-    # Older records do not name their head. Of the two heads of that time, only the categorical one has no bias.
-    discrete = HEADS.get(head).discrete if head else "head.project.bias" not in weights
+    discrete = HEADS.get(head).discrete
     return Trajectories(
         states=np.zeros((1, *cell.kind.state_shape(weights)), dtype=np.float32),
         actions=np.zeros(1, dtype=np.int64) if discrete else np.zeros((1, actions.shape[1]), dtype=np.float32),
         rewards=np.zeros(1),
         terminated=np.zeros(1, dtype=bool),
-        offsets=np.array([0, rows]),
+        offsets=np.array([0, 1]),
         n_actions=len(actions) if discrete else None,
     )

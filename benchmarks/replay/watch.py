@@ -18,7 +18,7 @@ from backbench.agents.agent import Agent
 from backbench.benchmarks.environments.kind import Camera, Environments
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay import pictures
-from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
+from backbench.benchmarks.replay.load import cell_of, find_record, head_of, load_agent
 from backbench.benchmarks.run.checkpoint import LAST
 from backbench.benchmarks.run.evaluate import Play, evaluate
 from backbench.errors import UserError, require
@@ -135,7 +135,7 @@ def watch(asked: Request) -> list[str]:
     at = _target_index(record, cell, asked)
     assert record.scores is not None
     weights = cell.checkpoint_folder(results) / LAST
-    agent = load_agent(cell, weights, record.protocol.head, record.provenance.weights_sha256)
+    agent = load_agent(cell, weights, head_of(record), record.provenance.weights_sha256)
     try:
         asked.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -17,6 +17,9 @@ PACKAGES = (
 )  # fmt: skip
 # Folders of generated files: records, verifications, pages. Files beside the folders are written by hand.
 GENERATED = "leaderboard/published/*/**"
+# New files that can change a number: what Python imports or a compiler builds, and settings. Any other new file does
+# not count, such as those in a folder of results or data.
+NEW_CODE = ("*.py", "*.so", "*.pyd", "*.c", "*.cpp", "*.h", "*.cu", "configs/**", "suites/**")
 CODE = Path(__file__).resolve().parents[2]  # the checkout that the code runs from, or where it is installed
 
 
@@ -31,19 +34,22 @@ def packages() -> dict[str, str]:
 
 @cache
 def git_state(folder: Path = CODE) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout in ``folder``, ignoring ``GENERATED``; (None, None) if it is no checkout."""
+    """(commit, dirty) of the checkout in ``folder``; (None, None) if it is no checkout.
+
+    Dirty: a file of the commit was changed, outside ``GENERATED``, or there is ``NEW_CODE``.
+    """
     if not (folder / "pyproject.toml").is_file():
         return None, None
-    # Every untracked file by itself: git would name a new folder even if all its files are excluded.
-    status = ["status", "--porcelain", "--untracked-files=all", "--", ".", f":(exclude,glob){GENERATED}"]
+    changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude,glob){GENERATED}"]
+    new = ["ls-files", "--others", "--exclude-standard", "--", *NEW_CODE, f":(exclude,glob){GENERATED}"]
     try:
-        commit, dirty = (
+        commit, *differs = (
             subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=20)
-            for words in (["rev-parse", "HEAD"], status)
+            for words in (["rev-parse", "HEAD"], changed, new)
         )
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return commit.stdout.strip(), bool(dirty.stdout.strip())
+    return commit.stdout.strip(), any(one.stdout.strip() for one in differs)
 
 
 def hardware(gpu: str | None) -> Hardware:

@@ -18,6 +18,7 @@ from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
 from backbench.agents.heads import head_for
 from backbench.agents.tokenizer import TOKENS_PER_STEP
+from backbench.backbones.contract import estimated_flops
 from backbench.backbones.kernels import ran
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.settings import Cell
@@ -76,10 +77,12 @@ class Draft:
     def done(self, agent: Agent, progress: Progress, final: Sequence[TargetResult]) -> schema.Record:
         """The record of a trained agent and the ``final`` scores; ``ValidationError`` if no record can contain them."""
         cell, losses = self.cell, progress.losses
+        flops = agent.backbone.flops(cell.model.context * TOKENS_PER_STEP)
         measured = schema.Cost(
             parameters_total=count_parameters(agent),
             parameters_backbone=count_parameters(agent.backbone),
-            flops_per_token=agent.backbone.flops(cell.model.context * TOKENS_PER_STEP),
+            flops_per_token=flops,
+            flops_estimated=flops is not None and bool(estimated_flops(agent.backbone)),
             train_tokens_per_s=progress.tokens_per_second(cell),
             train_seconds=progress.seconds,
             eval_seconds=progress.eval_seconds,

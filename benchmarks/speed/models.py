@@ -15,7 +15,7 @@ from backbench.agents.agent import Agent, Windows
 from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
 from backbench.agents.heads import ActionSpace
-from backbench.agents.tokenizer import TOKENS_PER_STEP, TokenConfig
+from backbench.agents.tokenizer import TOKENS, TOKENS_PER_STEP, TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
 from backbench.backbones.contract import Causal, Spec
@@ -64,7 +64,7 @@ class Model:
 def agent(backbone: str | type[Causal], options: dict[str, object], config: SpeedConfig, context: int) -> Agent:
     """An agent of HalfCheetah's shape with neutral state statistics and weights from seed 0."""
     shape = config.model
-    spec = Spec(shape.d_model, shape.n_layers, shape.dropout, TOKENS_PER_STEP, TOKENS_PER_STEP * context)
+    spec = Spec(shape.d_model, shape.n_layers, shape.dropout, TOKENS, TOKENS_PER_STEP * context)
     torch.manual_seed(0)
     encoder = vector_encoder(OBSERVATION, shape.d_model)
     tokens = TokenConfig(EPISODE, RETURN_SCALE, shape.dropout)

@@ -54,5 +54,8 @@ class EMA(Mixer):
     def rate(self):
         return torch.sigmoid(-self.log_horizon)  # 1 - a = 1 / (1 + horizon)
 
+    def projections(self):
+        return (self.in_proj,)
+
     def residual_outputs(self):
         return (self.out_proj,)

@@ -94,6 +94,15 @@ def fronts(section: Section) -> dict[str, list[int]]:
     return found
 
 
+def unknown_costs(section: Section) -> dict[str, list[int]]:
+    """Key of a cost that is counted -> indices of the rows with an IQM for which it is unknown."""
+    found = {
+        one.key: [index for index, row in enumerate(section.rows) if row.iqm is not None and row.unknown(one)]
+        for one in columns.COSTS
+    }
+    return {key: rows for key, rows in found.items() if rows}
+
+
 def undecided_costs(section: Section) -> list[str]:
     """Keys of measured costs in which all rows differ by less than ``ALIKE``: a busy machine causes as much."""
     found = []

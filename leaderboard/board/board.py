@@ -38,7 +38,8 @@ class Row:
     scores: Mapping[str, Score]  # Task -> score; without the tasks that have no finished cell.
     missing: tuple[str, ...]  # Tasks of the suite without a score.
     seeds: tuple[int, ...]  # Seeds that have all tasks of the suite.
-    # (seeds, tasks of the suite) normalised scores. Empty where a task is missing or no seed has all tasks.
+    # (seeds, tasks of the suite) normalised scores. Empty if a task is missing, no seed has all tasks, or the suite has
+    # no normaliser. All that is computed over tasks comes from it.
     matrix: tuple[tuple[float, ...], ...]
     aggregates: Mapping[str, Estimate]  # Key of ``columns.METRICS`` -> over the suite; empty where ``matrix`` is.
     cost: Mapping[str, float]  # Key of ``columns.COSTS`` -> median over the finished cells, where it is known.
@@ -56,6 +57,10 @@ class Row:
     def failed(self) -> int:
         return sum(record.status == "failed" for record in self.records)
 
+    def unknown(self, column: columns.CostColumn) -> bool:
+        """Whether a cost that is counted is not known, though the row has finished cells."""
+        return column.counted and bool(self.used) and column.key not in self.cost
+
     @property
     def mean(self) -> Estimate | None:
         return self.aggregates.get("mean")
@@ -71,7 +76,7 @@ class Section:
 
     setting: Setting
     tasks: tuple[str, ...]  # The suite's tasks in their order, then others that the records hold.
-    complete: bool  # Whether the suite is known, so that aggregates have a meaning.
+    complete: bool  # Whether aggregates have a meaning: the suite is known, and its scores share a scale.
     task_settings: Mapping[str, TaskSetting]
     data: Mapping[str, float]  # Task -> mean normalised return of its data, where these hold raw rewards.
     data_aggregates: Mapping[str, float]  # Metrics ``of_data`` -> over ``data`` of the suite; empty if a task lacks.
@@ -119,14 +124,18 @@ def _section(group: Group, suite: tuple[str, ...] | None, verified: Collection[s
         row, said = _row(label, found, suite or (), data, verified)
         rows.append(row)
         notes += [f"{label}: {note}" for note in said]
+    name, scaled = group.setting.suite, group.setting.normaliser != "none"
     if suite is None:
-        notes.append(f"suite {group.setting.suite!r} is not known here: no aggregates")
+        notes.append(f"suite {name!r} is not known here: no aggregates")
+    if not scaled:
+        notes.append(f"suite {name!r} has no normaliser: returns of its tasks share no scale, so it has no aggregates")
     notes += _ragged(rows, suite or ()) + unlike(group.records) + _unlike_seeds(rows)
-    own = np.array([[data[task] for task in suite]]) if suite and all(task in data for task in suite) else None
+    all_known = scaled and suite and all(task in data for task in suite)
+    own = np.array([[data[task] for task in suite]]) if suite and all_known else None
     return Section(
         setting=group.setting,
         tasks=tasks,
-        complete=suite is not None,
+        complete=suite is not None and scaled,
         task_settings={task: group.tasks[task] for task in tasks if task in group.tasks},
         data={task: data[task] for task in tasks if task in data},
         data_aggregates={}
@@ -170,19 +179,21 @@ def _row(
                     f"{task}, seed {seed} is there twice; {kept.key} counts, {record.key} is later and left out"
                 )
     missing = tuple(task for task in suite if task not in done)
+    scaled = records[0].protocol.normaliser != "none"
     seeds: list[int] = []
     if suite and not missing:
         # A seed that has only some of the tasks would weigh them unequally.
         seeds = sorted(set.intersection(*(set(done[task]) for task in suite)))
-        if partial := sorted({seed for task in suite for seed in done[task]} - set(seeds)):
+        if scaled and (partial := sorted({seed for task in suite for seed in done[task]} - set(seeds))):
             notes.append(f"seeds {', '.join(map(str, partial))} lack some tasks and are not in the aggregate")
     used = [record for found in done.values() for record in found.values()]
-    matrix = [[_headline(done[task][seed]).normalised_mean for task in suite] for seed in seeds]
+    matrix = [[_headline(done[task][seed]).normalised_mean for task in suite] for seed in seeds if scaled]
     episodes = [_episodes(done[task][seeds[0]]) for task in suite] if len(seeds) == 1 else ()
-    scaled = records[0].protocol.normaliser != "none"
-    metrics = [one for one in columns.METRICS if matrix and (scaled or not one.needs_scale)]
+    metrics = columns.METRICS if matrix else ()
     spent = [record.cost for record in used if record.cost is not None]
     costs = [(one, [value for cost in spent if (value := one.read(cost)) is not None]) for one in columns.COSTS]
+    if any(cost.flops_estimated for cost in spent):
+        notes.append("its FLOPs are estimated: a module without a formula counts by its weights")
     row = Row(
         label=label,
         row=RowId.of(records[0]),

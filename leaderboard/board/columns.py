@@ -55,7 +55,6 @@ class Metric(Column):
     statistic: Statistic  # (..., runs, tasks) -> (...)
     digits: int = 1
     of_data: bool = False  # Whether views show it for the data set itself too.
-    needs_scale: bool = False  # Whether raw returns, which have no scale, have none.
 
 
 COSTS: tuple[CostColumn, ...] = (
@@ -80,7 +79,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="iqm", title="IQM", statistic=iqm, of_data=True),
     Metric(
         key="optimality_gap", title="Optimality gap", unit="lower is better", statistic=optimality_gap, digits=2,
-        larger_is_better=False, needs_scale=True,
+        larger_is_better=False,
     ),
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.analysis import ALIKE, Improvement, fronts, undecided_costs
+from backbench.leaderboard.board.analysis import ALIKE, Improvement, fronts, undecided_costs, unknown_costs
 from backbench.leaderboard.board.board import Row, Section
 from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.record.suites import ALSO
@@ -79,6 +79,9 @@ def _front_notes(section: Section) -> list[str]:
     )
     alike = ", ".join(column.name for column in shown if column.key in noise)
     more = f" No front for {alike}: rows differ by less than {ALIKE:.0%}." if alike else ""
+    for key, rows in unknown_costs(section).items():
+        name = next(one.name for one in columns.COSTS if one.key == key)
+        more += f" Unknown {name}, so without a place in that front: {', '.join(section.rows[i].label for i in rows)}."
     return [f"Beaten by no other row in both IQM and a cost, by point estimates: {said}.{more}"] if said else []
 
 

@@ -2,9 +2,9 @@
 
 import math
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from backbench.leaderboard.record.fields import Amount, Count, Flops, Loss, Name, Part, Positive, Text, Value, close
 
@@ -61,7 +61,8 @@ class Cost(Part):
 
     parameters_total: Count = Field(description="Trainable parameters of the complete agent.")
     parameters_backbone: Count = Field(description="Of these, the backbone's.")
-    flops_per_token: Flops | None = Field(description="FLOPs of a forward pass at the training length, if counted.")
+    flops_per_token: Flops | None = Field(description="FLOPs of a forward pass at the training length. None: unknown.")
+    flops_estimated: bool = Field(default=False, description="Whether some weights count as one product each.")
     train_tokens_per_s: Amount = Field(description="Tokens per second of training, without warm-up and evaluation.")
     train_seconds: Amount = Field(description="Wall time of training, in seconds, without evaluation.")
     eval_seconds: Amount = Field(description="Wall time of all evaluations, in seconds.")
@@ -69,6 +70,11 @@ class Cost(Part):
     decision: Latency = Field(description="Time of a decision.")
     peak_memory_mb: Amount = Field(description="Peak memory of the GPU or the process, in megabytes (10^6 bytes).")
     wall_seconds: Amount = Field(description="Wall time of the cell from start to record, in seconds.")
+
+    @model_serializer(mode="wrap")
+    def _without_false(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Records without an estimate have the text that they had before this field.
+        return {name: value for name, value in dump(self).items() if name != "flops_estimated" or value}
 
     @model_validator(mode="after")
     def _part_of_total(self) -> Self:

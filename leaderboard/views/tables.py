@@ -60,6 +60,7 @@ def to_json(view: Mapping[str, Any]) -> str:
 
 def to_csv(view: Mapping[str, Any]) -> str:
     """``view`` as CSV (RFC 4180): a line for each row and task (kind ``task``) and for each aggregate of a row.
+    A row without any score has one line (kind ``failed``).
     Costs are the row's, repeated on each of its lines. Text cannot start a formula in a spreadsheet: an apostrophe
     precedes ``= + - @``."""
     costs = [column.key for column in columns.COSTS]
@@ -81,6 +82,8 @@ def to_csv(view: Mapping[str, Any]) -> str:
 
 
 def _lines(section: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    if not row["scores"]:
+        yield "failed", "", {}
     for task in (task for task in section["tasks"] if task in row["scores"]):
         score = row["scores"][task]
         yield "task", task, {**score, "seeds": " ".join(map(str, score["seeds"])), "data": section["data"].get(task)}

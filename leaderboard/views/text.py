@@ -22,6 +22,7 @@ from backbench.leaderboard.scores.statistics import Interval
 from backbench.text import markdown, plain
 
 NOTHING = "—"
+UNKNOWN = "unknown"
 _PAIRS = 12  # rows up to which every pair is printed
 
 
@@ -85,7 +86,8 @@ def _table(section: Section, number: int) -> TextTable:
         blocks.append(_aggregates(section))
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
     lines = {"seeds": [_seeds(row) for row in rows]}
-    lines |= {one.label: [_cost(row.cost.get(one.key)) for row in rows] for one in columns.shown(columns.COSTS, "text")}
+    for one in columns.shown(columns.COSTS, "text"):
+        lines[one.label] = [UNKNOWN if row.unknown(one) else _cost(row.cost.get(one.key)) for row in rows]
     lines |= {"failed cells": [str(row.failed) for row in rows], "trust": [row.trust for row in rows]}
     blocks.append(tuple(_line(name, "", *values) for name, values in lines.items()))
     compared = sum(len(row.matrix) >= 2 for row in rows)
@@ -116,8 +118,6 @@ def _task(section: Section, task: str) -> Line:
 def _aggregates(section: Section) -> tuple[Line, ...]:
     lines = []
     for metric in columns.shown(columns.METRICS, "text"):
-        if metric.needs_scale and section.setting.normaliser == "none":
-            continue
         data = _points(section.data_aggregates.get(metric.key)) if metric.of_data else ""
         cells = [
             Cell(f"{one.value:.{metric.digits}f}", _interval(one.interval, metric.digits)) if one else Cell(NOTHING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mixers
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from backbench.agents.heads import ActionSpace
 from backbench.agents.tokenizer import TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
-from backbench.backbones.contract import Spec
+from backbench.backbones.contract import Mixer, Spec
 
 K = 4
 TARGETS = (900.0, 600.0, 300.0, -50.0, 0.0)
@@ -107,6 +108,27 @@ def test_recurrent_acting_continues_past_the_context(agent: Agent) -> None:
         assert action.abs().max() <= 1
         pair.update(torch.ones(2))
         alone.update(torch.ones(1))
+
+
+@pytest.mark.parametrize("backbone", [mixers.Typed, "transformer"], ids=str)
+def test_both_protocols_act_alike_past_the_context_with_one_layer_of_windows(backbone: str | type[Mixer]) -> None:
+    """Complete steps leave the window in both, so tokens keep their kinds."""
+    torch.manual_seed(5)
+    stack = build(backbone, {}, Spec(16, n_layers=1, dropout=0.0, max_length=3 * K))
+    agent = assemble(stack, vector_encoder(5, 16), ActionSpace(2), TokenConfig(50, 100.0)).eval()
+    with torch.no_grad():
+        for p in agent.parameters():
+            p.add_(0.2 * torch.randn_like(p))
+    actors = [make_actor(agent, acting, torch.tensor([500.0, 100.0]), K) for acting in ("window", "recurrent")]
+    actions = []
+    for step in range(6 * K):
+        states = torch.randn(2, 5)
+        first, second = (actor.act(states) for actor in actors)
+        torch.testing.assert_close(first, second, rtol=0, atol=2e-5, msg=lambda text, at=step: f"step {at}: {text}")
+        for actor in actors:
+            actor.update(10 * states[:, 0])
+        actions.append(first)
+    assert torch.stack(actions).std(0).min() > 0.01
 
 
 def test_actions_stay_within_their_bounds(agent: Agent) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import mixers
 import pytest
 import torch
 from torch import Tensor, nn
 
 from backbench.backbones import BACKBONES
 from backbench.backbones.check import RULES, check
-from backbench.backbones.contract import ALL, Backbone, Mixer, Spec
+from backbench.backbones.contract import ALL, Backbone, Causal, Mixer, Spec
 
 SPEC = Spec(d_model=16, n_layers=2, max_length=14)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -33,9 +34,11 @@ def test_every_backbone_and_variant_keeps_the_contract(name: str, options: dict[
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())
-@pytest.mark.parametrize(("tokens", "length"), [(1, 5), (3, 2)])
-def test_contract_holds_for_one_token_per_step_and_short_contexts(name: str, tokens: int, length: int) -> None:
-    results = check(name, None, Spec(8, n_layers=1, tokens_per_step=tokens, max_length=length))
+@pytest.mark.parametrize(("tokens", "length"), [(("state",), 5), (("return", "state", "action"), 3)])
+def test_contract_holds_for_one_token_per_step_and_short_contexts(
+    name: str, tokens: tuple[str, ...], length: int
+) -> None:
+    results = check(name, None, Spec(8, n_layers=1, tokens=tokens, max_length=length))
     assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
 
 
@@ -145,7 +148,73 @@ class Stuck(Backbone):
         return x * (1 + 0 * self.scale)
 
 
+class TurnsKindsAround(mixers.Typed):
+    """Drops one token at a time, so that the window begins with another kind of token each time."""
+
+    def step(self, x_t: Tensor, state: Any) -> tuple[Tensor, Any]:
+        window, count = state
+        if int(count.max()) == window.shape[1]:
+            window, count = window.roll(-1, dims=1), count - 1
+        return super().step(x_t, (window, count))
+
+
+class ProjectsByPosition(Sound):
+    """What it projects from a token depends on where the token stands among those that came with it."""
+
+    def project(self, x: Tensor) -> Tensor:
+        return x * torch.arange(1, x.shape[1] + 1).view(-1, 1)
+
+    def mix(self, projected: Tensor, keep: slice = ALL) -> Tensor:
+        return self(projected / torch.arange(1, projected.shape[1] + 1).view(-1, 1))[:, keep]
+
+
+class Overwrites(Sound):
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.time_step = nn.Parameter(torch.full((spec.d_model,), 0.01))
+        self.time_step._no_reinit = True  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.time_step * super().forward(x)
+
+    def initialise(self, residual_scale: float) -> None:
+        nn.init.normal_(self.time_step)
+
+
+class Free(mixers.GRU):
+    """Says that it costs nothing."""
+
+    def flops(self, length: int) -> float:
+        return 0.0
+
+
+class ForgetsTheScores(mixers.FusedAttention):
+    def flops(self, length: int) -> float:
+        return 8.0 * self.spec.d_model**2
+
+
+class Experts(Mixer):
+    """A token meets one of three matrices."""
+
+    uses_all_weights = False
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.experts = nn.Parameter(torch.randn(3, spec.d_model, spec.d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bld,lde->ble", x, self.experts.repeat(-(-x.shape[1] // 3), 1, 1)[: x.shape[1]])
+
+    def flops(self, length: int) -> float:
+        return 2.0 * self.spec.d_model**2
+
+
 FAULTS: list[tuple[type, str]] = [
+    (TurnsKindsAround, "recurrent acting past the context"),
+    (ProjectsByPosition, "window acting past the context"),
+    (Overwrites, "initialisation"),
+    (Free, "cost"),
+    (ForgetsTheScores, "cost"),
     (Leaking, "causality"),
     (Leaking, "parallel equals step by step"),
     (Leaking, "padded equals unpadded"),
@@ -181,7 +250,7 @@ def test_planted_faults_are_found(cls: type, rule: str) -> None:
 
 def test_every_rule_has_a_planted_fault() -> None:
     untested = set(RULES) - {rule for _, rule in FAULTS}
-    assert untested == {"options", "cost"}  # below
+    assert untested == {"options"}  # below
 
 
 def test_faults_of_options_and_cost_are_found() -> None:
@@ -199,6 +268,65 @@ def test_faults_of_options_and_cost_are_found() -> None:
 
     assert "cost" in failed(Negative)
     assert set(failed(Whole)) == {"options"}
+
+
+def test_a_mixer_that_tells_kinds_of_tokens_apart_keeps_the_contract() -> None:
+    assert failed(mixers.Typed) == {}
+
+
+def test_a_step_that_turns_kinds_around_is_wrong_only_past_the_context() -> None:
+    assert set(failed(TurnsKindsAround)) == {"recurrent acting past the context"}
+
+
+class Layered(Backbone):
+    """A complete stack with windows in each layer."""
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.parts = nn.ModuleList(mixers.Convolution(options, spec) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.parts:
+            x = part(x).tanh()
+        return x
+
+    def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> Any:
+        return tuple(part.initial_state(batch, device, dtype) for part in self._parts())
+
+    def step(self, x_t: Tensor, state: Any) -> tuple[Tensor, Any]:
+        after = []
+        for part, before in zip(self._parts(), state, strict=True):
+            x_t, changed = part.step(x_t, before)
+            x_t = x_t.tanh()
+            after.append(changed)
+        return x_t, tuple(after)
+
+    def reset(self, state: Any, done: Tensor) -> Any:
+        return tuple(part.reset(of, done) for part, of in zip(self._parts(), state, strict=True))
+
+    def _parts(self) -> list[Causal]:
+        return list(self.parts)  # type: ignore[arg-type]
+
+
+def test_a_complete_stack_may_have_a_memory_of_its_own() -> None:
+    assert failed(Layered) == {}
+
+
+@pytest.mark.parametrize("mixer", [mixers.GRU, mixers.Convolution, mixers.BareMatrix, mixers.FusedAttention, Experts])
+def test_blocks_of_other_packages_keep_the_contract(mixer: type) -> None:
+    assert failed(mixer) == {}
+
+
+def detail(mixer: type, rule: str) -> str:
+    return next(result.detail for result in check(mixer, None, SPEC) if result.name == rule)
+
+
+def test_the_check_says_what_the_stack_sets_and_what_a_cost_rests_on() -> None:
+    assert detail(mixers.GRU, "initialisation") == "the stack sets nothing; 4 parameters stay"
+    assert "time_step must stay" in detail(Overwrites, "initialisation")
+    assert detail(mixers.FusedAttention, "cost").startswith("unknown: forward ran")
+    assert "estimated, one product each: layers.0.mixer.matrix" in detail(mixers.BareMatrix, "cost")
+    assert "its weights alone make" in detail(Free, "cost") or "forward ran" in detail(Free, "cost")
 
 
 def test_a_leak_is_reported_with_its_size() -> None:

@@ -22,9 +22,27 @@ class CumulativeMean(Mixer):
         return x.cumsum(1) / torch.arange(1, x.shape[1] + 1).view(-1, 1)
 
 
-def test_default_step_slides_its_window_and_counts_tokens_per_row() -> None:
+def test_default_step_drops_complete_steps_and_counts_tokens_per_row() -> None:
     torch.manual_seed(0)
-    model = build(CumulativeMean, None, Spec(d_model=4, n_layers=1, dropout=0.0, max_length=3)).eval()
+    spec = Spec(d_model=4, n_layers=1, dropout=0.0, tokens=("state", "action"), max_length=5)
+    model = build(CumulativeMean, None, spec).eval()
+    x = torch.randn(2, 12, 4)
+    state = model.initial_state(2)
+    begins = [0, 0, 0, 0, 0, 2, 2, 4, 4, 6, 6, 8]  # each begins with a state
+    assert spec.first_kept(torch.arange(12)).tolist() == begins
+    for t, begin in enumerate(begins):
+        y, state = model.step(x[:, t], state)
+        second = 0 if t < 4 else 4 + begins[t - 4]
+        expected = [model(x[:1, begin : t + 1])[0, -1], model(x[1:, second : t + 1])[0, -1]]
+        torch.testing.assert_close(y, torch.stack(expected), atol=1e-5, rtol=1e-5)
+        if t == 3:
+            state = model.reset(state, torch.tensor([False, True]))
+
+
+def test_tokens_of_one_kind_leave_the_window_one_by_one() -> None:
+    torch.manual_seed(0)
+    spec = Spec(d_model=4, n_layers=1, dropout=0.0, tokens=("state",), max_length=3)
+    model = build(CumulativeMean, None, spec).eval()
     x = torch.randn(2, 8, 4)
     state = model.initial_state(2)
     for t in range(8):
@@ -46,10 +64,27 @@ def test_state_functions_accept_any_nesting() -> None:
         map_state(torch.add, 3)
 
 
-@pytest.mark.parametrize("values", [{"d_model": 0}, {"d_model": 4, "dropout": 1.0}, {"d_model": 4, "n_layers": True}])
+@pytest.mark.parametrize("values", [
+    {"d_model": 0}, {"d_model": 4, "dropout": 1.0}, {"d_model": 4, "n_layers": True}, {"d_model": 4, "tokens": ()},
+    {"d_model": 4, "max_length": 2}, {"d_model": 4, "layer": -1},
+])  # fmt: skip
 def test_wrong_spec_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="spec: "):
         Spec(**values)
+
+
+def test_mixers_know_their_layer_and_the_kinds_of_tokens() -> None:
+    model: Any = build(CumulativeMean, None, SPEC)
+    assert [layer.mixer.spec.layer for layer in model.layers] == [0, 1]
+    assert model.spec.tokens == ("return", "state", "action")
+
+
+@pytest.mark.parametrize("name", ["project", "step", "projections", "train"])
+def test_a_layer_under_the_name_of_a_method_is_refused(name: str) -> None:
+    """The method would be called instead."""
+    made = CumulativeMean(None, SPEC)
+    with pytest.raises(UserError, match=f"CumulativeMean.{name} is a method"):
+        setattr(made, name, nn.Linear(2, 2))
 
 
 def test_build_refuses_other_classes() -> None:

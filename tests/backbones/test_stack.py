@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import mixers
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from backbench.backbones.build import build
-from backbench.backbones.contract import Spec
+from backbench.backbones.contract import Mixer, Spec
 from backbench.backbones.mixers.mamba import MambaBlock
 from backbench.backbones.stack import ResidualStack
 
@@ -62,6 +63,54 @@ def test_gpt2_weights_and_scaled_residual_outputs(name: str) -> None:
         assert layer.bias is None or not layer.bias.any(), path
     norms = [layer for layer in model.modules() if isinstance(layer, nn.LayerNorm)]
     assert all(norm.eps == 1e-5 and bool((norm.weight == 1).all()) and not norm.bias.any() for norm in norms)
+
+
+# Of each model with seed 0: all parameters, weighted so that any change of values or order shows.
+STARTS = {
+    "transformer": 463.862435, "mamba": 10899.748970, "gloma": 21256.430311, "mlp": 472.924089, "identity": 475.974735,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_built_in_backbones_start_as_they_always_did(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(name, None, Spec(64, n_layers=2, max_length=30))
+    weighted = sum(
+        float((p.detach().double() * torch.linspace(1, 2, p.numel(), dtype=torch.double).view(p.shape)).sum())
+        for p in model.parameters()
+    )
+    assert weighted == pytest.approx(STARTS[name], rel=1e-7)
+
+
+def test_a_block_of_another_package_keeps_its_own_start() -> None:
+    """mambapy draws time steps from 0.001 to 0.1. At GPT-2's start all would be 0.69, a memory of half a token."""
+    stack_ = build(mixers.MambapyBlock, None, Spec(64, n_layers=2))
+    for layer in stack_.get_submodule("layers").children():
+        dt = F.softplus(layer.get_parameter("mixer.block.dt_proj.bias"))
+        assert 1e-3 * 0.99 <= dt.min() <= dt.max() <= 0.1 * 1.01
+
+
+def test_the_stack_sets_what_a_mixer_hands_over_and_nothing_else() -> None:
+    class Handing(Mixer):
+        def __init__(self, options: Any, spec: Spec) -> None:
+            super().__init__(options, spec)
+            self.handed, self.own, self.out = (nn.Linear(64, 64) for _ in range(3))
+            self.handed.bias._no_reinit = True  # type: ignore[assignment]
+            nn.init.constant_(self.own.weight, 7.0)
+
+        def projections(self) -> tuple[nn.Module, ...]:
+            return (self.handed,)
+
+        def residual_outputs(self) -> tuple[nn.Linear, ...]:
+            return (self.out,)
+
+    mixer: Any = build(Handing, None, Spec(64, n_layers=2)).get_submodule("layers.0.mixer")
+    assert mixer.handed.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert mixer.handed.bias.any()
+    assert bool((mixer.own.weight == 7).all())
+    assert mixer.own.bias.any()
+    assert mixer.out.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert not mixer.out.bias.any()
 
 
 def test_without_feed_forward_a_layer_is_one_residual_branch() -> None:

@@ -15,12 +15,12 @@ from backbench.backbones.contract import Mixer, Spec
 class Sound(Mixer):
     def __init__(self, options: Any, spec: Spec) -> None:
         super().__init__(options, spec)
-        self.project = nn.Linear(spec.d_model, spec.d_model)
+        self.linear = nn.Linear(spec.d_model, spec.d_model)
         self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += self.training
-        return self.project(x)  # type: ignore[no-any-return]
+        return self.linear(x)  # type: ignore[no-any-return]
 
 
 class NotANumber(Sound):

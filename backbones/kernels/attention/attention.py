@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from backbench.backbones.flops import of_attention, priced
 from backbench.backbones.kernels.attention import naive
 from backbench.backbones.kernels.dispatch import Implementation, Operation, missing
 
 ALL = slice(None)
 
 
+@priced(lambda q, k, *_, **__: q.shape[0] * q.shape[2] * of_attention(q.shape[1] * q.shape[3], k.shape[2]))
 def attention(
     q: Tensor, k: Tensor, v: Tensor, *, keep: slice = ALL, dropout: float = 0.0, implementation: str = "auto"
 ) -> Tensor:

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from backbench.backbones.flops import priced
 from backbench.backbones.kernels.conv import naive
 from backbench.backbones.kernels.dispatch import Implementation, Operation, missing, triton_missing
 from backbench.backbones.kernels.native import loader
 from backbench.errors import UserError
 
 
+@priced(lambda x, weight, *_, **__: x.shape[0] * x.shape[1] * naive.of_conv(weight))
 def causal_conv1d(
     x: Tensor, weight: Tensor, bias: Tensor, *, silu: bool = False, implementation: str = "auto"
 ) -> Tensor:

@@ -5,6 +5,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def of_conv(weight: Tensor) -> float:
+    """FLOPs per token: 2 per tap and channel."""
+    return 2.0 * weight.numel()
+
+
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The definition: one shifted, scaled copy for each tap."""
     length, width = x.shape[1], weight.shape[1]

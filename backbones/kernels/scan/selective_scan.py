@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from backbench.backbones.flops import priced
 from backbench.backbones.kernels.dispatch import Implementation, Operation, missing, triton_missing
 from backbench.backbones.kernels.native import loader
 from backbench.backbones.kernels.scan import naive
@@ -45,6 +46,7 @@ def slow_note() -> str | None:
     return missing and f"the scan of Mamba and GLoMa runs in plain PyTorch, several times slower: {missing}"
 
 
+@priced(lambda x, dt, A, *_, window=None, **__: x.shape[0] * x.shape[1] * naive.of_scan(A, window))
 def selective_scan(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, *,
     window: int | None = None, gate: Tensor | None = None, softplus: bool = False, implementation: str = "auto",

@@ -31,7 +31,9 @@ def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: 
     if not single_tasks:
         yield "Plots of single tasks are on the rows' pages: here they would be too many."
     if not any(row["aggregates"] for row in rows if row["id"] in styles):
-        yield "No row has every task with a common seed, so there are no aggregates."
+        unscaled = section["normaliser"] == "none"
+        reason = "The suite has no normaliser" if unscaled else "No row has every task with a common seed"
+        yield f"{reason}, so there are no aggregates."
 
 
 def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
@@ -50,6 +52,9 @@ def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterato
     costs = columns.shown(columns.COSTS, "page")
     if alike := ", ".join(cost.name for cost in costs if cost.key in section["undecided_costs"]):
         says += f" No front for {alike}: rows differ by less than {ALIKE:.0%}."
+    for cost in (cost for cost in costs if cost.counted):
+        if unknown := [row["label"] for row in rows if row["aggregates"] and row["cost"].get(cost.key) is None]:
+            says += f" {cost.title}: unknown for {', '.join(unknown)}."
     measured = fold("How costs were measured", el("p", None, section["measured"]))
     yield figure("Score and cost", comparisons.pareto(section, rows, styles), says, measured, kind="four")
 

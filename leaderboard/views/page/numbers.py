@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 NOTHING = "—"
+UNKNOWN = "unknown"
 
 
 def short(value: float, digits: int = 3) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page import parts
 from backbench.leaderboard.views.page.markup import Child, Html, View, cite, el, join, name, page
-from backbench.leaderboard.views.page.numbers import exact, score
+from backbench.leaderboard.views.page.numbers import UNKNOWN, exact, score
 from backbench.leaderboard.views.page.plots import tasks
 from backbench.leaderboard.views.page.plots.panel import Style
 
@@ -87,6 +87,8 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
     for cost in columns.shown(columns.COSTS, "page"):
         if row["cost"].get(cost.key) is not None:
             yield cost.title, f"{exact(row['cost'][cost.key])} {cost.unit}".strip()
+        elif cost.counted and row["cells"]:
+            yield cost.title, UNKNOWN
     yield "Backbone", el("code", None, row["backbone"])
     yield "Differs from the preset in", name(row["variant"]) if row["variant"] else "nothing"
     yield "Suite", f"{section['suite']}, data {section['source']}, preset {section['preset']}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, el, row_file
-from backbench.leaderboard.views.page.numbers import NOTHING, coordinate, exact, score
+from backbench.leaderboard.views.page.numbers import NOTHING, UNKNOWN, coordinate, exact, score
 from backbench.leaderboard.views.page.parts import badges, estimate, scroll
 from backbench.leaderboard.views.page.plots.panel import Style, Styles
 from backbench.leaderboard.views.page.plots.scales import Scale, interval_ends
@@ -14,7 +14,7 @@ from backbench.leaderboard.views.page.plots.scales import Scale, interval_ends
 GROUPS = {"agg": "Aggregates", "task": "Tasks, scores", "cost": "Costs", "run": "Runs"}
 
 
-Cell = tuple[float, Child] | None  # the sort value and the content; None comes last
+Cell = tuple[float | None, Child] | None  # the sort value and the content; None comes last
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _columns(section: View, rows: Sequence[View]) -> list[Column]:
             cells = [_score(row["scores"].get(task)) for row in rows]
             found.append(Column(f"task:{task}", "task", breakable(task), cells, section["data"].get(task)))
     for cost in columns.shown(columns.COSTS, "page"):
-        cells = [_cost(row, cost.key) for row in rows]
+        cells = [_cost(row, cost) for row in rows]
         if any(cells):
             higher = cost.larger_is_better
             found.append(Column(cost.key, "cost", cost.title, cells, higher=higher, unit=cost.unit))
@@ -133,10 +133,10 @@ def _score(one: View | None) -> Cell:
     return (one["value"], (estimate(one), ratio)) if one else None
 
 
-def _cost(row: View, key: str) -> Cell:
-    if (value := row["cost"].get(key)) is None:
-        return None
-    low, high = map(exact, row["spread"][key])
+def _cost(row: View, cost: columns.CostColumn) -> Cell:
+    if (value := row["cost"].get(cost.key)) is None:
+        return (None, UNKNOWN) if cost.counted and row["cells"] else None
+    low, high = map(exact, row["spread"][cost.key])
     return value, el("span", {"title": f"median of {row['cells']} cells, {low} to {high}"}, exact(value))
 
 

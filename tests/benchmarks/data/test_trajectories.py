@@ -32,13 +32,39 @@ def test_statistics_equal_a_plain_computation() -> None:
     seen = np.concatenate([e.observations[:-1] for e in episodes])  # without the states after the last action
     mean, std = data.state_statistics()
     np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(std, np.maximum(seen.std(0), 1e-6), rtol=1e-4)
+    np.testing.assert_allclose(std, [seen[:, 0].std(), 1.0, seen[:, 2].std()], rtol=1e-4)
     returns = [float(e.rewards.sum()) for e in episodes]
     summary = data.summary()
     assert (summary["episodes"], summary["steps"]) == (2, 8)
     assert summary["return_mean"] == pytest.approx(np.mean(returns))
     assert summary["return_std"] == pytest.approx(np.std(returns))
     assert (summary["return_min"], summary["return_max"]) == pytest.approx((min(returns), max(returns)))
+
+
+def with_columns(*columns: np.ndarray) -> Trajectories:
+    states = np.stack(columns, 1).astype(np.float32)
+    steps = len(states)
+    return Trajectories(states, states[:, :1], np.zeros(steps), np.ones(1, bool), np.array([0, steps]))
+
+
+def test_columns_that_do_not_vary_have_a_scale_of_one() -> None:
+    """A constant in the data that is a little off when acting must not become thousands."""
+    noise = np.random.default_rng(0).standard_normal(1000)
+    still = [0.5 + 0 * noise, 0.1 + 0 * noise, 0 * noise, 1e-17 * noise, 1 + 3e-8 * noise, 1e5 * (1 + 3e-8 * noise)]
+    data = with_columns(*still, noise)
+    mean, scale = data.state_statistics()
+    assert data.still_columns == [0, 1, 2, 3, 4, 5]
+    assert scale[:6].tolist() == [1.0] * 6
+    acting = np.full(7, 0.55, dtype=np.float32)
+    assert abs((acting - mean) / scale)[0] == pytest.approx(0.05, rel=1e-5)
+
+
+def test_columns_that_vary_keep_their_deviation_to_the_bit() -> None:
+    noise = np.random.default_rng(1).standard_normal(1000)
+    data = with_columns(noise, 1e-5 * noise, 100 + 1e-3 * noise, 1e6 * noise)
+    assert data.still_columns == []
+    assert isinstance(data.states, np.ndarray)
+    assert np.array_equal(data.state_statistics()[1], data.states.std(axis=0, dtype=np.float64).astype(np.float32))
 
 
 @settings(max_examples=60, deadline=None)

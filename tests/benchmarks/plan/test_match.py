@@ -172,6 +172,12 @@ def test_a_game_needs_its_data(new_store: Path) -> None:
         planned(["gloma", "mlp"], "atari", "smoke", [0], overrides=["match=params"])
 
 
+def test_other_people_s_data_are_needed_too(new_store: Path) -> None:
+    """Their longest episode may be longer than the task's limit."""
+    with pytest.raises(UserError, match=r"sets the size of an agent, and .*bench data pull"):
+        planned(["gloma", "mlp"], "d4rl", "smoke", [0], source="d4rl", overrides=["match=params"])
+
+
 def test_a_matched_run(hopper_store: Path, tmp_path: Path, tiny_cell: Callable[..., Any]) -> None:
     """The record says so, and its number of parameters is the one that was matched."""
 

@@ -14,6 +14,7 @@ from planning import cells as planned
 
 from backbench.benchmarks.environments.vector import GymBatch
 from backbench.benchmarks.plan import suites
+from backbench.benchmarks.plan.compose import presets
 from backbench.errors import UserError
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import bounds
@@ -236,3 +237,30 @@ def test_bench_lists_them(bench: Callable[..., Any], tmp_path: Path) -> None:
     assert "d4rl-antmaze       6 tasks  ant through mazes" in listed
     assert listed.splitlines()[-1].split() == ["mine", "2", "tasks"]
     assert "mine             walk-far                     data: local" in bench("list", "tasks").out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "limits"),
+    [((), (20, 40)), (("eval.max_steps=30",), (30, 30)), (("eval.max_steps=0",), (20, 40))],
+    ids=["a preset's limit is a cap", "an override is what was asked for", "zero is the task's own"],
+)
+def test_a_preset_never_lengthens_an_episode(
+    tmp_path: Path, overrides: tuple[str, ...], limits: tuple[int, ...]
+) -> None:
+    """Preset smoke plays at most 100 steps, and these tasks 20 and 40."""
+    cells = planned(["mlp"], str(written(tmp_path, OWN)), "smoke", [0], source="local", overrides=overrides)
+    assert tuple(cell.max_steps for cell in cells) == limits
+
+
+@pytest.mark.parametrize("preset", presets())
+@pytest.mark.parametrize("suite", suites.built_in())
+def test_no_preset_plays_longer_than_the_suite_s_limit(suite: str, preset: str) -> None:
+    cells = planned(["mlp"], suite, preset, [0])
+    assert [cell.key for cell in cells if cell.max_steps > cell.task.max_steps] == []
+
+
+def test_a_preset_shortens_the_episodes_of_longer_tasks() -> None:
+    cells = planned(["mlp"], "d4rl", "smoke", [0]) + planned(["mlp"], "atari", "smoke", [0])
+    assert {(cell.task.suite, cell.max_steps, cell.eval.max_steps) for cell in cells} == {
+        ("d4rl", 100, 100), ("atari", 50, 50),
+    }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning import cells as planned
 
+from backbench.agents.heads import HEADS, ActionSpace, TanhHead
 from backbench.benchmarks.data import store
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.compose import presets
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
-from backbench.benchmarks.replay.load import cell_of, find_record, load_agent
+from backbench.benchmarks.replay.load import cell_of, find_record, head_of, load_agent
 from backbench.benchmarks.run import checkpoint
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import dump_record
@@ -112,11 +114,60 @@ def test_an_agent_is_loaded_without_its_data(
             p.add_(torch.randn_like(p))
     path = tmp_path / "last.safetensors"
     checkpoint.save_weights(path, trained.state_dict(), {"cell": cell.key})
-    agent = load_agent(cell, path)
+    agent = load_agent(cell, path, "tanh")
     assert checkpoint.weights_digest(agent.state_dict()) == checkpoint.weights_digest(trained.state_dict())
     inputs = (torch.randn(2, 4), torch.randn(2, 4, 11), torch.randn(2, 4, 3), torch.arange(8).view(2, 4))
     assert torch.equal(agent(*inputs), trained.eval()(*inputs))
     assert not agent.training
+
+
+def test_records_without_a_head_are_told_apart_by_their_sampling() -> None:
+    """A head without a bias is not taken for another one."""
+    old = {name: record_factory.make_record(protocol__sampling=name) for name in ("deterministic", "greedy")}
+    assert {name: (record.protocol.head, head_of(record)) for name, record in old.items()} == {
+        "deterministic": (None, "tanh"), "greedy": (None, "categorical"),
+    }  # fmt: skip
+    assert head_of(record_factory.make_record(protocol__sampling="sampled at T=1")) == "categorical"
+    assert head_of(record_factory.make_record(protocol__head="other", protocol__sampling="deterministic")) == "other"
+
+
+class BareHead(TanhHead):
+    """Another continuous head, without a bias."""
+
+    name = "bare"
+
+    def __init__(self, d_model: int, actions: ActionSpace) -> None:
+        super().__init__(d_model, actions, bias=False)
+
+
+def test_the_head_that_the_record_names_is_rebuilt(
+    hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HEADS._builtin, "bare", f"{__name__}:BareHead")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[BareHead.__module__])
+    cell = tiny_cell()
+    path = tmp_path / "last.safetensors"
+    trained = make_agent(cell, store.read(cell.task.data_id), head="bare")
+    checkpoint.save_weights(path, trained.state_dict(), {"cell": cell.key})
+    assert type(load_agent(cell, path, "bare").head) is BareHead
+    with pytest.raises(UserError, match="do not fit the agent"):
+        load_agent(cell, path, "tanh")
+    with pytest.raises(UserError, match="unknown action head 'bear'; did you mean 'bare'"):
+        load_agent(cell, path, "bear")
+
+
+@pytest.mark.parametrize("rows", [7, 5000])
+def test_a_reloaded_agent_has_the_timestep_table_that_it_was_trained_with(
+    hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path, rows: int
+) -> None:
+    """Also one that is shorter or longer than a new agent's."""
+    cell = tiny_cell()
+    trained = make_agent(cell, store.read(cell.task.data_id), timesteps=rows)
+    path = tmp_path / "last.safetensors"
+    checkpoint.save_weights(path, trained.state_dict(), {"cell": cell.key})
+    agent = load_agent(cell, path, "tanh")
+    assert len(agent.tokenizer.embed_timestep.weight) == rows
+    assert checkpoint.weights_digest(agent.state_dict()) == checkpoint.weights_digest(trained.state_dict())
 
 
 def test_missing_foreign_or_broken_weights_are_refused(
@@ -126,17 +177,17 @@ def test_missing_foreign_or_broken_weights_are_refused(
     weights = make_agent(cell, store.read(cell.task.data_id)).state_dict()
     path = tmp_path / "last.safetensors"
     with pytest.raises(UserError, match=r"no weights .*last\.safetensors"):
-        load_agent(cell, path)
+        load_agent(cell, path, "tanh")
     checkpoint.save_weights(path, weights, {"cell": other.key})
     with pytest.raises(UserError, match=f"of cell {other.key}, not of {cell.key}"):
-        load_agent(cell, path)
+        load_agent(cell, path, "tanh")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot be read"):
-        load_agent(other, path)
+        load_agent(other, path, "tanh")
     for broken in ({**weights, "more": torch.zeros(1)}, {k: v for k, v in weights.items() if "mean" not in k}):
         checkpoint.save_weights(path, broken, {"cell": cell.key})
         with pytest.raises(UserError, match="do not fit the agent"):
-            load_agent(cell, path)
+            load_agent(cell, path, "tanh")
 
 
 def test_a_record_is_found_by_path_or_part_of_its_key(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.replay import pictures
 from backbench.benchmarks.replay import watch as module
-from backbench.benchmarks.replay.load import cell_of, load_agent
+from backbench.benchmarks.replay.load import cell_of, head_of, load_agent
 from backbench.benchmarks.replay.watch import OneEpisode, Playback, Request, replay, watch
 from backbench.benchmarks.run import cell as cells
 from backbench.benchmarks.run.checkpoint import save_weights
@@ -69,7 +69,7 @@ def atari(_away_from_home: None, tmp_path_factory: pytest.TempPathFactory) -> An
 def played_again(results: Path, record: Record) -> list[tuple[list[float], list[int]]]:
     assert record.scores is not None, record.failure
     cell = cell_of(record.provenance.config)
-    agent = load_agent(cell, cell.checkpoint_folder(results) / "last.safetensors")
+    agent = load_agent(cell, cell.checkpoint_folder(results) / "last.safetensors", head_of(record))
     scores = record.scores.last.targets
     found = []
     for index in range(len(scores)):
@@ -239,7 +239,7 @@ def test_a_wrong_request_is_refused_in_one_line(gym: Any, tmp_path: Path, monkey
     refused(f"{record.key}: its settings make the cell", loose)
 
     cell = cell_of(record.provenance.config)
-    agent = load_agent(cell, _weights(results, record))
+    agent = load_agent(cell, _weights(results, record), head_of(record))
     with torch.no_grad():
         agent.head.project.bias.add_(1)  # type: ignore[operator, union-attr]
     loose.write_text(path.read_text())

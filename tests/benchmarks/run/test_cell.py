@@ -56,6 +56,19 @@ def test_what_a_backbone_raises_is_recorded(
     assert finished(cell, tmp_path) is None, "a failed cell is tried again"
 
 
+@pytest.mark.parametrize(
+    ("name", "known", "estimated"),
+    [("GRU", True, False), ("FusedAttention", False, False), ("MambapyBlock", True, True)],
+)
+def test_the_record_says_whether_flops_are_known_or_estimated(
+    tiny_cell: Build, tmp_path: Path, name: str, known: bool, estimated: bool
+) -> None:
+    record = run_cell(tiny_cell(f"mixers:{name}", train__steps=3), tmp_path, "cpu")
+    assert record.cost is not None, record.failure
+    assert (record.cost.flops_per_token is not None, record.cost.flops_estimated) == (known, estimated)
+    assert load_record(tmp_path / "records" / f"{record.key}.json") == record
+
+
 def test_a_learning_rate_that_is_too_high_diverges(tiny_cell: Build, tmp_path: Path) -> None:
     cell = tiny_cell("mlp", train__lr=1e30, train__clip=0.0, train__warmup=0)
     record = run_cell(cell, tmp_path, "cpu")

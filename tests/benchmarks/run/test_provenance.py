@@ -45,6 +45,8 @@ def test_generated_files_do_not_count(clone: Path) -> None:
         "reproduced/records/x.json", "results/records/x.json", "leaderboard/published/records/d4rl/x.json",
         "leaderboard/published/records/SHA256SUMS", "leaderboard/published/verifications/d4rl/x.json",
         "leaderboard/published/pages/board.md", "leaderboard/published/studies/x/report.md",
+        "r/records/x.json", "r/mlflow.db", "r/mlartifacts/1/meta.yaml", "r/checkpoints/x/last.safetensors",
+        "my-data/me/walk/random-v0/data/main_data.hdf5", "notes.txt", "log",
     ):  # fmt: skip
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text("{}")
@@ -53,7 +55,18 @@ def test_generated_files_do_not_count(clone: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["leaderboard/check.py", "leaderboard/new.py", "agents/x.py", "setup.py", "leaderboard/published/retired.csv"],
+    [
+        "leaderboard/check.py",
+        "leaderboard/new.py",
+        "agents/x.py",
+        "setup.py",
+        "leaderboard/published/retired.csv",
+        "my_mixer.py",
+        "deep/in/a/package.py",
+        "configs/preset/mine.yaml",
+        "suites/mine.yaml",
+        "pyproject.toml",
+    ],
 )
 def test_changed_or_new_code_counts(clone: Path, name: str) -> None:
     (clone / name).parent.mkdir(parents=True, exist_ok=True)

@@ -145,6 +145,17 @@ def test_no_field_is_removed_or_renamed() -> None:
     assert Record.model_fields["schema_version"].default == 1
 
 
+def test_a_record_without_an_estimate_keeps_its_text(tmp_path: Path) -> None:
+    old, new = make_record(), make_record(cost__flops_estimated=True)
+    assert "flops_estimated" not in json.loads(canonical(old))["cost"]
+    assert json.loads(canonical(new))["cost"]["flops_estimated"] is True
+    dump_record(new, tmp_path / "a.json")
+    assert load_record(tmp_path / "a.json") == new
+    unknown = make_record(cost__flops_per_token=None)
+    dump_record(unknown, tmp_path / "b.json")
+    assert load_record(tmp_path / "b.json") == unknown
+
+
 def test_a_record_without_an_action_head_keeps_its_text(tmp_path: Path) -> None:
     """So do the records of releases that did not know the field."""
     old, new = make_record(), make_record(protocol__head="tanh")
