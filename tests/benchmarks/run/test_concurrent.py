@@ -157,8 +157,9 @@ def test_eight_commands_leave_one_record_and_one_mlflow_run_a_cell(tmp_path: Pat
     said = [run.communicate(timeout=500)[0] for run in runs]
     for run, text in zip(runs, said, strict=True):
         assert run.returncode == (-9 if run in victims else 0), text
-        assert "Traceback" not in text
-        assert run in victims or "MLflow tracking stopped" not in text, text
+        if run not in victims:
+            assert "Traceback" not in text, text
+            assert "MLflow tracking stopped" not in text, text
     records, broken = load_records(folder / "records")
     assert (len(records), broken) == (4, [])
     assert all(record.status == "done" for record in records)

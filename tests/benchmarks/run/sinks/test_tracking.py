@@ -267,6 +267,9 @@ def test_a_failure_in_the_middle_is_reported_once(tmp_path: Path, monkeypatch: p
         def create_run(self, *_: Any, **__: Any) -> Any:
             return SimpleNamespace(info=SimpleNamespace(run_id="1"))
 
+        def search_runs(self, *_: Any, **__: Any) -> Any:
+            return []
+
         def log_batch(self, *_: Any, **__: Any) -> None:
             raise OSError("disk\nfull")
 
