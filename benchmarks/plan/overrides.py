@@ -40,7 +40,7 @@ def check(overrides: Sequence[str]) -> None:
         deep = max(itertools.accumulate((char in "[{(") - (char in "]})") for char in text), default=0)
         if len(text) > LONGEST or deep > DEEPEST or re.search(rf"\d{{{MOST_DIGITS}}}", text):
             raise UserError(f"override '{said}': it is too long or too deeply nested; give a shorter value")
-        if key in keys:
+        if key in keys - {"match"}:  # ``match`` has its own message
             raise UserError(f"override '{said}': {key} is given twice; give it once, with commas for a grid")
         keys.add(key)
 
