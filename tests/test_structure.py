@@ -14,7 +14,7 @@ from paths import ROOT
 import backbench
 
 PACKAGE = Path(backbench.__file__).parent
-FACE = {"errors", "files", "text", "registry"}  # modules of the package's root, which every room may use
+FACE = {"errors", "files", "text", "registry", "reading"}  # modules of the root, which every room may use
 # A room may import from itself, from FACE, and from the rooms before it in its street.
 STREETS = (
     (
