@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from backbench.errors import UserError, first_line
 
@@ -74,8 +74,8 @@ def text(path: Path | str, most: int = MB) -> str:
     """The text of a UTF-8 file of at most ``most`` bytes. Raises ``ReadingError``."""
     try:
         return content(path, most).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ReadingError(path, f"is not UTF-8 text (byte {error.start:,})") from None
+    except UnicodeDecodeError:
+        raise ReadingError(path, "is not UTF-8 text") from None
 
 
 def read_json(path: Path | str, most: int = 16 * MB) -> Any:
@@ -83,14 +83,16 @@ def read_json(path: Path | str, most: int = 16 * MB) -> Any:
     return parse_json(text(path, most), path)
 
 
-def parse_json(written: str, path: object) -> Any:
-    """The value of JSON text; ``path`` is named in errors.
+def parse_json(written: str, path: object, infinite: bool = False) -> Any:
+    """The value of JSON text; ``path`` is named in errors. ``infinite`` allows Infinity and -Infinity.
 
     Raises ``ReadingError`` for malformed text, a key that is there twice, a number that is not finite, and more than
     ``DEPTH`` levels.
     """
 
-    def refuse(constant: str) -> NoReturn:
+    def constants(constant: str) -> float:
+        if infinite and constant != "NaN":
+            return float(constant)
         raise ReadingError(path, f"is malformed JSON: {constant} is no number of JSON")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def parse_json(written: str, path: object) -> Any:
     if not written.strip():
         raise ReadingError(path, "is empty")
     try:
-        found = json.loads(written, parse_constant=refuse, object_pairs_hook=unique)
+        found = json.loads(written, parse_constant=constants, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         truncated = error.pos >= len(written.rstrip()) or error.msg.startswith("Unterminated string")
         what = "is JSON that ends too early (truncated)" if truncated else f"is malformed JSON: {error.msg}"
@@ -115,11 +117,11 @@ def parse_json(written: str, path: object) -> Any:
         raise ReadingError(path, "is malformed JSON: a number has too many digits") from None
     except RecursionError:
         raise ReadingError(path, f"is JSON with more than {DEPTH} levels") from None
-    _check_plain(found, path, "JSON")
+    _check_plain(found, path, "JSON", infinite)
     return found
 
 
-def _check_plain(found: Any, path: object, kind: str) -> None:
+def _check_plain(found: Any, path: object, kind: str, infinite: bool = False) -> None:
     """Raise ``ReadingError`` unless ``found`` has only values of JSON, finite numbers and at most ``DEPTH`` levels."""
     level: list[tuple[str, Any]] = [("", found)]
     for _ in range(DEPTH):
@@ -135,8 +137,8 @@ def _check_plain(found: Any, path: object, kind: str) -> None:
                     _check_text(key, path)
                     below.append((f"{where}.{key}".lstrip(".")[:120], inner))
             elif isinstance(value, list):
-                below += [(where, inner) for inner in value]
-            elif isinstance(value, float) and not math.isfinite(value):
+                below += [(f"{where}.{index}"[:120], inner) for index, inner in enumerate(value)]
+            elif isinstance(value, float) and not math.isfinite(value) and not infinite:
                 raise ReadingError(path, f"has a number that is not finite: {where or 'the value'}")
             elif not (value is None or isinstance(value, bool | int | float)):
                 said = f"{where or 'the value'} is a {type(value).__name__}"

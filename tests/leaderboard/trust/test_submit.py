@@ -121,7 +121,7 @@ def of_tomorrow(path: Path) -> None:
     [
         (renamed, "is not the file's name"),
         (spaced, "is not as bench wrote it"),
-        (cut, "the JSON ends too early"),
+        (cut, "is JSON that ends too early"),
         (of_tomorrow, "schema_version: 2 is another version of the schema"),
     ],
 )
