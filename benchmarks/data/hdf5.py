@@ -56,19 +56,26 @@ class Contents(AbstractContextManager["Contents"]):
     def names(self, *where: str) -> list[str]:
         """What the group at ``where`` holds, by name."""
         with self._reading(where):
-            return list(self._find(where, group=True))
+            return list(self._group(where))
 
     def has(self, *where: str) -> bool:
         """Whether there is something at ``where``, a link to elsewhere included."""
         with self._reading(where):
-            return bool(self._find(where[:-1], group=True).id.links.exists(where[-1].encode()))
+            return bool(self._group(where[:-1]).id.links.exists(where[-1].encode()))
+
+    def is_array(self, *where: str) -> bool:
+        """Whether the file's own entry at ``where`` is an array."""
+        import h5py
+
+        with self._reading(where):
+            return isinstance(self._find(where), h5py.Dataset)
 
     def integer(self, where: Where, name: str) -> int | None:
         """An attribute of the group at ``where`` that is one whole number; None if it is absent or anything else."""
         from h5py import h5a, h5t
 
         with self._reading(where):
-            here = self._find(where, group=True).id
+            here = self._group(where).id
             if not h5a.exists(here, name.encode()):
                 return None
             found = h5a.open(here, name.encode())
@@ -116,7 +123,15 @@ class Contents(AbstractContextManager["Contents"]):
             self.claim(entry.nbytes, f"'{'/'.join(where)}'")
             yield entry.tobytes()
 
-    def _find(self, where: Where, group: bool) -> Any:
+    def _group(self, where: Where) -> Any:
+        import h5py
+
+        found = self._find(where)
+        if not isinstance(found, h5py.Group):
+            raise ReadingError(self.path, f"has '{'/'.join(where)}', which is no group")
+        return found
+
+    def _find(self, where: Where) -> Any:
         """What is at ``where``, reached through the file's own names only."""
         import h5py
         from h5py import h5l
@@ -131,28 +146,28 @@ class Contents(AbstractContextManager["Contents"]):
             here = here[name]
             if depth + 1 < len(where) and not isinstance(here, h5py.Group):
                 raise ReadingError(self.path, f"has {said}, which is no group")
-        if not isinstance(here, h5py.Group if group else h5py.Dataset):
-            raise ReadingError(self.path, f"has '{'/'.join(where)}', which is no {'group' if group else 'array'}")
         return here
 
     def _array(self, where: Where, variable: bool = False) -> Any:
         """The array at ``where``, after a look at all that it declares."""
         with self._reading(where):
-            found = self._find(where, group=False)
+            found = self._find(where)
             if problem := self._problem(found, variable):
                 raise ReadingError(self.path, f"has '{'/'.join(where)}', {problem}")
             return found
 
     def _problem(self, found: Any, variable: bool) -> str:
         """Why an array is not read; empty if it may be."""
-        from h5py import h5d, h5t
+        from h5py import Dataset, h5d, h5t
 
+        if not isinstance(found, Dataset):
+            return "which is no array"
         made, kind = found.id.get_create_plist(), found.id.get_type()
         numbers = kind.get_class() in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)
         if variable and kind.get_class() == h5t.VLEN:
             numbers = kind.get_super().get_class() == h5t.INTEGER
         if not numbers or kind.get_size() > 16:
-            return "which is not of numbers"
+            return f"of type {found.dtype}, not numbers"
         if made.get_layout() not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED) or made.get_external_count():
             return "whose content is in another file"
         filters = [made.get_filter(index)[0] for index in range(made.get_nfilters())]

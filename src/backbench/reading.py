@@ -259,11 +259,11 @@ def npy_header(read: Callable[[int], bytes]) -> tuple[tuple[int, ...], bool, Any
 class Unzipped(io.RawIOBase):
     """The content of a gzip file, decompressed ``BLOCK`` by ``BLOCK``. Checksums are checked where a part ends.
 
-    ``readinto`` and ``read`` raise ``EOFError`` for a truncated file and ``zlib.error`` for a damaged one.
+    ``readinto`` and ``read`` raise ``EOFError`` for a truncated file and ``ReadingError`` for a damaged one.
     """
 
     def __init__(self, path: Path | str, most: int) -> None:
-        self._file, self._zip, self._waiting = opened(path, most), zlib.decompressobj(31), b""
+        self._path, self._file, self._zip, self._waiting = path, opened(path, most), zlib.decompressobj(31), b""
 
     def readable(self) -> bool:
         return True
@@ -278,7 +278,10 @@ class Unzipped(io.RawIOBase):
             if self._zip.eof and not self._next_part():
                 return 0
             last = not self._waiting and not (block := self._file.read(BLOCK))
-            found = self._zip.decompress(self._waiting or (b"" if last else block), min(len(view), BLOCK))
+            try:
+                found = self._zip.decompress(self._waiting or (b"" if last else block), min(len(view), BLOCK))
+            except zlib.error as error:
+                raise ReadingError(self._path, f"is no gzip file, or is damaged ({first_line(error, 80)})") from error
             self._waiting = self._zip.unconsumed_tail
             if found:
                 view[: len(found)] = found

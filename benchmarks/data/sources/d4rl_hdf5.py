@@ -112,7 +112,7 @@ def _read(path: Path, observation: int, action: int) -> dict[str, NDArray[Any]]:
         names = (*KINDS, NEXT) if file.has(NEXT) else tuple(KINDS)
         there = file.names()
         for name in names:
-            if name not in there:
+            if name not in there or not file.is_array(name):
                 others = ", ".join(sorted(there))[:300] or "nothing"
                 raise DataError(f"{path} has no array '{name}', only {others}; is this the right file?")
         steps = file.shape("observations")[:1]

@@ -21,13 +21,7 @@ MOST = 10**12  # steps and episodes
 NUMBERS = 1_000_000  # in the bounds of a space
 CHOICES = 4096  # of a discrete space: each is a column
 DEPTH = 8  # spaces within spaces
-TYPES = {
-    "float16",
-    "float32",
-    "float64",
-    "bool",
-    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-}
+TYPES = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)} - {"float8"} | {"bool"}
 
 
 @dataclass(frozen=True)
@@ -78,9 +72,7 @@ def read(data: Path) -> Metadata:
 def space(written: Any, where: str) -> Any:
     """Gymnasium's space from Minari's text of it; ``where`` begins the ``ReadingError`` for a missing or a bad one."""
     if not isinstance(written, str):
-        raise ReadingError(
-            where, "is missing; Minari would run the recorded environment to find it, Backbench never does"
-        )
+        raise ReadingError(where, "is missing; Backbench does not run the recorded environment to find it")
     try:
         return _space(reading.parse_json(written, where, infinite=True), where, DEPTH)
     except ReadingError:
@@ -96,9 +88,8 @@ def _space(of: Any, where: str, depth: int) -> Any:
         if not fits:
             raise ReadingError(where, f"is no space that can be read: {what}")
 
-    require(
-        isinstance(of, dict) and depth > 0, f"nested more than {DEPTH} deep" if isinstance(of, dict) else _shown(of)
-    )
+    require(isinstance(of, dict), _shown(of))
+    require(depth > 0, f"more than {DEPTH} within each other")
     kind = of.get("type")
     if kind in ("Dict", "Tuple"):
         parts = of.get("subspaces")

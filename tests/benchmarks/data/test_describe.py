@@ -120,7 +120,7 @@ def test_a_garbled_sidecar_is_an_error(patched: Path) -> None:
     (patched / store.SIDECAR).write_text("{")
     ((level, message),) = found()
     assert level == "error"
-    assert "not valid JSON" in message
+    assert "JSON that ends too early" in message
 
 
 @pytest.mark.parametrize("file", ["data/main_data.hdf5", "data/metadata.json"])
