@@ -25,14 +25,14 @@ def seeds(text: str) -> tuple[int, ...]:
 
 def options(pairs: list[str]) -> dict[str, Any]:
     """Options of a backbone from ``key=value`` or ``backbone.key=value``."""
-    import yaml
+    from backbench.reading import parse_yaml
 
     found = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign:
             raise UserError(f"option '{pair}': write key=value")
-        found[key.removeprefix("backbone.")] = yaml.safe_load(value)
+        found[key.removeprefix("backbone.")] = parse_yaml(value, f"option '{pair}'")
     return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from backbench import reading
 from backbench.backbones import BACKBONES
 from backbench.backbones.options import make_options
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
@@ -35,13 +36,11 @@ def presets() -> list[str]:
 @cache
 def _preset(preset: str, folders: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """Hydra's name of a preset, and its content. A suite or a kind of environment may have its own, in a folder."""
-    import yaml
-
     if preset not in presets():
         raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
     files = [f"{folder}/{preset}" for folder in folders if (PRESETS / folder / f"{preset}.yaml").is_file()]
     name = [*files, preset][0]
-    return name, yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return name, reading.read_yaml(PRESETS / f"{name}.yaml")
 
 
 def _preset_of(request: Request, table: Suite) -> tuple[str, dict[str, Any]]:
@@ -172,6 +171,8 @@ def _variants(overrides: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
     choices: list[list[str]] = []
     for text in overrides:
+        if "${" in text:  # it would be replaced by settings or variables of the environment, and recorded
+            raise UserError(f"override '{text}': write the value itself; ${{…}} is not replaced")
         try:
             (parsed,) = OverridesParser.create().parse_overrides([text])
             key = parsed.get_key_element()

@@ -114,7 +114,7 @@ def _sidecar_problem(content: Any) -> str:
         return "no mapping, or its origin is none"
     origin, choices = content.get("origin", {}), metadata.CHOICES
     for key in ("episodes", "steps"):
-        if key in content and not (type(content[key]) is int and 0 <= content[key] <= metadata.MOST):
+        if type(content.get(key)) not in (int, float) or not 0 <= content[key] <= metadata.MOST:
             return key
     texts = [("digest", content.get("digest")), *((f"origin.{key}", origin.get(key)) for key in ("source", "licence"))]
     if wrong := [key for key, value in texts if not isinstance(value, str | None)]:

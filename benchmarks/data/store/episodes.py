@@ -1,8 +1,10 @@
 """The episodes of a data set in Minari's format, one in memory at a time."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,26 @@ class Episodes:
         }
         return content | {name: self.hdf5.array(key, name) for name in ARRAYS}
 
+    def pictures(self, number: int, shape: tuple[int, ...], block: int) -> Iterator[NDArray[np.uint8]]:
+        """The pictures uint8 (n, *shape) of an episode of an HDF5 file, at most ``block`` at a time."""
+        where = (f"episode_{number}", "observations")
+        if self.hdf5 is None:
+            raise ReadingError(self.metadata.path, f"has the data_format {self.metadata.format}; expected hdf5")
+        if not self.metadata.jpeg:
+            for found in self.hdf5.rows(where, block):
+                if found.dtype != np.uint8 or found.shape[1:] != shape:
+                    raise ReadingError(self.hdf5.path, f"has pictures {found.dtype} {found.shape[1:]}, not {shape}")
+                yield found
+            return
+        waiting = []
+        for written in self.hdf5.texts(where):
+            waiting.append(_picture(written, shape, self.hdf5.path))
+            if len(waiting) == block:
+                yield np.stack(waiting)
+                waiting = []
+        if waiting:
+            yield np.stack(waiting)
+
     def vectors(self, observations: Any) -> NDArray[Any]:
         """The observations of an episode as (steps + 1, size), see ``spaces.flatten``."""
         space = self.metadata.observations
@@ -73,6 +95,19 @@ def _nested(hdf5: Contents, where: tuple[str, ...], space: Any) -> Any:
     return hdf5.array(*where)
 
 
+def _picture(written: bytes, shape: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
+    """A JPEG, decoded once its header has declared the expected size."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(written), formats=["JPEG"]) as picture:
+        if picture.size != (shape[1], shape[0]):
+            raise ReadingError(path, f"has a picture of {picture.size}, expected {(shape[1], shape[0])}")
+        found = np.asarray(picture.convert("RGB" if len(shape) == 3 else "L"))
+    if found.shape != shape:
+        raise ReadingError(path, f"has a picture of shape {found.shape}, expected {shape}")
+    return found
+
+
 def _arrow(of: Metadata, number: int) -> dict[str, Any]:
     """As ``Episodes.read``. Minari's class needs no environment when it is given the spaces."""
     from minari.dataset._storages import get_minari_storage
@@ -82,24 +117,28 @@ def _arrow(of: Metadata, number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(metadata: Metadata, ratio: int = RATIO) -> Iterator[Episodes]:
-    """The episodes of a data set, after a child process has read all of them. See ``Contents`` for ``ratio``."""
+def opened(metadata: Metadata, first: Callable[[Episodes], object] | None = None) -> Iterator[Episodes]:
+    """The episodes of a data set, after a child process has read all of them: by ``first``, if it is given."""
     folder = metadata.path.parent
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
-    def read_all() -> None:
-        with _opened(metadata, ratio) as episodes:
-            for number in episodes.attributes():
-                episodes.read(number)
+    def attempt() -> None:
+        with _opened(metadata) as episodes:
+            (first or _read_all)(episodes)
 
-    trial(folder, size, FLOOR + ratio * size + SPARE, read_all)
-    with _opened(metadata, ratio, VECTORS + ratio * size) as episodes:
+    trial(folder, size, FLOOR + RATIO * size + SPARE, attempt)
+    with _opened(metadata, VECTORS + RATIO * size) as episodes:
         yield episodes
 
 
+def _read_all(episodes: Episodes) -> None:
+    for number in episodes.attributes():
+        episodes.read(number)
+
+
 @contextmanager
-def _opened(metadata: Metadata, ratio: int, left: int = 0) -> Iterator[Episodes]:
+def _opened(metadata: Metadata, left: int = 0) -> Iterator[Episodes]:
     with ExitStack() as stack:
         inside = metadata.path.parent / HDF5
-        hdf5 = stack.enter_context(Contents(inside, ratio)) if metadata.format == "hdf5" else None
+        hdf5 = stack.enter_context(Contents(inside)) if metadata.format == "hdf5" else None
         yield Episodes(metadata, hdf5, [left])

@@ -33,7 +33,11 @@ def test_a_record_reads_back_equal_and_writes_equal_bytes(tmp_path: Path, failed
         ("scores.last.targets.0.returns.0", "1.7e308", "scores.last.targets.0.returns.0"),
         ("scores.last.targets.0.returns.0", "1e306", "scores.last.targets.0.returns.0"),
         ("scores.last.targets.0.returns.0", "-1.1e12", "scores.last.targets.0.returns.0"),
-        ("scores.last.targets.0.returns.0", "1e400", "has a number that is not finite: scores.last.targets.0.returns.0"),
+        (
+            "scores.last.targets.0.returns.0",
+            "1e400",
+            "has a number that is not finite: scores.last.targets.0.returns.0",
+        ),
         ("scores.last.targets.0.raw_mean", "1e13", "scores.last.targets.0.raw_mean"),
         ("curve.loss.0.1", "1.7e308", "curve.loss.0.1"),
         ("curve.evaluations.0.raw", "1e300", "curve.evaluations.0.raw"),

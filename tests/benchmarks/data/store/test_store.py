@@ -148,7 +148,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no data file": (lambda folder: (folder / "data" / "main_data.hdf5").unlink(), "not in the store"),
     "empty data file": (lambda folder: (folder / "data" / "main_data.hdf5").write_bytes(b""), "cannot be read"),
     "no metadata": (lambda folder: (folder / "data" / "metadata.json").unlink(), "not in the store"),
-    "garbled metadata": (lambda folder: (folder / "data" / "metadata.json").write_text('{"x": '), "JSON that ends too early"),
+    "garbled metadata": (
+        lambda folder: (folder / "data" / "metadata.json").write_text('{"x": '),
+        "JSON that ends too early",
+    ),
     "garbled note": (lambda folder: (folder / store.SIDECAR).write_text("{"), "JSON that ends too early"),
     "another hash": (other_sidecar, "hash has changed"),
     "one bit": (edit(one_bit), "hash has changed"),
