@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from backbench import reading
 from backbench.text import count
 
 if TYPE_CHECKING:

@@ -105,15 +105,17 @@ def renamed(path: Path) -> None:
 
 
 def spaced(path: Path) -> None:
-    path.write_text(path.read_text() + "\n")
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
 
 
 def cut(path: Path) -> None:
-    path.write_text(path.read_text()[:500])
+    path.write_text(path.read_text(encoding="utf-8")[:500], encoding="utf-8")
 
 
 def of_tomorrow(path: Path) -> None:
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 2'), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def changed(array: Any, place: int, value: int) -> Any:
 
 DAMAGE: dict[str, tuple[str, Callable[[Any], bytes], str]] = {
     "no gzip": ("action", lambda a: b"nonsense", "is no gzip file, or is damaged"),
-    "a bit": ("reward", lambda a: packed(a)[:-5] + b"\x00" + packed(a)[-4:], "is no gzip file, or is damaged .*incorrect data check"),
+    "a bit": ("reward", lambda a: packed(a)[:-5] + b"\x00" + packed(a)[-4:], "incorrect data check"),
     "no array": ("action", lambda a: gzip.compress(b"\x93NUMPX" + b"0" * 200), "it is no NumPy file"),
     "garbled header": ("action", lambda a: header(b"{'descr': '<i4', "), "cannot be read"),
     "garbled header 2": ("action", lambda a: header(b"((((\n  '"), "cannot be read"),
