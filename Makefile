@@ -3,6 +3,7 @@
 #   make test      sets up .venv, then runs the test suite
 # For changes:
 #   make lint                checks style and types
+#   make fuzz                damages foreign files and reads them; FUZZ=1000 for fewer inputs than 10,000
 # For the leaderboard, without torch:
 #   make leaderboard         renders leaderboard/published/pages from the records, and checks both
 #   make leaderboard-check   checks only
@@ -15,7 +16,7 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench test lint setup clean leaderboard leaderboard-check nightly
+.PHONY: bench test lint fuzz setup clean leaderboard leaderboard-check nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -23,6 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-compile --constraint $(VENV)/constraints.txt
 TESTS ?=
+FUZZ ?= 10000
 BACKBONES := transformer,mamba,gloma,mlp,identity
 NIGHTLY := build/nightly
 SITE := build/site
@@ -47,6 +49,9 @@ lint: $(VENV)/.ready-lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+fuzz: $(VENV)/.ready-test
+	@$(BIN)/python tests/fuzz/run.py --inputs $(FUZZ)
 
 leaderboard: $(PAGES_READY)
 	@$(LEADERBOARD) render

@@ -17,6 +17,26 @@ from backbench.errors import UserError
 from backbench.leaderboard.record.files import Published, RecordError
 
 SET = "toy/walk/medium-v0"
+SUITE = """description: two walks
+source: local
+max_steps: 200
+normaliser: declared
+return_scale: 100
+tasks:
+  near: &near
+    reference: [-1200, -150]
+    sources:
+      local: {env_id: Pendulum-v1, data_id: me/p-v0}
+  far:
+    max_steps: 400
+    reference: [0, 1]
+    sources:
+      local:
+        env_id: 'walks:Walk-v0'
+        env_kwargs: {goal: 30.0, maze: [[1, 0], [0, 1]]}
+        data_id: me/w/far-v0
+        targets: [1, 0.5]
+"""
 
 
 @dataclass(frozen=True)
@@ -119,13 +139,7 @@ def suite_yaml(folder: Path) -> Target:
     from backbench.benchmarks.plan.suite_file import read
 
     path = folder / "mine.yaml"
-    path.write_text(
-        "description: two walks\nsource: local\nmax_steps: 200\nnormaliser: declared\nreturn_scale: 100\ntasks:\n"
-        "  near: &near\n    reference: [-1200, -150]\n    sources:\n      local: {env_id: Pendulum-v1, data_id: me/p-v0}\n"
-        "  far:\n    max_steps: 400\n    reference: [0, 1]\n    sources:\n      local:\n        env_id: 'walks:Walk-v0'\n"
-        "        env_kwargs: {goal: 30.0, maze: [[1, 0], [0, 1]]}\n        data_id: me/w/far-v0\n        targets: [1, 0.5]\n",
-        encoding="utf-8",
-    )  # fmt: skip
+    path.write_text(SUITE, encoding="utf-8")
     return Target((path,), lambda: repr(read(path)))
 
 

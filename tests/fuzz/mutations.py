@@ -21,6 +21,11 @@ ODD: list[Any] = [
     "2001-99-99", [], {}, [[]], [None], {"": 1}, {"a": {"b": {}}}, [1, "2", None], [[1, 2], [3]], "null", "~", "${x}",
 ]  # fmt: skip
 
+WORDS = [
+    "&a", "*a", "!!set", "!!binary", "!!int", "? [x]", "<<:", "2001-01-01", "0x1F", "1:30", ".nan", "|", "---",
+    "!!python/name:os.system", "- ", "{", "[", "\t", "%", "@", "'", '"', "9" * 5000, "[" * 3000,
+]  # fmt: skip
+
 
 def of_bytes(content: bytes, rng: Random) -> bytes:
     """Flip, overwrite, truncate, repeat, remove or insert; often near the start, where headers are."""
@@ -122,9 +127,7 @@ def of_yaml(content: bytes, rng: Random) -> bytes:
         return of_bytes(content, rng)
     if chance < 0.6:
         words = content.decode().split(" ")
-        odd = ["&a", "*a", "!!set", "!!binary", "!!int", "? [x]", "<<:", "2001-01-01", "0x1F", "1:30", ".nan", "|", "---",
-               "!!python/name:os.system", "- ", "{", "[", "\t", "%", "@", "'", '"', "9" * 5000, "[" * 3000]  # fmt: skip
-        words[rng.randrange(len(words))] = rng.choice(odd)
+        words[rng.randrange(len(words))] = rng.choice(WORDS)
         return " ".join(words).encode()
     try:
         return yaml.safe_dump(_structure(yaml.safe_load(content), rng), allow_unicode=True).encode("utf-8", "replace")

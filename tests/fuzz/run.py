@@ -134,18 +134,15 @@ def main() -> int:
     if given.work:
         print(json.dumps(work(given.targets[0], inputs, given.work)))
         return 0
-    print(
-        f"{'target':<18}{'inputs':>8}{'accepted':>10}{'refused':>9}{'failed':>8}{'slowest, s':>12}{'peak, MB':>10}{'min':>7}"
-    )
+    columns = ("inputs", "accepted", "refused", "failed", "slowest, s", "peak, MB", "minutes")
+    print(f"{'target':<18}" + "".join(f"{column:>12}" for column in columns), flush=True)
     failed = 0
     for name in given.targets or TARGETS:
         began = time.monotonic()
         found = apart(name, inputs)
-        print(
-            f"{name:<18}{found['inputs']:>12}{found['accepted']:>12}{found['refused']:>12}{len(found['failed']):>12}"
-            f"{found['slowest']:>12.2f}{found['peak']:>12.0f}{(time.monotonic() - began) / 60:>12.1f}",
-            flush=True,
-        )
+        counts = (found["inputs"], found["accepted"], found["refused"], len(found["failed"]))
+        said = "".join(f"{count:>12}" for count in counts) + f"{found['slowest']:>12.2f}{found['peak']:>12.0f}"
+        print(f"{name:<18}{said}{(time.monotonic() - began) / 60:>12.1f}", flush=True)
         for number, file, problem in found["failed"][:20]:
             print(f"  {name} --only {number}: {file}: {problem}", flush=True)
         failed += len(found["failed"])
