@@ -56,7 +56,8 @@ class Contents(AbstractContextManager["Contents"]):
     def names(self, *where: str) -> list[str]:
         """What the group at ``where`` holds, by name."""
         with self._reading(where):
-            return list(self._group(where))
+            found: list[str | bytes] = list(self._group(where))  # bytes where a name is no UTF-8
+            return [name if isinstance(name, str) else name.decode("utf-8", "backslashreplace") for name in found]
 
     def has(self, *where: str) -> bool:
         """Whether there is something at ``where``, a link to elsewhere included."""
@@ -166,7 +167,8 @@ class Contents(AbstractContextManager["Contents"]):
         numbers = kind.get_class() in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)
         if variable and kind.get_class() == h5t.VLEN:
             numbers = kind.get_super().get_class() == h5t.INTEGER
-        if not numbers or kind.get_size() > 16:
+        # h5py does not know all numbers of HDF5, and says so when it is asked for the type.
+        if not numbers or kind.get_size() > 16 or (found.dtype.hasobject and not variable):
             return f"of type {found.dtype}, not numbers"
         if made.get_layout() not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED) or made.get_external_count():
             return "whose content is in another file"
