@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from backbench.errors import UserError, first_line
 
@@ -34,7 +34,7 @@ class ReadingError(UserError):
         super().__init__(f"{path} {self.problem}")
 
 
-def opened(path: Path | str, most: int) -> BinaryIO:
+def opened(path: Path | str, most: int) -> io.BufferedReader:
     """A regular file of at most ``most`` bytes, open for reading.
 
     Folders, pipes and devices are never waited for. Raises ``ReadingError``.

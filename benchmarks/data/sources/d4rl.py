@@ -12,6 +12,7 @@ from backbench import reading
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.download import Folder, Remote, Terms, is_address, remote, unreachable
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.hdf5 import MOST
 from backbench.benchmarks.data.sources import d4rl_hdf5
 from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.errors import suggest
@@ -123,7 +124,7 @@ def _files(data_id: str, how: Pull) -> AbstractContextManager[Folder | Remote]:
 
 def _sha256(path: Path) -> str:
     try:
-        with reading.opened(path, d4rl_hdf5.MOST) as file:
+        with reading.opened(path, MOST) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except reading.ReadingError as error:
         raise DataError(str(error)) from error

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from backbench import reading
+from backbench.errors import first_line
 from backbench.reading import ReadingError
 
 FILE = "metadata.json"
@@ -78,7 +79,7 @@ def space(written: Any, where: str) -> Any:
     except ReadingError:
         raise
     except Exception as error:  # Gymnasium's own checks raise several kinds
-        raise ReadingError(where, f"is no space ({reading.first_line(error, 100)})") from error
+        raise ReadingError(where, f"is no space ({first_line(error, 100)})") from error
 
 
 def _space(of: Any, where: str, depth: int) -> Any:
@@ -112,7 +113,7 @@ def _space(of: Any, where: str, depth: int) -> Any:
         nvec, start = np.array(of.get("nvec")), np.array(of.get("start", 0))
         require(nvec.dtype.kind == start.dtype.kind == "i" and nvec.size > 0, "nvec or start are no whole numbers")
         fits = nvec.min() >= 1 and int(nvec.astype(object).sum()) <= CHOICES and (abs(start) <= MOST).all()
-        require(fits and start.shape in ((), nvec.shape), "nvec or start out of bounds")
+        require(bool(fits) and start.shape in ((), nvec.shape), "nvec or start out of bounds")
         return spaces.MultiDiscrete(nvec, start=np.broadcast_to(start, nvec.shape).copy())
     if kind == "MultiBinary":
         shape = _shape(of["n"] if isinstance(of.get("n"), list) else [of.get("n")])
