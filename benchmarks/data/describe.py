@@ -231,6 +231,8 @@ def examine(folder: Path, recorded: Mapping[str, Any] | None) -> list[Finding]:
     if recorded and checks.complete and checks.returns:
         if (digest := checks.digest.hexdigest()) != recorded.get("digest"):
             found.error("hash", f"its hash is {digest}; {store.SIDECAR} says {recorded.get('digest')}")
+        if recorded.get("spaces", about.spaces_digest) != about.spaces_digest:
+            found.error("spaces", f"its spaces are not those of which {store.SIDECAR} has the hash")
         _compare_figures(recorded, figures(np.asarray(checks.returns), checks.steps), found)
     if recorded == {}:
         found.warning("no sidecar", f"its hash was never recorded: no {store.SIDECAR} lies beside it")

@@ -158,7 +158,7 @@ def _check_text(value: str, path: object) -> None:
             raise ReadingError(path, f"has text with half a character: {value[:60]!a}") from None
 
 
-def read_yaml(path: Path | str, most: int = MB // 4) -> Any:
+def read_yaml(path: Path | str, most: int = MB // 8) -> Any:
     """The value of a YAML file of at most ``most`` bytes, see ``parse_yaml``. Raises ``ReadingError``."""
     return parse_yaml(text(path, most), path)
 

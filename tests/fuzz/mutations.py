@@ -23,7 +23,7 @@ ODD: list[Any] = [
 
 WORDS = [
     "&a", "*a", "!!set", "!!binary", "!!int", "? [x]", "<<:", "2001-01-01", "0x1F", "1:30", ".nan", "|", "---",
-    "!!python/name:os.system", "- ", "{", "[", "\t", "%", "@", "'", '"', "9" * 5000, "[" * 3000,
+    "!!python/name:os.system", "- ", "{", "[", "\t", "%", "@", "'", '"', "9" * 5000, "[" * 400,
 ]  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def _changed(value: Any, path: tuple[Any, ...], rng: Random) -> Any:
             case 1 if isinstance(value, list) and value:
                 return value * rng.choice([0, 2, 1000]) if rng.random() < 0.7 else value[:-1]
             case 2:
-                for _ in range(rng.choice([1, 3, 100, 2000])):
+                for _ in range(rng.choice([1, 3, 100, 400])):
                     value = [value] if rng.random() < 0.5 else {"a": value}
                 return value
         return rng.choice(ODD)
@@ -132,7 +132,7 @@ def of_yaml(content: bytes, rng: Random) -> bytes:
     try:
         return yaml.safe_dump(_structure(yaml.safe_load(content), rng), allow_unicode=True).encode("utf-8", "replace")
     except (RecursionError, yaml.YAMLError):
-        return b"[" * 5000
+        return b"[" * 500
 
 
 def of_csv(content: bytes, rng: Random) -> bytes:

@@ -72,6 +72,8 @@ def load(name: str, folder: Path | None = None) -> Trajectories:
             raise DataError(f"data set {name!r} has {steps} steps where its metadata say {about.steps}")
         if recorded and recorded.get("digest") != trajectories.digest:
             raise DataError(f"data set {name!r} is not what was written: its hash has changed")
+        if recorded.get("spaces", about.spaces_digest) != about.spaces_digest:
+            raise DataError(f"data set {name!r} is not what was written: its spaces have changed")
     return trajectories
 
 

@@ -4,6 +4,7 @@ Minari itself builds the recorded environment where a space is missing, and an e
 function of any module. So both spaces are required here, and Backbench reads them without Minari.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ class Metadata:
     actions: Any
     jpeg: bool  # whether pictures are stored as JPEG
     content: Mapping[str, Any]  # all of it
+
+    @property
+    def spaces_digest(self) -> str:
+        """sha256 of the two spaces as they are written. The data's hash does not cover the bounds of actions."""
+        written = "\n".join(str(self.content.get(f"{kind}_space")) for kind in ("observation", "action"))
+        return hashlib.sha256(written.encode()).hexdigest()
 
     def specification(self, key: str = "env_spec") -> dict[str, Any]:
         """The recorded environment as plain values, to be read only. Empty if none was recorded."""

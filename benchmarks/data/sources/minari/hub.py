@@ -89,7 +89,10 @@ def _checked(name: str, folder: Path, remote: str, told: Answer, report: Report)
         if content.get(key) != value:
             raise DataError(f"{where} has {key} {content.get(key)!r} in its metadata.json; expected {value!r}")
     origin: Answer = {"source": "minari", "original": name} | ({"remote": remote} if remote else {})
-    origin |= {word: content[key] for key, word in RECORDED.items() if content.get(key)}
+    said = {word: content.get(key) for key, word in RECORDED.items()}
+    origin |= {word: value for word, value in said.items() if value and isinstance(value, str | list)}
+    if not isinstance(origin.get("licence", ""), str):
+        del origin["licence"]
     specs = ("env_spec", "eval_env_spec")
     origin |= {key: about.specification(key).get("id") for key in specs if content.get(key)}
     return store.load(name, folder.parents[name.count("/")]), origin

@@ -119,6 +119,16 @@ def test_spaces_within_spaces_have_a_limit() -> None:
         metadata.space(json.dumps(written), "x")
 
 
+def test_bounds_of_actions_that_changed_are_found(planted: Path, new_store: Path) -> None:
+    """The data's hash is of the environment's own actions. Their bounds decide what the agent learns."""
+    store.write_sidecar(new_store / NAME, store.read(NAME), {})
+    path = new_store / NAME / "data" / metadata.FILE
+    path.write_text(path.read_text(encoding="utf-8").replace("[2.0, 2.0]", "[2.0, 3.0]"), encoding="utf-8")
+    with pytest.raises(DataError, match="its spaces have changed"):
+        store.read(NAME)
+    assert "its spaces are not those" in examine(new_store / NAME, store.sidecar(NAME))[0].message
+
+
 def test_a_pipe_among_the_files_of_a_set_is_not_waited_for(planted: Path, new_store: Path) -> None:
     os.mkfifo(new_store / NAME / "flat.bin")  # a copy that does not fit counts as absent
     assert len(store.read(NAME).rewards) == 10

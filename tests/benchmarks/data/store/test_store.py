@@ -153,6 +153,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "JSON that ends too early",
     ),
     "garbled note": (lambda folder: (folder / store.SIDECAR).write_text("{"), "JSON that ends too early"),
+    "deep note": (lambda folder: (folder / store.SIDECAR).write_text("[" * 100_000), "more than 64 levels"),
+    "deep metadata": (lambda folder: (folder / "data" / "metadata.json").write_text("[" * 100_000), "more than 64 le"),
     "another hash": (other_sidecar, "hash has changed"),
     "one bit": (edit(one_bit), "hash has changed"),
     "NaN": (edit(not_a_number), "NaN or infinite observations"),
