@@ -164,7 +164,9 @@ def _episode(file: Contents, number: int) -> tuple[Episode, tuple[int, ...]]:
     if file.dtype(key, "observations") != np.uint8 or len(shape) != 3:
         raise DataError(f"episode {number} has {file.dtype(key, 'observations')} {shape}; expected frames uint8")
     actions, rewards, ends_ = (file.array(key, label) for label in ("actions", "rewards", "terminations"))
-    return Episode(np.zeros(0), actions, rewards, bool(ends_[-1:].any())), shape
+    if np.issubdtype(actions.dtype, np.integer):  # ``_checked`` names any other type
+        actions = actions.astype(np.int64)
+    return Episode(np.zeros(0), actions, rewards.astype(np.float64), bool(ends_[-1:].any())), shape
 
 
 def _unpack(file: Contents, episodes: int, path: Path) -> None:
