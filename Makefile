@@ -6,6 +6,7 @@
 #   make chaos               kills processes at 1,000 random moments and looks at what they leave
 #   make lock                writes locks/ anew from pyproject.toml and constraints.txt (UPGRADE=1: newest versions)
 #   make sbom                lists what is installed, with licences, in build/sbom
+#   make fuzz                damages foreign files and reads them; FUZZ=1000 for fewer inputs than 10,000
 # For the leaderboard, without torch:
 #   make leaderboard         renders leaderboard/published/pages from the records, and checks both
 #   make leaderboard-check   checks only
@@ -18,7 +19,7 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos test lint lock sbom setup clean leaderboard leaderboard-check nightly
+.PHONY: bench chaos fuzz test lint lock sbom setup clean leaderboard leaderboard-check nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -30,6 +31,7 @@ PIP := -m pip --disable-pip-version-check install --quiet --no-compile
 LOCKED := $(PIP) --require-hashes --no-deps --no-build-isolation --use-pep517 --requirement
 TESTS ?=
 KILLS ?= 1000
+FUZZ ?= 10000
 BACKBONES := transformer,mamba,gloma,mlp,identity
 NIGHTLY := build/nightly
 SITE := build/site
@@ -66,6 +68,9 @@ sbom: $(VENV)/.ready-lint
 	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/backbench.cdx.json $(BIN)/python
 	@$(BIN)/python tools/licences.py > $(SBOM)/licences.csv
 	@echo "written: $(SBOM)"
+
+fuzz: $(VENV)/.ready-test
+	@$(BIN)/python tests/fuzz/run.py --inputs $(FUZZ)
 
 leaderboard: $(PAGES_READY)
 	@$(LEADERBOARD) render

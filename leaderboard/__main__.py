@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backbench import terminal
+from backbench.errors import UserError
 from backbench.leaderboard.check import check
 from backbench.leaderboard.record.files import FOLDER, Published, RecordError
 from backbench.leaderboard.trust.history import not_only_added
@@ -66,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.command == "check":
             return run_check(given.folder, given.strict, given.since)
         return run_render(given.folder, given.pages)
-    except RecordError as error:
+    except (RecordError, UserError) as error:
         said = str(error)
     except OSError as error:
         said = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from backbench import reading
 from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId
-from backbench.leaderboard.record.files import Published, RecordError, canonical, read_record
+from backbench.leaderboard.record.files import MOST, Published, RecordError, canonical, read_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.history import wrongly_retired
 from backbench.leaderboard.trust.plausible import short_wall
@@ -106,13 +107,21 @@ def _folder(folder: Path, report: Report, now: datetime | None, *, verification:
             listed = None if sums is None else sums.pop(name, "")
             if listed == "":
                 problems.append(f"{path}: is not listed in {SUMS}; bench submit adds records")
-            elif listed is not None and hashlib.sha256(path.read_bytes()).hexdigest() != listed:
+            elif listed is not None and _sha256(path) != listed:
                 what = f"is not as {SUMS} has it: it was changed after it was submitted"
                 problems.append(f"{path}: {what}; {_RESTORE}")
         found.append(record)
         problems += [f"{path}: {what}" for what in _file(name, text, record, now, verification)]
     problems += [f"{folder / name}: is listed in {SUMS} and not there; {_UNDO}" for name in sums or ()]
     return found, readable
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; empty for one that cannot be read, which is another problem."""
+    try:
+        return hashlib.sha256(reading.content(path, MOST)).hexdigest()
+    except reading.ReadingError:
+        return ""
 
 
 def _file(name: str, text: str, record: Record, now: datetime | None, verification: bool) -> Iterator[str]:

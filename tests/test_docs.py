@@ -57,7 +57,7 @@ def without_code(text: str) -> str:
 @cache
 def anchors(path: Path) -> frozenset[str]:
     """What headings of a page are called in links, as GitHub does it."""
-    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     found: set[str] = set()
     for heading in re.findall(r"^#{1,6} (.*)$", text, re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
@@ -71,7 +71,7 @@ def anchors(path: Path) -> frozenset[str]:
 
 def broken_links(path: Path) -> Iterator[str]:
     """Links of a page to a file or a heading that is not there."""
-    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|srcset|href)="([^"]+)"', text)
     for link in links:
         if re.match(r"[a-z]+:", link):
@@ -104,7 +104,7 @@ def test_every_page_is_in_the_index() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_are_plain_english(path: Path) -> None:
-    prose = " ".join(without_code(path.read_text()).split()).lower()
+    prose = " ".join(without_code(path.read_text(encoding="utf-8")).split()).lower()
     assert [words for words in FORBIDDEN if re.search(rf"\b{words}\b", prose)] == []
 
 
@@ -195,7 +195,7 @@ def test_the_pictures_need_no_torch() -> None:
 
 def python_block(page: Path, containing: str) -> str:
     """The one block of Python on a page with these words."""
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     (block,) = [block for block in blocks if containing in block]
     return str(block)
 

@@ -15,7 +15,7 @@ import backbench
 
 PACKAGE = Path(backbench.__file__).parent
 # Modules of the package's root, which every room may use.
-FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal"}
+FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "reading"}
 # A room may import from itself, from FACE, and from the rooms before it in its street.
 STREETS = (
     (

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backbench import terminal
+from backbench import reading, terminal
 from backbench.text import count
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _cpu() -> dict[str, Any]:
     """Name, cores, and instruction sets as Linux lists them. Other systems list none."""
     fields: dict[str, str] = {}
     listing = Path("/proc/cpuinfo")
-    for line in listing.read_text().splitlines() if listing.is_file() else ():
+    for line in reading.text(listing).splitlines() if listing.is_file() else ():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     flags = set(fields.get("flags", fields.get("Features", "")).split())

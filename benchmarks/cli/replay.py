@@ -15,6 +15,8 @@ from backbench.benchmarks.cli.run import Results
 from backbench.errors import UserError
 from backbench.text import SQLITE, path_url
 
+Trust = Annotated[bool, typer.Option("--trust", help="Import the backbone or the environment that the record names.")]
+
 
 def reproduce(
     record: Annotated[Path, typer.Argument(help="Path of a record.")],
@@ -24,13 +26,14 @@ def reproduce(
         bool, typer.Option("--submit", help="Add the new record to the verifications, if this is another machine.")
     ] = False,
     to: Annotated[Path, typer.Option(help="Folder of verifications.")] = Path("leaderboard/published/verifications"),
+    trust: Trust = False,
 ) -> None:
     """Run a cell again from its record alone: equal bits, equal score, or by how much it differs (then exit 1)."""
     from backbench.benchmarks.replay.reproduce import reproduce as again
 
     if data is not None:
         os.environ["MINARI_DATASETS_PATH"] = str(data.absolute())
-    raise typer.Exit(again(record, out, to if submit else None).status)
+    raise typer.Exit(again(record, out, to if submit else None, trust=trust).status)
 
 
 # A command has as many parameters as flags.
@@ -47,13 +50,14 @@ def watch(
     frames: Annotated[int, typer.Option(min=1, help="Pictures in the strip.")] = 12,
     video: Annotated[bool, typer.Option(help="Make a video as well.")] = True,
     max_steps: Annotated[int, typer.Option(min=0, help="Stop after so many steps. 0: play the whole episode.")] = 0,
+    trust: Trust = False,
 ) -> None:
     """Play an episode of a record's evaluation again, to the bit, and make pictures of it: a strip and a video."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the record's own number comes later
     from backbench.benchmarks.replay.watch import Request
     from backbench.benchmarks.replay.watch import watch as play
 
-    for line in play(Request(record, results, episode, target, out, frames, video, max_steps)):
+    for line in play(Request(record, results, episode, target, out, frames, video, max_steps, trust)):
         terminal.line(line)
 
 
@@ -77,4 +81,5 @@ def ui(
         terminal.line(f"Cells by backbone, with scores: {link(port, experiment)}")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     store = ["--backend-store-uri", path_url(database, SQLITE), "--default-artifact-root", path_url(artifacts)]
+    store += ["--artifacts-destination", path_url(artifacts)]  # else uploads land in the working folder
     os.execv(sys.executable, [*command, *store])

@@ -57,17 +57,14 @@ def seeds(text: str, most: int) -> tuple[int, ...]:
 
 def options(pairs: list[str]) -> dict[str, Any]:
     """Options of a backbone from ``key=value`` or ``backbone.key=value``."""
-    import yaml
+    from backbench.reading import parse_yaml
 
     found = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign:
             raise UserError(f"option '{pair}': write key=value")
-        try:
-            found[key.removeprefix("backbone.")] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(f"option '{plain(pair)[:80]}': the value cannot be read; write key=value") from error
+        found[key.removeprefix("backbone.")] = parse_yaml(value, f"option '{pair}'")
     return found
 
 

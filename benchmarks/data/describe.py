@@ -1,10 +1,8 @@
 """Find what is wrong or odd in a data set of the store, with one episode in memory at a time."""
 
 import hashlib
-import json
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partialmethod
@@ -17,9 +15,11 @@ from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.store import metadata
+from backbench.benchmarks.data.store.episodes import Episodes, opened
 from backbench.benchmarks.data.trajectories import figures
 from backbench.benchmarks.environments import spaces
-from backbench.errors import one_line
+from backbench.errors import UserError, one_line
 
 Level = Literal["error", "warning"]
 LINES = 5  # shown of each kind of finding; the others are counted
@@ -63,7 +63,7 @@ class Findings:
 class EpisodeChecks:
     """Findings about episodes. Keeps a hash and a return of each, and the range of each column."""
 
-    storage: Any
+    episodes: Episodes
     found: Findings
     limit: int | None
     with_digest: bool
@@ -84,8 +84,8 @@ class EpisodeChecks:
             self.found.error("cannot be read", f"episode {number} cannot be read: {one_line(error)}")
 
     def _episode(self, number: int, attributes: Mapping[str, Any]) -> bool:
-        e = next(iter(self.storage.get_episodes([number])))
-        of = {"observations": self.storage.observation_space, "actions": self.storage.action_space}
+        e, about = self.episodes.read(number), self.episodes.metadata
+        of = {"observations": about.observations, "actions": about.actions}
         observations, actions = (
             [(name, leaf, np.asarray(array)) for name, leaf, array in spaces.leaves(space, e[key], f"{key}.")]
             for key, space in of.items()
@@ -159,7 +159,7 @@ class EpisodeChecks:
             self.twins.append((first, number))
         self.returns.append(float(np.add.reduce(rewards)))
         if self.with_digest:  # as in Trajectories.from_episodes
-            flat = spaces.flatten(self.storage.observation_space, e["observations"])
+            flat = self.episodes.vectors(e["observations"])
             for label, array in (("observations", flat), ("actions", np.asarray(e["actions"])), ("rewards", rewards)):
                 self.digest.update(f"{label} {array.dtype.str} {array.shape};".encode())
                 self.digest.update(np.ascontiguousarray(array).tobytes())
@@ -207,49 +207,42 @@ def inspect(name: str) -> list[Finding]:
 
 def examine(folder: Path, recorded: Mapping[str, Any] | None) -> list[Finding]:
     """What ``inspect`` finds in any folder of vectors. ``recorded`` is the sidecar, {} if absent, None to skip it."""
-    from minari.dataset.minari_storage import MinariStorage
-
     found = Findings()
     try:
-        with warnings.catch_warnings(action="ignore"):
-            metadata = MinariStorage.read_raw_metadata(folder / "data")
-            storage = MinariStorage.read(folder / "data")
-            groups = _groups(folder / "data", metadata["data_format"])
-        episodes, steps = int(metadata["total_episodes"]), int(metadata["total_steps"])
-        spec = json.loads(metadata.get("env_spec") or "{}")
-        known = MUJOCO_LIMIT if MUJOCO.fullmatch(str(spec.get("id"))) else None
-        checks = EpisodeChecks(storage, found, spec.get("max_episode_steps") or known, with_digest=bool(recorded))
-    except Exception as error:  # h5py, Gymnasium and Minari raise many kinds for a broken file
+        about = metadata.read(folder / "data")
+        try:
+            spaces.check_observations(about.observations, "it")
+        except UserError as error:
+            return [Finding("warning", f"its episodes were not checked: {error}")]
+        spec = about.specification()
+        said, known = spec.get("max_episode_steps"), MUJOCO_LIMIT if MUJOCO.fullmatch(str(spec.get("id"))) else None
+        limit = said if type(said) is int and said > 0 else known
+        with opened(about) as episodes:
+            groups = episodes.attributes()
+            checks = EpisodeChecks(episodes, found, limit, with_digest=bool(recorded))
+            _compare_ids(groups, about.episodes, found)
+            for number, attributes in sorted(groups.items()):
+                checks.episode(number, attributes)
+    except UserError as error:
         return [Finding("error", f"cannot be read: {one_line(error)}")]
-    _compare_ids(groups, episodes, found)
-    for number, attributes in sorted(groups.items()):
-        checks.episode(number, attributes)
     checks.finish()
-    if checks.steps != steps:
-        found.error("counts", f"it holds {checks.steps:,} steps where its metadata say {steps:,}")
+    if checks.steps != about.steps:
+        found.error("counts", f"it holds {checks.steps:,} steps where its metadata say {about.steps:,}")
     if recorded and checks.complete and checks.returns:
         if (digest := checks.digest.hexdigest()) != recorded.get("digest"):
             found.error("hash", f"its hash is {digest}; {store.SIDECAR} says {recorded.get('digest')}")
+        if recorded.get("spaces", about.spaces_digest) != about.spaces_digest:
+            found.error("spaces", f"its spaces are not those of which {store.SIDECAR} has the hash")
         _compare_figures(recorded, figures(np.asarray(checks.returns), checks.steps), found)
     if recorded == {}:
         found.warning("no sidecar", f"its hash was never recorded: no {store.SIDECAR} lies beside it")
     return found.lines()
 
 
-def _groups(data: Path, kind: str) -> dict[int, dict[str, Any]]:
-    """The attributes of each episode, by its number."""
-    if kind == "hdf5":
-        import h5py
-
-        with h5py.File(data / "main_data.hdf5", "r") as file:
-            return {int(key.removeprefix("episode_")): dict(file[key].attrs) for key in file}
-    return {int(p.name): {} for p in data.iterdir() if p.name.isdecimal()}
-
-
-def _compare_ids(groups: Mapping[int, Mapping[str, Any]], total: int, found: Findings) -> None:
+def _compare_ids(groups: Mapping[int, Mapping[str, int]], total: int, found: Findings) -> None:
     if len(groups) != total:
         found.error("counts", f"it holds {len(groups):,} episodes where its metadata say {total:,}")
-    for number in sorted(set(range(total)) - set(groups)):
+    for number in sorted(set(range(min(total, len(groups) + LINES + 1))) - set(groups)):
         found.error("ids", f"episode {number} is missing")
     seen: dict[int, int] = {}
     for number, attributes in sorted(groups.items()):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from backbench import reading
 from backbench.benchmarks.data.errors import DataError, Progress, no_progress
 from backbench.benchmarks.data.sources.source import Pull
 from backbench.claims import Held, alone
@@ -84,7 +85,8 @@ def _attempt(url: str, part: Path, note: Path, terms: Terms) -> None:
     """Download what ``part`` lacks."""
     recorded: dict[str, Any] = {}  # the version that the part belongs to
     with suppress(OSError, ValueError):
-        recorded = json.loads(note.read_text())
+        recorded = reading.read_json(note)
+        recorded = recorded if isinstance(recorded, dict) else {}
     have = part.stat().st_size if part.is_file() and (recorded or not terms.strict) else 0
     # Some stores keep files as gzip and unpack them on the way unless the client accepts gzip.
     headers = {"User-Agent": "backbench", "Accept-Encoding": "gzip" if url.endswith(".gz") else "identity"}

@@ -4,27 +4,23 @@ Consecutive stacks of four share three frames, so stored stacks would take four 
 would count as resident once touched. So one ``pread`` call reads each window, whose frames lie side by side.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench import reading
 from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.errors import UserError
 
 FrameArray = NDArray[np.uint8]
+MOST = 1 << 44  # bytes of a file, of which windows are read
+LARGEST = 1 << 16  # pixels of a frame
 HEADER = 128  # bytes of a file's header, which is written last
-
-
-def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and type of a NumPy file, which is then at its first entry. ValueError if it is none."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
 
 
 class Frames:
@@ -35,16 +31,19 @@ class Frames:
         self.path, self.stack = path, stack
         self._file: int | None = None
         try:
-            with path.open("rb") as file:
-                shape, fortran, dtype = read_header(file)
-                self._start = file.tell()
-            size = path.stat().st_size
-        except (OSError, ValueError) as error:
+            with reading.opened(path, MOST) as file:
+                shape, fortran, dtype, self._start = reading.npy_header(file.read)
+                size = os.fstat(file.fileno()).st_size
+        except reading.ReadingError as error:
+            raise UserError(f"frames {error}") from error
+        except ValueError as error:
             raise UserError(f"frames {path} cannot be read: {error}") from error
         if dtype != np.uint8 or len(shape) != 3 or fortran:
             raise UserError(f"frames {path}: {dtype} {shape}; expected uint8 (frames, height, width)")
         self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
-        if size != self._start + int(np.prod(self.shape)):
+        if not 0 < shape[1] * shape[2] <= LARGEST:
+            raise UserError(f"frames {path}: frames of {shape[1:]} have no pixels, or more than {LARGEST:,}")
+        if size != self._start + math.prod(self.shape):
             raise UserError(f"frames {path}: {size} bytes do not fit {shape[0]} frames; it was truncated")
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from backbench import reading
 from backbench.backbones import BACKBONES
 from backbench.backbones.options import make_options
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
@@ -36,13 +37,11 @@ def presets() -> list[str]:
 @cache
 def _preset(preset: str, folders: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
     """Hydra's name of a preset, and its content. A suite or a kind of environment may have its own, in a folder."""
-    import yaml
-
     if preset not in presets():
         raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
     files = [f"{folder}/{preset}" for folder in folders if (PRESETS / folder / f"{preset}.yaml").is_file()]
     name = [*files, preset][0]
-    return name, yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return name, reading.read_yaml(PRESETS / f"{name}.yaml")
 
 
 def _preset_of(request: Request, table: Suite) -> tuple[str, dict[str, Any]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from backbench import reading
 from backbench.benchmarks.data.sources import SOURCES
 from backbench.benchmarks.environments.kind import EnvironmentKind
 from backbench.benchmarks.environments.registry import kind_of
@@ -105,39 +106,18 @@ class Suite(_Part):
             raise ValueError(f"{where}.return_scale: none for {lacking[0]}, which has targets")
 
 
-def _loader() -> Any:
-    """YAML's safe loader, made to refuse two equal keys: it would silently take the last one."""
-    import yaml
-
-    class Strict(yaml.SafeLoader):  # type: ignore[misc]  # the package has no types
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen = set()
-            for key, _ in node.value:
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(problem=f"the key {key.value!r} twice{key.start_mark}")
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    return Strict
-
-
 def read(path: Path, own: bool = True) -> Suite:
     """The suite in a file, named as the file is. ``own``: a user's. UserError names the file and the field."""
-    import yaml
-
     try:
-        content: Any = yaml.load(path.read_text(), _loader())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = str(error).replace('in "<unicode string>", ', "").partition(":\n")[0]
-        raise UserError(f"suite {path} is not valid YAML ({' '.join(said.split())[:160]})") from error
-    except OSError as error:
-        raise UserError(f"suite {path} cannot be read: {error.strerror}") from error
+        content = reading.read_yaml(path)
+    except reading.ReadingError as error:
+        raise UserError(f"suite {error}") from error
     if not isinstance(content, dict) or "name" in content:
         raise UserError(
             f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/reference/suites.md"
         )
     try:
-        suite = Suite(name=path.stem, **{str(key): value for key, value in content.items()})
+        suite = Suite(name=path.stem, **content)
     except ValidationError as error:
         raise UserError(f"suite {path}: {_line(error)}") from None
     for name, row in suite.tasks.items() if own else ():

@@ -20,6 +20,7 @@ from backbench.benchmarks.run.checkpoint import weights_digest
 from backbench.errors import UserError, one_line, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
+from backbench.reading import check_safetensors
 
 OTHER_VERSION = "another version of Backbench wrote them; run the cell again"
 
@@ -106,10 +107,11 @@ def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None) -> 
 
     require(path.is_file(), f"no weights {path}; run the cell again, or fetch its folder of checkpoints")
     try:
+        check_safetensors(path)
         with safe_open(path, framework="pt") as file:
             said = file.metadata() or {}
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, UserError) as error:
         reason = one_line(error, 160)
         raise UserError(f"weights {path} cannot be read ({reason}); move them away and run the cell again") from error
     owner = said.get("cell")

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 def reproduce(
-    path: Path, out: Path = Path("reproduced"), to: Path | None = None, say: Say = terminal.line
+    path: Path, out: Path = Path("reproduced"), to: Path | None = None, say: Say = terminal.line, trust: bool = False
 ) -> Comparison:
     """Run the cell of the record in ``path`` again and compare; ``say`` gets lines of progress.
 
@@ -46,8 +46,9 @@ def reproduce(
         raise UserError(f"{path}: the cell failed ({then.failure.message[:120]}); there is no score to reproduce")
     again = out / "records" / f"{then.key}.json"
     require(not again.exists(), f"{again} exists already; name a fresh folder with --out, or remove it")
+    require(then.provenance.threads < 10_000, f"{path}: provenance.threads is {then.provenance.threads:,}")
     os.environ["OMP_NUM_THREADS"] = str(then.provenance.threads)  # before torch is imported
-    now = _again(then, _cell(then, path), out, say)
+    now = _again(then, _cell(then, path, trust), out, say)
     found = compare(then, now)
     for line in (f"{found.verdict}: {then.key}", *found.lines):
         say(line)
@@ -56,28 +57,22 @@ def reproduce(
     return found
 
 
-def _cell(record: Record, path: Path) -> Cell:
-    """The record's cell, if its backbone is installed and its settings make its key."""
+def _cell(record: Record, path: Path, trust: bool) -> Cell:
+    """The record's cell, if it asks for nothing but what is installed and its backbone can be imported."""
     from backbench.backbones import BACKBONES
-    from backbench.benchmarks.replay.load import cell_of
+    from backbench.benchmarks.replay.trust import cell_to_run
 
-    name = record.identity.backbone
+    cell = cell_to_run(record, path, trust)
     try:
-        BACKBONES.get(name)
+        BACKBONES.get(cell.backbone)
     except UserError as error:
         # Anybody can write a record, so the message must not tell the user to install what it names.
-        if ":" in name and isinstance(error.__cause__, ModuleNotFoundError):
+        if ":" in cell.backbone and isinstance(error.__cause__, ModuleNotFoundError):
             raise UserError(
-                f"{path}: its backbone {name} is not installed ({error.__cause__}); get it from its author, and put "
-                "its folder on PYTHONPATH"
+                f"{path}: its backbone {cell.backbone} is not installed ({error.__cause__}); get it from its author, "
+                "and put its folder on PYTHONPATH"
             ) from error
         raise
-    cell = cell_of(record.provenance.config)
-    require(
-        cell.key == record.key,
-        f"{path}: its settings make the cell {cell.key}, not {record.key}; another version of Backbench wrote it, "
-        "or it was changed: download it from where it was published",
-    )
     return cell
 
 

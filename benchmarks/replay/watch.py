@@ -18,7 +18,8 @@ from backbench.agents.agent import Agent
 from backbench.benchmarks.environments.kind import Camera, Environments
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay import pictures
-from backbench.benchmarks.replay.load import cell_of, find_record, head_of, load_agent
+from backbench.benchmarks.replay.load import find_record, head_of, load_agent
+from backbench.benchmarks.replay.trust import cell_to_run
 from backbench.benchmarks.run.checkpoint import LAST
 from backbench.benchmarks.run.evaluate import Play, evaluate
 from backbench.errors import UserError, require
@@ -40,6 +41,7 @@ class Request:
     frames: int = 12  # pictures of the strip
     video: bool = True
     max_steps: int = 0  # play at most so many; 0 for the complete episode
+    trust: bool = False  # run what the record names even if it is not installed, see ``replay.trust``
 
 
 @dataclass
@@ -109,11 +111,7 @@ def replay(
 
 
 def _target_index(record: Record, cell: Cell, asked: Request) -> int:
-    """Index of the requested target among the record's. UserError: nothing to watch, or no such episode or target."""
-    if record.scores is None:
-        raise UserError(f"{record.key} failed ({record.failure and record.failure.message}); there is nothing to watch")
-    wrong = f"its settings make the cell {cell.key}; another version of Backbench wrote it, run it again"
-    require(cell.key == record.key, f"{record.key}: {wrong}")
+    """Index of the requested target among the record's. UserError: no such episode or target."""
     last = cell.eval.episodes - 1
     require(0 <= asked.episode <= last, f"--episode {asked.episode}: {record.key} has episodes 0 to {last}")
     require(asked.frames >= 1, f"--frames {asked.frames}: give at least 1")
@@ -131,9 +129,10 @@ def watch(asked: Request) -> list[str]:
     Raises UserError: no such record, weights, episode or target; or a folder that cannot be written to.
     """
     record, results = find_record(asked.name, asked.results)
-    cell = cell_of(record.provenance.config)
+    if record.scores is None:
+        raise UserError(f"{record.key} failed ({record.failure and record.failure.message}); there is nothing to watch")
+    cell = cell_to_run(record, record.key, asked.trust)
     at = _target_index(record, cell, asked)
-    assert record.scores is not None
     weights = cell.checkpoint_folder(results) / LAST
     agent = load_agent(cell, weights, head_of(record), record.provenance.weights_sha256)
     try:

@@ -56,7 +56,7 @@ def hardware(gpu: str | None) -> Hardware:
     """The machine as the process sees it."""
     model = platform.processor() or platform.machine()
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
     return Hardware(cpu=model, cores=cores(), memory_mb=round(memory), gpu=gpu)

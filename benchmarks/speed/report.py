@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from backbench import reading
 from backbench.errors import UserError
 from backbench.files import write_whole
 from backbench.leaderboard.record.schema import Hardware
@@ -157,9 +158,9 @@ def read(path: Path) -> Report:
     """Read a report. UserError: no such file, or not a report of this version."""
     path = path / FILE if path.is_dir() else path
     try:
-        return Report.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; measure first: bench speed --backbone gloma") from error
+        return Report.model_validate(reading.read_json(path))
+    except reading.ReadingError as error:
+        raise UserError(f"{error}; measure first: bench speed --backbone gloma") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "file"

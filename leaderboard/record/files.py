@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from pydantic import ValidationError
 
+from backbench import reading
 from backbench.files import create_whole, write_whole
 from backbench.leaderboard.record.schema import SCHEMA_VERSION, Record
 
 FOLDER = Path("leaderboard/published/records")  # the committed records, below the root of the repository
 FAILED = ".failed.json"  # the end of the name of a failed cell's record in a folder of results
+MOST = 16 * reading.MB  # bytes of a record; the largest published ones have 0.05 MB
 _AGAIN = "restore the file, or move it away and run the cell again"
 
 
@@ -56,13 +57,12 @@ def _checked(record: Record, path: str | Path) -> str:
 def read_record(path: str | Path) -> tuple[str, Record]:
     """(text, record) of a file. Raises ``RecordError`` if it is missing, unreadable, broken or of another version."""
     try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        raise RecordError(path, "there is no such record", "run the cell") from None
-    except OSError as error:
-        raise RecordError(path, f"cannot be read: {error.strerror or error}", "check the permissions") from None
-    except UnicodeDecodeError:
-        raise RecordError(path, "is not UTF-8 text") from None
+        text = reading.text(path, MOST)
+    except reading.ReadingError as error:
+        if error.missing:
+            raise RecordError(path, "there is no such record", "run the cell") from None
+        remedy = "check the permissions" if isinstance(error.__cause__, OSError) else _AGAIN
+        raise RecordError(path, error.problem, remedy) from None
     return text, parse_record(text, path)
 
 
@@ -73,24 +73,10 @@ def load_record(path: str | Path) -> Record:
 
 def parse_record(text: str, path: str | Path) -> Record:
     """The record in ``text``. ``path`` is only named in the ``RecordError`` that this raises."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise RecordError(path, f"{constant} is no number of a record")
-
-    if not text.strip():
-        raise RecordError(path, "the file is empty")
     try:
-        content = json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-        what = "the JSON ends too early (truncated)" if truncated else f"malformed JSON: {error.msg}"
-        raise RecordError(path, f"{what} at line {error.lineno}, column {error.colno}") from None
-    except RecordError:
-        raise
-    except ValueError:  # Python reads no integer of more than 4300 digits
-        raise RecordError(path, "malformed JSON: a number has too many digits") from None
-    except RecursionError:
-        raise RecordError(path, "malformed JSON: nested too deeply") from None
+        content = reading.parse_json(text, path)
+    except reading.ReadingError as error:
+        raise RecordError(path, error.problem) from None
     if not isinstance(content, dict):
         raise RecordError(path, f"a record is a JSON object, this is a {type(content).__name__}")
     # Checked first: a list of every field that moved would hide the cause.

@@ -1,10 +1,11 @@
 """Score normalisers, each named and cited in ``CITATIONS``. Optional fields of a data set are never used."""
 
-import csv
 import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+from backbench import reading
 
 TABLE = Path(__file__).parent / "d4rl_reference_scores.csv"  # of the reference code's ``infos.py``
 ATARI_TABLE = Path(__file__).parent / "atari_reference_scores.csv"
@@ -29,8 +30,8 @@ RENAMED = {"pointmaze": "maze2d"}  # Minari's name of an environment -> D4RL's
 @cache
 def _figures(table: Path, name: str, low: str, high: str) -> dict[str, tuple[float, float]]:
     """Name, without its version, -> (low, high), from three columns. All versions of one data set have the same."""
-    with table.open(newline="") as file:
-        return {re.sub(r"-v\d+$", "", row[name]): (float(row[low]), float(row[high])) for row in csv.DictReader(file)}
+    _, rows = reading.parse_csv(reading.text(table), table)
+    return {re.sub(r"-v\d+$", "", row[name]): (float(row[low]), float(row[high])) for row in rows}
 
 
 def d4rl_bounds(task: str) -> tuple[float, float]:

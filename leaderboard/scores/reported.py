@@ -1,9 +1,11 @@
 """Scores that papers report, with citation, never measured here. ``note`` names secondary transcriptions."""
 
-import csv
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from backbench import reading
 
 TABLE = Path(__file__).parent / "reported_scores.csv"
 # Unit in the file -> suite and normaliser of the sections that show it.
@@ -29,12 +31,12 @@ class Reported:
 @cache
 def published() -> tuple[Reported, ...]:
     """Every published figure, in the order of the file."""
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        return tuple(
-            Reported(
-                **line
-                | {"task": line["task"].removesuffix(_ATARI_END), "score": float(line["score"])}
-                | {"std": float(line["std"]) if line["std"] else None}
-            )
-            for line in csv.DictReader(file)
+    rows: list[dict[str, Any]] = [*reading.parse_csv(reading.text(TABLE), TABLE)[1]]
+    return tuple(
+        Reported(
+            **row
+            | {"task": row["task"].removesuffix(_ATARI_END), "score": float(row["score"])}
+            | {"std": float(row["std"]) if row["std"] else None}
         )
+        for row in rows
+    )

@@ -1,12 +1,12 @@
 """Whether records were only added, or retired: removed with a reason in ``retired.csv``."""
 
-import csv
 import hashlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from backbench.leaderboard.record.files import Published, RecordError
+from backbench import reading
+from backbench.leaderboard.record.files import MOST, Published, RecordError
 
 _NEEDED = ("key", "reason")
 
@@ -14,12 +14,15 @@ _NEEDED = ("key", "reason")
 def parse_retired(text: str, path: Path) -> dict[str, str]:
     """Key of a record -> why it was retired, from the text of ``retired.csv``; ``path`` is named in errors.
     Raises ``RecordError`` for a missing column, a row without key or reason, and a key that is listed twice."""
-    lines = csv.DictReader(text.splitlines())
-    if missing := [name for name in _NEEDED if name not in (lines.fieldnames or ())]:
+    try:
+        columns, lines = reading.parse_csv(text, path)
+    except reading.ReadingError as error:
+        raise RecordError(path, error.problem, "restore it: git checkout") from None
+    if missing := [name for name in _NEEDED if name not in columns]:
         raise RecordError(path, f"has no column {missing[0]!r}", "restore it: git checkout")
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=2):
-        key, reason = ((line[name] or "").strip() for name in _NEEDED)
+        key, reason = (line[name].strip() for name in _NEEDED)
         if not key or not reason:
             raise RecordError(path, f"line {number} lacks a key or a reason", "write both")
         if key in found:
@@ -32,9 +35,11 @@ def read_retired(published: Published) -> dict[str, str]:
     """Key of each retired record -> reason; empty where there is no list. Raises as ``parse_retired`` does."""
     path = published.retired
     try:
-        return parse_retired(path.read_text(encoding="utf-8"), path) if path.exists() else {}
-    except UnicodeDecodeError:
-        raise RecordError(path, "is not UTF-8 text", "restore it: git checkout") from None
+        return parse_retired(reading.text(path), path)
+    except reading.ReadingError as error:
+        if error.missing:
+            return {}
+        raise RecordError(path, error.problem, "restore it: git checkout") from None
 
 
 def wrongly_retired(published: Published) -> Iterator[str]:
@@ -98,7 +103,11 @@ def _change(path: Path, blob: str) -> str:
         return "was removed"
     if path.is_symlink() or not path.is_file():
         return "is no longer a file"
-    content, kind = path.read_bytes(), "sha1" if len(blob) == 40 else "sha256"  # of the repository's objects
+    kind = "sha1" if len(blob) == 40 else "sha256"  # of the repository's objects
+    try:
+        content = reading.content(path, MOST)
+    except reading.ReadingError as error:
+        return error.problem
     same = hashlib.new(kind, b"blob %d\0" % len(content) + content).hexdigest() == blob
     return "" if same else "was changed"
 

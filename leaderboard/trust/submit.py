@@ -12,9 +12,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from backbench import reading
 from backbench.claims import alone
 from backbench.files import clear_leftovers, write_whole
-from backbench.leaderboard.record.files import Published, RecordError, canonical, read_record
+from backbench.leaderboard.record.files import MOST, Published, RecordError, canonical, read_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.history import read_retired
 from backbench.leaderboard.trust.together import impossible_together
@@ -96,9 +97,11 @@ def read_sums(folder: Path) -> dict[str, str]:
     """Path -> SHA-256 of ``SHA256SUMS`` in ``folder``; empty without one. Raises ``RecordError`` for a broken one."""
     path = folder / SUMS
     try:
-        lines = path.read_bytes().decode("utf-8").splitlines() if path.exists() else []
-    except UnicodeDecodeError:
-        raise RecordError(path, "is not UTF-8 text", _RESTORE) from None
+        lines = reading.text(path, MOST).splitlines()
+    except reading.ReadingError as error:
+        if error.missing:
+            return {}
+        raise RecordError(path, error.problem, _RESTORE) from None
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         match = _LINE.fullmatch(line)
@@ -126,7 +129,7 @@ def place(wanted: Mapping[str, str], to: Path, fit: Callable[[], None] = lambda:
         new, same = {}, []
         for name, text in sorted(wanted.items()):
             digest, path = hashlib.sha256(text.encode()).hexdigest(), to / name
-            there = path.read_bytes() if path.is_file() else None
+            there = reading.content(path, MOST) if path.is_file() else None
             if there is not None and there != text.encode():
                 remedy = "records are only added; what is there stays: nothing was submitted"
                 raise RecordError(path, "is there already, with another content", remedy)

@@ -28,7 +28,7 @@ def doubts(record: Record, now: datetime | None = None) -> list[str]:
     ``now``: a record cannot have been started later; default: the clock's time."""
     found = [*_names(record), *_unpublishable(record)]
     try:
-        found += [*_agreement(record), *impossible(record)]
+        found += [*contradictions(record), *impossible(record)]
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else f"is not as a cell's ({error})"
         found.append(f"provenance.config: {what}")
@@ -95,8 +95,9 @@ _SAME = {
 }  # fmt: skip
 
 
-def _agreement(record: Record) -> Iterator[str]:
-    """The record's parts against the settings that it was made with."""
+def contradictions(record: Record) -> Iterator[str]:
+    """The record's parts against the settings that it was made with.
+    Raises ``KeyError`` and others for settings that are not as a cell's."""
     content, config = record.model_dump(mode="json"), dict[str, Any](record.provenance.config)
     cell, protocol = record.identity, record.protocol
     task, eval_, train, game = (config[name] for name in ("task", "eval", "train", "atari"))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from backbench import terminal
+from backbench import reading, terminal
 from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records
@@ -93,9 +93,15 @@ def stale(texts: Mapping[str, str], pages: Path) -> list[str]:
     there = _files(pages)
     said = dict.fromkeys(there, "no record makes it") | dict.fromkeys(texts, "is missing")
     for name in {*there} & {*texts}:
-        same = (pages / name).read_bytes() == texts[name].encode()
-        said[name] = "" if same else "is not what the records make"
+        said[name] = "" if _holds(pages / name, texts[name].encode()) else "is not what the records make"
     return [f"{pages / name}: {what}; {MEND}" for name, what in sorted(said.items()) if what]
+
+
+def _holds(path: Path, expected: bytes) -> bool:
+    try:
+        return reading.content(path, len(expected)) == expected
+    except reading.ReadingError:  # longer, or no file
+        return False
 
 
 def write_pages(texts: Mapping[str, str], pages: Path) -> None:

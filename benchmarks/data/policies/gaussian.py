@@ -6,7 +6,6 @@ states, and are clipped to the action range.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from backbench import reading
 
 Array = NDArray[np.float32]
 
@@ -52,7 +53,7 @@ class GaussianPolicy:
 
 def manifest(folder: Path = PACK) -> dict[str, Any]:
     """The snapshots in the pack and how each was trained."""
-    return cast("dict[str, Any]", json.loads((folder / "manifest.json").read_text()))
+    return cast("dict[str, Any]", reading.read_json(folder / "manifest.json"))
 
 
 def load(environment: str, snapshot: str, folder: Path = PACK) -> GaussianPolicy:

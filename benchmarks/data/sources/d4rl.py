@@ -8,9 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from backbench import reading
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.download import Folder, Remote, Terms, is_address, remote, unreachable
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.hdf5 import MOST
 from backbench.benchmarks.data.sources import d4rl_hdf5
 from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.errors import suggest
@@ -59,7 +61,7 @@ class D4rl(Source):
         environment, observation, action = ENVIRONMENTS[data_id.split("/")[1]]
         with _files(data_id, how) as files:
             with files.open(file) as path:
-                origin: dict[str, Any] = {"file_bytes": path.stat().st_size, "file_sha256": _sha256(path)}
+                origin: dict[str, Any] = {"file_sha256": _sha256(path), "file_bytes": path.stat().st_size}
                 episodes = d4rl_hdf5.read(path, observation, action)
             for line in episodes.warnings:
                 how.report(f"warning: {line}")
@@ -122,10 +124,10 @@ def _files(data_id: str, how: Pull) -> AbstractContextManager[Folder | Remote]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with reading.opened(path, MOST) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except reading.ReadingError as error:
+        raise DataError(str(error)) from error
 
 
 def _spec(environment: str) -> Any:

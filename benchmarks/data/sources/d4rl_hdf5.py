@@ -6,15 +6,19 @@ are an incomplete episode of unknown returns, so they are skipped.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench import reading
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.hdf5 import FLOOR, MOST, RATIO, SPARE, Contents
 from backbench.benchmarks.data.trajectories import Episode
-from backbench.errors import one_line
+from backbench.benchmarks.data.trial import trial
+from backbench.reading import ReadingError
 
 KINDS = {"observations": "f", "actions": "f", "rewards": "f", "terminals": "b", "timeouts": "b"}
 NEXT = "next_observations"  # of kind f, not in all files
@@ -93,38 +97,44 @@ def read(path: Path, observation: int, action: int) -> FlatEpisodes:
 
 def _arrays(path: Path, observation: int, action: int) -> dict[str, NDArray[Any]]:
     """The arrays that are used. Others may be large and stay unread."""
-    import h5py
-
-    widths = {"observations": (observation,), "actions": (action,), NEXT: (observation,)}
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:  # some network folders have no locks
-            names = (*KINDS, NEXT) if NEXT in file else tuple(KINDS)
-            for name in names:
-                if not isinstance(file.get(name), h5py.Dataset):
-                    others = ", ".join(sorted(file)) or "nothing"
-                    raise DataError(f"{path} has no array '{name}', only {others}; is this the right file?")
-            steps = file["observations"].shape[:1]
-            for name in names:
-                _check_form(path, name, file[name], widths.get(name, ()), steps)
-            return {name: file[name][()] for name in names}
-    except DataError:
-        raise
-    except Exception as error:  # h5py raises many kinds for a broken file
-        raise DataError(f"{path} cannot be read as HDF5 ({one_line(error)}); get the file again") from error
+        with reading.opened(path, MOST) as file:
+            size = file.seek(0, 2)
+        trial(path, size, FLOOR + RATIO * size + SPARE, partial(_read, path, observation, action))
+        return _read(path, observation, action)
+    except ReadingError as error:
+        raise DataError(f"{error}; get the file again") from error
 
 
-def _check_form(path: Path, name: str, found: Any, item: tuple[int, ...], steps: tuple[int, ...]) -> None:
+def _read(path: Path, observation: int, action: int) -> dict[str, NDArray[Any]]:
+    widths = {"observations": (observation,), "actions": (action,), NEXT: (observation,)}
+    with Contents(path) as file:
+        names = (*KINDS, NEXT) if file.has(NEXT) else tuple(KINDS)
+        there = file.names()
+        for name in names:
+            if name not in there or not file.is_array(name):
+                others = ", ".join(sorted(there))[:300] or "nothing"
+                raise DataError(f"{path} has no array '{name}', only {others}; is this the right file?")
+        steps = file.shape("observations")[:1]
+        for name in names:
+            _check_form(path, name, (file.dtype(name), file.shape(name)), widths.get(name, ()), steps)
+        return {name: file.array(name) for name in names}
+
+
+def _check_form(
+    path: Path, name: str, found: tuple[Any, tuple[int, ...]], item: tuple[int, ...], steps: tuple[int, ...]
+) -> None:
     """Check type and shape before anything is read."""
-    kind = KINDS.get(name, "f")
-    if found.dtype.kind != kind:
-        raise DataError(f"{path}: '{name}' is of type {found.dtype}, not {WORDS[kind]}; is this the right file?")
-    if not found.shape or found.shape[1:] != item:
+    kind, (dtype, shape) = KINDS.get(name, "f"), found
+    if dtype.kind != kind:
+        raise DataError(f"{path}: '{name}' is of type {dtype}, not {WORDS[kind]}; is this the right file?")
+    if not shape or shape[1:] != item:
         wanted = ", ".join(map(str, ("steps", *item)))
-        raise DataError(f"{path}: '{name}' has shape {found.shape}, expected ({wanted}); is this the right file?")
-    if found.shape[:1] != steps:
+        raise DataError(f"{path}: '{name}' has shape {shape}, expected ({wanted}); is this the right file?")
+    if shape[:1] != steps:
         others = steps[0] if steps else 0
-        raise DataError(f"{path}: '{name}' has {found.shape[0]:,} steps, 'observations' {others:,}; get the file again")
-    if not found.shape[0]:
+        raise DataError(f"{path}: '{name}' has {shape[0]:,} steps, 'observations' {others:,}; get the file again")
+    if not shape[0]:
         raise DataError(f"{path} has no steps; get the file again")
 
 

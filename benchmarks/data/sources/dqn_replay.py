@@ -7,10 +7,7 @@ frames is read once, front to back, so that at most two episodes' frames are in 
 
 from __future__ import annotations
 
-import gzip
-import tokenize
-import warnings
-import zlib
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -19,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backbench import reading
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.download import Folder, Remote, Terms, is_address, remote
 from backbench.benchmarks.data.errors import DataError, Report
-from backbench.benchmarks.data.frames import read_header
 from backbench.benchmarks.data.sources.dqn_select import BUFFERS, PADDING, WINDOW, Choice, Log, Span, select
 from backbench.benchmarks.data.sources.source import Pull, Source
 from backbench.benchmarks.data.store import framestore
@@ -36,6 +33,10 @@ GAMES = {"breakout": ("Breakout", 4), "qbert": ("Qbert", 6), "pong": ("Pong", 6)
 SMALL: dict[str, Any] = {"action": np.int32, "reward": np.float32, "terminal": np.uint8}
 FRAME = (84, 84)
 BLOCK = 1 << 20
+MOST = 16 * 1024 * reading.MB  # bytes of a file
+ENTRIES = 2_000_000  # of a buffer; the published ones have a million
+DENSEST = 1100  # bytes of an array for each byte of its file; gzip reaches 1032
+LONGEST = 30_000  # steps of an episode; the logging agent's limit was 27,000
 
 
 class DqnReplay(Source):
@@ -164,6 +165,10 @@ def _episode(shard: Shard, log: Log, start: int, stop: int) -> Episode:
     The logs lack the frame after the last action, so the last frame is repeated. ``PADDING`` zeros before the episode
     are skipped. The logs do not tell the end of a game from its time limit: all ends count as terminations.
     """
+    if stop - start > LONGEST:
+        raise DataError(
+            f"{shard.path}: the episode at entry {start:,} has {stop - start:,} steps; is the file damaged?"
+        )
     frames = np.empty((stop - start + 1, *FRAME), np.uint8)
     shard.read(frames[:-1])
     frames[-1] = frames[-2]
@@ -196,19 +201,24 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except EOFError as error:
         raise DataError(f"{path} is truncated; get the file again") from error
-    except (OSError, zlib.error, ValueError, SyntaxError, tokenize.TokenError) as error:  # the last three: a bad header
+    except reading.ReadingError as error:
+        raise DataError(f"{error}; get the file again") from error
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}); get the file again") from error
 
 
 class Shard(AbstractContextManager["Shard"]):
-    """One array with ``size`` entries of ``dtype`` and shape ``item``. DataError for another or a broken file."""
+    """One array with ``size`` entries of ``dtype`` and shape ``item``. DataError for another or a broken file.
+
+    What it declares is compared with what is expected, and with the file's size, before anything is allocated.
+    """
 
     def __init__(self, path: Path, dtype: Any, item: tuple[int, ...] = ()) -> None:
         self.path = path
-        with _reading(path), warnings.catch_warnings(action="ignore"):  # headers that Python 2 wrote
-            self._file = gzip.GzipFile(path, "rb")
+        with _reading(path):
+            self._file = io.BufferedReader(reading.Unzipped(path, MOST), reading.BLOCK)
             try:
-                shape, fortran, found = read_header(self._file)
+                shape, fortran, found, _ = reading.npy_header(self._file.read)
             except BaseException:
                 self._file.close()
                 raise
@@ -218,6 +228,10 @@ class Shard(AbstractContextManager["Shard"]):
             raise DataError(f"{path} holds {found} {shape}; expected {wanted}, so it does not belong to these logs")
         self.size: int = shape[0]
         self._bytes = int(np.prod(item, dtype=int)) * np.dtype(dtype).itemsize
+        size = path.stat().st_size
+        if self.size > min(ENTRIES, DENSEST * (size + reading.BLOCK) // self._bytes):
+            self._file.close()
+            raise DataError(f"{path} declares {self.size:,} entries in {size:,} bytes; get the file again")
 
     def __exit__(self, *_: object) -> None:
         self._file.close()

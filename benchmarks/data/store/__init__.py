@@ -3,8 +3,6 @@
 Data sets and their sidecars are read here, checked. ``writing`` writes them.
 """
 
-import json
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from backbench import reading as files
 from backbench.benchmarks.data.errors import DataError
-from backbench.benchmarks.data.store import flat, framestore
+from backbench.benchmarks.data.store import flat, framestore, metadata
+from backbench.benchmarks.data.store.episodes import Episodes, opened
 from backbench.benchmarks.data.store.paths import (
     SIDECAR,
     check_there,
@@ -62,17 +62,18 @@ def load(name: str, folder: Path | None = None) -> Trajectories:
     check_there(name, folder)
     path, recorded = path_of(name, folder), sidecar(name, folder)
     with reading(name, path):
-        dataset = _dataset(path)
-        steps = int(dataset.total_steps)
+        about = metadata.read(path / "data")
     where = f"data set {name!r} in {path}"
-    spaces.check_observations(dataset.observation_space, where)
-    actions = spaces.Actions.of(dataset.action_space, where)
-    with reading(name, path):
-        trajectories = Trajectories.from_episodes(_episodes(dataset), name, actions)
-        if len(trajectories.rewards) != steps:
-            raise DataError(f"data set {name!r} has {len(trajectories.rewards)} steps where its metadata say {steps}")
+    spaces.check_observations(about.observations, where)
+    actions = spaces.Actions.of(about.actions, where)
+    with reading(name, path), opened(about) as episodes:
+        trajectories = Trajectories.from_episodes(_episodes(episodes), name, actions)
+        if (steps := len(trajectories.rewards)) != about.steps:
+            raise DataError(f"data set {name!r} has {steps} steps where its metadata say {about.steps}")
         if recorded and recorded.get("digest") != trajectories.digest:
             raise DataError(f"data set {name!r} is not what was written: its hash has changed")
+        if recorded.get("spaces", about.spaces_digest) != about.spaces_digest:
+            raise DataError(f"data set {name!r} is not what was written: its spaces have changed")
     return trajectories
 
 
@@ -80,21 +81,15 @@ def recorded_spaces(name: str) -> tuple[Any, Any]:
     """The observation space and the action space that a data set of vectors was recorded with."""
     folder = path_of(name)
     with reading(name, folder):
-        dataset = _dataset(folder)
-        return dataset.observation_space, dataset.action_space
+        about = metadata.read(folder / "data")
+        return about.observations, about.actions
 
 
-def _dataset(folder: Path) -> Any:
-    import minari
-
-    with warnings.catch_warnings(action="ignore"):
-        return minari.MinariDataset(folder / "data")
-
-
-def _episodes(dataset: Any) -> Iterator[Episode]:
-    for e in dataset.storage.get_episodes(range(dataset.total_episodes)):
+def _episodes(episodes: Episodes) -> Iterator[Episode]:
+    for number in range(episodes.metadata.episodes):
+        e = episodes.read(number)
         yield Episode(
-            observations=spaces.flatten(dataset.observation_space, e["observations"]),
+            observations=episodes.vectors(e["observations"]),
             actions=np.asarray(e["actions"]),
             rewards=np.asarray(e["rewards"], dtype=np.float64),
             terminated=bool(np.any(e["terminations"])),
@@ -104,24 +99,40 @@ def _episodes(dataset: Any) -> Iterator[Episode]:
 def sidecar(name: str, folder: Path | None = None) -> dict[str, Any]:
     """What was recorded when the data set was written. Empty if another program wrote it."""
     path = path_of(name, folder) / SIDECAR
-    if not path.is_file():
-        return {}
     try:
-        content: Any = json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"data set {name!r}: {path} is not valid JSON; {remedy(name)}") from error
+        content = files.read_json(path)
+    except files.ReadingError as error:
+        if error.missing:
+            return {}
+        raise DataError(f"data set {name!r}: {error}; {remedy(name)}") from error
+    if problem := _sidecar_problem(content):
+        raise DataError(f"data set {name!r}: {path} is not a sidecar of Backbench ({problem}); {remedy(name)}")
+    return content  # type: ignore[no-any-return]
+
+
+def _sidecar_problem(content: Any) -> str:
+    """What is wrong with a sidecar's fields; empty for nothing. Sums and figures are compared with the data."""
     if not isinstance(content, dict) or not isinstance(content.get("origin", {}), dict):
-        raise DataError(f"data set {name!r}: {path} is not a sidecar of Backbench; {remedy(name)}")
-    return content
+        return "no mapping, or its origin is none"
+    origin, choices = content.get("origin", {}), metadata.CHOICES
+    for key in ("episodes", "steps"):
+        if type(content.get(key)) not in (int, float) or not 0 <= content[key] <= metadata.MOST:
+            return key
+    texts = [("digest", content.get("digest")), *((f"origin.{key}", origin.get(key)) for key in ("source", "licence"))]
+    if wrong := [key for key, value in texts if not isinstance(value, str | None)]:
+        return wrong[0]
+    if "frames" in content and not (type(origin.get("n_actions")) is int and 0 < origin["n_actions"] <= choices):
+        return "origin.n_actions"
+    return ""
 
 
 def counts(name: str) -> dict[str, int]:
     """Episodes and steps from Minari's metadata. Empty if they are not there."""
     try:
-        content = json.loads((path_of(name) / "data" / "metadata.json").read_text())
-        return {"episodes": int(content["total_episodes"]), "steps": int(content["total_steps"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        about = metadata.read(path_of(name) / "data")
+    except files.ReadingError:
         return {}
+    return {"episodes": about.episodes, "steps": about.steps}
 
 
 def digest(name: str) -> str | None:

@@ -7,12 +7,14 @@ Its first line is the sha256 of all that follows. The second describes the array
 import hashlib
 import json
 import math
+import mmap
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from backbench import reading
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.files import write_whole
 
@@ -23,15 +25,20 @@ FORMAT = 1  # raise it when reading a data set gives other arrays
 TYPES: dict[str, tuple[str, ...]] = {
     "offsets": ("<i8",), "rewards": ("<f8",), "actions": ("<i8", "<f4"), "states": ("<f4",), "terminated": ("|b1",)
 }  # fmt: skip
+MOST = 1 << 44  # bytes of the file, which is mapped, not read
 BEGIN = 4096  # bytes before the arrays
 HASH = 65  # bytes of the first line
 
 
 def stamp(folder: Path) -> str:
-    """A hash of the names, sizes and modification times of a data set's files. OSError if they cannot be read."""
+    """A hash of the names, sizes and times of a data set's files. OSError if they cannot be read.
+
+    Who copies a folder can set the time of modification, but not that of the last change (``ctime``). So a flat file
+    that arrives with a data set never counts, whatever it claims to be a copy of.
+    """
     data = folder / "data"
     found = {path.relative_to(data): path.stat() for path in sorted(data.rglob("*")) if path.is_file()}
-    lines = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found.items()]
+    lines = [f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}" for path, stat in found.items()]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -44,7 +51,7 @@ def read(folder: Path, name: str) -> Trajectories | None:
 
 def digest(folder: Path) -> str | None:
     """The data set's hash as recorded in the flat file. None if no file fits."""
-    with suppress(Exception), (folder / FILE).open("rb") as file:  # as in ``read``
+    with suppress(Exception), reading.opened(folder / FILE, MOST) as file:  # as in ``read``
         header = json.loads(file.read(BEGIN)[HASH:])
         return str(header["digest"]) if (header["format"], header["stamp"]) == (FORMAT, stamp(folder)) else None
     return None
@@ -53,7 +60,8 @@ def digest(folder: Path) -> str | None:
 def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
     # Mapped, so that nothing is copied and processes share the memory. Copy-on-write, since torch wants writable
     # arrays. Replacing the file leaves the mapped one alive.
-    content = np.memmap(path, np.uint8, mode="c")
+    with reading.opened(path, MOST) as file:
+        content = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
     start = content[:BEGIN].tobytes()
     header = json.loads(start[HASH:])
     if (header["format"], header["stamp"]) != (FORMAT, stamped):
@@ -63,8 +71,10 @@ def _read(path: Path, name: str, stamped: str) -> Trajectories | None:
     made, begin = dict[str, Any](), BEGIN
     for label, types in TYPES.items():
         dtype, shape = header["arrays"][label]
+        if dtype not in types or any(type(side) is not int or side < 0 for side in shape):
+            return None
         size = np.dtype(dtype).itemsize * math.prod(shape)
-        if dtype not in types or begin + size > len(content):
+        if begin + size > len(content):
             return None
         made[label] = np.asarray(content[begin : begin + size]).view(dtype).reshape(shape)
         begin += size

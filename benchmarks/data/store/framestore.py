@@ -15,15 +15,19 @@ from numpy.typing import NDArray
 
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import FrameArray, Frames, writing
+from backbench.benchmarks.data.hdf5 import FLOOR, RATIO, SPARE, Contents
 from backbench.benchmarks.data.store.paths import path_of, reading
 from backbench.benchmarks.data.store.writing import create, ends, staged, write_sidecar
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
+from backbench.benchmarks.data.trial import trial
 from backbench.files import write_whole
 
 FRAMES = "frames.npy"
 HDF5 = Path("data") / "main_data.hdf5"
 CHUNK = 32  # frames compressed together, so that what does not move is stored about once
 LEVEL = 6
+PACKED = 1000  # bytes of frames that a byte of the file may stand for; they are read ``BLOCK`` frames at a time
+BLOCK = 1024
 
 
 class _Hash:
@@ -129,30 +133,54 @@ def _joined(episodes: list[Episode], frames: Path, name: str, digest: str, origi
 
 def read(name: str, recorded: Mapping[str, Any]) -> Trajectories:
     """The data set, checked against the sidecar ``recorded``: DataError. Writes ``frames.npy`` if it is missing."""
-    import h5py
-
     folder, origin = path_of(name), recorded["origin"]
-    hasher, episodes = _Hash(), []
+    path, hasher, episodes = folder / HDF5, _Hash(), []
     with reading(name, folder):
-        with h5py.File(folder / HDF5, "r") as file:
-            groups = [file[f"episode_{number}"] for number in range(len(file))]
-            for number, group in enumerate(groups):
-                terminated = bool(group["terminations"][-1:].any())
-                e = Episode(np.zeros(0), group["actions"][:], group["rewards"][:], terminated)
-                _checked(name, number, e, int(origin["n_actions"]), len(group["observations"]))
+        unpack = not (folder / FRAMES).is_file()
+        size = path.stat().st_size if path.is_file() else 0
+        trial(path, size, FLOOR + RATIO * size + SPARE, partial(_try, path, unpack))
+        with Contents(path, PACKED) as file:
+            for number in range(len(file.names())):
+                e, shape = _episode(file, number)
+                _checked(name, number, e, int(origin["n_actions"]), shape[0])
                 hasher.add(e.actions, e.rewards, e.terminated)
                 episodes.append(e)
-            if not (folder / FRAMES).is_file():
-                write_whole(folder / FRAMES, partial(_unpack, groups))
-        for block in Frames(folder / FRAMES).blocks():
+            if unpack:
+                write_whole(folder / FRAMES, partial(_unpack, file, len(episodes)))
+        frames = Frames(folder / FRAMES)
+        if len(frames) != (total := sum(len(e.rewards) + 1 for e in episodes)):
+            raise DataError(f"data set {name!r} has {len(frames):,} frames in {FRAMES} and {total:,} in its HDF5 file")
+        for block in frames.blocks():
             hasher.frames.update(block.data)
         if hasher.digest != recorded.get("digest"):
             raise DataError(f"data set {name!r} is not what was written: its hash has changed")
         return _joined(episodes, folder / FRAMES, name, hasher.digest, origin)
 
 
-def _unpack(groups: list[Any], path: Path) -> None:
+def _episode(file: Contents, number: int) -> tuple[Episode, tuple[int, ...]]:
+    """An episode without its frames, and their shape."""
+    key = f"episode_{number}"
+    shape = file.shape(key, "observations")
+    if file.dtype(key, "observations") != np.uint8 or len(shape) != 3:
+        raise DataError(f"episode {number} has {file.dtype(key, 'observations')} {shape}; expected frames uint8")
+    actions, rewards, ends_ = (file.array(key, label) for label in ("actions", "rewards", "terminations"))
+    if np.issubdtype(actions.dtype, np.integer):  # ``_checked`` names any other type
+        actions = actions.astype(np.int64)
+    return Episode(np.zeros(0), actions, rewards.astype(np.float64), bool(ends_[-1:].any())), shape
+
+
+def _unpack(file: Contents, episodes: int, path: Path) -> None:
     """Write ``frames.npy`` from the compressed frames."""
     with writing(path) as append:
-        for group in groups:
-            append(group["observations"][:])
+        for number in range(episodes):
+            for block in file.rows((f"episode_{number}", "observations"), BLOCK):
+                append(block)
+
+
+def _try(path: Path, unpack: bool) -> None:
+    """Read all that ``read`` reads, see ``trial``."""
+    with Contents(path, PACKED) as file:
+        for number in range(len(file.names())):
+            _episode(file, number)
+            for _ in file.rows((f"episode_{number}", "observations"), BLOCK) if unpack else ():
+                pass

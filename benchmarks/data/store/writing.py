@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from backbench import claims, files
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.processes import environment
+from backbench.benchmarks.data.store import metadata
 from backbench.benchmarks.data.store.paths import SIDECAR, path_of, root
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments import spaces
@@ -47,8 +48,9 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
 
 
 def write_sidecar(folder: Path, trajectories: Trajectories, origin: dict[str, Any], **more: Any) -> None:
-    """Record hash, counts and origin of the data set in ``folder``."""
-    content = {"digest": trajectories.digest, **trajectories.summary(), "origin": origin, **more}
+    """Record hashes, counts and origin of the data set in ``folder``."""
+    written = metadata.read(folder / "data").spaces_digest
+    content = {"digest": trajectories.digest, "spaces": written, **trajectories.summary(), "origin": origin, **more}
     write_whole(folder / SIDECAR, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 

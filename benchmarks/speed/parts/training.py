@@ -84,7 +84,7 @@ def resident(key: str) -> float:
 
     Not ru_maxrss, which a process inherits from the one that started it.
     """
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError(f"/proc/self/status has no {key}")
@@ -106,7 +106,7 @@ def _measure(name: str, config: SpeedConfig) -> MemoryEntry:
         torch.cuda.reset_peak_memory_stats(config.device)
     else:
         with suppress(OSError):  # where VmHWM cannot be reset, the imports' peak is a lower limit
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = torch.cuda.memory_allocated(config.device) / 1e6 if cuda else resident("VmRSS")
     train(batch, MEMORY_STEPS, context)
     after = torch.cuda.max_memory_allocated(config.device) / 1e6 if cuda else resident("VmHWM")

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from hashlib import sha256
 from html import escape as _escape
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
+
+from backbench import reading
 
 _VOID = frozenset({"br", "input", "meta", "wbr", "link", "hr"})
 _SHAPES = frozenset({"path", "line", "rect", "circle", "polyline", "polygon"})
@@ -130,4 +132,4 @@ def page(title: str, description: str, skip: str, around: tuple[Child, Child], m
 @cache
 def asset(file: str) -> str:
     """A file of this package."""
-    return files(__package__ or "").joinpath(file).read_text(encoding="utf-8")
+    return reading.text(Path(__file__).parent / file)

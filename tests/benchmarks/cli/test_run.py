@@ -102,6 +102,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*RUN, "train.lr=1e-3,inf"], "train.lr=inf: give a finite number"),
     ([*RUN, "train.lr=nan"], "give a positive number"),
     ([*RUN, "train.lr=interval(0,1)"], "write key=value"),
+    ([*RUN, "train.lr=${oc.env:HOME}"], "write the value itself; ${…} is not replaced"),
     ([*RUN, "train.lr=1e-3,1e-3"], "the same cell was asked for twice"),
     ([*RUN, "train.betas=[0.9]"], "give two numbers"),
     ([*RUN, "train.schedule=linear"], "constant, cosine"),

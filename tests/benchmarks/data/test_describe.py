@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from backbench.benchmarks.data import describe, store
 from backbench.benchmarks.data.describe import Finding
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.store.episodes import Episodes
 
 HOPPER = "backbench/hopper/medium-2000-v0"
 
@@ -120,7 +121,7 @@ def test_a_garbled_sidecar_is_an_error(patched: Path) -> None:
     (patched / store.SIDECAR).write_text("{")
     ((level, message),) = found()
     assert level == "error"
-    assert "not valid JSON" in message
+    assert "JSON that ends too early" in message
 
 
 @pytest.mark.parametrize("file", ["data/main_data.hdf5", "data/metadata.json"])
@@ -324,17 +325,15 @@ def test_five_findings_of_a_kind_are_shown(sound: Path, new_store: Path) -> None
 
 
 def test_one_episode_is_in_memory_at_a_time(patched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minari.dataset._storages.hdf5_storage import HDF5Storage
+    asked, real = [], Episodes.read
 
-    asked, real = [], HDF5Storage.get_episodes
+    def read(self: Any, number: int) -> Any:
+        asked.append(number)
+        return real(self, number)
 
-    def get_episodes(self: Any, numbers: Any) -> Any:
-        asked.append(list(numbers))
-        return real(self, asked[-1])
-
-    monkeypatch.setattr(HDF5Storage, "get_episodes", get_episodes)
+    monkeypatch.setattr(Episodes, "read", read)
     assert found() == []
-    assert asked == [[0], [1], [2], [3]]
+    assert asked == [0, 1, 2, 3]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -228,7 +228,7 @@ def test_an_episode_missing_from_the_hdf5_is_found() -> None:
     write([5, 6])
     with h5py.File(store.path_of(NAME) / "data" / "main_data.hdf5", "a") as file:
         del file["episode_0"]
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="has no 'episode_0'"):
         store.read(NAME)
 
 

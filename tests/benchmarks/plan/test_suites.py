@@ -40,6 +40,14 @@ OWN: dict[str, Any] = {
 }
 
 
+# Aliases within aliases: 10^8 values in the arguments of an environment.
+BOMB = (
+    "x: &a0 [1, 1]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    + ("tasks: {t: {sources: {local: {env_id: Pendulum-v1, data_id: me/p-v0, env_kwargs: {x: *a8}}}}}\n")
+)
+
+
 def written(folder: Path, content: Any, name: str = "mine.yaml") -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / name
@@ -157,6 +165,12 @@ def test_its_cells(tmp_path: Path) -> None:
 
 BAD: list[tuple[Any, str]] = [
     ("tasks: [", "mine.yaml is not valid YAML"),
+    ("tasks: 2001-99-99", "month must be in 1..12); write it in quotes"),
+    ("tasks: 2001-01-01", "tasks is a date; write it in quotes"),
+    ("? [a, list]\n: 3", "has a list or mapping as a key at line 1"),
+    ("tasks: {2024: {}}", "has the key 2024 that is no text in tasks; write it in quotes"),
+    ("tasks: " + "[" * 5000, "more than 64 levels"),
+    (BOMB, "is YAML of more than 20,000 values"),
     ("just words", "give a mapping with the key tasks"),
     ({"max_steps": 3}, "tasks: field required"),
     ({"tasks": {}}, "tasks: dictionary should have at least 1 item"),

@@ -31,7 +31,7 @@ def test_report_holds_every_part_for_every_model(report: Report) -> None:
 
 
 def test_a_broken_report_is_refused_in_one_line(tmp_path: Path, report: Report) -> None:
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         read(tmp_path / "nothing.json")
     for number, text in enumerate(("{", "[]", json.dumps(report.model_dump(mode="json") | {"schema_version": 9}))):
         path = tmp_path / f"{number}.json"

@@ -33,7 +33,11 @@ def test_a_record_reads_back_equal_and_writes_equal_bytes(tmp_path: Path, failed
         ("scores.last.targets.0.returns.0", "1.7e308", "scores.last.targets.0.returns.0"),
         ("scores.last.targets.0.returns.0", "1e306", "scores.last.targets.0.returns.0"),
         ("scores.last.targets.0.returns.0", "-1.1e12", "scores.last.targets.0.returns.0"),
-        ("scores.last.targets.0.returns.0", "1e400", "scores.last.targets.0.returns.0"),
+        (
+            "scores.last.targets.0.returns.0",
+            "1e400",
+            "has a number that is not finite: scores.last.targets.0.returns.0",
+        ),
         ("scores.last.targets.0.raw_mean", "1e13", "scores.last.targets.0.raw_mean"),
         ("curve.loss.0.1", "1.7e308", "curve.loss.0.1"),
         ("curve.evaluations.0.raw", "1e300", "curve.evaluations.0.raw"),
@@ -46,8 +50,8 @@ def test_a_record_reads_back_equal_and_writes_equal_bytes(tmp_path: Path, failed
         ("identity.data.return_std", "1e200", "identity.data.return_std"),
         ("identity.seed", f"1{'0' * 30}", "identity.seed"),
         ("protocol.targets.0", "1e200", "protocol.targets.0"),
-        ("cost.parameters_total", "9" * 5000, "malformed JSON: a number has too many digits"),
-        ("identity.options.n_heads", "9" * 5000, "malformed JSON: a number has too many digits"),
+        ("cost.parameters_total", "9" * 5000, "is malformed JSON: a number has too many digits"),
+        ("identity.options.n_heads", "9" * 5000, "is malformed JSON: a number has too many digits"),
     ],
 )
 def test_an_impossible_number_is_refused_in_one_line(tmp_path: Path, path: str, value: str, where: str) -> None:

@@ -106,15 +106,17 @@ def renamed(path: Path) -> None:
 
 
 def spaced(path: Path) -> None:
-    path.write_text(path.read_text() + "\n")
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
 
 
 def cut(path: Path) -> None:
-    path.write_text(path.read_text()[:500])
+    path.write_text(path.read_text(encoding="utf-8")[:500], encoding="utf-8")
 
 
 def of_tomorrow(path: Path) -> None:
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 2'), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def of_tomorrow(path: Path) -> None:
     [
         (renamed, "is not the file's name"),
         (spaced, "is not as bench wrote it"),
-        (cut, "the JSON ends too early"),
+        (cut, "is JSON that ends too early"),
         (of_tomorrow, "schema_version: 2 is another version of the schema"),
     ],
 )

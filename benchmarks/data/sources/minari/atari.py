@@ -4,8 +4,9 @@ The protocol's frame is the maximum over the last two of four frames. The origin
 So objects that are drawn on every other screen are missing from some frames.
 """
 
-import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from backbench import terminal
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError, Report
 from backbench.benchmarks.data.frames import FrameArray
-from backbench.benchmarks.data.store import framestore
+from backbench.benchmarks.data.store import framestore, metadata
+from backbench.benchmarks.data.store.episodes import Episodes, opened
+from backbench.benchmarks.data.store.metadata import Metadata
 from backbench.benchmarks.data.store.paths import reading
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
@@ -23,19 +26,19 @@ from backbench.benchmarks.environments.atari.screen import area_resize, grey_fro
 
 SCREEN = (210, 160, 3)
 BLOCK = 64  # screens that are converted at a time
+LONGEST = 30_000  # steps of an episode; the environments' limit is 27,000
 FULL = 18  # actions of the console
 
 
 def convert(game: str, report: Report = terminal.line) -> Trajectories:
     """Convert ``atari/<game>/expert-v0``, which Minari has put into the store, to ``minari/<game>/expert-v0``.
 
-    Minari holds one episode's screens in memory: 100 kB a step, 2.7 GB for the longest possible episode. Raises
-    ``DataError`` if the original is missing, broken, or was not recorded as the protocol requires.
+    Raises ``DataError`` if the original is missing, broken, or was not recorded as the protocol requires.
     """
     name = f"atari/{game}/expert-v0"
     if not store.exists(name):
         raise DataError(f"data set {name!r} is not in the store {store.root()}; get it: minari download {name}")
-    dataset, count, kwargs = _open(name)
+    about, count, kwargs = _about(name)
     numbers, n_actions = _game_actions(name, game, count)
     origin = {
         "source": "minari",
@@ -47,26 +50,29 @@ def convert(game: str, report: Report = terminal.line) -> Trajectories:
         "licence": f"that of {name}",
         "citation": "Minari, Farama Foundation; policies by CleanRL",
     }
-    return framestore.write(f"minari/{game}/expert-v0", _episodes(name, dataset, numbers, report), n_actions, origin)
+    with ExitStack() as stack:
+        with reading(name, store.path_of(name)):
+            original = stack.enter_context(opened(about, partial(_try, about)))
+        made = _episodes(name, original, numbers, report)
+        return framestore.write(f"minari/{game}/expert-v0", made, n_actions, origin)
 
 
-def _open(name: str) -> tuple[Any, int, dict[str, Any]]:
-    """The original, its number of actions, and the arguments of its environment."""
-    import minari
+def _about(name: str) -> tuple[Metadata, int, dict[str, Any]]:
+    """The original's metadata, its number of actions, and the recorded arguments of its environment."""
     from gymnasium.spaces import Discrete
 
     with reading(name, store.path_of(name)):
-        with warnings.catch_warnings(action="ignore"):
-            dataset = minari.load_dataset(name)
-        screens, actions = dataset.observation_space, dataset.action_space
-        kwargs = dict(dataset.env_spec.kwargs) if dataset.env_spec is not None else {}
+        about = metadata.read(store.path_of(name) / "data")
+        screens, actions = about.observations, about.actions
+        found = about.specification().get("kwargs")
+        kwargs = found if isinstance(found, dict) else {}
     if screens.shape != SCREEN or screens.dtype != np.uint8 or not isinstance(actions, Discrete) or actions.start != 0:
         expected = f"screens uint8 {SCREEN}, discrete actions"
         raise DataError(f"data set {name!r} has {screens} and {actions}; expected {expected}")
     skip = AtariProtocol().frame_skip
     if kwargs.get("frameskip", skip) != skip:
         raise DataError(f"data set {name!r} was recorded with frameskip={kwargs['frameskip']}; the protocol has {skip}")
-    return dataset, int(actions.n), kwargs
+    return about, int(actions.n), kwargs
 
 
 def _game_actions(name: str, game: str, count: int) -> tuple[NDArray[np.int64], int]:
@@ -82,18 +88,31 @@ def _game_actions(name: str, game: str, count: int) -> tuple[NDArray[np.int64], 
     return np.array([ours.index(action) if action in ours else -1 for action in theirs]), len(ours)
 
 
-def _episodes(name: str, dataset: Any, numbers: NDArray[np.int64], report: Report) -> Iterator[Episode]:
-    total = int(dataset.total_episodes)
+def _try(about: Metadata, original: Episodes) -> None:
+    """Read all that ``_episodes`` reads, see ``trial``."""
+    for number in range(about.episodes):
+        for _ in original.pictures(number, SCREEN, BLOCK):
+            pass
+        _arrays(original, number)
+
+
+def _arrays(original: Episodes, number: int) -> list[NDArray[Any]]:
+    assert original.hdf5 is not None
+    return [original.hdf5.array(f"episode_{number}", label) for label in ("actions", "rewards", "terminations")]
+
+
+def _episodes(name: str, original: Episodes, numbers: NDArray[np.int64], report: Report) -> Iterator[Episode]:
+    total = original.metadata.episodes
     for number in range(total):
         with reading(name, store.path_of(name)):
-            e = next(iter(dataset.storage.get_episodes([number])))
-            screens, actions = e["observations"], np.asarray(e["actions"])
-            rewards = np.asarray(e["rewards"], dtype=np.float64)
-            terminated = bool(np.any(e["terminations"]))
+            frames = []
+            for block in original.pictures(number, SCREEN, BLOCK):
+                frames.append(to_frames(block))
+                if len(frames) * BLOCK > LONGEST:
+                    raise DataError(f"episode {number} has more than {LONGEST:,} steps")
+            actions, rewards, ends = _arrays(original, number)
         ours = _in_game_set(name, number, actions, numbers)
-        frames = to_frames(screens)
-        del e, screens
-        yield Episode(frames, ours, rewards, terminated)
+        yield Episode(np.concatenate(frames), ours, rewards.astype(np.float64), bool(np.any(ends)))
         report(f"{name}: episode {number + 1} of {total}, {len(rewards):,} steps")
 
 
@@ -111,8 +130,4 @@ def _in_game_set(name: str, episode: int, actions: NDArray[Any], numbers: NDArra
 
 def to_frames(screens: NDArray[np.uint8]) -> FrameArray:
     """Frames uint8 (n, 84, 84) from coloured screens uint8 (n, 210, 160, 3)."""
-    out = np.empty((len(screens), 84, 84), np.uint8)
-    for first in range(0, len(screens), BLOCK):
-        block = slice(first, first + BLOCK)
-        out[block] = area_resize(grey_from_rgb(screens[block]))
-    return out
+    return area_resize(grey_from_rgb(screens))

@@ -72,9 +72,9 @@ def _download(name: str, root: Path, staging: Path) -> Answer:
 def _told(name: str, remote: str) -> Answer:
     """What the remote says of a data set. DataError if it is not there or cannot be used."""
     import minari
-    from minari.serialization import deserialize_space
     from minari.storage.remotes import get_cloud_storage
 
+    from backbench.benchmarks.data.store import metadata
     from backbench.benchmarks.environments import spaces
 
     there = minari.list_remote_datasets(prefix=name.rpartition("-v")[0])
@@ -86,8 +86,12 @@ def _told(name: str, remote: str) -> Answer:
     if (version := told.get("minari_version")) not in minari.supported_dataset_versions:
         raise DataError(f"data set {name!r} is of Minari {version}, which the installed one cannot read; update Minari")
     if "observation_space" in told and "action_space" in told:  # fail now instead of after an hour
-        spaces.check_observations(deserialize_space(told["observation_space"]), f"data set {name!r}")
-        spaces.Actions.of(deserialize_space(told["action_space"]), f"data set {name!r}")
+        observations, actions = (
+            metadata.space(told[f"{kind}_space"], f"data set {name!r}: {kind}_space")
+            for kind in ("observation", "action")
+        )
+        spaces.check_observations(observations, f"data set {name!r}")
+        spaces.Actions.of(actions, f"data set {name!r}")
     return told
 
 

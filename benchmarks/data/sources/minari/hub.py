@@ -4,7 +4,6 @@ Minari downloads in a process of its own (``client.py``) into a hidden folder of
 The process is ended when no data arrive, since Minari's clients would wait for ever.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,12 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from backbench import terminal
+from backbench import reading, terminal
 from backbench.benchmarks.data import download, store
 from backbench.benchmarks.data.describe import examine
 from backbench.benchmarks.data.errors import DataError, Report
 from backbench.benchmarks.data.sources.minari import client
 from backbench.benchmarks.data.sources.minari.client import KEPT, NAME, NAMESPACE, Answer
+from backbench.benchmarks.data.store import metadata
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.claims import FIRST, Held, alone
 from backbench.errors import UserError
@@ -83,14 +83,18 @@ def _checked(name: str, folder: Path, remote: str, told: Answer, report: Report)
             done = "it is not put into the store" if remote else store.remedy(name)
             raise DataError(f"{where}: {finding.message}; {done}")
         report(f"warning: {name}: {finding.message}")
-    metadata = json.loads((folder / "data" / "metadata.json").read_text())
+    about = metadata.read(folder / "data")
+    content = about.content
     for key, value in {"dataset_id": name, **told}.items():
-        if metadata.get(key) != value:
-            raise DataError(f"{where} has {key} {metadata.get(key)!r} in its metadata.json; expected {value!r}")
+        if content.get(key) != value:
+            raise DataError(f"{where} has {key} {content.get(key)!r} in its metadata.json; expected {value!r}")
     origin: Answer = {"source": "minari", "original": name} | ({"remote": remote} if remote else {})
-    origin |= {word: metadata[key] for key, word in RECORDED.items() if metadata.get(key)}
+    said = {word: content.get(key) for key, word in RECORDED.items()}
+    origin |= {word: value for word, value in said.items() if value and isinstance(value, str | list)}
+    if not isinstance(origin.get("licence", ""), str):
+        del origin["licence"]
     specs = ("env_spec", "eval_env_spec")
-    origin |= {key: json.loads(metadata[key]).get("id") for key in specs if metadata.get(key)}
+    origin |= {key: about.specification(key).get("id") for key in specs if content.get(key)}
     return store.load(name, folder.parents[name.count("/")]), origin
 
 
@@ -156,7 +160,7 @@ def _download(name: str, staging: Path, remote: str) -> Answer:
         answer = child.stdout.read() if child.stdout else ""
     if not answer:
         raise DataError(f"{name}: the download ended with status {child.returncode}{KEPT}")
-    outcome: Answer = json.loads(answer)
+    outcome: Answer = reading.parse_json(answer, f"{name}: the answer of the download")
     if "error" in outcome:
         raise DataError(outcome["error"])
     return outcome

@@ -240,9 +240,9 @@ def changed(array: Any, place: int, value: int) -> Any:
 
 
 DAMAGE: dict[str, tuple[str, Callable[[Any], bytes], str]] = {
-    "no gzip": ("action", lambda a: b"nonsense", "Not a gzipped file"),
-    "a bit": ("reward", lambda a: packed(a)[:-5] + b"\x00" + packed(a)[-4:], "CRC check failed"),
-    "no array": ("action", lambda a: gzip.compress(b"\x93NUMPX" + b"0" * 200), "magic string is not correct"),
+    "no gzip": ("action", lambda a: b"nonsense", "is no gzip file, or is damaged"),
+    "a bit": ("reward", lambda a: packed(a)[:-5] + b"\x00" + packed(a)[-4:], "incorrect data check"),
+    "no array": ("action", lambda a: gzip.compress(b"\x93NUMPX" + b"0" * 200), "it is no NumPy file"),
     "garbled header": ("action", lambda a: header(b"{'descr': '<i4', "), "cannot be read"),
     "garbled header 2": ("action", lambda a: header(b"((((\n  '"), "cannot be read"),
     "pickled": ("action", lambda a: gz(a.astype(object), allow_pickle=True), "holds object"),
@@ -252,7 +252,13 @@ DAMAGE: dict[str, tuple[str, Callable[[Any], bytes], str]] = {
     "a column": ("action", lambda a: packed(a[:, None]), r"holds int32 \(150, 1\)"),
     "a number": ("reward", lambda a: packed(a[0]), r"holds float32 \(\)"),
     "empty": ("action", lambda a: packed(a[:0]), r"holds int32 \(0,\)"),
-    "below 0": ("action", lambda a: header(described("(-3,)")), r"holds int32 \(-3,\)"),
+    "below 0": ("action", lambda a: header(described("(-3,)")), r"its header has the shape \(-3,\)"),
+    "4 GB": ("action", lambda a: header(described("(1000000000,)")), "declares 1,000,000,000 entries in"),
+    "4 GB of header": (
+        "action",
+        lambda a: gzip.compress(b"\x93NUMPY\x02\x00" + (4_000_000_000).to_bytes(4, "little") + b" " * 10**6),
+        "its header declares 4,000,000,000 bytes",
+    ),
     "one fewer": ("reward", lambda a: packed(a[:-1]), "has 149 entries, another file of the same buffer 150"),
     "too many": ("action", lambda a: gzip.compress(gzip.decompress(packed(a)) + b"x"), "longer than its header says"),
     "colour": ("observation", lambda a: packed(np.repeat(a[..., None], 3, -1)), r"expected uint8 \(n, 84, 84\)"),

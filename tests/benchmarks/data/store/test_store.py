@@ -148,14 +148,19 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no data file": (lambda folder: (folder / "data" / "main_data.hdf5").unlink(), "not in the store"),
     "empty data file": (lambda folder: (folder / "data" / "main_data.hdf5").write_bytes(b""), "cannot be read"),
     "no metadata": (lambda folder: (folder / "data" / "metadata.json").unlink(), "not in the store"),
-    "garbled metadata": (lambda folder: (folder / "data" / "metadata.json").write_text('{"x": '), "cannot be read"),
-    "garbled note": (lambda folder: (folder / store.SIDECAR).write_text("{"), "not valid JSON"),
+    "garbled metadata": (
+        lambda folder: (folder / "data" / "metadata.json").write_text('{"x": '),
+        "JSON that ends too early",
+    ),
+    "garbled note": (lambda folder: (folder / store.SIDECAR).write_text("{"), "JSON that ends too early"),
+    "deep note": (lambda folder: (folder / store.SIDECAR).write_text("[" * 100_000), "more than 64 levels"),
+    "deep metadata": (lambda folder: (folder / "data" / "metadata.json").write_text("[" * 100_000), "more than 64 le"),
     "another hash": (other_sidecar, "hash has changed"),
     "one bit": (edit(one_bit), "hash has changed"),
     "NaN": (edit(not_a_number), "NaN or infinite observations"),
     "no steps": (edit(no_steps), "no steps"),
-    "lost episode": (edit(lost_episode), "cannot be read"),
-    "lost array": (edit(lost_array), "cannot be read"),
+    "lost episode": (edit(lost_episode), "has no 'episode_2'"),
+    "lost array": (edit(lost_array), "has no 'episode_0/actions'"),
 }
 
 

@@ -226,9 +226,9 @@ def garbled(folder: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, "cannot be read"),
     "action": (outside, "episode 1 has actions outside 0 to 3"),
-    "lost episode": (lost, "cannot be read"),
+    "lost episode": (lost, "has no 'episode_2'"),
     "no picture": (no_picture, "cannot be read"),
-    "metadata": (garbled, "cannot be read"),
+    "metadata": (garbled, "JSON that ends too early"),
 }
 
 
