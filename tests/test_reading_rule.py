@@ -24,7 +24,10 @@ CALLS = {
 NAMES = {"open", "safe_open", "load_file", "MinariDataset", "MinariStorage", "deserialize_space", "eval", "exec"}
 ALLOWED = {
     "reading": "the reader of files",
-    "files": "writes and locks",
+    "files": "writes",
+    "claims": "writes into its own claim",
+    "owner": "/proc of this machine",
+    "terminal": "os.devnull",
     "benchmarks.data.hdf5": "the reader of HDF5",
     "benchmarks.data.trial": "/proc of this process",
     "benchmarks.data.frames": "writes frames, and reads windows of a file that reading has opened before",
@@ -41,7 +44,8 @@ ALLOWED = {
     "benchmarks.replay.pictures": "arrays that its own child process wrote",
     "benchmarks.run.checkpoint": "checkpoints, with weights_only",
     "benchmarks.run.provenance": "/proc of this machine",
-    "benchmarks.run.sinks.tracking": "MLflow's database",
+    "benchmarks.run.results": "the header of safetensors, after check_safetensors",
+    "benchmarks.run.sinks.tracking": "MLflow's database, and the folder's id",
     "benchmarks.speed.parts.training": "/proc of this process",
     "backbones.check": "a file that it has just written, with weights_only",
     "leaderboard.record.files": "text that reading has parsed before",

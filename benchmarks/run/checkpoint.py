@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbench import claims
+from backbench import claims, reading
 from backbench.claims import Claim
 from backbench.errors import UserError, first_line
 from backbench.files import write_whole
 
 STATE, LAST, BEST = "state.pt", "last.safetensors", "best.safetensors"
+MOST = 64 * 1024 * reading.MB  # bytes of a checkpoint, which are read at once
 _MAGIC = b"backbench checkpoint, sha256 "
 _HEADER = len(_MAGIC) + 64 + 1
 _AGAIN = "move it away to train the cell from the start"
@@ -49,7 +50,7 @@ class Checkpoints:
             if (state := load(folder / STATE)) is not None:
                 if folder != self.claim.folder and (best := folder / BEST).exists():
                     with self.claim.writing():
-                        write(self.claim.folder / BEST, best.read_bytes())
+                        write(self.claim.folder / BEST, reading.content(best, MOST))
                 return folder / STATE, state
         return None
 
@@ -89,11 +90,11 @@ def load(path: Path) -> dict[str, Any] | None:
     memory than a small multiple of the file's size.
     """
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); {_AGAIN}") from error
+        text = reading.content(path, MOST)
+    except reading.ReadingError as error:
+        if error.missing:
+            return None
+        raise CheckpointError(f"checkpoint {error}; {_AGAIN}") from error
     try:
         header, packed = text[:_HEADER], text[_HEADER:]
         if header != _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n":

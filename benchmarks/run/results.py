@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from backbench import claims
+from backbench import claims, reading
 from backbench.benchmarks.plan.settings import Cell
 from backbench.claims import Claim
 from backbench.errors import UserError
@@ -100,7 +100,8 @@ def digest_in(path: Path) -> str | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        reading.check_safetensors(path)
+        with safe_open(path, framework="np") as file:
             return (file.metadata() or {}).get("sha256")
-    except (SafetensorError, OSError):
+    except (SafetensorError, reading.ReadingError, OSError):
         return None

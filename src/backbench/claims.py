@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backbench import owner
+from backbench import owner, reading
 from backbench.files import clear_leftovers, create_whole
 
 LEASE, BEAT = 120.0, 10.0  # seconds
@@ -246,11 +246,11 @@ def clear(folder: Path) -> None:
 
 
 def _read(path: Path) -> bytes | None:
+    """The text of a claim; None if there is none, and empty if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(MOST)
-    except OSError:
-        return None
+        return reading.content(path, MOST)
+    except reading.ReadingError as error:
+        return None if error.missing else b""
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -271,13 +271,13 @@ def checkpoint(folder: Path) -> Target:
     """The state of a run that was interrupted."""
     import torch
 
-    from backbench.benchmarks.run.checkpoint import load
+    from backbench.benchmarks.run.checkpoint import load, save
 
     path = folder / "state.pt"
     agent = _agent(_tiny())
     state = {"progress": {"step": 3, "losses": [(1, 2.0)]}, "agent": agent.state_dict(), "rng": torch.get_rng_state()}
-    torch.save(state, path)
-    return Target((path,), lambda: repr(load(path)))
+    save(path, state)
+    return Target((path,), lambda: repr(load(path)), checked=True)
 
 
 def weights(folder: Path) -> Target:

@@ -95,15 +95,15 @@ def main() -> None:
     begun = time.monotonic()
     assert attempt(results.with_name("second"), lambda: None, None) == 0
     whole = time.monotonic() - begun
-    for number in range(40):
+    for number in range(60):
         resumed += any(home.glob("*/state.pt"))
         if way == "anywhere":
             # Some early, some late, later and later. The last ones are not killed.
             after = draw.uniform(0.15, 0.45) * whole * (1 + number / 10) if number < 12 else None
             status = attempt(results, lambda: None, after)
         else:
-            # A finished training makes 6 calls: weights and record. So the two largest numbers let the run end.
-            status = attempt(results, die_at(2 + number % 7, before=number % 2 == 0), None)
+            # A finished training makes 12 calls: claim, weights, record. So the largest numbers let the run end.
+            status = attempt(results, die_at(2 + number % 13, before=number % 2 == 0), None)
         if status == 0:
             break
         assert os.WIFSIGNALED(status), f"attempt {number} ended with {status}"
