@@ -143,7 +143,6 @@ def _run(
 ) -> tuple[int, bool]:
     """Run the cells that are left. The exit status, and whether MLflow has the run."""
     from backbench.backbones.kernels import slow_note
-    from backbench.benchmarks.plan.assemble import still_columns
     from backbench.benchmarks.run import provenance, runner
     from backbench.benchmarks.run.cell import choose_device
     from backbench.benchmarks.run.executors import Job
@@ -161,8 +160,6 @@ def _run(
     )
     if device.type == "cpu" and (note := slow_note()):
         _warn(f"{note} (bench doctor says more)")
-    for line in still_columns(left):
-        _warn(line)
     command = ("bench", *sys.argv[1:])
     with Tracker(where.out, where.track, warn=_warn) as tracker:
         tracker.start({"name": " ".join(command[:8]), "suite": cells[0].task.suite, "preset": request.preset})

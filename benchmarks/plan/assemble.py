@@ -1,7 +1,6 @@
 """From a cell and its data to the agent."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -14,7 +13,6 @@ from backbench.backbones.contract import Backbone
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.settings import Cell
-from backbench.errors import UserError
 
 
 def make_backbone(cell: Cell) -> Backbone:
@@ -42,13 +40,15 @@ def max_timesteps(cell: Cell, data: Trajectories) -> int:
 
 
 def still_columns(cells: Iterable[Cell]) -> list[str]:
-    """One line for each data set with state columns that do not vary, and so are not scaled."""
+    """One line for each data set with state columns that do not vary, and so are not scaled.
+
+    Reads each data set; DataError if one cannot be read.
+    """
     said = []
     for name in dict.fromkeys(cell.task.data_id for cell in cells if not cell.kind.frames):
-        with suppress(UserError):  # the cell reports it
-            if columns := store.read(name).still_columns:
-                which = f"column {columns[0]} does" if len(columns) == 1 else f"columns {_listed(columns)} do"
-                said.append(f"data set {name}: state {which} not vary, and get a scale of 1; bench data show {name}")
+        if columns := store.read(name).still_columns:
+            which = f"column {columns[0]} does" if len(columns) == 1 else f"columns {_listed(columns)} do"
+            said.append(f"data set {name}: state {which} not vary, so the scale is 1; bench data show {name}")
     return said
 
 

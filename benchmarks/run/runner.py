@@ -99,6 +99,7 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
     model, an environment, data or a folder that cannot be used.
     """
     from backbench.benchmarks.data import sources
+    from backbench.benchmarks.plan.assemble import still_columns
     from backbench.benchmarks.plan.compose import check_models
     from backbench.benchmarks.run import provenance
 
@@ -108,9 +109,12 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
     _check_writable(results)
     if due.fetch:
         sources.fetch(due.fetch, voice.say, voice.download)
+    still = still_columns(cell for cell in cells if cell.task.data_id not in due.make)  # reads each data set
     _create(results)
     if due.make:
         sources.make_all(due.make, provenance.cores(), voice.made(due.make))
+    for line in (*still, *still_columns(cell for cell in cells if cell.task.data_id in due.make)):
+        voice.say(line)
 
 
 def _check_environments(cells: Sequence[Cell], suite: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import runner
 from backbench.benchmarks.run.executors import LAST, Emit, Event, Job
@@ -149,3 +152,25 @@ def test_a_folder_that_cannot_be_written_is_refused_before_data_are_made(
     with pytest.raises(UserError, match="cannot write to"):
         runner.prepare([cell], tmp_path / "taken" / "results", SILENT)
     assert not new_store.exists() or list(new_store.iterdir()) == []
+
+
+def test_a_data_set_that_cannot_be_read_is_refused_before_anything_is_written(
+    tiny_cell: Build, hopper_store: Path, new_store: Path, tmp_path: Path
+) -> None:
+    cell = tiny_cell("identity")
+    shutil.copytree(hopper_store / cell.task.data_id, new_store / cell.task.data_id)
+    for path in (new_store / cell.task.data_id).rglob("*.hdf5"):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=re.escape(cell.task.data_id)):
+        runner.prepare([cell], tmp_path / "results", SILENT)
+    assert not (tmp_path / "results").exists()
+
+
+def test_columns_that_do_not_vary_are_said_once(
+    tiny_cell: Build, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trajectories, "still_columns", [4])
+    said: list[str] = []
+    runner.prepare(grid(tiny_cell), tmp_path, replace(SILENT, say=said.append))
+    (line,) = said
+    assert "state column 4 does not vary, so the scale is 1" in line
