@@ -39,7 +39,6 @@ ALLOWED = {
     "benchmarks.data.sources.dqn_replay": "Folder.open and Remote.open, which give a path",
     "benchmarks.data.sources.minari.client": "os.devnull",
     "benchmarks.data.store.episodes": "a picture in memory, of a declared kind and size",
-    "benchmarks.cli.app": "os.devnull",
     "benchmarks.replay.load": "safetensors, after check_safetensors",
     "benchmarks.replay.pictures": "arrays that its own child process wrote",
     "benchmarks.run.checkpoint": "checkpoints, with weights_only",

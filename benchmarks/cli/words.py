@@ -64,7 +64,7 @@ def options(pairs: list[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not sign:
             raise UserError(f"option '{pair}': write key=value")
-        found[key.removeprefix("backbone.")] = parse_yaml(value, f"option '{pair}'")
+        found[key.removeprefix("backbone.")] = parse_yaml(value, f"option '{plain(pair)[:80]}'")
     return found
 
 

@@ -69,7 +69,7 @@ def run_cell(
         UserError: settings, data or a checkpoint that the user must fix. There is no record.
         OSError: the results cannot be written.
     """
-    store.check_there(cell.task.data_id)  # before anything is written
+    check_data(cell, store.read(cell.task.data_id))  # before anything is written
     try:
         claim = files.claim(cell, results)
     except Held as held:
@@ -89,7 +89,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = store.read(cell.task.data_id)
-    _check_data(cell, data)
+    check_data(cell, data)
     clipped = cell.task.rewards != "raw"
     targets = cell.targets or by_rule(data, clipped)
     play, headline = Play.of(cell, targets), Play.of(cell, targets[:1])
@@ -112,7 +112,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     return accepted, accepted == record
 
 
-def _check_data(cell: Cell, data: Trajectories) -> None:
+def check_data(cell: Cell, data: Trajectories) -> None:
     """Raise ``UserError`` unless the data have the states and actions of the cell's environment."""
     action_dim = data.actions.shape[1] if data.n_actions is None else 0
     recorded = partial(store.recorded_spaces, data.name) if cell.data.source in FOREIGN else None

@@ -109,7 +109,9 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
     _check_writable(results)
     if due.fetch:
         sources.fetch(due.fetch, voice.say, voice.download)
-    still = still_columns(cell for cell in cells if cell.task.data_id not in due.make)  # reads each data set
+    there = [cell for cell in cells if cell.task.data_id not in due.make]
+    _check_data(there)
+    still = still_columns(there)
     _create(results)
     if due.make:
         sources.make_all(due.make, provenance.cores(), voice.made(due.make))
@@ -126,6 +128,16 @@ def _check_environments(cells: Sequence[Cell], suite: str) -> None:
     for cell in {repr(cell.environment): cell for cell in cells}.values():
         if requires or cell.task.suite_tasks or table is None:
             cell.kind.probe(cell.environment, requires, remedy)
+
+
+def _check_data(cells: Sequence[Cell]) -> None:
+    """Read the data sets of vectors and compare them with their environments. For pixels, which take long, cells do."""
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.run.cell import check_data
+
+    for cell in {(cell.task.data_id, repr(cell.environment), cell.eval.temperature): cell for cell in cells}.values():
+        if not cell.kind.frames:
+            check_data(cell, store.read(cell.task.data_id))
 
 
 def _check_writable(folder: Path) -> None:

@@ -33,7 +33,7 @@ def test_command_writes_a_report_that_from_prints_again(bench: Callable[..., Any
         (["--lengths", "0"], "--lengths 0: give at least 1"),
         (["--parts", "trainig"], "unknown part 'trainig'; did you mean 'training'"),
         (["--out", "/proc/none"], "cannot write to /proc/none"),
-        (["--from", "nowhere"], "cannot read nowhere"),
+        (["--from", "nowhere"], "nowhere cannot be read"),
     ],
 )
 def test_a_wrong_option_is_one_line(bench: Callable[..., Any], words: list[str], message: str) -> None:

@@ -117,7 +117,7 @@ def test_from_a_file_to_a_board(new_store: Path, tmp_path: Path, bench: Callable
     assert (again.code, "cells to run" in again.out) == (0, False)
     # The record alone says which cell it was, targets by the rule included.
     assert load.cell_of(pendulum.provenance.config).key == pendulum.key
-    watched = bench("watch", walk.key, **environment)
+    watched = bench("watch", walk.key, "--trust", **environment)
     assert watched.code == 2
     assert "bench watch shows Atari games and Gymnasium's own MuJoCo robots only" in watched.err
     shown = bench("data", "show", "walk", "--data", "local", **environment)
@@ -135,7 +135,7 @@ def test_other_data_under_the_same_id_are_not_what_was_run(
     ran = bench(*words, PYTHONPATH=HERE)
     assert ran.code == 0
     (said,) = [line for line in ran.err.splitlines() if "not vary" in line]  # the goal is always the same
-    assert said.startswith("data set me/walk/random-v0: state column 1 does not vary, and get")
+    assert said.startswith("data set me/walk/random-v0: state column 1 does not vary, so the scale is 1")
     store.remove("me/walk/random-v0")
     board = bench(*words, PYTHONPATH=HERE)  # nothing is left to do, and nothing is needed for that
     assert (board.code, "1. walks, data local" in board.out) == (0, True)

@@ -70,7 +70,7 @@ def test_a_missing_space_is_one_line_and_no_environment_is_built(
     for name in COMMANDS if space == "observation_space" else ():
         ran = bench(*COMMANDS[name])
         assert "Traceback" not in ran.err
-        assert ran.code == {"show": 2, "verify": 1, "list": 0, "run": 1}[name], ran.err
+        assert ran.code == {"show": 2, "verify": 1, "list": 0, "run": 2}[name], ran.err
     assert not planted.exists()
 
 

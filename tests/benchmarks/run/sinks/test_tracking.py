@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -300,3 +305,44 @@ def test_names_are_flattened_and_cleaned_for_mlflow() -> None:
     assert _key("loss/train é|") == "loss/train __"
     assert _key("../up") == "up"
     assert _key("") == "_"
+
+
+@pytest.mark.slow
+def test_runs_that_start_together_on_a_fresh_server_share_one_experiment(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words += ["--backend-store-uri", path_url(tmp_path / "server.db", SQLITE), "--artifacts-destination", str(tmp_path)]
+    code = (
+        "import sys; from pathlib import Path; from backbench.benchmarks.run.sinks.tracking import Tracker\n"
+        "tracker = Tracker(sys.argv[1], sys.argv[2], warn=print); tracker.start({'name': sys.argv[1]})\n"
+        "tracker.cell_started('a', {}); tracker.close()"
+    )
+    address = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *words], cwd=tmp_path, start_new_session=True)
+    try:
+        wait_for(address)
+        runs = [
+            subprocess.Popen([sys.executable, "-c", code, str(tmp_path / f"r{n}"), address], stdout=-1, text=True)
+            for n in range(32)
+        ]
+        assert [run.communicate(timeout=900)[0] for run in runs] == [""] * 32
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=path_url(tmp_path / "server.db", SQLITE))
+    (experiment,) = client.search_experiments(filter_string="name = 'backbench'")
+    assert len(client.search_runs([experiment.experiment_id])) == 64
+
+
+def wait_for(address: str) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
+            return
+        time.sleep(0.5)
+    raise AssertionError("the server does not answer")
