@@ -38,7 +38,7 @@ from backbench.leaderboard.trust.submit import submit
 
 DATA = "backbench/hopper/medium-600-v0"
 ROUNDS = 6  # kills of one folder, then it may end
-HANGS = 150  # seconds after which a process counts as an error
+HANGS = 300  # seconds after which a process counts as an error
 
 
 class Work(ABC):
