@@ -1,4 +1,4 @@
-"""Kills processes at random moments, again and again, and looks at what they leave: ``python chaos.py 1000``.
+"""Kills processes at random moments, again and again, and looks at what they leave: ``python chaos.py 1000 [WORK …]``.
 
 Five kinds of work share the kills. Each works in a folder of its own until it is done in spite of them. Right after a
 kill no file may be torn. After the next undisturbed run the bits are those of a run without kills, and nothing is left
@@ -209,14 +209,16 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-def main(kills: int, seed: int = 0) -> int:
-    draw, wrong = random.Random(seed), 0
+def main(kills: int, *chosen: str) -> int:
+    """``kills`` in all, shared by the five kinds of work, or by the ``chosen`` ones."""
+    draw, wrong = random.Random(kills), 0
     print(f"{'work':<16}{'kills':>7}{'folders':>9}{'torn':>6}{'other bits':>12}{'left over':>11}{'errors':>8}")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MINARI_DATASETS_PATH"] = given = os.environ.get("MINARI_DATASETS_PATH") or f"{folder}/store"
         if not store.exists(killed_runs.the_cell().task.data_id):
             sources._make(killed_runs.the_cell().task.data_id)
         every: list[Work] = [Cells(), Data(), Records(), Submission(Path(folder) / "to-submit"), Concurrent()]
+        every = [work for work in every if not chosen or work.name in chosen]
         for work in every:
             (root := Path(folder) / work.name.replace(" ", "-")).mkdir()
             seen = torment(work, -(-kills // len(every)), root, draw)
@@ -228,4 +230,4 @@ def main(kills: int, seed: int = 0) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(main(int(sys.argv[1]), *sys.argv[2:]))
