@@ -3,7 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -30,6 +30,7 @@ from backbench.backbones.stack import ResidualStack
 # Largest allowed difference between two ways to compute one output, float32. Outputs are normalised, so of order 1.
 TOLERANCE = 1e-5
 BATCH = 3
+LARGEST = (64, 90)  # rows and tokens of a training batch of any preset
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,12 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The backbone to check. ``make`` builds a new one in evaluation mode, with the same weights each time."""
+    """The backbone to check. ``make`` builds a new one in evaluation mode, with the same weights each time.
 
-    make: Callable[[], Backbone]
+    ``make(spec)`` builds it for another spec.
+    """
+
+    make: Callable[..., Backbone]
     spec: Spec
     length: int
 
@@ -226,6 +230,20 @@ def recurrent_acting(candidate: Candidate, model: Backbone, x: Tensor) -> Outcom
     return known and apart <= TOLERANCE, f"{end} tokens, equals {what if known else 'neither'} ({said})"
 
 
+@rule("the lengths of presets")
+def preset_lengths(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
+    """Causal, and each row alone, also at the longest window and the largest batch of presets.
+
+    A scan in chunks or a kernel in tiles may be right below its size only.
+    """
+    batch, length = LARGEST
+    long = candidate.make(replace(candidate.spec, max_length=max(length, candidate.spec.max_length)))
+    x = torch.randn(batch, length, candidate.spec.d_model, generator=torch.Generator().manual_seed(6))
+    y = long(x)
+    errors = [error_of(long(x[:, :n]), y[:, :n]) for n in (1, length // 3, 2 * length // 3, length - 1)]
+    return within(max(*errors, error_of(long(x[:2]), y[:2])), f"{length} tokens, {batch} rows")
+
+
 @rule("padded equals unpadded")
 def padding(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Padding on the right does not change the outputs before it."""
@@ -371,20 +389,22 @@ def check(
     one result per rule, in a fixed order. If a rule raises, it has failed, and the detail is the error. Raises
     UserError if the backbone cannot be built at all.
     """
-    spec = spec or Spec(d_model=32, n_layers=2, max_length=21)
+    usual = spec or Spec(d_model=32, n_layers=2, max_length=21)
 
-    def make() -> Backbone:
+    def make(spec: Spec = usual) -> Backbone:
         torch.manual_seed(0)
         return build(name, options, spec).eval()
 
     results = []
     with torch.random.fork_rng(devices=[]):
         make()  # raise the user's mistakes here, before they look like faults of the backbone
-        candidate = Candidate(make, spec, min(spec.max_length, 24))
+        candidate = Candidate(make, usual, min(usual.max_length, 24))
         for title, rule in RULES.items():
             try:
                 passed, detail = rule(candidate, make(), candidate.inputs())
-            except Exception as error:  # a backbone may raise anything, and its author needs to read it
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a backbone may raise anything, SystemExit too; its author needs to read it
                 passed, detail = False, f"raised {type(error).__name__}: {error}"
             results.append(CheckResult(title, passed, detail))
     return results

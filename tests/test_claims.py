@@ -138,6 +138,23 @@ def test_a_claim_that_says_nothing_is_one_of_another_machine(tmp_path: Path, tex
     assert take(tmp_path, here).folder.name == "000008"
 
 
+def test_epochs_count_on_past_six_digits(tmp_path: Path) -> None:
+    (tmp_path / "999999").mkdir()
+    (tmp_path / "٠٠٠٠٠٠٧").mkdir()
+    first = take(tmp_path)
+    assert first.folder.name == "1000000"
+    first.check()
+    with pytest.raises(Held):
+        take(tmp_path)
+    (first.folder / "state").touch()
+    first.release()
+    second = take(tmp_path)
+    second.prune("state")
+    assert [path.name for path in claims.epochs(tmp_path)] == ["1000001"]
+    with pytest.raises(Lost):
+        first.check()
+
+
 def test_a_heart_beats_while_the_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT", 0.01)
     claim = take(tmp_path / "home")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -199,7 +200,7 @@ def _write_board(path: Path, records: Sequence[Record]) -> None:
 def _say_what_is_written(where: Where, tracked: bool, console: Console) -> None:
     terminal.say(console, f"Written: {where.out / BOARD}, {where.out / 'records'}, {where.out / 'checkpoints'}")
     if tracked:
-        folder = "" if where.out == Path("results") else f" --out {where.out}"
+        folder = "" if where.out == Path("results") else f" --out {shlex.quote(str(where.out))}"
         terminal.say(console, f"Training curves in MLflow: {where.track or f'bench ui{folder}'}")
 
 

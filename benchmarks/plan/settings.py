@@ -72,6 +72,7 @@ class TrainConfig:
     checkpoint_every: int = 100  # updates between two checkpoints
 
     def __post_init__(self) -> None:
+        require(self.steps <= 10**9, f"train.steps={str(self.steps)[:40]}: give at most 1,000,000,000")
         for name in ("steps", "batch_size", "evaluations", "log_every", "checkpoint_every"):
             _at_least(1, "train", self, name)
         require(self.lr > 0, f"train.lr={self.lr}: give a positive number")

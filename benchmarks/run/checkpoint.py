@@ -6,6 +6,7 @@ digest of its content, so that a damaged one is an error and never a result.
 
 import hashlib
 import io
+import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -102,7 +103,10 @@ def load(path: Path) -> dict[str, Any] | None:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:  # torch never compresses; what expands is not its own
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                 raise ValueError("a part is compressed")
-        state = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError("it holds more than tensors and plain values") from error
         if not isinstance(state, dict):
             raise ValueError("it does not hold a training state")
     except Exception as error:  # torch raises EOFError, RuntimeError, UnpicklingError, … for a broken file

@@ -30,6 +30,8 @@ def _costs(cost: Cost, model: ModelShape, train: Mapping[str, Any]) -> Iterator[
             yield f"cost.{name}: is 0, and nothing takes no time"
     if cost.parameters_total == 0:
         yield "cost.parameters_total: is 0, and something was trained"
+    if cost.flops_per_token == 0 and cost.parameters_backbone > 0:
+        yield "cost.flops_per_token: is 0, and the backbone has weights; unknown is null"
     # Every process that writes a record times a hundred decisions, and half of them take the median or longer.
     if cost.wall_seconds < 50 * cost.decision.p50_ms / 1000:
         yield f"cost.wall_seconds: {cost.wall_seconds:g}, and timing the decisions alone took longer"

@@ -12,6 +12,7 @@ A paused process may wake after its claim was taken. It writes in the folder of 
 import json
 import os
 import random
+import re
 import shutil
 import threading
 import time
@@ -27,6 +28,7 @@ from backbench.files import clear_leftovers, create_whole
 
 LEASE, BEAT = 120.0, 10.0  # seconds
 FILE, FIRST = "claim.json", "000001"
+EPOCH = re.compile("[0-9]{6,18}")
 MOST = 4096  # bytes of a claim that are read
 
 
@@ -88,7 +90,7 @@ class Claim:
         if text is None or self.token not in text.decode("utf-8", "replace"):
             raise Lost(f"the claim {self.folder} is over")
         for newer in epochs(self.home):
-            text = _read(newer / FILE) if newer > self.folder else None
+            text = _read(newer / FILE) if _number(newer) > _number(self.folder) else None
             if text is not None and _parsed(text).get("state") != "asks":
                 raise Lost(f"another process took the claim {self.home}")
 
@@ -122,7 +124,7 @@ class Claim:
     def prune(self, *names: str) -> None:
         """Remove the files called ``names`` of earlier epochs, and those epochs that then have no other file."""
         for earlier in epochs(self.home):
-            if earlier < self.folder:
+            if _number(earlier) < _number(self.folder):
                 clear_leftovers(earlier)
                 for name in (*names, FILE):
                     with suppress(OSError):
@@ -151,8 +153,12 @@ class Claim:
 def epochs(home: Path) -> list[Path]:
     """The folders of all epochs, in order."""
     with suppress(OSError):
-        return sorted(home / name for name in os.listdir(home) if len(name) == 6 and name.isdecimal())
+        return sorted((home / name for name in os.listdir(home) if EPOCH.fullmatch(name)), key=_number)
     return []
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name)
 
 
 def take(home: Path, observer: Observer = HERE) -> Claim:
@@ -177,7 +183,7 @@ def take(home: Path, observer: Observer = HERE) -> Claim:
         raise Held(observer.holder(mine / FILE) or "another process")
     try:
         others = [one for one in epochs(home) if one != mine]
-        if others and others[-1] > mine:
+        if others and _number(others[-1]) > _number(mine):
             raise Held(observer.holder(others[-1] / FILE) or "another process")
         _refuse_held(others, observer)
         claim._change(lambda content: content | {"state": "held"})

@@ -209,7 +209,28 @@ class Experts(Mixer):
         return 2.0 * self.spec.d_model**2
 
 
+class LooksAheadFromTheThirtiethToken(Mixer):
+    """Causal at the lengths of the other rules."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cumsum(x, 1)
+        return y + x.mean(1, keepdim=True) if x.shape[1] > 30 else y
+
+
+class MixesRowsOfLargeBatches(Mixer):
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cumsum(x, 1)
+        return y + x.mean(0, keepdim=True) if len(x) > 8 else y
+
+
+class Leaves(Mixer):
+    def forward(self, x: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+
 FAULTS: list[tuple[type, str]] = [
+    (LooksAheadFromTheThirtiethToken, "the lengths of presets"),
+    (MixesRowsOfLargeBatches, "the lengths of presets"),
     (TurnsKindsAround, "recurrent acting past the context"),
     (ProjectsByPosition, "window acting past the context"),
     (Overwrites, "initialisation"),
@@ -331,3 +352,9 @@ def test_the_check_says_what_the_stack_sets_and_what_a_cost_rests_on() -> None:
 
 def test_a_leak_is_reported_with_its_size() -> None:
     assert "the future leaks at" in failed(Leaking)["causality"]
+
+
+def test_a_mixer_that_ends_the_process_has_failed() -> None:
+    (first, *_) = check(Leaves)
+    assert not first.passed
+    assert "SystemExit" in first.detail

@@ -64,7 +64,7 @@ class _Line:
         if "return" in event.values:
             self.score = normalise(task.normaliser, task.name, event.values["return"], task.reference)
         failure = event.record.failure if event.record is not None else None
-        self.note = failure.message if failure is not None else event.message or self.note
+        self.note = failure.message if failure is not None else event.message
 
 
 def label(cell: Cell) -> str:
