@@ -28,7 +28,7 @@ TYPES = {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a data set says of itself."""
+    """The metadata of a data set, as its file states them."""
 
     path: Path
     format: str  # one of ``FORMATS``
