@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
+# Settings that are younger than published records -> what those did. A cell with this value keeps the key that it had.
+ADDED: dict[str, Any] = {}
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``
 WIDTH = "model.d_model="  # start of the word that sets a width
@@ -22,12 +24,22 @@ def cell_digest(mapping: Mapping[str, Any]) -> str:
 
 def config_digest(config: Mapping[str, Any]) -> str:
     """Digest of a cell's resolved settings: the last part of its key, 8 hex digits.
-    It ignores the ``COSMETIC`` settings, and ``variant``, which only repeats what the settings hold, except for its
-    ``match`` words: a matched width is another row, even where it equals the preset's."""
-    content = dict(config)
-    content["train"] = {name: value for name, value in config["train"].items() if name not in COSMETIC}
+    It ignores the ``COSMETIC`` settings, those of ``ADDED`` at their old value, and ``variant``, which only repeats
+    what the settings hold, except for its ``match`` words: a matched width is another row, even where it equals the
+    preset's."""
+    content = {
+        group: {name: one for name, one in value.items() if not _as_before(f"{group}.{name}", one)}
+        if isinstance(value, Mapping)
+        else value
+        for group, value in config.items()
+    }
+    content["train"] = {name: value for name, value in content["train"].items() if name not in COSMETIC}
     matched = [word for word in content.pop("variant").split() if word.startswith(MATCH)]
     return cell_digest({**content, "match": matched} if matched else content)
+
+
+def _as_before(name: str, value: Any) -> bool:
+    return name in ADDED and type(value) is type(ADDED[name]) and value == ADDED[name]
 
 
 def cell_key(backbone: str, task: str, source: str, preset: str, seed: int, digest: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from whole_record import REAL, REAL_KEY, put
 
 from backbench.leaderboard.record.identity import (
+    ADDED,
     MATCH,
     WIDTH,
     cell_digest,
@@ -54,6 +55,14 @@ def test_only_settings_that_change_a_result_change_the_digest(name: str, value: 
     put(changed, name, value)
     assert (config_digest(changed) == config_digest(REAL)) is same
     assert changed["variant"] == (value if name == "variant" else "")
+
+
+def test_a_setting_added_later_keeps_the_keys_of_cells_that_do_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADDED, "model.added", 1)
+    for value, same in ((1, True), (2, False), (1.0, False), (True, False)):
+        later = copy.deepcopy(REAL)
+        later["model"]["added"] = value
+        assert (config_digest(later) == config_digest(REAL)) is same
 
 
 def test_the_width_of_a_match_is_in_the_digest_and_its_row_only_once() -> None:
