@@ -16,7 +16,7 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: the bits of a run depend on it
 
 BENCH = str(Path(sys.executable).with_name("bench"))
-HOPPER = "backbench/hopper/medium-2000-v0"  # what preset smoke trains hopper-medium on
+HOPPER = "backbench/hopper/medium-2000-v1"  # what preset smoke trains hopper-medium on
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@ def make(
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.data.sources.embedded import SOURCE
     from backbench.benchmarks.plan import suites
-    from backbench.benchmarks.run import provenance
+    from backbench.benchmarks.run import machine
     from backbench.benchmarks.run.sinks.terminal import progress_of
 
     ids = (id_ for name in names or ["d4rl"] for id_ in suites.data_ids(name, SOURCE.name) or [name])
@@ -47,7 +47,7 @@ def make(
         SOURCE.check(id_)
     due = [id_ for id_ in wanted if force or not store.exists(id_)]
     if due:
-        sources.make_all(due, jobs or provenance.cores(), progress_of(due, terminal.console(), "made"))
+        sources.make_all(due, jobs or machine.cores(), progress_of(due, terminal.console(), "made"))
     show(wanted, histogram=False)
 
 

@@ -18,16 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backbench import reading, terminal
+from backbench import terminal
+from backbench.benchmarks.run import machine
 from backbench.text import count
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Instruction sets that change how fast a cell trains, as Linux names them on x86 and on Arm.
-INSTRUCTIONS = (
-    "sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve",
-)  # fmt: skip
 # Optional packages: distribution, use, and the command that installs it. An operation's own table lists its kernels.
 OPTIONAL = (
     ("transformers", "a peer in bench speed: GPT-2 and Mamba", "pip install 'transformers>=5,<6'"),
@@ -58,7 +55,7 @@ def examine() -> dict[str, Any]:
         "backbench": _version("backbench"),
         "ready": all(package["version"] for package in packages if package["required"]),
         "python": {"version": platform.python_version(), "system": system},
-        "cpu": _cpu(),
+        "cpu": {"name": machine.cpu(), "cores": machine.cores(), **machine.processor()},
         "torch": _torch(),
         "packages": packages,
         "operations": _operations(),
@@ -86,21 +83,6 @@ def _version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
-
-
-def _cpu() -> dict[str, Any]:
-    """Name, cores, and instruction sets as Linux lists them. Other systems list none."""
-    fields: dict[str, str] = {}
-    listing = Path("/proc/cpuinfo")
-    for line in reading.text(listing).splitlines() if listing.is_file() else ():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    flags = set(fields.get("flags", fields.get("Features", "")).split())
-    return {
-        "name": fields.get("model name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "instructions": [name for name in INSTRUCTIONS if name in flags],
-    }
 
 
 def _torch() -> dict[str, Any] | None:
@@ -175,7 +157,9 @@ def show(report: dict[str, Any], console: Console) -> None:
 def _machine(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
     cpu, torch, data, python = (report[key] for key in ("cpu", "torch", "data", "python"))
     yield "python", f"{python['version']}, {python['system']}"
-    yield "cpu", f"{cpu['name']}, {count(cpu['cores'], 'core')}: {' '.join(cpu['instructions'])}"
+    kind = f"{cpu['vendor']} family {cpu['family']} model {cpu['model']} stepping {cpu['stepping']}"
+    yield "cpu", f"{cpu['name']} ({kind}), {count(cpu['cores'], 'core')}: {' '.join(cpu['instructions'])}"
+    yield "arithmetic", f"BLAS {cpu['blas']}; torch {cpu['torch']}; {cpu['libc']}"
     if torch:
         build = f"CUDA {torch['cuda']}" if torch["cuda"] else "a build without CUDA"
         yield "torch", f"{torch['version']}, {build}; {count(torch['threads'], 'thread')}, {torch['instructions']}"

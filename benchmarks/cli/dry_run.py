@@ -8,7 +8,7 @@ from rich.table import Table
 from backbench import terminal
 from backbench.benchmarks.plan.compose import plan
 from backbench.benchmarks.plan.request import Request
-from backbench.benchmarks.run import provenance
+from backbench.benchmarks.run import machine
 from backbench.benchmarks.run.estimate import Estimator
 from backbench.benchmarks.run.runner import remaining
 from backbench.benchmarks.run.sinks.terminal import clock
@@ -31,7 +31,7 @@ def show_plan(request: Request, out: Path, jobs: int) -> None:
         )
     console.print(table)
     known = [seconds for seconds in left.values() if seconds is not None]
-    jobs = min(jobs or provenance.cores(), max(1, len(left)))
+    jobs = min(jobs or machine.cores(), max(1, len(left)))
     time = f"about {clock(sum(known) / jobs)} with {jobs} at a time" if known else "time unknown"
     if known and len(known) < len(left):
         time += f"; {len(left) - len(known)} without a finished record of that backbone and size"

@@ -144,7 +144,7 @@ def _run(
 ) -> tuple[int, bool]:
     """Run the cells that are left. The exit status, and whether MLflow has the run."""
     from backbench.backbones.kernels import slow_note
-    from backbench.benchmarks.run import provenance, runner
+    from backbench.benchmarks.run import machine, runner
     from backbench.benchmarks.run.cell import choose_device
     from backbench.benchmarks.run.executors import Job
     from backbench.benchmarks.run.executors.local import LocalExecutor
@@ -152,7 +152,7 @@ def _run(
     from backbench.benchmarks.run.sinks.tracking import Tracker
 
     device = choose_device(where.device)
-    jobs = min(where.jobs or (1 if device.type == "cuda" else provenance.cores()), len(left))
+    jobs = min(where.jobs or (1 if device.type == "cuda" else machine.cores()), len(left))
     runner.prepare(left, where.out, voice(console), request.suite)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
     side = f"{jobs} at a time on {device.type}"

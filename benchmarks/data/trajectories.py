@@ -111,6 +111,17 @@ class Trajectories:
         result += rewards
         return result.astype(np.float32)
 
+    def best(self, share: float) -> NDArray[np.int64]:
+        """Indices of the episodes with the largest returns, in the order of the data: at most ``share`` of all steps.
+
+        The best one is among them in any case. The rule of the Decision Transformer's code for its control %BC: the
+        first episode that does not fit ends the choice. Of equal returns the later episode counts as larger.
+        """
+        order = np.argsort(self.returns, kind="stable")[::-1]
+        budget = max(1, int(share * len(self.rewards)))
+        fit = int((np.cumsum(self.lengths[order]) <= budget).sum())
+        return np.sort(order[: max(1, fit)])
+
     @property
     def state_shape(self) -> tuple[int, ...]:
         """Shape of one state."""

@@ -34,6 +34,12 @@ class WindowSampler:
         self.actions = _Vectors(data.actions, context, device)
         self.returns_to_go = _Vectors(data.clipped_returns_to_go if clipped else data.returns_to_go, context, device)
         self.offsets, self.reach = data.offsets, np.arange(context)
+        self.chosen: Indices | None = None  # steps that windows may start at; None for all
+
+    def keep_to(self, episodes: Indices) -> None:
+        """Sample from these episodes only."""
+        ranges = zip(self.offsets[episodes], self.offsets[episodes + 1], strict=True)
+        self.chosen = np.concatenate([np.arange(first, end) for first, end in ranges])
 
     def starts(self, step: int) -> Tensor:
         """(batch,) flat index of the first step of each window in batch ``step``."""
@@ -51,7 +57,9 @@ class WindowSampler:
         return made
 
     def _draw(self, step: int) -> Indices:
-        return np.random.default_rng([self.seed, step]).integers(self.steps, size=self.batch_size)
+        steps = self.steps if self.chosen is None else len(self.chosen)
+        drawn = np.random.default_rng([self.seed, step]).integers(steps, size=self.batch_size)
+        return drawn if self.chosen is None else self.chosen[drawn]
 
     def _at(self, starts: Indices) -> Windows:
         # NumPy handles arrays this small several times faster than torch.

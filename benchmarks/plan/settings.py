@@ -47,10 +47,14 @@ class DataConfig:
     # Scale of returns-to-go. raw; clipped: each reward to [-1, 1]; mixed: clipped in training, raw rewards come off the
     # target when acting, as in the originals; auto: the suite's own.
     rewards: str = "auto"
+    # Share of the steps that training uses: those of the episodes with the largest returns. With a backbone that does
+    # not see the target, 0.1 is the Decision Transformer's control %BC.
+    top: float = 1.0
 
     def __post_init__(self) -> None:
         _at_least(1, "data", self, "steps")
         _one_of(REWARDS, "data", self, "rewards")
+        require(0 < self.top <= 1, f"data.top={self.top}: give a share above 0, up to 1")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of the gradient; 0 for no clipping
     bf16: bool = False  # autocast to bfloat16
     compile: bool = False  # torch.compile; on a CPU it was slower (docs/explanation/speed.md)
-    evaluations: int = 1  # evenly spaced, the last one at the end; the best one is stored too
+    evaluations: int = 1  # evenly spaced, the last one at the end; see eval.curve_episodes
     log_every: int = 25  # updates between two reports of progress
     checkpoint_every: int = 100  # updates between two checkpoints
 
@@ -88,6 +92,9 @@ class EvalConfig:
     """How a checkpoint is scored."""
 
     episodes: int = 10  # for each target return
+    # Episodes of an evaluation during training, for the curve alone: other starts than the scored ones, and no best
+    # checkpoint. 0: as many as ``episodes``, on their starts, and the best checkpoint is kept.
+    curve_episodes: int = 0
     acting: str = "window"  # window: recompute the last K steps; recurrent: carry state
     seed: int = 1000  # of the evaluation's environments
     max_steps: int = 0  # longest episode; 0 for the task's own limit; a preset can only shorten it
@@ -96,7 +103,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.temperature < math.inf, f"eval.temperature={self.temperature}: give 0 or more")
-        for name, least in (("episodes", 1), ("max_steps", 0), ("seed", 0)):
+        for name, least in (("episodes", 1), ("curve_episodes", 0), ("max_steps", 0), ("seed", 0)):
             _at_least(least, "eval", self, name)
         _one_of(("window", "recurrent"), "eval", self, "acting")
         require(len(set(self.targets)) == len(self.targets), "eval.targets: the same target twice")

@@ -92,15 +92,17 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     check_data(cell, data)
     clipped = cell.task.rewards != "raw"
     targets = cell.targets or by_rule(data, clipped)
-    play, headline = Play.of(cell, targets), Play.of(cell, targets[:1])
+    play, curve = Play.of(cell, targets), Play.for_curve(cell, targets)
     draft = Draft(cell, data, targets, where, job.command, watch)
     forget_ran()
     try:
         agent = make_agent(cell, data).to(where)
         where = next(agent.parameters()).device  # with its number
         sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
+        if cell.data.top < 1:
+            sampler.keep_to(data.best(cell.data.top))
         score = partial(evaluate, agent, device=where, should_stop=caller.should_stop)
-        progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, headline), caller)
+        progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, curve), caller)
         caller.report({"kind": "evaluating", "step": progress.step})
         final = progress.evaluate(partial(score, play), caller)
         record = draft.done(agent, progress, final)

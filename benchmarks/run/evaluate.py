@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,8 @@ from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.benchmarks.environments.kind import Environments
 from backbench.benchmarks.plan.settings import Cell
+
+OTHER_STARTS = 2**32  # added to the seed of an evaluation that is not scored
 
 
 class Interrupted(Exception):
@@ -41,6 +43,12 @@ class Play:
             acting=cell.eval.acting, context=cell.model.context, max_steps=cell.max_steps, seed=cell.eval.seed,
             clip_rewards=cell.task.rewards == "clipped",
         )  # fmt: skip
+
+    @classmethod
+    def for_curve(cls, cell: Cell, targets: tuple[float, ...]) -> Play:
+        """How ``cell`` is evaluated during training, on its first target."""
+        scored, episodes = cls.of(cell, targets[:1]), cell.eval.curve_episodes
+        return replace(scored, episodes=episodes, seed=scored.seed + OTHER_STARTS) if episodes else scored
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Where a number came from: code, packages, machine. No paths, host or user names."""
 
-import os
-import platform
 import subprocess
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from backbench.leaderboard.record.schema import Hardware
+from backbench.benchmarks.run import machine
+from backbench.leaderboard.record.schema import Hardware, Processor
 
 # Packages that scores or costs depend on. Accelerators count if they are installed.
 PACKAGES = (
@@ -53,15 +52,6 @@ def git_state(folder: Path = CODE) -> tuple[str | None, bool | None]:
 
 
 def hardware(gpu: str | None) -> Hardware:
-    """The machine as the process sees it."""
-    model = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    return Hardware(cpu=model, cores=cores(), memory_mb=round(memory), gpu=gpu)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The machine as the process sees it. ``gpu`` is the model of the accelerator that was used."""
+    found = Processor(**machine.processor())
+    return Hardware(cpu=machine.cpu(), cores=machine.cores(), memory_mb=machine.memory_mb(), gpu=gpu, processor=found)

@@ -101,7 +101,7 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
     from backbench.benchmarks.data import sources
     from backbench.benchmarks.plan.assemble import still_columns
     from backbench.benchmarks.plan.compose import check_models
-    from backbench.benchmarks.run import provenance
+    from backbench.benchmarks.run import machine
 
     check_models(cells)
     due = sources.plan((cell.data.source, cell.task.data_id) for cell in cells)
@@ -114,7 +114,7 @@ def prepare(cells: Sequence[Cell], results: Path, voice: Voice, suite: str = "")
     still = still_columns(there)
     _create(results)
     if due.make:
-        sources.make_all(due.make, provenance.cores(), voice.made(due.make))
+        sources.make_all(due.make, machine.cores(), voice.made(due.make))
     for line in (*still, *still_columns(cell for cell in cells if cell.task.data_id in due.make)):
         voice.say(line)
 

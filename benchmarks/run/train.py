@@ -256,7 +256,8 @@ def train(
             caller.report({"kind": "train", "step": progress.step, "loss": loss, "lr": lr, "tokens_per_s": speed})
         if progress.step in due:
             result = progress.evaluate(score, caller)[0]
-            if progress.best is None or result.mean > max(value for _, value in progress.evaluations):
+            scored = cell.eval.curve_episodes == 0  # the best of unscored evaluations has no score to show
+            if scored and (progress.best is None or result.mean > max(value for _, value in progress.evaluations)):
                 progress.best = {"step": progress.step, **asdict(result)}
                 state.save_weights(BEST)
             progress.evaluations.append((progress.step, result.mean))

@@ -8,7 +8,7 @@ from typing import Any
 
 COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
 # Settings that are younger than published records -> what those did. A cell with this value keeps the key that it had.
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"data.top": 1.0, "eval.curve_episodes": 0}
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``
 WIDTH = "model.d_model="  # start of the word that sets a width
@@ -34,7 +34,8 @@ def config_digest(config: Mapping[str, Any]) -> str:
         for group, value in config.items()
     }
     content["train"] = {name: value for name, value in content["train"].items() if name not in COSMETIC}
-    matched = [word for word in content.pop("variant").split() if word.startswith(MATCH)]
+    del content["variant"]
+    matched = [word for word in config["variant"].split() if word.startswith(MATCH)]
     return cell_digest({**content, "match": matched} if matched else content)
 
 

@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from backbench.leaderboard.record.cell import DataSummary, Identity, ModelShape, Protocol
 from backbench.leaderboard.record.fields import Amount, Mapping, Name, Part, Positive, Sha256, Text, close
@@ -26,11 +26,29 @@ from backbench.leaderboard.scores.normalise import normalise
 
 __all__ = [
     "CheckpointScores", "Cost", "Curve", "DataSummary", "Evaluation", "Failure", "Hardware", "Identity", "Latency",
-    "ModelShape", "Part", "Protocol", "Provenance", "Record", "Scores", "TargetScore",
+    "ModelShape", "Part", "Processor", "Protocol", "Provenance", "Record", "Scores", "TargetScore",
 ]  # fmt: skip
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 SCHEMA_VERSION = 1
+
+
+class Processor(Part):
+    """What decides the last digits of a result, as the system and the libraries tell it."""
+
+    vendor: Text = Field(description="Such as ``AuthenticAMD``.")
+    family: Text = Field(description="Number of the family.")
+    model: Text = Field(description="Number of the model in its family.")
+    stepping: Text = Field(description="Its revision.")
+    instructions: tuple[Name, ...] = Field(description="Instruction sets, as Linux names them.")
+    blas: Text = Field(description="NumPy's BLAS and the kernel that it chose.")
+    torch: Text = Field(description="PyTorch's instruction set, and whether its BLAS is MKL.")
+    libc: Text = Field(description="C library, whose functions simulators call.")
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What is equal for processors of one kind."""
+        return self.vendor, self.family, self.model, self.stepping, self.instructions
 
 
 class Hardware(Part):
@@ -40,6 +58,12 @@ class Hardware(Part):
     cores: Positive = Field(description="Cores that the process may use.")
     memory_mb: Amount = Field(description="Main memory in megabytes (10^6 bytes).")
     gpu: Text | None = Field(default=None, description="Model of the accelerator. None when none was used.")
+    processor: Processor | None = Field(default=None, description="The processor in detail. None in older records.")
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Records from before this field keep their text, and with it their checksums.
+        return {name: value for name, value in dump(self).items() if name != "processor" or value is not None}
 
 
 class Provenance(Part):

@@ -137,8 +137,14 @@ def _at(content: Any, path: str) -> Any:
 
 def other_machine(record: Record, other: Record) -> bool:
     """Whether two records name different processors, accelerators or platforms."""
-    one, two = ((at.hardware.cpu, at.hardware.gpu, at.platform) for at in (record.provenance, other.provenance))
-    return one != two
+    return machine_of(record) != machine_of(other)
+
+
+def machine_of(record: Record) -> tuple[object, ...]:
+    """The kind of machine that made a record. Two machines of one kind cannot be told apart: a record names no host."""
+    origin = record.provenance
+    processor = origin.hardware.processor
+    return origin.hardware.cpu, origin.hardware.gpu, origin.platform, None if processor is None else processor.kind
 
 
 def why_not_verified(record: Record, other: Record) -> str:

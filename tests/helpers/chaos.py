@@ -36,7 +36,7 @@ from backbench.leaderboard.check import check
 from backbench.leaderboard.record.files import Published, create_record, dump_record, load_record
 from backbench.leaderboard.trust.submit import submit
 
-DATA = "backbench/hopper/medium-600-v0"
+DATA = "backbench/hopper/medium-600-v1"
 ROUNDS = 6  # kills of one folder, then it may end
 HANGS = 300  # seconds after which a process counts as an error
 

@@ -27,7 +27,7 @@ from backbench.benchmarks.run.cell import run_cell
 
 def the_cell() -> Cell:
     """Dropout, two evaluations on the way, and intervals that share no step."""
-    task = replace(suites.resolve("d4rl", "hopper-medium", "embedded"), data_id="backbench/hopper/medium-2000-v0")
+    task = replace(suites.resolve("d4rl", "hopper-medium", "embedded"), data_id="backbench/hopper/medium-2000-v1")
     return Cell(
         "transformer",
         task,

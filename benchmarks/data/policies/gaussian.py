@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench import reading
+from backbench.benchmarks.data.policies.exact import on_grid
 
-Array = NDArray[np.float32]
+Array = NDArray[np.float64]
 
 PACK = Path(__file__).parent / "pack"
 LOG_STD_RANGE = (-20.0, 2.0)  # to which SAC's actor clips its spread
@@ -24,7 +25,7 @@ LOG_STD_RANGE = (-20.0, 2.0)  # to which SAC's actor clips its spread
 
 @dataclass(frozen=True)
 class GaussianPolicy:
-    """A behaviour policy from observations (n, obs) to actions (n, act) in [-1, 1], all float32."""
+    """A behaviour policy from observations (n, obs) to actions (n, act) in [-1, 1]. It computes in float64."""
 
     arrays: Mapping[str, Array]
     squash: bool
@@ -33,12 +34,17 @@ class GaussianPolicy:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> GaussianPolicy:
         """Build from ``obs_mean``, ``obs_scale``, ``w0``, ``b0`` …, ``mean_w``, ``mean_b``, and either ``std_w``,
         ``std_b`` (squashed) or ``log_std`` (clipped)."""
-        return cls({k: v.astype(np.float32) for k, v in arrays.items()}, squash="std_w" in arrays)
+        return cls({k: v.astype(np.float64) for k, v in arrays.items()}, squash="std_w" in arrays)
 
-    def act(self, observations: NDArray[Any], rng: np.random.Generator | None = None, noise: float = 1.0) -> Array:
-        """Actions for a batch of observations: the mode without ``rng``. ``noise`` scales the policy's own spread."""
+    def act(
+        self, observations: NDArray[Any], rng: np.random.Generator | None = None, noise: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Actions for a batch of observations, float32, multiples of 1/4096: the mode without ``rng``.
+
+        ``noise`` scales the policy's own spread.
+        """
         p = self.arrays
-        h: Array = (observations.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
+        h: Array = (observations.astype(np.float64) - p["obs_mean"]) * p["obs_scale"]
         np.clip(h, -10.0, 10.0, out=h)  # as VecNormalize. Unnormalised observations are far smaller
         for layer in range(sum(name[0] == "w" for name in p)):
             h = h @ p[f"w{layer}"] + p[f"b{layer}"]
@@ -46,9 +52,8 @@ class GaussianPolicy:
         action: Array = h @ p["mean_w"] + p["mean_b"]
         if rng is not None:
             log_std = np.clip(h @ p["std_w"] + p["std_b"], *LOG_STD_RANGE) if self.squash else p["log_std"]
-            eps = rng.standard_normal(action.shape, dtype=np.float32)
-            action = action + noise * np.exp(log_std) * eps
-        return np.tanh(action) if self.squash else np.clip(action, -1.0, 1.0)
+            action = action + noise * np.exp(log_std) * rng.standard_normal(action.shape)
+        return on_grid(np.tanh(action) if self.squash else np.clip(action, -1.0, 1.0)).astype(np.float32)
 
 
 def manifest(folder: Path = PACK) -> dict[str, Any]:

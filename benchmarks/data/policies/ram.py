@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.data.errors import DataError
+from backbench.benchmarks.data.policies.exact import sample
 from backbench.benchmarks.data.policies.gaussian import PACK, read_snapshot
 
-Array = NDArray[np.float32]
+Array = NDArray[np.float64]
 
 SHAPES = ("obs_mean", "obs_scale", "w0", "b0", "w1", "b1", "w2", "b2")
 CLIP = 10.0  # bound of normalised observations, as in training
@@ -29,7 +30,7 @@ class RamPolicy:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> RamPolicy:
         """Build from ``obs_mean``, ``obs_scale`` (128,), ``w0``, ``b0``, ``w1``, ``b1``, ``w2``, ``b2``."""
-        return cls({name: arrays[name].astype(np.float32) for name in SHAPES})
+        return cls({name: arrays[name].astype(np.float64) for name in SHAPES})
 
     @property
     def n_actions(self) -> int:
@@ -37,25 +38,22 @@ class RamPolicy:
         return len(self.arrays["b2"])
 
     def logits(self, ram: NDArray[np.uint8]) -> Array:
-        """Unnormalised log-probabilities, float32 (n, actions). A row's bits do not depend on the other rows."""
+        """Unnormalised log-probabilities, float64 (n, actions)."""
         p = self.arrays
-        h: Array = (ram.astype(np.float32) - p["obs_mean"]) * p["obs_scale"]
+        h: Array = (ram.astype(np.float64) - p["obs_mean"]) * p["obs_scale"]
         np.clip(h, -CLIP, CLIP, out=h)
-        h = h[:, None]  # one product a row: rounding in a joint product depends on the number of rows
         for layer in range(3):
             h = h @ p[f"w{layer}"] + p[f"b{layer}"]
             if layer < 2:
                 np.tanh(h, out=h)
-        return h[:, 0]
+        return h
 
     def act(
         self, ram: NDArray[np.uint8], rng: Sequence[np.random.Generator], temperature: float = 1.0, epsilon: float = 0.0
     ) -> NDArray[np.int64]:
         """Actions int64 (n,) for memory uint8 (n, 128), uniform with probability ``epsilon``. One ``rng`` a row."""
         draws = np.array([generator.random(DRAWS) for generator in rng])
-        scaled = self.logits(ram).astype(np.float64) / temperature
-        shares = np.cumsum(np.exp(scaled - scaled.max(axis=1, keepdims=True)), axis=1)
-        sampled = (draws[:, 2:] * shares[:, -1:] >= shares).sum(axis=1)
+        sampled = sample(self.logits(ram) / temperature, draws[:, 2])
         explored = (draws[:, 1] * self.n_actions).astype(np.int64)
         return np.where(draws[:, 0] < epsilon, explored, sampled)
 

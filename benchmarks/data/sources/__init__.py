@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from backbench import terminal
 from backbench.benchmarks.data.errors import DataError, Progress, Report
 from backbench.benchmarks.data.processes import in_worker, leaving_on_sigterm, one_thread
 from backbench.benchmarks.data.sources.source import SOURCES, Pull, Source, source_of
@@ -105,18 +106,23 @@ def make_all(names: Sequence[str], jobs: int, report: Report) -> None:
     processes = multiprocessing.get_context("spawn")
     with one_thread(), leaving_on_sigterm(), processes.Pool(min(jobs, len(names)), initializer=in_worker) as pool:
         pending = {name: pool.apply_async(_make, (name,)) for name in names}
+        said = []
         for name, result in pending.items():
-            if problem := result.get():
+            problem, note = result.get()
+            if problem:
                 raise DataError(problem)
             report(name)
+            said.append(note)
         pool.close()  # workers that are ended while they exit print a traceback
         pool.join()
+    for note in filter(None, said):
+        terminal.line(note, error=True)
 
 
-def _make(name: str) -> str:
-    """Make one data set in a worker, unless another process makes it meanwhile.
+def _make(name: str) -> tuple[str, str]:
+    """Make one data set in a worker, unless another process makes it meanwhile: (error, note).
 
-    Returns its error as text, since not every exception can be pickled.
+    The error is text, since not every exception can be pickled.
     """
     from backbench.benchmarks.data import store
 
@@ -124,9 +130,9 @@ def _make(name: str) -> str:
     try:
         with alone(store.root() / f".claim-{urllib.parse.quote(name, safe='')}"):
             if there or not store.exists(name):
-                source_of(name).make(name)
+                return "", source_of(name).make(name)
     except DataError as error:
-        return str(error)
+        return str(error), ""
     except OSError as error:
-        return f"cannot write to the data store {store.root()}: {error.strerror}; set MINARI_DATASETS_PATH"
-    return ""
+        return f"cannot write to the data store {store.root()}: {error.strerror}; set MINARI_DATASETS_PATH", ""
+    return "", ""

@@ -60,8 +60,8 @@ class Source:
     def check(self, data_id: str) -> None:
         """Raise ``DataError`` for an id that the source can never have."""
 
-    def make(self, data_id: str) -> None:
-        """Generate a data set and put it into the store."""
+    def make(self, data_id: str) -> str:
+        """Generate a data set and put it into the store. What the user must know about its content; empty usually."""
         raise DataError(f"data source '{self.name}' cannot make data sets: {data_id!r}; bench data list")
 
     def reach(self, data_id: str) -> None:

@@ -16,7 +16,7 @@ from backbench.benchmarks.data import store
 def test_list_and_show_print_sets_sources_and_commands(
     call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "backbench/hopper/medium-2000-v0"
+    name = "backbench/hopper/medium-2000-v1"
     shown = call("data", "show", name)
     assert shown.code == 0
     data = store.read(name)
@@ -26,7 +26,7 @@ def test_list_and_show_print_sets_sources_and_commands(
     assert name in listed
     rows = {line.split()[0]: line.split() for line in listed.splitlines() if "/" in line}
     assert rows[name][1:] == ["embedded", f"{len(data.rewards):,}", str(len(data.lengths)), rows[name][4], "MIT"]
-    assert rows["backbench/walker2d/medium-v0"][2:] == ["MIT", "bench", "data", "make", "backbench/walker2d/medium-v0"]
+    assert rows["backbench/walker2d/medium-v1"][2:] == ["MIT", "bench", "data", "make", "backbench/walker2d/medium-v1"]
     assert rows["d4rl/hopper/medium-v2"][1:5] == ["d4rl", "CC", "BY", "4.0"]
     assert "bench data pull minari D4RL/pen/human-v2" in listed
     only = call("data", "list", "--source", "d4rl").out
@@ -43,7 +43,7 @@ def test_list_and_show_print_sets_sources_and_commands(
 def test_verify_finds_a_broken_set_and_remove_asks_first(
     call: Call, hopper_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "backbench/hopper/medium-2000-v0"
+    name = "backbench/hopper/medium-2000-v1"
     shutil.copytree(hopper_store, tmp_path / "copy")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "copy"))
     for path in (tmp_path / "copy").rglob("flat.bin"):
@@ -79,7 +79,7 @@ def test_showing_an_empty_store_says_how_to_fill_it(call: Call, new_store: Path)
     [
         ("hoper-medium", "hopper-medium"),  # a task
         ("d4rl-kitchn", "d4rl-kitchen"),  # a suite
-        ("backbench/hoper/medium-2000-v0", "backbench/hopper/medium-2000-v0"),  # in the store
+        ("backbench/hoper/medium-2000-v1", "backbench/hopper/medium-2000-v1"),  # in the store
         ("d4rl/ant/randon-v2", "d4rl/ant/random-v2"),  # can be pulled
         ("dqn-replay/qbret/1pct-v0", "dqn-replay/qbert/1pct-v0"),  # can be imported
     ],

@@ -229,7 +229,7 @@ def test_comma_lists_make_a_grid_in_order() -> None:
     assert len({c.key for c in made}) == 16
     assert {c.train.steps for c in made} == {7}
     assert {c.variant for c in made} == {"train.lr=0.0001 train.steps=7", "train.lr=0.001 train.steps=7"}
-    assert {c.task.data_id for c in made} == {"backbench/hopper/medium-2000-v0", "backbench/walker2d/medium-2000-v0"}
+    assert {c.task.data_id for c in made} == {"backbench/hopper/medium-2000-v1", "backbench/walker2d/medium-2000-v1"}
 
 
 def test_what_hydra_offers_for_lists() -> None:

@@ -22,7 +22,7 @@ from backbench.benchmarks.data.describe import Finding
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.store.episodes import Episodes
 
-HOPPER = "backbench/hopper/medium-2000-v0"
+HOPPER = "backbench/hopper/medium-2000-v1"
 
 NAME = "toy/walk/medium-v0"
 LENGTHS = [4, 6, 3, 5]

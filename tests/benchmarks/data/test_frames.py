@@ -23,7 +23,7 @@ from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.environments.atari.protocol import STACK
 from backbench.errors import UserError
 
-NAME = "backbench/pong/test-v0"
+NAME = "backbench/pong/test-v1"
 CPU = torch.device("cpu")
 
 

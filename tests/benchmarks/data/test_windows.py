@@ -157,3 +157,25 @@ def test_episodes_are_sampled_in_proportion_to_their_length() -> None:
     expected = draws / sum(lengths)
     chi2 = float(((counts - expected) ** 2 / expected).sum())
     assert abs(chi2 - 499) < 5 * np.sqrt(2 * 499)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, share=st.floats(0.01, 1.0), seed=st.integers(0, 6))
+def test_the_best_episodes_are_those_of_a_plain_loop(lengths: list[int], share: float, seed: int) -> None:
+    """From the largest return down, until the next one does not fit; the best one in any case."""
+    data = Trajectories.from_episodes(random_episodes(lengths, seed))
+    ranked = sorted(range(len(lengths)), key=lambda i: (data.returns[i], i), reverse=True)
+    budget, kept = max(1, int(share * sum(lengths))), [ranked[0]]
+    for i in ranked[1:]:
+        if sum(lengths[j] for j in kept) + lengths[i] > budget:
+            break
+        kept.append(i)
+    assert data.best(share).tolist() == sorted(kept)
+    assert data.best(1.0).tolist() == list(range(len(lengths)))
+    sampler = WindowSampler(data, 3, 64, seed, CPU)
+    sampler.keep_to(data.best(share))
+    started = set(sampler.starts(0).tolist()) | set(sampler.starts(1).tolist())
+    allowed = {step for i in kept for step in range(data.offsets[i], data.offsets[i + 1])}
+    assert started <= allowed
+    every = {int(step) for number in range(40) for step in sampler.starts(number)}
+    assert every == allowed

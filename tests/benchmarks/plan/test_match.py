@@ -168,7 +168,7 @@ def test_asked() -> None:
 
 
 def test_a_game_needs_its_data(new_store: Path) -> None:
-    with pytest.raises(UserError, match="make it first: bench data make backbench/breakout/replay-1000-v0"):
+    with pytest.raises(UserError, match="make it first: bench data make backbench/breakout/replay-1000-v1"):
         planned(["gloma", "mlp"], "atari", "smoke", [0], overrides=["match=params"])
 
 

@@ -30,7 +30,7 @@ from backbench.errors import UserError
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
 
-NAME = "backbench/breakout/replay-60-v0"
+NAME = "backbench/breakout/replay-60-v1"
 CPU = torch.device("cpu")
 
 
@@ -305,7 +305,7 @@ def test_smoke_of_the_complete_command(bench: Callable[..., Any], tmp_path: Path
     records = [json.loads(p.read_text()) for p in (tmp_path / "results" / "records").glob("*.json")]
     assert {r["identity"]["task"] for r in records} == {"breakout"}
     assert {r["status"] for r in records} == {"done"}
-    shown = bench("data", "show", "backbench/breakout/replay-30-v0", MINARI_DATASETS_PATH=str(tmp_path / "store"))
+    shown = bench("data", "show", "backbench/breakout/replay-30-v1", MINARI_DATASETS_PATH=str(tmp_path / "store"))
     assert shown.code == 0, shown.err
     assert "4 actions" in shown.out
     assert "states (4, 84, 84)" in shown.out

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from backbench.benchmarks.data import store
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
 from backbench.benchmarks.run.cell import run_cell
+from backbench.benchmarks.run.evaluate import Play
 from backbench.benchmarks.run.train import learning_rate, make_optimizer
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
@@ -133,6 +135,34 @@ def test_the_best_is_never_worse_than_the_last(tiny_cell: Build, tmp_path: Path)
     assert scores.best is not None
     assert scores.best.targets[0].raw_mean >= scores.last.targets[0].raw_mean
     assert scores.best.targets[0].target == scores.last.targets[0].target
+
+
+def test_a_curve_plays_other_starts_and_changes_no_score(tiny_cell: Build, tmp_path: Path) -> None:
+    """Nobody can choose by it: it keeps no best checkpoint, and its episodes are none of the scored ones."""
+    scored = tiny_cell(train__evaluations=1)
+    curved = tiny_cell(train__evaluations=3, eval__curve_episodes=1)
+    first, other = go(scored, tmp_path), go(curved, tmp_path)
+    assert first.key != other.key
+    assert [e.step for e in first.curve.evaluations] == []
+    assert [e.step for e in other.curve.evaluations] == [10, 20]
+    assert other.scores is not None
+    assert other.scores.best is None
+    assert first.scores == other.scores
+    assert first.provenance.weights_sha256 == other.provenance.weights_sha256
+    assert sorted(p.name for p in curved.checkpoint_folder(tmp_path).iterdir()) == ["last.safetensors"]
+    play, curve = Play.of(curved, curved.targets), Play.for_curve(curved, curved.targets)
+    starts = [set(np.random.SeedSequence(one.seed).generate_state(50).tolist()) for one in (play, curve)]
+    assert not starts[0] & starts[1]
+    assert (curve.episodes, curve.targets) == (1, curved.targets[:1])
+    assert Play.for_curve(scored, scored.targets).seed == play.seed
+
+
+def test_the_best_trajectories_alone_train_the_control(tiny_cell: Build, tmp_path: Path) -> None:
+    every, top = tiny_cell("identity"), tiny_cell("identity", data__top=0.3)
+    records = [go(cell, tmp_path) for cell in (every, top)]
+    assert records[0].identity.data == records[1].identity.data, "the data set is the same, and so are its statistics"
+    assert records[0].provenance.weights_sha256 != records[1].provenance.weights_sha256
+    assert records[1].provenance.config["data"]["top"] == 0.3
 
 
 def test_the_weights_on_disk_are_those_of_the_record(tiny_cell: Build, tmp_path: Path) -> None:

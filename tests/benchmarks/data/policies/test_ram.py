@@ -30,9 +30,9 @@ def test_logits_equal_a_plain_perceptron() -> None:
     h = np.tanh(np.tanh(h @ arrays["w0"] + arrays["b0"]) @ arrays["w1"] + arrays["b1"])
     policy = RamPolicy.from_arrays(made_up())
     logits = policy.logits(ram)
-    assert logits.dtype == np.float32
+    assert logits.dtype == np.float64
     assert policy.n_actions == 4
-    np.testing.assert_allclose(logits, h @ arrays["w2"] + arrays["b2"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits, h @ arrays["w2"] + arrays["b2"], rtol=1e-12, atol=1e-12)
 
 
 @settings(deadline=None)
@@ -43,7 +43,6 @@ def test_a_row_does_not_depend_on_the_others(rows: int, seed: int, temperature: 
     rng = generators(rows, seed)
     alone = [policy.act(ram[i : i + 1], rng[i : i + 1], temperature, epsilon)[0] for i in range(rows)]
     assert together.tolist() == alone
-    assert np.array_equal(policy.logits(ram)[-1], policy.logits(ram[-1:])[0])
 
 
 @pytest.mark.parametrize(("temperature", "epsilon"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.5), (1.0, 1.0), (1e-6, 0.0)])
@@ -73,7 +72,7 @@ def test_a_missing_game_or_snapshot_is_named(tmp_path: Path) -> None:
     content = {f"expert/{name}": array for name, array in arrays.items()} | {"half/w0": arrays["w0"]}
     np.savez(tmp_path / "pong.npz", **content)
     policy = load("pong", "expert", tmp_path)
-    assert all(array.dtype == np.float32 for array in policy.arrays.values())
+    assert all(array.dtype == np.float64 for array in policy.arrays.values())
     assert np.array_equal(policy.logits(memories(3)), RamPolicy.from_arrays(arrays).logits(memories(3)))
     for game, snapshot, said in (("pong", "exper", "no snapshot 'exper'"), ("qbert", "expert", "policies of 'qbert'")):
         with pytest.raises(DataError, match=said) as caught:

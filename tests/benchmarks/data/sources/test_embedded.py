@@ -5,15 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backbench.benchmarks.data import store
+from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies import gaussian
+from backbench.benchmarks.data.policies.exact import on_grid
 from backbench.benchmarks.data.policies.gaussian import GaussianPolicy
 from backbench.benchmarks.data.sources import embedded
 from backbench.benchmarks.environments.atari.protocol import GAMES
@@ -83,11 +85,11 @@ def test_a_squashed_policy_equals_its_formula() -> None:
     policy = GaussianPolicy.from_arrays(arrays)
     assert policy.squash
     mean = np.array([[0.25], [1 + 1 - 1.5 + 0.25]])
-    np.testing.assert_allclose(policy.act(OBSERVATIONS), np.tanh(mean), rtol=1e-6)
-    eps = np.random.default_rng(0).standard_normal((2, 1), dtype=np.float32)
+    np.testing.assert_array_equal(policy.act(OBSERVATIONS), on_grid(np.tanh(mean)))
+    eps = np.random.default_rng(0).standard_normal((2, 1))
     spread = np.exp(np.array([[0.5], [-1.0]]))
     drawn = policy.act(OBSERVATIONS, np.random.default_rng(0), noise=0.5)
-    np.testing.assert_allclose(drawn, np.tanh(mean + 0.5 * spread * eps), rtol=1e-5)
+    np.testing.assert_array_equal(drawn, on_grid(np.tanh(mean + 0.5 * spread * eps)))
     assert drawn.dtype == np.float32
 
 
@@ -97,7 +99,7 @@ def test_a_clipped_policy_equals_its_formula() -> None:
     assert not policy.squash
     h = np.tanh([[0.0, -3.0, -2.0], [1.0, 2.0, 1.5]])
     mean = h @ [[1.0], [0.5], [-1.0]] + 0.25
-    np.testing.assert_allclose(policy.act(OBSERVATIONS), np.clip(mean, -1, 1), rtol=1e-5)
+    np.testing.assert_array_equal(policy.act(OBSERVATIONS), on_grid(np.clip(mean, -1, 1)))
     many = np.repeat(OBSERVATIONS, 500, axis=0)
     drawn = policy.act(many, np.random.default_rng(0))
     assert drawn.min() == -1
@@ -117,22 +119,22 @@ def test_observations_are_clipped_and_spread_is_bounded() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "backbench/hoper/medium-v0",
-        "backbench/hopper/mediun-v0",
-        "backbench/hopper/medium-v1",
+        "backbench/hoper/medium-v1",
+        "backbench/hopper/mediun-v1",
+        "backbench/hopper/medium-v0",  # of an earlier version of the policies' arithmetic
         "backbench/hopper/medium",
         "hopper/medium-v0",
-        "backbench/hopper/medium--5-v0",
-        "backbench/hopper/medium-x-v0",
-        "backbench/hopper/medium-v0/",
-        "../backbench/hopper/medium-v0",
+        "backbench/hopper/medium--5-v1",
+        "backbench/hopper/medium-x-v1",
+        "backbench/hopper/medium-v1/",
+        "../backbench/hopper/medium-v1",
         "",
     ],
 )
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(DataError, match="cannot be made") as caught:
         embedded.parse(name)
-    assert "backbench/hopper/medium-v0" in str(caught.value)
+    assert "backbench/hopper/medium-v1" in str(caught.value)
 
 
 def test_every_id_can_be_made_in_every_size() -> None:
@@ -150,7 +152,7 @@ def test_every_id_can_be_made_in_every_size() -> None:
 
 def test_a_small_set_has_complete_episodes(hopper_store: Path) -> None:
     """Whole episodes of the environment, at least as many steps as asked for, actions in range."""
-    data = store.read("backbench/hopper/medium-2000-v0")
+    data = store.read("backbench/hopper/medium-2000-v1")
     assert 2000 <= len(data.rewards) < 2000 + embedded.SLOTS * 1000
     assert data.lengths.max() <= 1000
     assert np.abs(data.actions).max() <= 1
@@ -180,7 +182,7 @@ assert "torch" not in sys.modules, "making data needs no torch"
 def test_two_processes_make_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Callable[..., Any]
 ) -> None:
-    name = "backbench/walker2d/medium-100-v0"
+    name = "backbench/walker2d/medium-100-v1"
     first = bench("data", "make", name, MINARI_DATASETS_PATH=str(tmp_path / "a"), OMP_NUM_THREADS="2")
     assert first.code == 0, first.err
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "b"))
@@ -198,12 +200,45 @@ def test_two_processes_make_the_same_bytes(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"], "a stray file in the working folder"
 
 
+def test_a_set_with_another_content_than_the_table_has_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(embedded.known()) == set(embedded.SOURCE.ids())
+    name = "backbench/hopper/medium-v1"
+    assert embedded.unlike_known(name, embedded.known()[name]["sha256"]) == ""
+    assert embedded.unlike_known("backbench/hopper/medium-2000-v1", "0" * 64) == "", "only usual sizes are listed"
+    said = embedded.unlike_known(name, "0" * 64)
+    assert said.startswith(f"data set {name}: made with sha256 00000000, and everywhere else it is bf9aadd8;")
+    assert said.endswith("please report it, with the output of bench doctor")
+    monkeypatch.setattr(embedded, "version", {"mujoco": "3.3.0", "gymnasium": "1.4.0"}.get)
+    assert "pip install mujoco==4.0.0, then" in embedded.unlike_known(name, "0" * 64)
+
+
+def test_what_is_said_about_a_set_is_printed_once_it_is_made(
+    new_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The workers are other processes: the table must be read there."""
+    name = "backbench/hopper/medium-30-v1"
+    table = tmp = new_store / "table.csv"
+    tmp.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text(f"id,sha256,packages\n{name},{'0' * 64},mujoco=0.0\n")
+    monkeypatch.setattr(embedded, "HASHES", table)
+    note = embedded.SOURCE.make(name)
+    assert "pip install mujoco==0.0" in note
+    monkeypatch.setattr(sources, "_make", partial(_made, note))
+    sources.make_all([name], 1, lambda _: None)
+    assert capsys.readouterr().err == f"{note}\n"
+
+
+def _made(note: str, name: str) -> tuple[str, str]:
+    return "", note
+
+
 @pytest.mark.slow  # plays all nine data sets at full size
 @pytest.mark.parametrize("task", suites.names("d4rl"))
 def test_declared_targets_follow_from_the_data(task: str, new_store: Path) -> None:
     """Headline: the 95th percentile over steps of the episode's return, in hundreds; then its half."""
     declared = suites.resolve("d4rl", task, "embedded")
     data = embedded.make(declared.data_id)
+    assert data.digest == embedded.known()[declared.data_id]["sha256"]
     headline = float(np.round(np.quantile(np.repeat(data.returns, data.lengths), 0.95), -2))
     assert declared.targets == (headline, headline / 2)
 
@@ -213,6 +248,7 @@ def test_declared_targets_follow_from_the_data(task: str, new_store: Path) -> No
 def test_declared_targets_of_games_follow_from_the_data(task: str, new_store: Path) -> None:
     """Headline: the 95th percentile over steps of the episode's return, on each scale; then its half."""
     data = embedded.make(suites.resolve("atari", task, "embedded").data_id)
+    assert data.digest == embedded.known()[data.name]["sha256"]
     clipped = np.add.reduceat(np.clip(data.rewards, -1, 1), data.offsets[:-1])
     for scale, returns in (("clipped", clipped), ("raw", data.returns)):
         digits = -2 if scale == "raw" and task in ("qbert", "seaquest") else 0

@@ -23,7 +23,7 @@ from backbench.benchmarks.data.sources.embedded_atari import MIXTURE, Part
 from backbench.benchmarks.environments.atari.emulator import Emulator
 from backbench.benchmarks.environments.atari.protocol import GAMES, AtariProtocol
 
-NAME = "backbench/breakout/replay-600-v0"
+NAME = "backbench/breakout/replay-600-v1"
 ACTIONS = {"breakout": 4, "qbert": 6, "pong": 6, "seaquest": 18}
 
 
@@ -155,22 +155,22 @@ def test_no_more_than_one_episode_is_played_ahead(pack: Path) -> None:
 
 def test_games_without_policies_are_refused(pack: Path, new_store: Path) -> None:
     with pytest.raises(DataError, match="no behaviour policies of 'qbert'"):
-        embedded_atari.make("backbench/qbert/replay-10-v0", "qbert", 10, folder=pack)
+        embedded_atari.make("backbench/qbert/replay-10-v1", "qbert", 10, folder=pack)
     os.rename(pack / "breakout.npz", pack / "pong.npz")
     with pytest.raises(DataError, match="have 4 actions, the game has 6"):
-        embedded_atari.make("backbench/pong/replay-10-v0", "pong", 10, folder=pack)
+        embedded_atari.make("backbench/pong/replay-10-v1", "pong", 10, folder=pack)
     assert files(new_store) == {}
 
 
 def test_every_game_has_an_id() -> None:
     for game in GAMES:
-        name = f"backbench/{game}/replay-v0"
+        name = f"backbench/{game}/replay-v1"
         assert name in embedded.SOURCE.ids()
         assert embedded.parse(name) == embedded.Name(name, game, "replay", 100_000)
         small = embedded.SOURCE.sized(name, 2000)
-        assert small == f"backbench/{game}/replay-2000-v0"
+        assert small == f"backbench/{game}/replay-2000-v1"
         assert embedded.parse(small).steps == 2000
-    for wrong in ("backbench/breakout/medium-v0", "backbench/hopper/replay-v0", "backbench/brekout/replay-v0"):
+    for wrong in ("backbench/breakout/medium-v1", "backbench/hopper/replay-v1", "backbench/brekout/replay-v1"):
         with pytest.raises(DataError, match=f"data set '{wrong}' cannot be made"):
             embedded.parse(wrong)
 
@@ -178,8 +178,8 @@ def test_every_game_has_an_id() -> None:
 def test_embedded_makes_atari_sets(pack: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(embedded_atari, "make", lambda *words: asked.append(words))
-    embedded.make("backbench/seaquest/replay-300-v0")
-    assert asked == [("backbench/seaquest/replay-300-v0", "seaquest", 300)]
+    embedded.make("backbench/seaquest/replay-300-v1")
+    assert asked == [("backbench/seaquest/replay-300-v1", "seaquest", 300)]
 
 
 PACKED = [game for game in GAMES if (gaussian.PACK / f"{game}.npz").is_file()]

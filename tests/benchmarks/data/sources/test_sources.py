@@ -48,7 +48,7 @@ def test_a_source_owns_its_ids_and_says_how_to_get_them(source: str) -> None:
 @pytest.mark.parametrize(
     ("data_id", "source", "said"),
     [
-        ("backbench/hopper/medium-v0", "embedded", "bench data make backbench/hopper/medium-v0 --force"),
+        ("backbench/hopper/medium-v1", "embedded", "bench data make backbench/hopper/medium-v1 --force"),
         ("d4rl/hopper/medium-replay-v2", "d4rl", "bench data pull d4rl hopper-medium-replay --force"),
         ("D4RL/door/human-v2", "minari", "bench data pull minari D4RL/door/human-v2 --force"),
         ("minari/pong/expert-v0", "minari", "bench data pull minari pong --force"),
@@ -70,7 +70,7 @@ def test_a_plan_fetches_makes_or_says_how(new_store: Path) -> None:
         resolved("d4rl", "hopper-medium", "d4rl"),
     ]
     plan = sources.plan(wanted)
-    assert plan.make == ("backbench/hopper/medium-v0",)
+    assert plan.make == ("backbench/hopper/medium-v1",)
     assert plan.fetch == (
         ("d4rl", "d4rl/hopper/medium-v2"),
         ("minari", "mujoco/hopper/medium-v0"),

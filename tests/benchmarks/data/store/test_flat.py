@@ -25,7 +25,7 @@ from backbench.benchmarks.data.store import flat
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.files import temporary_name
 
-NAME = "backbench/hopper/handmade-v0"
+NAME = "backbench/hopper/handmade-v1"
 ARRAYS = ("states", "actions", "rewards", "terminated", "offsets")
 Episodes = Callable[..., list[Episode]]
 

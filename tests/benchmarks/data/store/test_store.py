@@ -21,7 +21,7 @@ from backbench.benchmarks.data.store import flat
 from backbench.benchmarks.data.trajectories import Episode
 from backbench.errors import UserError
 
-NAME = "backbench/hopper/handmade-v0"
+NAME = "backbench/hopper/handmade-v1"
 Episodes = Callable[..., list[Episode]]
 
 
