@@ -17,7 +17,7 @@ from backbench.leaderboard.trust.history import wrongly_retired
 from backbench.leaderboard.trust.plausible import short_wall
 from backbench.leaderboard.trust.submit import SUMS, place_of, read_sums, verification_place
 from backbench.leaderboard.trust.together import impossible_together
-from backbench.leaderboard.trust.verify import doubts, why_not_verified
+from backbench.leaderboard.trust.verify import doubts, why_not_reproduced
 from backbench.leaderboard.views.export import pages_of, stale
 
 _UNDO = "restore it: git checkout"
@@ -30,7 +30,7 @@ class Report:
     """What ``check`` found: one line each."""
 
     problems: list[str] = field(default_factory=list)  # With the file, what is wrong and what to do.
-    warnings: list[str] = field(default_factory=list)  # Missing cells, verifications that do not verify, unknown code.
+    warnings: list[str] = field(default_factory=list)  # Missing cells, unknown code, useless verifications.
     records: int = 0  # Number of readable records.
 
 
@@ -46,10 +46,10 @@ def check(published: Published, now: datetime | None = None, pages: bool = True)
     report.problems += wrongly_retired(published)
     known = {record.key: record for record in found}
     for other in others:
-        why = why_not_verified(known[other.key], other) if other.key in known else "there is no such record"
+        why = why_not_reproduced(known[other.key], other) if other.key in known else "there is no such record"
         if why:
             place = published.verifications / verification_place(other, canonical(other, as_read=True))
-            report.warnings.append(f"{place}: verifies nothing: {why}")
+            report.warnings.append(f"{place}: reproduces nothing: {why}")
     for record in found:
         said = [short_wall(record)]
         if record.provenance.git_commit is None or record.provenance.git_dirty is not False:

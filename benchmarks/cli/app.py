@@ -10,6 +10,7 @@ from backbench import __version__, terminal
 from backbench.benchmarks.cli import backbones, board, doctor, replay, run
 from backbench.benchmarks.cli.data import data_app
 from backbench.benchmarks.cli.speed import speed
+from backbench.benchmarks.cli.verify import verify
 from backbench.errors import UserError, suggest
 from backbench.text import plain
 
@@ -43,6 +44,7 @@ app.command()(doctor.doctor)
 app.command()(board.leaderboard)
 app.command()(board.submit)
 app.command()(replay.reproduce)
+app.command()(verify)
 app.command()(speed)
 app.command()(replay.watch)
 app.command()(replay.ui)

@@ -85,11 +85,20 @@ def submit(
     ),
     allow_smoke: Annotated[bool, typer.Option("--allow-smoke", help="Take records of preset smoke too.")] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Take records of unknown code too.")] = False,
+    verification: Annotated[
+        bool, typer.Option("--verification", help="They are other seeds of published rows, from another machine.")
+    ] = False,
 ) -> None:
     """Check finished records and copy them into the leaderboard: all of them or none. Never overwrites a record."""
     from backbench.leaderboard.trust.submit import submit as copy
+    from backbench.leaderboard.trust.submit import submit_row
 
     with _mistakes():
+        if verification:
+            for line in submit_row(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty):
+                terminal.line(line)
+            terminal.line("records submitted; next: make leaderboard")
+            return
         done = copy(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty)
     for name in done.new:
         terminal.line(f"new: {to / name}")

@@ -127,7 +127,7 @@ def invoke(request: Request, where: Where) -> int:
     left = remaining(cells, where.out)
     tidy(cells, where.out)
     # Nothing heavy is imported where nothing is left to do: then only the board is printed.
-    status, tracked = _run(request, where, cells, left, console) if left else (0, False)
+    status, tracked = carry_out(request, where, cells, left, console) if left else (0, False)
     if status > 128:
         return status
     records, broken = alike(cells[0], where.out)
@@ -139,7 +139,7 @@ def invoke(request: Request, where: Where) -> int:
     return status or (1 if broken else 0)
 
 
-def _run(
+def carry_out(
     request: Request, where: Where, cells: Sequence[Cell], left: Sequence[Cell], console: Console
 ) -> tuple[int, bool]:
     """Run the cells that are left. The exit status, and whether MLflow has the run."""

@@ -19,7 +19,7 @@ from backbench.errors import UserError, require
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.submit import submit_verification
-from backbench.leaderboard.trust.verify import other_machine, why_not_verified
+from backbench.leaderboard.trust.verify import other_machine, why_not_reproduced
 
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import Cell
@@ -146,5 +146,5 @@ def _verify(then: Record, now: Record, to: Path) -> str:
         done = submit_verification(now, to)
     except RecordError as error:
         raise UserError(f"not submitted: {error}") from error
-    why = why_not_verified(then, now)
-    return f"submitted: {to / (*done.new, *done.same)[0]}{f'; it does not verify: {why}' if why else ''}"
+    why = why_not_reproduced(then, now)
+    return f"submitted: {to / (*done.new, *done.same)[0]}{f'; it does not reproduce the record: {why}' if why else ''}"

@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 
 from backbench.leaderboard.board import columns
+from backbench.leaderboard.board.agreement import Agreement, across, machines
 from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
 from backbench.leaderboard.record.schema import Record, TargetScore
@@ -46,12 +47,17 @@ class Row:
     spread: Mapping[str, tuple[float, float]]  # The same keys -> smallest and largest of them.
     records: tuple[Record, ...]  # All of its records, by start.
     used: frozenset[str]  # Keys of those that count in ``scores``.
-    verified: int  # How many of ``used`` a second machine has confirmed.
+    reproduced: int  # How many of ``used`` another machine ran again with an equal score.
+    machines: int  # Kinds of machines that ``used`` come from.
+    agreement: Agreement | None  # Between the seeds of one machine and those of the others, where both have two.
 
     @property
     def trust(self) -> str:
-        """``verified`` only if every cell that counts is; else ``self-reported``."""
-        return "verified" if self.used and self.verified == len(self.used) else "self-reported"
+        """``verified``, ``consistent`` or ``different`` where a second machine ran other seeds. Else ``reproduced`` if
+        one ran every cell that counts again with an equal score; else ``self-reported``."""
+        if self.agreement is not None:
+            return self.agreement.verdict
+        return "reproduced" if self.used and self.reproduced == len(self.used) else "self-reported"
 
     @property
     def failed(self) -> int:
@@ -95,24 +101,24 @@ class Board:
 
 
 def build_board(
-    records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES, verified: Collection[str] = frozenset()
+    records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES, reproduced: Collection[str] = frozenset()
 ) -> Board:
     """The tables of ``records``, which may have any order.
     Of two finished records of the same row, task and seed the earlier one counts, and a note says so. ``suites``: suite
-    -> its tasks. Other suites have the tasks that their records list, or no aggregates. ``verified``: keys of the cells
-    that a second machine has confirmed."""
+    -> its tasks. Other suites have the tasks that their records list, or no aggregates. ``reproduced``: keys of the
+    cells that another machine ran again with an equal score."""
     groups = sorted(comparable_groups(records), key=lambda group: (-len(group.tasks), -len(group.records)))
     sections = []
     for index, group in enumerate(groups):
         reasons = [differences(group, other) for other in groups[:index]]
         nearest = min(range(index), key=lambda other: len(reasons[other]), default=0)
         suite = suites.get(group.setting.suite) or group.setting.suite_tasks or None
-        section = _section(group, suite, verified)
+        section = _section(group, suite, reproduced)
         sections.append(replace(section, apart=tuple(reasons[nearest]), apart_from=nearest) if reasons else section)
     return Board(tuple(sections))
 
 
-def _section(group: Group, suite: tuple[str, ...] | None, verified: Collection[str]) -> Section:
+def _section(group: Group, suite: tuple[str, ...] | None, reproduced: Collection[str]) -> Section:
     tasks = (suite or ()) + tuple(sorted(set(group.tasks) - set(suite or ())))
     ordered = sorted(group.records, key=lambda one: (one.provenance.started, one.key))
     by_row = together((RowId.of(record), record) for record in ordered)
@@ -121,7 +127,7 @@ def _section(group: Group, suite: tuple[str, ...] | None, verified: Collection[s
     notes: list[str] = []
     rows = []
     for label, found in zip(row_labels(list(by_row)), by_row.values(), strict=True):
-        row, said = _row(label, found, suite or (), data, verified)
+        row, said = _row(label, found, suite or (), data, reproduced)
         rows.append(row)
         notes += [f"{label}: {note}" for note in said]
     name, scaled = group.setting.suite, group.setting.normaliser != "none"
@@ -165,7 +171,7 @@ def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
 
 
 def _row(
-    label: str, records: list[Record], suite: Sequence[str], data: Mapping[str, float], verified: Collection[str]
+    label: str, records: list[Record], suite: Sequence[str], data: Mapping[str, float], reproduced: Collection[str]
 ) -> tuple[Row, list[str]]:
     """A row from its records by start, and notes on it."""
     done: dict[str, dict[int, Record]] = {}
@@ -210,8 +216,12 @@ def _row(
         spread={one.key: (min(values), max(values)) for one, values in costs if values},
         records=tuple(records),
         used=frozenset(record.key for record in used),
-        verified=sum(record.key in verified for record in used),
+        reproduced=sum(record.key in reproduced for record in used),
+        machines=len(machines(used)),
+        agreement=across({seed: [done[task][seed] for task in suite] for seed in seeds}, matrix) if matrix else None,
     )
+    if row.agreement is not None:
+        notes.append(f"{row.agreement.said}; {row.machines} kinds of machines")
     return row, notes
 
 

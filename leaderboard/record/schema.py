@@ -86,6 +86,12 @@ class Provenance(Part):
     config: Mapping = Field(description="The configuration as resolved.")
     command: Text = Field(description="The command that made the record.")
 
+    @property
+    def machine(self) -> tuple[object, ...]:
+        """The kind of machine. Two machines of one kind cannot be told apart: a record names no host."""
+        at = self.hardware
+        return at.cpu, at.gpu, self.platform, None if at.processor is None else at.processor.kind
+
     @model_validator(mode="after")
     def _utc(self) -> Self:
         try:

@@ -15,11 +15,13 @@ from pathlib import Path
 from backbench import reading
 from backbench.claims import alone
 from backbench.files import clear_leftovers, write_whole
-from backbench.leaderboard.record.files import MOST, Published, RecordError, canonical, read_record
+from backbench.leaderboard.board.board import build_board
+from backbench.leaderboard.board.settings import RowId
+from backbench.leaderboard.record.files import MOST, Published, RecordError, canonical, load_records, read_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.history import read_retired
 from backbench.leaderboard.trust.together import impossible_together
-from backbench.leaderboard.trust.verify import doubts, texts
+from backbench.leaderboard.trust.verify import doubts, other_machine, texts
 
 SUMS = "SHA256SUMS"
 SUITE = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9._+=-]{0,79}")
@@ -70,6 +72,39 @@ def submit(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: b
         remedy = "nothing was submitted; run the cell again, or move the record away"
         raise RecordError(path, what + (more if len(problems) > 1 else ""), remedy)
     return place(wanted, to, lambda: _fit_together(records, to))
+
+
+def submit_row(results: Path, to: Path, *, allow_smoke: bool = False, allow_dirty: bool = False) -> list[str]:
+    """``submit`` for records that ``bench verify`` made: a line about each row that they join.
+    Each must be of a row that ``to`` has, with other seeds, and made by another kind of machine. Raises ``RecordError``
+    for any other record; then nothing was written."""
+    there, new = (load_records(folder)[0] for folder in (to, Published.around(results).records))
+    published = [record for record in there if record.status == "done"]
+    added = [record for record in new if record.status == "done"]
+    for record in added:
+        mine = [one for one in published if RowId.of(one) == RowId.of(record) and _place(one) == _place(record)]
+        if not mine:
+            raise RecordError(f"{record.key}.json", f"{to} has no such row", "submit it without --verification")
+        if record.identity.seed in {one.identity.seed for one in mine}:
+            remedy = "bench reproduce RECORD --submit adds a second run of a cell"
+            raise RecordError(f"{record.key}.json", f"the row has seed {record.identity.seed} already", remedy)
+        if all(not other_machine(one, record) for one in mine):
+            remedy = "submit it without --verification: it adds seeds, and confirms nothing"
+            raise RecordError(f"{record.key}.json", "it comes from the same kind of machine as the row", remedy)
+    submit(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty)
+    joined = {(_place(record), RowId.of(record)) for record in added}
+    rows = [row for section in build_board([*published, *added]).sections for row in section.rows]
+    return [
+        f"{row.label}: {row.agreement.said}" if row.agreement else f"{row.label}: no verdict: too few seeds on one side"
+        for row in rows
+        if any((_place(record), row.row) in joined for record in row.records)
+    ]
+
+
+def _place(record: Record) -> tuple[str, str, str, str]:
+    """Suite, preset, source and task of a record."""
+    cell = record.identity
+    return cell.suite, cell.preset, cell.source, cell.task
 
 
 def submit_verification(record: Record, to: Path, *, allow_dirty: bool = False) -> Submission:

@@ -11,6 +11,7 @@ from backbench.leaderboard.board.settings import RowId, Setting
 from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, matched_to, without
 from backbench.leaderboard.record.schema import DataSummary, Identity, Record
 from backbench.leaderboard.record.suites import SUITES
+from backbench.leaderboard.trust.verify import TIMES
 
 
 def impossible_together(records: Sequence[Record]) -> Iterator[str]:
@@ -28,8 +29,27 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
             known, key = data.setdefault(record.identity.data.sha256, (record.identity.data, record.key))
             if name := _other_data(known, record.identity.data):
                 yield f"{record.key} has another identity.data.{name} than {key}, and the same data; restore them"
+    yield from _copies(records)
     yield from _other_size(records)
     yield from _not_matched(records)
+
+
+def _copies(records: Sequence[Record]) -> Iterator[str]:
+    """Records of different seeds with one loss curve, or with equal times: one of them was copied from the other.
+    The last digits of losses are those of one training, and of times those of one run."""
+    losses: dict[object, Record] = {}
+    times: dict[object, Record] = {}
+    for record in _by_start(records):
+        if record.cost is None or len(record.curve.loss) < 2:
+            continue
+        spent = tuple(record.cost.model_dump(include=TIMES, mode="json").items())
+        for said, seen, key in (
+            ("losses", losses, (record.identity.backbone, record.identity.task, record.curve.loss)),
+            ("times", times, repr((record.identity.backbone, record.identity.task, spent))),
+        ):
+            first = seen.setdefault(key, record)
+            if first.identity.seed != record.identity.seed:
+                yield f"{record.key} has the {said} of {first.key}, another seed: it is a copy; remove it"
 
 
 def _other_training(one: Record, two: Record) -> bool:

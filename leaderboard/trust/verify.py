@@ -17,7 +17,8 @@ from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.plausible import PER_STEP, impossible, impossible_returns
 
 SCORE_SLACK = 0.05  # of a normalised score: what a table shows
-_TIMINGS = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}
+# Times of a run: equal to the last digit only in a copy.
+TIMES = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}
 _NEEDED = ("backbench", "torch", "numpy", "gymnasium")
 _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z][\w-]*")
 _BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
@@ -137,18 +138,11 @@ def _at(content: Any, path: str) -> Any:
 
 def other_machine(record: Record, other: Record) -> bool:
     """Whether two records name different processors, accelerators or platforms."""
-    return machine_of(record) != machine_of(other)
+    return record.provenance.machine != other.provenance.machine
 
 
-def machine_of(record: Record) -> tuple[object, ...]:
-    """The kind of machine that made a record. Two machines of one kind cannot be told apart: a record names no host."""
-    origin = record.provenance
-    processor = origin.hardware.processor
-    return origin.hardware.cpu, origin.hardware.gpu, origin.platform, None if processor is None else processor.kind
-
-
-def why_not_verified(record: Record, other: Record) -> str:
-    """Why ``other`` does not verify ``record``; empty when it does. Fields that only one has do not count."""
+def why_not_reproduced(record: Record, other: Record) -> str:
+    """Why ``other`` does not reproduce ``record``; empty when it does. Fields that only one has do not count."""
     if record.key != other.key or record.provenance.config != other.provenance.config:
         return "it is another cell"
     if record.headline is None or other.headline is None:
@@ -160,7 +154,7 @@ def why_not_verified(record: Record, other: Record) -> str:
     if record.provenance.started == other.provenance.started:
         return "it began in the same second: it is a copy"
     # Two runs take different times even on one machine: the last digits are the clock's noise.
-    costs = [one.cost.model_dump(include=_TIMINGS) for one in (record, other) if one.cost is not None]
+    costs = [one.cost.model_dump(include=TIMES) for one in (record, other) if one.cost is not None]
     if len(costs) == 2 and costs[0] == costs[1]:
         return "its times are the same to the last digit: it is a copy"
     if not other_machine(record, other):
@@ -169,8 +163,8 @@ def why_not_verified(record: Record, other: Record) -> str:
     return "" if abs(difference) < SCORE_SLACK else f"its score differs by {difference:+.2f} points"
 
 
-def verified_cells(records: Iterable[Record], verifications: Iterable[Record]) -> frozenset[str]:
-    """Keys of the ``records`` that at least one of ``verifications`` verifies, see ``why_not_verified``."""
+def reproduced_cells(records: Iterable[Record], verifications: Iterable[Record]) -> frozenset[str]:
+    """Keys of the ``records`` that at least one of ``verifications`` reproduces, see ``why_not_reproduced``."""
     known = {record.key: record for record in records}
     there = [other for other in verifications if other.key in known]
-    return frozenset(other.key for other in there if not why_not_verified(known[other.key], other))
+    return frozenset(other.key for other in there if not why_not_reproduced(known[other.key], other))

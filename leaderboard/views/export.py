@@ -14,7 +14,7 @@ from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.verify import verified_cells
+from backbench.leaderboard.trust.verify import reproduced_cells
 from backbench.leaderboard.views.page.build import build
 from backbench.leaderboard.views.tables import to_csv, to_json, to_view
 from backbench.leaderboard.views.text import to_markdown, to_rich
@@ -35,7 +35,7 @@ def pages_of(
     """Path below the folder of pages -> text, of all pages; a pure function of the records.
     ``folder``: where the records are committed, below the root of a repository; None if they are not. ``repository``:
     path from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere."""
-    board = build_board(records, verified=verified_cells(records, verifications))
+    board = build_board(records, reproduced=reproduced_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
     return texts | build(view, folder, repository)
@@ -51,7 +51,7 @@ def export(
             raise RecordError("--format html", "writes a folder", "name it with --out")
         write_pages(pages_of(records, verifications, folder=None, repository=None), out)
         return
-    board = build_board(records, verified=verified_cells(records, verifications))
+    board = build_board(records, reproduced=reproduced_cells(records, verifications))
     if format_ == "terminal":
         file = None if out is None else io.StringIO()
         console = terminal.console(file=file, width=None if out is None else 100)

@@ -23,7 +23,7 @@ VERSION = 1
 _FORMULA = {*"=+-@\t\r\n"}
 _SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
 _TASK_SETTING = ("context", "targets", "max_steps", "environment", "returns_to_go", "data_sha256")
-_ROW = ("label", "backbone", "variant", "matched", "trust", "cells", "verified_cells")
+_ROW = ("label", "backbone", "variant", "matched", "trust", "machines", "cells", "reproduced_cells")
 _SCORE = ("value", "low", "high", "over", "n", "seeds", "raw", "ratio", "data")
 
 
@@ -142,7 +142,9 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
         "trust": row.trust,
-        "verified_cells": row.verified,
+        "machines": row.machines,
+        "agreement": None if row.agreement is None else asdict(row.agreement),
+        "reproduced_cells": row.reproduced,
         "cells": len(used),
         "failed": [
             {"task": record.identity.task, "seed": record.identity.seed, "reason": record.failure.reason}

@@ -88,7 +88,8 @@ def _table(section: Section, number: int) -> TextTable:
     lines = {"seeds": [_seeds(row) for row in rows]}
     for one in columns.shown(columns.COSTS, "text"):
         lines[one.label] = [UNKNOWN if row.unknown(one) else _cost(row.cost.get(one.key)) for row in rows]
-    lines |= {"failed cells": [str(row.failed) for row in rows], "trust": [row.trust for row in rows]}
+    lines |= {"failed cells": [str(row.failed) for row in rows], "machines": [str(row.machines) for row in rows]}
+    lines["trust"] = [row.trust for row in rows]
     blocks.append(tuple(_line(name, "", *values) for name, values in lines.items()))
     compared = sum(len(row.matrix) >= 2 for row in rows)
     if pairs := improvements(section, fewest_seeds=2) if compared <= _PAIRS else []:

@@ -292,7 +292,7 @@ def test_verifications_that_verify_nothing_are_warned_about(board: Path) -> None
     submit_verification(whole_record("mlp", seed=77), folder)
     report = look(board)
     assert report.problems == []
-    assert sorted(line.partition("verifies nothing: ")[2] for line in report.warnings) == [
+    assert sorted(line.partition("reproduces nothing: ")[2] for line in report.warnings) == [
         "its score differs by -48.00 points", "there is no such record"
     ]  # fmt: skip
     path = sorted((folder / "d4rl").iterdir())[0]

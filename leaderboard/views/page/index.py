@@ -35,8 +35,7 @@ LEGEND: tuple[tuple[Child, str], ...] = (
         "the last K steps again. Acting recurrent: the backbone carries a state.",
     ),
     ("Size", "Rows share width and depth, but not size, unless a row is marked as matched. Compare the parameters."),
-    (parts.badge("ok", "✓ verified"), parts.VERIFIED),
-    (parts.badge("self", "self-reported"), parts.SELF_REPORTED),
+    *((parts.badge(kind, mark + name), says) for name, (kind, mark, says) in parts.TRUST.items()),
     (parts.badge("control", "control"), "The difference to a control is what a backbone's mixing is worth."),
 )
 

@@ -7,8 +7,18 @@ from backbench.leaderboard.views.page.numbers import minus
 
 BOARD = "docs/board.md"  # it reads the committed board, so only pages in the repository link to it
 DOCUMENTS = {"docs/README.md": "Docs", BOARD: "Reading this board", "CONTRIBUTING.md#submit-records": "Submit records"}
-VERIFIED = "A second machine repeated these cells from their records and got the same scores."
-SELF_REPORTED = "One machine ran these cells. No second machine has repeated all of them."
+# Trust of a row -> kind of badge, mark, and what it means.
+TRUST = {
+    "verified": ("ok", "✓ ", "A second machine ran other seeds. The difference in mean lies within the margin."),
+    "consistent": (
+        "self",
+        "≈ ",
+        "A second machine ran other seeds. The means may differ by more than the margin, or not.",
+    ),
+    "different": ("warn", "≠ ", "A second machine ran other seeds, and their mean differs."),
+    "reproduced": ("ok", "= ", "A second machine ran these cells again from their records and got the same scores."),
+    "self-reported": ("self", "", "One kind of machine ran these cells. No second one has confirmed all of them."),
+}
 CONTROLS = {"identity": "mixes nothing: it never sees the target return", "mlp": "mixes within one step only"}
 
 
@@ -71,18 +81,28 @@ def badge(kind: str, content: Child, title: str | None = None) -> Html:
 
 
 def badges(row: View) -> Html:
-    """Whether the row is verified, a control, or matched to another in size."""
-    if row["trust"] == "verified":
-        parts = [badge("ok", "✓ verified", VERIFIED)]
-    else:
-        some = f" {row['verified_cells']} of {row['cells']} cells are verified." if row["verified_cells"] else ""
-        parts = [badge("self", "self-reported", SELF_REPORTED + some)]
+    """What confirms the row, and whether it is a control, or matched to another in size."""
+    kind, mark, says = TRUST[row["trust"]]
+    some = (
+        f" {row['reproduced_cells']} of {row['cells']} cells were run again elsewhere."
+        if row["reproduced_cells"]
+        else ""
+    )
+    several = f" {row['machines']} kinds of machines, {len(row['seeds'])} seeds." if row["machines"] > 1 else ""
+    parts = [badge(kind, mark + row["trust"], says + several + some)]
     if row["backbone"] in CONTROLS:
         parts.append(badge("control", "control", CONTROLS[row["backbone"]]))
     if row["matched"]:
         says = "Its width was chosen to give it as many parameters as the reference."
         parts.append(badge("match", ("matched to ", name(row["matched"])), says))
     return join([(part, " ") for part in parts])
+
+
+def agreement(found: View) -> str:
+    """The difference between the seeds of two machines, in words."""
+    first, others = found["seeds"]
+    low, high = (minus(f"{found[end]:+.1f}") for end in ("low", "high"))
+    return f"difference {minus(format(found['difference'], '+.1f'))} [{low}, {high}], {first} seeds against {others}"
 
 
 def protocol(section: View) -> str:

@@ -95,7 +95,10 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
     yield "Protocol", parts.protocol(section)
     yield "Scale of scores", cite(section["citation"] or str(section["normaliser"]))
     yield "Seeds with every task", ", ".join(map(str, row["seeds"])) or "none"
-    yield "Cells verified by a second machine", f"{row['verified_cells']} of {row['cells']}"
+    yield "Kinds of machines", str(row["machines"])
+    if row["agreement"] is not None:
+        yield "Other seeds on another machine", parts.agreement(row["agreement"])
+    yield "Cells that another machine ran again, equal", f"{row['reproduced_cells']} of {row['cells']}"
     if row["missing"]:
         yield "Lacks", ", ".join(row["missing"])
 

@@ -13,7 +13,7 @@ from edited_records import COMMIT, changed, scored
 from backbench.benchmarks.replay.compare import changes, compare
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.normalise import normalise
-from backbench.leaderboard.trust.verify import verified_cells
+from backbench.leaderboard.trust.verify import reproduced_cells
 
 
 def test_other_weights_with_the_same_returns_are_an_equal_score(record: Record) -> None:
@@ -144,7 +144,7 @@ def test_the_interval_is_that_of_the_records_episodes(record: Record) -> None:
 def test_a_copied_record_verifies_nothing(record: Record) -> None:
     """Only the processor is another's."""
     then = changed(record, provenance__hardware__cpu="A machine far away")
-    assert verified_cells([then], [record]) == frozenset()
+    assert reproduced_cells([then], [record]) == frozenset()
     later = changed(record, provenance__started="2000-01-01T00:00:00Z")
-    assert verified_cells([then], [later]) == frozenset()
-    assert verified_cells([then], [changed(later, cost__train_seconds=123.0)]) == {record.key}
+    assert reproduced_cells([then], [later]) == frozenset()
+    assert reproduced_cells([then], [changed(later, cost__train_seconds=123.0)]) == {record.key}

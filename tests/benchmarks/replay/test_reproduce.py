@@ -17,7 +17,7 @@ from backbench.errors import UserError
 from backbench.leaderboard.record.files import dump_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.normalise import normalise
-from backbench.leaderboard.trust.verify import verified_cells
+from backbench.leaderboard.trust.verify import reproduced_cells
 
 
 def written(record: Record, folder: Path) -> Path:
@@ -108,7 +108,7 @@ def test_a_record_from_a_second_machine_is_submitted_and_verifies(record: Record
     assert found.verdict == "equal bits"
     (path,) = (tmp_path / "verifications" / "d4rl").iterdir()
     assert said[-1] == f"submitted: {path}"
-    assert verified_cells([then], [Record.model_validate_json(path.read_text())]) == {record.key}
+    assert reproduced_cells([then], [Record.model_validate_json(path.read_text())]) == {record.key}
 
 
 def test_a_record_from_the_same_machine_is_not_submitted(record: Record, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import binomtest, t, ttest_ind
 
 from backbench.leaderboard.board.columns import METRICS
 from backbench.leaderboard.scores import statistics as stats
@@ -244,3 +245,29 @@ def test_a_single_run_has_no_interval_of_a_comparison() -> None:
 def test_other_tasks_do_not_compare() -> None:
     with pytest.raises(ValueError, match="1 tasks do not compare with scores of 2 tasks"):
         stats.probability_of_improvement([[1.0]], [[1.0, 2.0]])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.02, 0.98), st.floats(1.0, 200.0))
+def test_the_quantiles_of_t_are_scipys(share: float, freedom: float) -> None:
+    assert stats.t_quantile(share, freedom) == pytest.approx(float(t.ppf(share, freedom)), rel=1e-5, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=12), st.lists(st.floats(-50, 50), min_size=2, max_size=12))
+def test_the_interval_of_a_difference_is_welchs(x: list[float], y: list[float]) -> None:
+    low, high = stats.difference_interval(x, y, 0.9)
+    difference = np.mean(y) - np.mean(x)
+    assert (low + high) / 2 == pytest.approx(difference, abs=1e-9)
+    if np.std(x) + np.std(y) > 1e-3:
+        expected = ttest_ind(y, x, equal_var=False).confidence_interval(0.9)
+        assert (low, high) == (
+            pytest.approx(expected.low, rel=1e-4, abs=1e-4),
+            pytest.approx(expected.high, rel=1e-4, abs=1e-4),
+        )
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (1, 3), (81, 263), (7, 1000)])
+def test_the_interval_of_a_rate_is_wilsons(successes: int, trials: int) -> None:
+    expected = binomtest(successes, trials).proportion_ci(method="wilson")
+    assert stats.wilson_interval(successes, trials) == (pytest.approx(expected.low), pytest.approx(expected.high))

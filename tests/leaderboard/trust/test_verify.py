@@ -13,7 +13,7 @@ from whole_record import NOW, whole_record
 
 from backbench.leaderboard.record.files import canonical, dump_record, load_record
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.verify import doubts, other_machine, verified_cells, why_not_verified
+from backbench.leaderboard.trust.verify import doubts, other_machine, reproduced_cells, why_not_reproduced
 
 
 def test_a_consistent_record_raises_no_doubts() -> None:
@@ -156,14 +156,14 @@ def elsewhere(**changes: Any) -> Record:
 )  # fmt: skip
 def test_only_an_independent_run_of_the_same_cell_verifies(build: Callable[[], Record], why: str) -> None:
     record, other = whole_record(), build()
-    assert why_not_verified(record, other) == why
-    assert verified_cells([record, whole_record(seed=5)], [other]) == ({record.key} if not why else set())
-    assert verified_cells([], [other]) == frozenset()
+    assert why_not_reproduced(record, other) == why
+    assert reproduced_cells([record, whole_record(seed=5)], [other]) == ({record.key} if not why else set())
+    assert reproduced_cells([], [other]) == frozenset()
 
 
 def test_one_verification_is_enough() -> None:
     record = whole_record()
-    assert verified_cells([record], [whole_record(), elsewhere(scores=(1.0, 2.0, 3.0)), elsewhere()]) == {record.key}
+    assert reproduced_cells([record], [whole_record(), elsewhere(scores=(1.0, 2.0, 3.0)), elsewhere()]) == {record.key}
     assert other_machine(record, elsewhere())
     assert not other_machine(record, record)
 
@@ -189,5 +189,5 @@ def test_a_record_of_an_older_release_is_verified_by_a_newer_one(tmp_path: Path)
     old = load_record(tmp_path / "x.json")
     assert canonical(old, as_read=True) == text != canonical(old)
     assert doubts(old, NOW) == []
-    assert why_not_verified(old, now) == ""
-    assert why_not_verified(whole_record(protocol__return_scale=1000.0), now) == ""
+    assert why_not_reproduced(old, now) == ""
+    assert why_not_reproduced(whole_record(protocol__return_scale=1000.0), now) == ""

@@ -82,7 +82,7 @@ def test_a_verified_cell_is_counted(records: Path) -> None:
     submit_verification(other, records.parent / "verifications")
     render(Published(records))
     (section,) = json.loads((records.parent / "pages" / "board.json").read_text())["sections"]
-    assert {row["backbone"]: row["verified_cells"] for row in section["rows"]} == {"mlp": 1, "gloma": 0}
+    assert {row["backbone"]: row["reproduced_cells"] for row in section["rows"]} == {"mlp": 1, "gloma": 0}
 
 
 def test_stale_pages_are_named_and_removed(tmp_path: Path) -> None:

@@ -142,11 +142,11 @@ def test_a_row_is_verified_when_all_its_cells_are() -> None:
     for keys, trust, count in (
         ([], "self-reported", 0),
         ([records[0].key, "other"], "self-reported", 1),
-        ([records[0].key, records[1].key], "verified", 2),
+        ([records[0].key, records[1].key], "reproduced", 2),
     ):
-        (row,) = view(records, verified=frozenset(keys))["sections"][0]["rows"]
-        assert (row["trust"], row["verified_cells"], row["cells"]) == (trust, count, 2)
-    (failed,) = view([records[2]], verified=frozenset([records[2].key]))["sections"][0]["rows"]
+        (row,) = view(records, reproduced=frozenset(keys))["sections"][0]["rows"]
+        assert (row["trust"], row["reproduced_cells"], row["cells"]) == (trust, count, 2)
+    (failed,) = view([records[2]], reproduced=frozenset([records[2].key]))["sections"][0]["rows"]
     assert failed["trust"] == "self-reported"
 
 

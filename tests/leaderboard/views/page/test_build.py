@@ -190,7 +190,7 @@ def test_a_view_of_real_records_becomes_complete_pages() -> None:
     records = full_suite("gloma", 40.0) + full_suite(evil, 60.0)
     records += [make_record(evil, failed="<b>nan</b>", seed=9), make_record("mamba", variant="train.lr=0.1")]
     records += [make_record("mamba", "hopper-medium", acting, protocol__acting="recurrent") for acting in (0, 1)]
-    view = to_view(build_board(records, verified=frozenset(record.key for record in records[:27])), records)
+    view = to_view(build_board(records, reproduced=frozenset(record.key for record in records[:27])), records)
     pages = build(json.loads(json.dumps(view)))
     index = Document(pages["index.html"])
     assert f"{len(records)} records" in index.text
@@ -199,7 +199,7 @@ def test_a_view_of_real_records_becomes_complete_pages() -> None:
     ]
     assert len(view["sections"]) == 2
     assert len(pages) == 1 + sum(len(section["rows"]) for section in view["sections"])
-    assert index.text.count("✓ verified") == 2
+    assert index.text.count("= reproduced") == 2
     assert "1 failed" in index.text
     kept = [
         attrs["id"]

@@ -31,7 +31,7 @@ def test_scores_come_first_on_a_row_page() -> None:
     heads = [page.index(f">{said}<") for said in ("IQM", "Scores", "Costs and setting", "Plots", "Where it ran")]
     assert heads == sorted(heads)
     assert "window acting, deterministic, 10 episodes per target" in found.text
-    assert "Cells verified by a second machine" in found.text
+    assert "Cells that another machine ran again, equal" in found.text
 
 
 def test_the_command_to_reproduce_is_safe_to_paste() -> None:

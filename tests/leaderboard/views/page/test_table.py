@@ -43,7 +43,7 @@ def test_the_table_marks_missing_failed_matched_and_verified() -> None:
     poor |= {"aggregates": None, "profile": None, "missing": ["hopper-medium"], "seeds": []}
     poor["failed"] = [{"task": "hopper-medium", "seed": 2, "reason": "NonFiniteLoss: loss is nan (step 7)"}]
     matched["matched"] = "transformer"
-    sure |= {"trust": "verified", "verified_cells": 27}
+    sure |= {"trust": "reproduced", "reproduced_cells": 27}
     view = make_view([section])
     failed = next(key for key, cell in view["cells"].items() if "hopper-medium.s2" in key and cell["row"] == poor["id"])
     view["cells"][failed] |= {"status": "failed", "score": None}
@@ -54,7 +54,7 @@ def test_the_table_marks_missing_failed_matched_and_verified() -> None:
     for said in ("lacks hopper-medium", "1 failed", "matched to transformer"):
         assert said in found.text
     classes = [attrs.get("class") for attrs in found.of("span")]
-    assert classes.count("badge ok") == 2  # the legend and the row
+    assert classes.count("badge ok") == 3  # twice in the legend, and the row
     assert f"rows/{poor['id']}.html#failed" in [attrs["href"] for attrs in found.of("a")]
     row = Document(pages[f"rows/{poor['id']}.html"])
     assert "NonFiniteLoss: loss is nan (step 7)" in row.text
