@@ -1,5 +1,6 @@
 """Windows of K steps, sampled with one vectorised operation a batch."""
 
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -74,6 +75,38 @@ class WindowSampler:
             timesteps=torch.from_numpy(timesteps).to(self.device),
             mask=mask,
         )
+
+
+class ShiftedSampler(WindowSampler):
+    """Windows that are moved back to end with their episode, in shuffled epochs, as Decision Transformer's for Atari.
+
+    An epoch takes each step of the data once, except the last 3 K. A window starts there, or K steps before the end of
+    the episode. The original's reaches into the episode before if this one has fewer than K steps. Here it starts with
+    the episode and is padded. Batches have one size: the epochs follow each other without a gap.
+    """
+
+    LEFT_OUT = 3  # of these many K, at the end of the data, none starts a window
+
+    def _draw(self, step: int) -> Indices:
+        context, count = len(self.reach), self.steps - self.LEFT_OUT * len(self.reach)
+        numbers = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, positions = np.divmod(numbers, count)
+        starts = np.empty_like(numbers)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            starts[chosen] = _shuffled(count, self.seed, int(epoch))[positions[chosen]]
+        after = self.offsets.searchsorted(starts, side="right")  # (batch,) index of the episode after each start's
+        ends = np.minimum(starts + context, self.offsets[after])
+        return cast("Indices", np.maximum(ends - context, self.offsets[after - 1]))
+
+
+SAMPLERS: dict[str, type[WindowSampler]] = {"uniform": WindowSampler, "shifted": ShiftedSampler}
+
+
+@lru_cache(maxsize=2)  # a batch at the end of an epoch needs two; each takes some 10 ms for a million steps
+def _shuffled(count: int, seed: int, epoch: int) -> Indices:
+    """The numbers 0 to count - 1 in the order of an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 class _Vectors:
