@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from backbench.agents.encoders import VectorEncoder
 from backbench.agents.heads import ActionSpace
-from backbench.backbones.contract import initialise_gpt2
 from backbench.backbones.dropout import Dropout
 
 TOKENS = ("return", "state", "action")  # kinds of one step's tokens, in their order
@@ -56,9 +55,13 @@ class TrajectoryTokenizer(nn.Module):
         self.squash = nn.Tanh() if config.embedding == "tanh" else nn.Identity()
         self.dropout = Dropout(config.dropout)
         # An encoder of pixels keeps PyTorch's start, as in Decision Transformer's code for Atari.
-        others = (encoder,) if isinstance(encoder, VectorEncoder) else ()
+        others = encoder.modules() if isinstance(encoder, VectorEncoder) else ()
         small = {"gpt2": (*others, *own), "mingpt": (self.embed_action,), "torch": ()}[config.init]
-        initialise_gpt2(*(module for module in small if module is not None))
+        for module in small:
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
         for table in (self.embed_timestep, self.embed_place):
             if config.init == "mingpt" and table is not None:
                 nn.init.zeros_(table.weight)
