@@ -30,8 +30,8 @@ class ModelConfig:
     timestep: str = "step"  # step: each token has its step's timestep; window: the window's first, and an index
     embedding: str = "norm"  # norm: a layer norm over each token; tanh: of what is embedded
     encoder: str = "light"  # of pixels. nature: as in the papers; light: a sixth of the multiplications
-    # How tokenizer and head start. gpt2: N(0, 0.02). torch: as in Decision Transformer's code for Gym. mingpt: as in its
-    # code for Atari (TokenConfig).
+    # How tokenizer and head start. gpt2: N(0, 0.02). torch, mingpt: as Decision Transformer does for Gym and for Atari
+    # (TokenConfig).
     init: str = "gpt2"
     residual_scale: bool = True  # residual branches start times 1/sqrt(branches)
 

