@@ -20,6 +20,7 @@ from backbench.leaderboard.record.identity import (
 from backbench.leaderboard.record.schema import Record
 
 Pairs = tuple[tuple[str, str], ...]
+WIDTH_BY_TASK = ("paper-decision-mamba",)  # presets whose tasks differ in width: it does not tell rows apart
 
 
 @dataclass(frozen=True, order=True)
@@ -112,7 +113,8 @@ class RowId:
     @classmethod
     def of(cls, record: Record) -> RowId:
         cell = record.identity
-        shape = [cell.model.d_model, cell.model.n_layers, cell.model.dropout]
+        width = 0 if cell.preset in WIDTH_BY_TASK else cell.model.d_model
+        shape = [width, cell.model.n_layers, cell.model.dropout]
         start = newer("model", cell.model.extra)
         content = {"options": cell.options, "model": shape, **({"start": start} if start else {})}
         return cls(cell.backbone, cell.variant, cell_digest(content))
