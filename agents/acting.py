@@ -44,12 +44,16 @@ class WindowActor(Actor):
 
     Environments start together, so all windows have the same length and need no padding. The actor keeps the tokens and
     what the first layer projects from each. Only the last position goes through the end of the last layer and the head.
+
+    If tokens do not slide, all get one timestep, as in training: the window's ``first``, or the ``current`` one, as in
+    Decision Transformer's code for Atari.
     """
 
-    def __init__(self, agent: Agent, targets: Tensor, context: int) -> None:
+    def __init__(self, agent: Agent, targets: Tensor, context: int, timestep: str = "first") -> None:
         super().__init__(targets)
         self.agent = agent
         self.context = context
+        self.timestep = timestep
         self.window: State = None  # nested tensors (n, length, …)
 
     @torch.inference_mode()
@@ -61,8 +65,9 @@ class WindowActor(Actor):
         else:  # every token changes when the window moves, but not the encoded contents
             new = tokenizer.next_contents(self.action, self.target, states)
             contents = self._append(torch.stack(new, dim=1))
-            first = torch.full((1, 1), max(0, self.time + 1 - self.context), device=contents.device)
-            projected = agent.backbone.project(tokenizer.add_positions(contents, first))
+            time = self.time if self.timestep == "current" else max(0, self.time + 1 - self.context)
+            timestep = torch.full((1, 1), time, device=contents.device)
+            projected = agent.backbone.project(tokenizer.add_positions(contents, timestep))
         self.action = agent.decide(agent.backbone.mix(projected, LAST)[:, 0], uniforms)
         return self.action
 
@@ -100,12 +105,16 @@ class RecurrentActor(Actor):
         self.state = select_rows(self.state, rows)
 
 
-ACTORS: dict[str, type[WindowActor | RecurrentActor]] = {"window": WindowActor, "recurrent": RecurrentActor}
-ACTING = tuple(ACTORS)
+ACTING = ("window", "recurrent")
 
 
-def make_actor(agent: Agent, acting: str, targets: Tensor, context: int) -> Actor:
-    """An actor for ``len(targets)`` environments. Raises ValueError if ``acting`` is none of ``ACTING``."""
-    if acting not in ACTORS:
+def make_actor(agent: Agent, acting: str, targets: Tensor, context: int, timestep: str = "first") -> Actor:
+    """An actor for ``len(targets)`` environments. Raises ValueError if ``acting`` is none of ``ACTING``.
+
+    ``timestep`` is that of :class:`WindowActor`.
+    """
+    if acting not in ACTING:
         raise ValueError(f"acting must be one of {', '.join(ACTING)}, not {acting!r}")
-    return ACTORS[acting](agent, targets, context)
+    if acting == "recurrent":
+        return RecurrentActor(agent, targets, context)
+    return WindowActor(agent, targets, context, timestep)

@@ -25,11 +25,15 @@ class ModelSettings:
     timestep: str = "step"
     embedding: str = "norm"
     encoder: str = "light"
+    init: str = "gpt2"
+    residual_scale: bool = True
 
     @property
     def spec(self) -> Spec:
         """What a backbone needs to know of them."""
-        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS, TOKENS_PER_STEP * self.context)
+        length = TOKENS_PER_STEP * self.context
+        scaled = self.residual_scale
+        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS, length, residual_scale=scaled)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def build_agent(
         encoder = vector_encoder(spaces.state_shape[0], model.d_model)
     else:
         encoder = VectorEncoder(*spaces.statistics, model.d_model)
-    settings = (model.dropout, model.timestep, model.embedding, model.context)
+    settings = (model.dropout, model.timestep, model.embedding, model.context, model.init)
     tokens = TokenConfig(spaces.max_timesteps, spaces.return_scale, *settings)
     return assemble(stack, encoder, spaces.actions, tokens, spaces.head)
 
@@ -72,7 +76,10 @@ def assemble(
     d_model = backbone.spec.d_model
     tokenizer = TrajectoryTokenizer(encoder, actions, d_model, tokens)
     kind = HEADS.get(head) if head else head_for(actions.discrete)
-    return Agent(tokenizer, backbone, kind(d_model, actions))
+    made = kind(d_model, actions)
+    if tokens.init == "torch":
+        made.project.reset_parameters()
+    return Agent(tokenizer, backbone, made)
 
 
 def count_parameters(module: nn.Module) -> int:

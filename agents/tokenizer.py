@@ -28,6 +28,10 @@ class TokenConfig:
     # norm: a layer norm over each token (Gym). tanh: a tanh of each embedding, before time is added (Atari).
     embedding: str = "norm"
     context: int = 1  # K, for the table of positions
+    # gpt2: embeddings, and the encoder of state vectors, start as N(0, 0.02) with zero biases, as in transformers' port
+    # of Decision Transformer. torch: PyTorch's own start (its code for Gym). mingpt: PyTorch's own, but N(0, 0.02) for
+    # actions, and zeros for the tables of time and position (its code for Atari).
+    init: str = "gpt2"
 
 
 class TrajectoryTokenizer(nn.Module):
@@ -50,14 +54,17 @@ class TrajectoryTokenizer(nn.Module):
         self.norm = nn.LayerNorm(d_model) if config.embedding == "norm" else nn.Identity()
         self.squash = nn.Tanh() if config.embedding == "tanh" else nn.Identity()
         self.dropout = Dropout(config.dropout)
-        # Decision Transformer's code for Gym initialises the encoder of vectors alike. Other encoders keep their start,
-        # as that of pixels does in its code for Atari.
+        # An encoder of pixels keeps PyTorch's start, as in Decision Transformer's code for Atari.
         others = encoder.modules() if isinstance(encoder, VectorEncoder) else ()
-        for module in (*others, *own):
+        small = {"gpt2": (*others, *own), "mingpt": (self.embed_action,), "torch": ()}[config.init]
+        for module in small:
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+        for table in (self.embed_timestep, self.embed_place):
+            if config.init == "mingpt" and table is not None:
+                nn.init.zeros_(table.weight)
 
     @property
     def slides(self) -> bool:

@@ -30,6 +30,7 @@ class Spec:
     tokens: tuple[str, ...] = ("return", "state", "action")  # kinds of one environment step's tokens, in their order
     max_length: int = 60  # the longest context, in tokens
     layer: int = 0  # index of the mixer's layer in the stack
+    residual_scale: bool = True  # whether residual branches start times 1/sqrt(branches), as GPT-2's
 
     def __post_init__(self) -> None:
         for name, least in (("d_model", 1), ("n_layers", 1), ("max_length", 1), ("layer", 0)):

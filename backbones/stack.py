@@ -68,7 +68,7 @@ class ResidualStack(Backbone):
 
     Feed-forward networks, and what a mixer hands over by `projections` and `residual_outputs`, start as GPT-2's:
     weights N(0, 0.02), biases zero. What writes to the residual stream is scaled by 1/sqrt(number of residual
-    branches). A mixer's other parameters keep the values that it gave them.
+    branches) if ``spec.residual_scale``. A mixer's other parameters keep the values that it gave them.
     """
 
     def __init__(self, mixer: type[Mixer], options: Any, spec: Spec) -> None:
@@ -76,12 +76,13 @@ class ResidualStack(Backbone):
         self.layers = nn.ModuleList(Layer(mixer(options, replace(spec, layer=i)), spec) for i in range(spec.n_layers))
         self.norm = nn.LayerNorm(spec.d_model, eps=NORM_EPS)
         branches = sum(1 if layer.ffn is None else 2 for layer in self._layers())
+        scale = branches**-0.5 if spec.residual_scale else 1.0
         for layer in self._layers():
-            layer.mixer.initialise(branches**-0.5)
+            layer.mixer.initialise(scale)
             if layer.ffn is not None:
                 initialise_gpt2(layer.ffn)
                 with torch.no_grad():
-                    layer.ffn.down.weight.mul_(branches**-0.5)
+                    layer.ffn.down.weight.mul_(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:

@@ -36,7 +36,11 @@ def run(
         str, typer.Option(help="Suite of tasks: a name, or the path of a YAML file.", autocompletion=words.suites)
     ] = "d4rl",
     preset: Annotated[
-        str, typer.Option(help="smoke (seconds), quick (minutes), paper (as published).", autocompletion=words.presets)
+        str,
+        typer.Option(
+            help="smoke (seconds), quick (minutes), paper or paper-decision-mamba (as published).",
+            autocompletion=words.presets,
+        ),
     ] = "quick",
     task: Annotated[
         str, typer.Option(help="Only these tasks of the suite, comma-separated.", autocompletion=words.tasks)

@@ -1,5 +1,6 @@
 """Windows of K steps, sampled with one vectorised operation a batch."""
 
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -25,7 +26,7 @@ class WindowSampler:
         self, data: Trajectories, context: int, batch_size: int, seed: int, device: torch.device, clipped: bool = False
     ) -> None:
         self.batch_size, self.seed, self.device = batch_size, seed, device
-        self.steps = len(data.rewards)
+        self.steps = self.end = len(data.rewards)  # steps that windows may start at, and steps of all data
         self.states: _Vectors | _Pixels
         if isinstance(data.states, Frames):
             self.states = _Pixels(data.states, data, context, device)
@@ -40,6 +41,7 @@ class WindowSampler:
         """Sample from these episodes only."""
         ranges = zip(self.offsets[episodes], self.offsets[episodes + 1], strict=True)
         self.chosen = np.concatenate([np.arange(first, end) for first, end in ranges])
+        self.steps = len(self.chosen)
 
     def starts(self, step: int) -> Tensor:
         """(batch,) flat index of the first step of each window in batch ``step``."""
@@ -57,8 +59,7 @@ class WindowSampler:
         return made
 
     def _draw(self, step: int) -> Indices:
-        steps = self.steps if self.chosen is None else len(self.chosen)
-        drawn = np.random.default_rng([self.seed, step]).integers(steps, size=self.batch_size)
+        drawn = np.random.default_rng([self.seed, step]).integers(self.steps, size=self.batch_size)
         return drawn if self.chosen is None else self.chosen[drawn]
 
     def _at(self, starts: Indices) -> Windows:
@@ -68,8 +69,8 @@ class WindowSampler:
         inside = rows < self.offsets[after][:, None]
         timesteps = (rows - self.offsets[after - 1][:, None]) * inside
         past = None
-        if int(starts.max()) + len(self.reach) > self.steps:
-            past = torch.from_numpy(np.minimum(rows, self.steps - 1).reshape(-1)).to(self.device)
+        if int(starts.max()) + len(self.reach) > self.end:
+            past = torch.from_numpy(np.minimum(rows, self.end - 1).reshape(-1)).to(self.device)
         begin, mask = torch.from_numpy(starts).to(self.device), torch.from_numpy(inside).to(self.device)
         if isinstance(self.states, _Pixels):
             states = self.states.at(starts, inside)
@@ -82,6 +83,40 @@ class WindowSampler:
             timesteps=torch.from_numpy(timesteps).to(self.device),
             mask=mask,
         )
+
+
+class ShiftedSampler(WindowSampler):
+    """Windows that are moved back to end with their episode, in shuffled epochs, as Decision Transformer's for Atari.
+
+    An epoch takes each step of the data once, except the last 3 K. A window starts there, or K steps before the end of
+    the episode. The original's reaches into the episode before if this one has fewer than K steps. Here it starts with
+    the episode and is padded. Batches have one size: the epochs follow each other without a gap.
+    """
+
+    LEFT_OUT = 3  # of these many K, at the end of the data, none starts a window
+
+    def _draw(self, step: int) -> Indices:
+        context, count = len(self.reach), self.steps - self.LEFT_OUT * len(self.reach)
+        numbers = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, positions = np.divmod(numbers, count)
+        starts = np.empty_like(numbers)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            starts[chosen] = _shuffled(count, self.seed, int(epoch))[positions[chosen]]
+        if self.chosen is not None:
+            starts = self.chosen[starts]
+        after = self.offsets.searchsorted(starts, side="right")  # (batch,) index of the episode after each start's
+        ends = np.minimum(starts + context, self.offsets[after])
+        return cast("Indices", np.maximum(ends - context, self.offsets[after - 1]))
+
+
+SAMPLERS: dict[str, type[WindowSampler]] = {"uniform": WindowSampler, "shifted": ShiftedSampler}
+
+
+@lru_cache(maxsize=2)  # a batch at the end of an epoch needs two; each takes some 10 ms for a million steps
+def _shuffled(count: int, seed: int, epoch: int) -> Indices:
+    """The numbers 0 to count - 1 in the order of an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 class _Vectors:

@@ -35,17 +35,23 @@ def presets() -> list[str]:
 
 
 @cache
-def _preset(preset: str, folders: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Hydra's name of a preset, and its content. A suite or a kind of environment may have its own, in a folder."""
+def _preset(preset: str, suite: str, kinds: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """Hydra's name of a preset, and its content. A suite or a kind of environment may have its own, in a folder.
+
+    A kind with a folder takes presets from there only: those for Gym do not fit.
+    """
     if preset not in presets():
         raise UserError(f"unknown preset '{preset}'{suggest(preset, presets())}")
-    files = [f"{folder}/{preset}" for folder in folders if (PRESETS / folder / f"{preset}.yaml").is_file()]
-    name = [*files, preset][0]
+    own = [folder for folder in (suite, *kinds) if (PRESETS / folder / f"{preset}.yaml").is_file()]
+    if kinds and not own:
+        there = ", ".join(sorted(path.stem for path in (PRESETS / kinds[0]).glob("*.yaml")))
+        raise UserError(f"preset '{preset}' has no settings for suite '{suite}'; there is: {there}")
+    name = f"{own[0]}/{preset}" if own else preset
     return name, reading.read_yaml(PRESETS / f"{name}.yaml")
 
 
 def _preset_of(request: Request, table: Suite) -> tuple[str, dict[str, Any]]:
-    return _preset(request.preset, (table.name, *table.kind.presets))
+    return _preset(request.preset, table.name, table.kind.presets)
 
 
 def _source(request: Request, table: Suite) -> str:

@@ -15,6 +15,7 @@ from backbench.leaderboard.record.identity import cell_key, config_digest
 
 # The choices, repeated here so that settings are read without torch.
 TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window"), ("norm", "tanh"), ("light", "nature")
+INITS = ("gpt2", "torch", "mingpt")
 REWARDS = ("auto", "raw", "clipped", "mixed")
 
 
@@ -29,12 +30,16 @@ class ModelConfig:
     timestep: str = "step"  # step: each token has its step's timestep; window: the window's first, and an index
     embedding: str = "norm"  # norm: a layer norm over each token; tanh: of what is embedded
     encoder: str = "light"  # of pixels. nature: as in the papers; light: a sixth of the multiplications
+    # How tokenizer and head start. gpt2: N(0, 0.02). torch, mingpt: as Decision Transformer does for Gym and for Atari
+    # (TokenConfig).
+    init: str = "gpt2"
+    residual_scale: bool = True  # residual branches start times 1/sqrt(branches)
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_layers", "context"):
             _at_least(1, "model", self, name)
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout}: give a number in [0, 1)")
-        for name, known in (("timestep", TIMESTEPS), ("embedding", EMBEDDINGS), ("encoder", ENCODERS)):
+        for name, known in (("timestep", TIMESTEPS), ("embedding", EMBEDDINGS), ("encoder", ENCODERS), ("init", INITS)):
             _one_of(known, "model", self, name)
 
 
@@ -50,11 +55,14 @@ class DataConfig:
     # Share of the steps that training uses: those of the episodes with the largest returns. With a backbone that does
     # not see the target, 0.1 is the Decision Transformer's control %BC.
     top: float = 1.0
+    # uniform: a window starts at any step and is padded past its episode's end. shifted: it is moved back to end there.
+    windows: str = "uniform"
 
     def __post_init__(self) -> None:
         _at_least(1, "data", self, "steps")
         _one_of(REWARDS, "data", self, "rewards")
         require(0 < self.top <= 1, f"data.top={self.top}: give a share above 0, up to 1")
+        _one_of(("uniform", "shifted"), "data", self, "windows")
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,12 @@ class TrainConfig:
     batch_size: int = 64  # windows
     lr: float = 1e-3  # peak learning rate
     betas: tuple[float, float] = (0.9, 0.95)  # AdamW's decay rates of the moments
-    weight_decay: float = 1e-4  # decoupled; not on biases, norms, embeddings, A and D
+    weight_decay: float = 1e-4  # decoupled
+    decay: str = "matrices"  # what decays. matrices: no biases, norms, embeddings, A and D; all: every parameter
     warmup: int = 50  # updates of linear warm-up
-    schedule: str = "constant"  # after the warm-up: constant, or cosine (down to a tenth)
+    # After the warm-up. cosine: down to a tenth. cosine_floor: down to zero, but never below a tenth.
+    schedule: str = "constant"
+    schedule_steps: int = 0  # update at which the cosine is at its lowest; 0 for train.steps
     clip: float = 1.0  # largest norm of the gradient; 0 for no clipping
     bf16: bool = False  # autocast to bfloat16
     compile: bool = False  # torch.compile; on a CPU it was slower (docs/explanation/speed.md)
@@ -80,11 +91,14 @@ class TrainConfig:
         for name in ("steps", "batch_size", "evaluations", "log_every", "checkpoint_every"):
             _at_least(1, "train", self, name)
         require(self.lr > 0, f"train.lr={self.lr}: give a positive number")
-        for name in ("warmup", "clip", "weight_decay"):
+        for name in ("warmup", "clip", "weight_decay", "schedule_steps"):
             _at_least(0, "train", self, name)
         fits = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
         require(fits, f"train.betas={list(self.betas)}: give two numbers in [0, 1)")
-        _one_of(("constant", "cosine"), "train", self, "schedule")
+        _one_of(("constant", "cosine", "cosine_floor"), "train", self, "schedule")
+        _one_of(("matrices", "all"), "train", self, "decay")
+        unused = self.schedule == "constant" and self.schedule_steps > 0
+        require(not unused, f"train.schedule_steps={self.schedule_steps}: a constant schedule has none; give 0")
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ class EvalConfig:
     # checkpoint. 0: as many as ``episodes``, on their starts, and the best checkpoint is kept.
     curve_episodes: int = 0
     acting: str = "window"  # window: recompute the last K steps; recurrent: carry state
+    timestep: str = "first"  # with model.timestep=window, the one that a window gets: its first, or the current
     seed: int = 1000  # of the evaluation's environments
     max_steps: int = 0  # longest episode; 0 for the task's own limit; a preset can only shorten it
     targets: tuple[float, ...] = ()  # instead of the task's, on the scale of data.rewards; the first is the headline
@@ -106,6 +121,7 @@ class EvalConfig:
         for name, least in (("episodes", 1), ("curve_episodes", 0), ("max_steps", 0), ("seed", 0)):
             _at_least(least, "eval", self, name)
         _one_of(("window", "recurrent"), "eval", self, "acting")
+        _one_of(("first", "current"), "eval", self, "timestep")
         require(len(set(self.targets)) == len(self.targets), "eval.targets: the same target twice")
 
 
@@ -141,6 +157,11 @@ class Cell:
             self.model.timestep == "step" or self.eval.acting == "window",
             f"eval.acting={self.eval.acting} needs model.timestep=step: with {self.model.timestep} every token changes "
             "when the window moves on, and no state can be carried",
+        )
+        require(
+            self.model.timestep == "window" or self.eval.timestep == "first",
+            f"eval.timestep={self.eval.timestep} needs model.timestep=window: with {self.model.timestep} every step "
+            "has its own timestep",
         )
 
     @property

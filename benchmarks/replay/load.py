@@ -19,6 +19,7 @@ from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.checkpoint import weights_digest
 from backbench.errors import UserError, one_line, require
 from backbench.leaderboard.record.files import RecordError, load_record
+from backbench.leaderboard.record.identity import added
 from backbench.leaderboard.record.schema import Record
 from backbench.reading import check_safetensors
 
@@ -65,6 +66,7 @@ def cell_of(config: Mapping[str, Any]) -> Cell:
 def _build(cls: type, content: Any, where: str) -> Any:
     """A dataclass from plain values. 1 does not become 1.0: keys tell them apart."""
     require(isinstance(content, Mapping), f"settings {where or 'of the record'} are {content!r}; {OTHER_VERSION}")
+    content = {**added(where.rstrip(".")), **content}
     names = [field.name for field in dataclasses.fields(cls)]
     for what, some, others in (("unknown", content, names), ("missing", names, content)):
         wrong = ", ".join(f"{where}{name}" for name in some if name not in others)

@@ -12,7 +12,7 @@ import torch
 from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Trajectories, by_rule
-from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.data.windows import SAMPLERS, ShiftedSampler
 from backbench.benchmarks.environments.kind import Sizes
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, EvalConfig
@@ -98,7 +98,8 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     try:
         agent = make_agent(cell, data).to(where)
         where = next(agent.parameters()).device  # with its number
-        sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
+        sampling = SAMPLERS[cell.data.windows]
+        sampler = sampling(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
         if cell.data.top < 1:
             sampler.keep_to(data.best(cell.data.top))
         score = partial(evaluate, agent, device=where, should_stop=caller.should_stop)
@@ -115,11 +116,18 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
 
 
 def check_data(cell: Cell, data: Trajectories) -> None:
-    """Raise ``UserError`` unless the data have the states and actions of the cell's environment."""
+    """Raise ``UserError`` unless the data have the environment's states and actions, and steps enough for windows."""
     action_dim = data.actions.shape[1] if data.n_actions is None else 0
     recorded = partial(store.recorded_spaces, data.name) if cell.data.source in FOREIGN else None
     cell.kind.check_data(cell.environment, data.name, Sizes(data.state_shape, data.n_actions, action_dim), recorded)
     require(
         data.n_actions is not None or cell.eval.temperature == EvalConfig().temperature,
         "override eval.temperature: only discrete actions are sampled; remove it",
+    )
+    steps = int(data.lengths[data.best(cell.data.top)].sum()) if cell.data.top < 1 else len(data.rewards)
+    least = ShiftedSampler.LEFT_OUT * cell.model.context
+    require(
+        cell.data.windows != "shifted" or steps > least,
+        f"data.windows=shifted: data set {data.name!r} has {steps:,} steps; it needs more than {least:,}, three times "
+        "model.context: give a smaller model.context or data.windows=uniform",
     )

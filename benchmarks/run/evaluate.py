@@ -33,6 +33,7 @@ class Play:
     context: int  # K, steps of a window
     max_steps: int  # longest episode
     seed: int  # of the environments and of sampled actions
+    timestep: str = "first"  # of a window's tokens, see WindowActor
     clip_rewards: bool = False  # rewards clipped to [-1, 1] reduce the return-to-go; results are raw in any case
 
     @classmethod
@@ -41,7 +42,7 @@ class Play:
         return cls(
             make=partial(cell.kind.make, cell.environment), targets=targets, episodes=cell.eval.episodes,
             acting=cell.eval.acting, context=cell.model.context, max_steps=cell.max_steps, seed=cell.eval.seed,
-            clip_rewards=cell.task.rewards == "clipped",
+            timestep=cell.eval.timestep, clip_rewards=cell.task.rewards == "clipped",
         )  # fmt: skip
 
     @classmethod
@@ -86,7 +87,7 @@ def evaluate(
         agent.eval()
         envs = stack.enter_context(closing(play.make(len(goals))))
         states = envs.reset([starts[number] for number in numbers])
-        actor = make_actor(agent, play.acting, torch.tensor(goals, device=device), play.context)
+        actor = make_actor(agent, play.acting, torch.tensor(goals, device=device), play.context, play.timestep)
         running = list(range(len(goals)))
         for _ in range(play.max_steps):
             if should_stop():

@@ -28,6 +28,7 @@ from backbench.benchmarks.run.evaluate import TargetResult
 from backbench.benchmarks.run.train import Diverged, Progress
 from backbench.errors import UserError
 from backbench.leaderboard.record import schema
+from backbench.leaderboard.record.identity import newer
 from backbench.leaderboard.scores.normalise import normalise
 
 MOST_LOSSES = 200  # of a curve: evenly spaced, with the last one
@@ -125,7 +126,8 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
         backbone=cell.backbone, options=dict(cell.options),
         model=schema.ModelShape(
             tokens_per_step=TOKENS_PER_STEP,
-            extra={name: getattr(cell.model, name) for name in cell.kind.model_settings},
+            extra={name: getattr(cell.model, name) for name in cell.kind.model_settings}
+            | newer("model", vars(cell.model)),
             **{name: getattr(cell.model, name) for name in ("d_model", "n_layers", "dropout", "context")},
         ),
         suite=cell.task.suite, task=cell.task.name, source=cell.data.source, environment=cell.task.env_id,
@@ -154,6 +156,7 @@ def _protocol(cell: Cell, data: Trajectories, targets: tuple[float, ...]) -> sch
         returns_to_go=cell.task.rewards,  # type: ignore[arg-type]  # DataConfig has checked it
         environment=cell.kind.conventions(cell.environment),
         max_steps=cell.max_steps,
+        timestep=cell.eval.timestep,  # type: ignore[arg-type]  # EvalConfig has checked it
         eval_seed=cell.eval.seed,
         normaliser=cell.task.normaliser,
         reference=cell.task.reference or None,  # type: ignore[arg-type]  # two numbers or none

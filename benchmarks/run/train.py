@@ -94,23 +94,30 @@ def _shaped(value: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of update ``step`` (from 0): linear warm-up, then constant, or cosine down to a tenth."""
+    """Learning rate of update ``step`` (from 0): linear warm-up, then constant, or a cosine.
+
+    ``cosine`` goes down to a tenth of the peak. ``cosine_floor`` goes towards zero, but never below a tenth (Decision
+    Transformer's code for Atari). Both are at their lowest from ``schedule_steps`` on.
+    """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
         return config.lr
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * (0.1 + 0.45 * (1.0 + math.cos(math.pi * progress)))
+    span = max(1, (config.schedule_steps or config.steps) - config.warmup)
+    cosine = 1.0 + math.cos(math.pi * min(1.0, (step - config.warmup) / span))
+    return config.lr * (0.1 + 0.45 * cosine if config.schedule == "cosine" else max(0.1, 0.5 * cosine))
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> AdamW:
     """AdamW, fused on CUDA. On a CPU fusing gains nothing.
 
-    Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do not.
+    Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do so only if ``decay`` is all.
     """
     plain = [module for module in model.modules() if isinstance(module, nn.Embedding | nn.LayerNorm)]
     exempt = {id(p) for module in plain for p in module.parameters(recurse=False)}
     exempt |= {id(p) for p in model.parameters() if p.ndim < 2 or getattr(p, "_no_weight_decay", False)}
+    if config.decay == "all":
+        exempt = set()
     trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if id(p) not in exempt], "weight_decay": config.weight_decay},

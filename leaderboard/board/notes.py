@@ -6,6 +6,7 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import ALIKE, Improvement, fronts, undecided_costs, unknown_costs
 from backbench.leaderboard.board.board import Row, Section
 from backbench.leaderboard.board.groups import together
+from backbench.leaderboard.board.settings import Setting
 from backbench.leaderboard.record.suites import ALSO
 from backbench.leaderboard.scores.normalise import CITATIONS
 from backbench.leaderboard.scores.statistics import COVERAGE
@@ -40,8 +41,9 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
         ends = [f"{one.reference[0]:g} and {one.reference[1]:g}" for one in settings.values()]
         notes.append(f"Returns that score 0 and 100: {_per_task(section, ends)}.")
     notes.append(
-        f"Protocol: {setting.acting} acting, {setting.sampling}, {setting.episodes} episodes per target, evaluation "
-        f"seed {setting.eval_seed}; K {_per_task(section, [str(one.context) for one in settings.values()])}; first "
+        f"Protocol: {setting.acting} acting{_timestep(setting)}, {setting.sampling}, {setting.episodes} episodes per "
+        f"target, evaluation seed {setting.eval_seed}; "
+        f"K {_per_task(section, [str(one.context) for one in settings.values()])}; first "
         f"target {_per_task(section, [f'{one.targets[0]:g}' for one in settings.values()])}; versions: "
         f"{', '.join(f'{name} {version}' for name, version in setting.versions)}."
     )
@@ -52,6 +54,10 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     failed = [(row.label, one.identity, one.failure) for row in section.rows for one in row.records]
     cells = sorted((label, cell.task, cell.seed, said.reason) for label, cell, said in failed if said is not None)
     return notes + [f"Failed: {label}, {task}, seed {seed}: {reason}" for label, task, seed, reason in cells]
+
+
+def _timestep(setting: Setting) -> str:
+    return "" if setting.timestep == "first" else f" at the {setting.timestep} timestep"
 
 
 def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:

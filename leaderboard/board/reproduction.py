@@ -1,7 +1,8 @@
 """Published scores beside ours, and the difference where both have the same protocol.
-A difference is formed only for a backbone that is the published method, with preset ``paper`` without overrides, on the
-published data: source ``d4rl`` with D4RL's task in a ``-v4`` environment and its normaliser, or source ``dqn-replay``
-with gamer-normalised scores. Published scores enter no aggregate with ours."""
+A difference is formed only for a backbone that is the published method, with preset ``paper`` without overrides (for
+Decision Mamba also with its own preset), on the published data: source ``d4rl`` with D4RL's task in a ``-v4``
+environment and its normaliser, or source ``dqn-replay`` with gamer-normalised scores. Published scores enter no
+aggregate with ours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ def _same_protocol(section: Section, row: Row, task: str) -> bool:
     setting = section.setting
     same = setting.source == "d4rl" and section.task_settings[task].environment.endswith("-v4")
     same = setting.source == "dqn-replay" if setting.suite == "atari" else same
-    return same and setting.preset == "paper" and not row.row.variant
+    own = "paper-decision-mamba" if row.row.backbone == "mamba" else "paper"
+    return same and setting.preset in ("paper", own) and not row.row.variant
 
 
 def why_none(section: Section, lines: Sequence[Difference]) -> str | None:

@@ -7,10 +7,20 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
-from backbench.leaderboard.record.identity import COSMETIC, MATCH, cell_digest, matched_to, overridden, without
+from backbench.leaderboard.record.identity import (
+    COSMETIC,
+    MATCH,
+    added,
+    cell_digest,
+    matched_to,
+    newer,
+    overridden,
+    without,
+)
 from backbench.leaderboard.record.schema import Record
 
 Pairs = tuple[tuple[str, str], ...]
+WIDTH_BY_TASK = ("paper-decision-mamba",)  # presets whose tasks differ in width: it does not tell rows apart
 
 
 @dataclass(frozen=True, order=True)
@@ -21,6 +31,7 @@ class Setting:
     source: str
     preset: str
     acting: str
+    timestep: str
     sampling: str
     episodes: int
     eval_seed: int
@@ -66,7 +77,7 @@ class TaskSetting:
     def of(cls, record: Record) -> TaskSetting:
         protocol, data = record.protocol, record.identity.data
         train, said = record.provenance.config.get("train"), overridden(record.identity.variant)
-        known = train if isinstance(train, dict) else {}
+        known = {**added("train"), **train} if isinstance(train, dict) else {}
         names = sorted(name for name in known if f"train.{name}" not in said and name not in COSMETIC)
         return cls(
             **{name: getattr(protocol, name) for name in ("context", "targets", "max_steps", "returns_to_go")},
@@ -97,13 +108,16 @@ class RowId:
 
     backbone: str
     variant: str
-    digest: str  # Of the options and the model's size: a plug-in with new defaults is another row.
+    digest: str  # Of the options, the model's size and its start: a plug-in with new defaults is another row.
 
     @classmethod
     def of(cls, record: Record) -> RowId:
         cell = record.identity
-        shape = [cell.model.d_model, cell.model.n_layers, cell.model.dropout]
-        return cls(cell.backbone, cell.variant, cell_digest({"options": cell.options, "model": shape}))
+        width = 0 if cell.preset in WIDTH_BY_TASK else cell.model.d_model
+        shape = [width, cell.model.n_layers, cell.model.dropout]
+        start = newer("model", cell.model.extra)
+        content = {"options": cell.options, "model": shape, **({"start": start} if start else {})}
+        return cls(cell.backbone, cell.variant, cell_digest(content))
 
     @property
     def matched(self) -> str | None:

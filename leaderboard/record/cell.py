@@ -68,6 +68,8 @@ class Protocol(Part):
     return_scale: float | None = Field(default=None, gt=0, le=MOST, description="Divides returns-to-go, where known.")
     episodes: Positive = Field(description="Episodes per target.")
     acting: Literal["window", "recurrent"] = Field(description="Recomputed over the last K steps, or a carried state.")
+    timestep: Literal["first", "current"] = "first"
+    """Timestep of a window whose tokens share one: that of its first step, or the current one."""
     head: Name | None = Field(default=None, description="The action head, such as ``tanh``. None in older records.")
     sampling: Name = Field(description="How an action is taken from the head, such as ``deterministic``, ``greedy``.")
     max_steps: Positive = Field(description="Longest episode, in environment steps.")
@@ -89,6 +91,7 @@ class Protocol(Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_an_unknown_head(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Records from before this field keep their text, and with it their checksums and the board's digest.
-        return {name: value for name, value in dump(self).items() if name != "head" or value is not None}
+    def _without_unused_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Records from before these fields keep their text, and with it their checksums and the board's digest.
+        unused = {"head": None, "timestep": "first"}
+        return {name: value for name, value in dump(self).items() if name not in unused or value != unused[name]}

@@ -8,7 +8,10 @@ from typing import Any
 
 COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
 # Settings that are younger than published records -> what those did. A cell with this value keeps the key that it had.
-ADDED: dict[str, Any] = {"data.top": 1.0, "eval.curve_episodes": 0}
+ADDED: dict[str, Any] = {
+    "model.init": "gpt2", "model.residual_scale": True, "data.windows": "uniform", "data.top": 1.0,
+    "train.decay": "matrices", "train.schedule_steps": 0, "eval.timestep": "first", "eval.curve_episodes": 0,
+}  # fmt: skip
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``
 WIDTH = "model.d_model="  # start of the word that sets a width
@@ -27,16 +30,32 @@ def config_digest(config: Mapping[str, Any]) -> str:
     It ignores the ``COSMETIC`` settings, those of ``ADDED`` at their old value, and ``variant``, which only repeats
     what the settings hold, except for its ``match`` words: a matched width is another row, even where it equals the
     preset's."""
-    content = {
+    content = without_added(config)
+    content["train"] = {name: value for name, value in content["train"].items() if name not in COSMETIC}
+    variant: str = content.pop("variant")
+    matched = [word for word in variant.split() if word.startswith(MATCH)]
+    return cell_digest({**content, "match": matched} if matched else content)
+
+
+def without_added(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell's settings without those of ``ADDED`` at their old value: equal for older and newer records of a cell."""
+    return {
         group: {name: one for name, one in value.items() if not _as_before(f"{group}.{name}", one)}
         if isinstance(value, Mapping)
         else value
         for group, value in config.items()
     }
-    content["train"] = {name: value for name, value in content["train"].items() if name not in COSMETIC}
-    del content["variant"]
-    matched = [word for word in config["variant"].split() if word.startswith(MATCH)]
-    return cell_digest({**content, "match": matched} if matched else content)
+
+
+def added(group: str) -> dict[str, Any]:
+    """The settings of ``ADDED`` in a group, such as ``train``, at their old value."""
+    return {name.partition(".")[2]: one for name, one in ADDED.items() if name.startswith(f"{group}.")}
+
+
+def newer(group: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a group that are in ``ADDED`` and have another than their old value."""
+    names = [name for name in settings if f"{group}.{name}" in ADDED]
+    return {name: settings[name] for name in names if not _as_before(f"{group}.{name}", settings[name])}
 
 
 def _as_before(name: str, value: Any) -> bool:

@@ -11,7 +11,7 @@ from operator import getitem
 from typing import Any
 
 from backbench.leaderboard.record.fields import without_paths
-from backbench.leaderboard.record.identity import cell_key, config_digest
+from backbench.leaderboard.record.identity import added, cell_key, config_digest, newer, without_added
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.plausible import PER_STEP, impossible, impossible_returns
@@ -108,6 +108,7 @@ def contradictions(record: Record) -> Iterator[str]:
     limit = game["max_frames"] // game["frame_skip"] if game is not None else task["max_steps"]
     longest = eval_["max_steps"] or limit
     said |= {
+        "protocol.timestep": (protocol.timestep, eval_.get("timestep", added("eval")["timestep"])),
         "protocol.reference": (list(protocol.reference or ()), task["reference"]),
         "protocol.environment": (protocol.environment, game if game is not None else task["env_kwargs"]),
         "protocol.max_steps": (protocol.max_steps, longest if game is None else min(limit, longest)),
@@ -120,6 +121,8 @@ def contradictions(record: Record) -> Iterator[str]:
         said["identity.data.id"] = cell.data.id, task["data_id"]
     if record.scores is not None:
         said["scores.last.step"] = record.scores.last.step, train["steps"]
+    for name, value in newer("model", config["model"]).items():
+        said[f"identity.model.extra.{name}"] = cell.model.extra.get(name), value
     for where, (ours, theirs) in said.items():
         if ours != theirs:
             yield f"{where}: {ours!r}, and {theirs!r} in provenance.config"
@@ -143,7 +146,8 @@ def other_machine(record: Record, other: Record) -> bool:
 
 def why_not_reproduced(record: Record, other: Record) -> str:
     """Why ``other`` does not reproduce ``record``; empty when it does. Fields that only one has do not count."""
-    if record.key != other.key or record.provenance.config != other.provenance.config:
+    one_config, other_config = (without_added(each.provenance.config) for each in (record, other))
+    if record.key != other.key or one_config != other_config:
         return "it is another cell"
     if record.headline is None or other.headline is None:
         return "one of the two has failed"

@@ -140,6 +140,32 @@ def test_actions_stay_within_their_bounds(agent: Agent) -> None:
         assert action.abs().max() <= 1
 
 
+def test_a_window_gets_its_first_or_the_current_timestep() -> None:
+    """Of tokens that share one timestep. The table has rows for steps 0 to 5, and later ones share the last."""
+    torch.manual_seed(5)
+    stack = build("transformer", {}, Spec(16, n_layers=2, dropout=0.0, max_length=3 * K))
+    tokens = TokenConfig(6, 100.0, timestep="window", context=K)
+    agent = assemble(stack, vector_encoder(5, 16), ActionSpace(2), tokens).eval()
+    with torch.no_grad():
+        for p in agent.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    actors = {name: make_actor(agent, "window", torch.tensor([50.0]), K, name) for name in ("first", "current")}
+    states, actions = torch.randn(1, 9, 5), {name: torch.zeros(1, 9, 2) for name in actors}
+    returns = (50.0 - torch.arange(9.0)).unsqueeze(0)
+    for step in range(9):
+        window = slice(max(0, step + 1 - K), step + 1)
+        for name, actor in actors.items():
+            timestep = window.start if name == "first" else step
+            times = torch.full((1, step + 1 - window.start), timestep)
+            with torch.no_grad():
+                expected = agent(returns[:, window], states[:, window], actions[name][:, window], times)[:, -1]
+            action = actor.act(states[:, step])
+            torch.testing.assert_close(action, expected, rtol=0, atol=2e-5)
+            actions[name][:, step] = action
+            actor.update(torch.ones(1))
+    assert not torch.allclose(actions["first"], actions["current"], atol=1e-2)
+
+
 def test_unknown_protocol_is_refused(agent: Agent) -> None:
     with pytest.raises(ValueError, match="window, recurrent"):
         make_actor(agent, "windows", torch.tensor([1.0]), K)

@@ -65,6 +65,14 @@ def test_gpt2_weights_and_scaled_residual_outputs(name: str) -> None:
     assert all(norm.eps == 1e-5 and bool((norm.weight == 1).all()) and not norm.bias.any() for norm in norms)
 
 
+@pytest.mark.parametrize("name", ["transformer", "mamba", "gloma"])
+def test_residual_outputs_may_start_without_a_scale(name: str) -> None:
+    model = build(name, None, Spec(128, n_layers=3, residual_scale=False))
+    outputs = [layer for path, layer in model.named_modules() if path.endswith(("out_proj", "ffn.down"))]
+    assert len(outputs) >= 6
+    assert all(layer.get_parameter("weight").std().item() == pytest.approx(0.02, rel=0.03) for layer in outputs)
+
+
 # Of each model with seed 0: all parameters, weighted so that any change of values or order shows.
 STARTS = {
     "transformer": 463.862435, "mamba": 10899.748970, "gloma": 21256.430311, "mlp": 472.924089, "identity": 475.974735,

@@ -8,6 +8,8 @@ from backbench.benchmarks.plan.compose import plan
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
 
+GYM_ONLY = ("atari", "paper-decision-mamba")  # a suite, and a preset without settings for it
+
 
 def cells(
     backbones: Sequence[str],

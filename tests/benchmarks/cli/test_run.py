@@ -254,7 +254,7 @@ def test_list_shows_backbones_suites_tasks_and_presets(call: Call) -> None:
     listed = call("list", "tasks").out
     assert listed.count("\n") == 51
     assert "hopper-medium-replay" in listed
-    assert call("list", "presets").out.split() == ["paper", "quick", "smoke"]
+    assert call("list", "presets").out.split() == ["paper", "paper-decision-mamba", "quick", "smoke"]
     assert call("--version").out.startswith("backbench ")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backbench.agents.agent import Windows
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
-from backbench.benchmarks.data.windows import WindowSampler
+from backbench.benchmarks.data.windows import ShiftedSampler, WindowSampler, _shuffled
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
@@ -179,3 +179,78 @@ def test_the_best_episodes_are_those_of_a_plain_loop(lengths: list[int], share: 
     assert started <= allowed
     every = {int(step) for number in range(40) for step in sampler.starts(number)}
     assert every == allowed
+    if len(allowed) > 3:
+        shifted = ShiftedSampler(data, 1, 64, seed, CPU)
+        shifted.keep_to(data.best(share))
+        assert {int(step) for number in range(4) for step in shifted.starts(number)} == set(sorted(allowed)[:-3])
+
+
+def original_window(data: Trajectories, idx: int, K: int) -> range | None:
+    """Steps of a window, as Decision Transformer's code for Atari takes them. None if the episode is too short."""
+    done = idx + K
+    for end in data.offsets[1:].tolist():
+        if end > idx:  # the first end of an episode after the index
+            done = min(end, done)
+            break
+    begin = max(start for start in data.offsets[:-1].tolist() if start <= idx)
+    return range(done - K, done) if done - K >= begin else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    context=st.integers(1, 7),
+    batch_size=st.integers(1, 30),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_shifted_windows_equal_a_plain_loop(lengths: list[int], context: int, batch_size: int, seed: int) -> None:
+    count = sum(lengths) - 3 * context
+    if count < 1:
+        return
+    data = Trajectories.from_episodes(random_episodes(lengths, seed % 7))
+    sampler = ShiftedSampler(data, context, batch_size, seed, CPU)
+    order = [int(i) for epoch in range(3) for i in np.random.default_rng([seed, epoch]).permutation(count)]
+    for number in range(min(6, len(order) // batch_size)):
+        batch = sampler.batch(number)
+        for row, idx in enumerate(order[number * batch_size : (number + 1) * batch_size]):
+            steps, real = original_window(data, idx, context), int(batch.mask[row].sum())
+            episode = int(np.searchsorted(data.offsets, idx, side="right")) - 1
+            first, end = int(data.offsets[episode]), int(data.offsets[episode + 1])
+            if steps is None:  # the original would reach into the episode before: this one, padded on the right
+                steps = range(first, end) if end - first < context else range(first, first + context)
+            assert real == len(steps)
+            assert bool(batch.mask[row, :real].all())
+            assert np.array_equal(batch.states[row, :real].numpy(), data.states[list(steps)])
+            assert np.array_equal(batch.actions[row, :real].numpy(), data.actions[list(steps)])
+            assert batch.timesteps[row, :real].tolist() == [t - first for t in steps]
+            assert not batch.states[row, real:].any()
+
+
+def test_an_epoch_of_shifted_windows_takes_each_start_once() -> None:
+    data = Trajectories.from_episodes(random_episodes([1] * 30))  # an episode is one step, so a window is its start
+    sampler = ShiftedSampler(data, 3, 7, 5, CPU)  # 21 starts: 3 batches an epoch
+    epochs = [torch.cat([sampler.starts(3 * epoch + i) for i in range(3)]).tolist() for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(21)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    uneven = ShiftedSampler(data, 3, 10, 5, CPU)  # batches that end within another epoch than they began
+    taken = torch.cat([uneven.starts(step) for step in range(21)]).tolist()
+    assert sorted(taken) == sorted(10 * list(range(21)))
+
+
+def test_shifted_batches_depend_on_seed_and_number_alone() -> None:
+    data = Trajectories.from_episodes(random_episodes([50, 9, 30]))
+    used = ShiftedSampler(data, 4, 16, 3, CPU)
+    for number in (0, 9, 40):
+        used.batch(number)
+    for number in (3, 4, 10_001):
+        assert torch.equal(used.batch(number).states, ShiftedSampler(data, 4, 16, 3, CPU).batch(number).states)
+        assert not torch.equal(used.starts(number), ShiftedSampler(data, 4, 16, 4, CPU).starts(number))
+
+
+def test_an_epoch_is_shuffled_once() -> None:
+    data = Trajectories.from_episodes(random_episodes([400, 600]))
+    sampler = ShiftedSampler(data, 5, 8, 123, CPU)
+    before = _shuffled.cache_info().misses
+    for step in range(300):  # 985 starts: two epochs and a part of the third
+        sampler.batch(step)
+    assert _shuffled.cache_info().misses - before == 3

@@ -69,8 +69,10 @@ def test_preset_paper_has_the_published_settings() -> None:
     for name, c in made.items():
         k, batch = (50, 512) if name == "pong" else (30, 128)
         assert (c.model.context, c.train.batch_size) == (k, batch)
-        # Five epochs of 500,000 transitions.
-        assert c.train.steps == round(5 * 500_000 / batch)
+        windows = 500_000 - 3 * k
+        assert c.train.steps == 5 * -(-windows // batch)  # five epochs
+        assert c.train.schedule_steps == round(6 * windows / batch)
+        assert (c.data.windows, c.eval.timestep, c.model.init) == ("shifted", "current", "mingpt")
         assert (c.model.n_layers, c.model.d_model, c.options["n_heads"], c.options["activation"]) == (6, 128, 8, "gelu")
         assert (c.model.timestep, c.model.embedding, c.model.encoder) == ("window", "tanh", "nature")
         assert (c.task.data_id, c.task.rewards) == (f"dqn-replay/{name}/1pct-v0", "mixed")

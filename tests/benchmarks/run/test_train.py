@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule() -> None:
     expected = [0.5, 1.0, 1.5, 2.0, 2.0, 2 * (0.55 + 0.45 * quarter), 1.1, 2 * (0.55 - 0.45 * quarter)]
     assert given == pytest.approx(expected)
     assert 0.2 < learning_rate(103, cosine) < 0.2005  # on the way to a tenth
+    floor = replace(cosine, schedule="cosine_floor", schedule_steps=124)  # 120 steps from the peak to the lowest point
+    given = [learning_rate(step, floor) for step in (3, 4, 44, 64, 94, 103)]
+    assert given == pytest.approx([2.0, 2.0, 1.5, 1.0, 1 - quarter, 0.2])
+    assert [learning_rate(step, replace(floor, steps=500)) for step in (110, 124, 499)] == [0.2] * 3
+    assert learning_rate(79, replace(cosine, schedule_steps=154)) == pytest.approx(1.1)  # half of the way
     constant = TrainConfig(steps=10, lr=2.0, warmup=0)
     assert {learning_rate(step, constant) for step in range(10)} == {2.0}
     assert learning_rate(0, TrainConfig(steps=1, lr=2.0, warmup=50)) == 2.0 / 50

@@ -106,6 +106,7 @@ def test_the_interval_of_one_seed_is_over_its_episodes() -> None:
         ({"protocol__max_steps": 2000}, "max_steps of hopper-medium: 2000 instead of 1000"),
         ({"protocol__acting": "recurrent"}, "acting 'recurrent' instead of 'window'"),
         ({"protocol__sampling": "sample"}, "sampling 'sample' instead of 'greedy'"),
+        ({"protocol__timestep": "current"}, "timestep 'current' instead of 'first'"),
         ({"protocol__eval_seed": 1}, "eval_seed 1 instead of 10000"),
         ({"preset": "paper"}, "preset 'paper' instead of 'quick'"),
         ({"source": "minari"}, "source 'minari' instead of 'embedded'"),
@@ -410,3 +411,32 @@ def test_a_record_cannot_change_the_tasks_of_a_known_suite() -> None:
     (section,) = build_board([make_record(identity__suite_tasks=["hopper-medium"])]).sections
     assert section.tasks == SUITES["d4rl"]
     assert section.rows[0].mean is None
+
+
+@pytest.mark.parametrize(("preset", "rows"), [("paper-decision-mamba", 1), ("paper", 2)])
+def test_a_preset_with_a_width_for_each_task_makes_one_row(preset: str, rows: int) -> None:
+    widths = {"hopper-medium": 256, "walker2d-medium": 128}
+    made = [make_record("mamba", task, preset=preset, identity__model__d_model=d) for task, d in widths.items()]
+    (section,) = build_board(made).sections
+    assert len(section.rows) == rows
+
+
+def test_another_start_of_the_weights_is_another_row() -> None:
+    one, two = make_record("gloma"), make_record("gloma", seed=1, identity__model__extra={"init": "torch"})
+    (section,) = build_board([one, two]).sections
+    assert len({row.label for row in section.rows}) == 2
+    usual = make_record("gloma", seed=1, identity__model__extra={"timestep": "step", "embedding": "norm"})
+    (section,) = build_board([one, usual]).sections
+    assert len(section.rows) == 1
+
+
+def test_a_setting_of_training_that_older_records_lack_has_its_old_value() -> None:
+    older, same, other = (
+        make_record(name, provenance__config__train={"lr": 0.1, **train})
+        for name, train in (("gloma", {}), ("mlp", {"decay": "matrices"}), ("mamba", {"decay": "all"}))
+    )
+    board = build_board([older, same, other])
+    assert sorted(len(section.rows) for section in board.sections) == [1, 2]
+    assert [section.apart for section in board.sections if section.apart] == [
+        ('train.decay of hopper-medium: "all" instead of "matrices"',)
+    ]

@@ -113,3 +113,9 @@ def test_reported_scores_are_in_no_aggregate() -> None:
     assert [line[0] for line in lines] == [f"{task}, reported" for task in SUITES["d4rl"]]
     assert "in no aggregate with ours" in notes[0]
     assert lines[3][1 + methods.index("DT")] == "67.6"
+
+
+def test_decision_mamba_s_own_preset_is_its_published_protocol_and_nobody_else_s() -> None:
+    own = {"preset": "paper-decision-mamba"}
+    ours = section(*(paper(name, "hopper-medium", **own) for name in ("mamba", "transformer", "gloma")))
+    assert [one.reported.method for one in reproduction(ours)] == ["DMamba"]
