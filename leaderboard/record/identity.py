@@ -8,7 +8,7 @@ from typing import Any
 
 COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
 # Settings that are younger than published records -> what those did. A cell with this value keeps the key that it had.
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"train.cuda_graphs": False}
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``
 WIDTH = "model.d_model="  # start of the word that sets a width
