@@ -1,0 +1,77 @@
+"""The tests that need a GPU, and ``bench speed``: commands of their own, whose results are read."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
+
+import torch
+
+from backbench.benchmarks.run import provenance
+from backbench.benchmarks.speed.gpu.child import Say
+from backbench.benchmarks.speed.gpu.settings import Settings
+
+MARK = "mark.gpu"
+PROCESSES = 8  # of the tests, at most: compiling kernels takes them most of the time
+START = 12.0  # seconds of ``bench speed`` that are not timed runs, about
+BENCH = "from backbench.benchmarks.cli.app import main; main()"  # where the package is not installed
+PARTS = "training,latency,kernels"
+
+
+def run_tests(settings: Settings, say: Say, seconds: float) -> None:
+    """``pytest -m gpu`` over the files that have such tests. Other files need packages that may not be here."""
+    tests = provenance.CODE / "tests"
+    files = sorted(str(p) for p in tests.rglob("test_*.py") if MARK in p.read_text(encoding="utf-8"))
+    if not files:
+        raise RuntimeError(f"there are no tests in {tests}; run this in a checkout")
+    # Plug-ins that happen to be installed may not fit this pytest.
+    parallel = ["-p", "xdist.plugin", "-n", str(min(PROCESSES, provenance.cores()))] if find_spec("xdist") else []
+    with TemporaryDirectory() as folder:
+        results = Path(folder) / "results.xml"
+        words = ["-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", *parallel, f"--junitxml={results}", *files]
+        code = subprocess.run(
+            [sys.executable, *words],
+            cwd=provenance.CODE,
+            env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            check=False,
+        ).returncode
+        if not results.is_file():
+            raise RuntimeError(f"pytest ended with status {code} and without results")
+        found = read_results(results)
+    say({"kind": "tests", **found})
+    if found["failed"] or code not in (0, 1):
+        first = f", {found['failed'][0]}" if found["failed"] else ""
+        say({"kind": "error", "error": f"{len(found['failed'])} of {found['tests']} tests failed{first}"})
+
+
+def read_results(path: Path) -> dict[str, object]:
+    """Counts and the names of failed tests, from a JUnit file that our own process wrote."""
+    cases = list(ElementTree.parse(path).iter("testcase"))
+    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = [case for case in cases if case.find("skipped") is not None]
+    return {
+        "tests": len(cases),
+        "passed": len(cases) - len(failed) - len(skipped),
+        "skipped": len(skipped),
+        "failed": [str(case.get("name")) for case in failed],
+    }
+
+
+def run_speed(settings: Settings, say: Say, seconds: float) -> None:
+    """``bench speed`` with timed runs that fit the time. Its tables go into the report."""
+    budget = max(2.0, (seconds - START) / 3)
+    out = Path(settings.out) / "speed"
+    words = ["speed", "--device", settings.device, "--parts", PARTS, "--budget", f"{budget:.0f}", "--repeats", "5"]
+    words += ["--out", str(out), "--markdown"]
+    done = subprocess.run([sys.executable, "-c", BENCH, *words], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode not in (0, 1) or not (out / "speed.json").is_file():
+        raise RuntimeError(f"bench speed ended with status {done.returncode}")
+    say({"kind": "speed", "budget": budget, "markdown": done.stdout, "torch": torch.__version__})
+    report = json.loads((out / "speed.json").read_text(encoding="utf-8"))
+    refused = [one for one in (*report["subjects"], *report["kernels"]) if one["refused"]]
+    if refused:
+        say({"kind": "error", "error": f"{len(refused)} refused, the first because: {refused[0]['refused']}"})
