@@ -42,10 +42,8 @@ def choose_device(name: str, cells: Iterable[Cell] = ()) -> torch.device:
     count = torch.cuda.device_count()
     if parts[1] == "cuda" and int(parts[2] or 0) >= count:
         raise UserError(f"device '{name}' is not available: torch {torch.__version__} sees {count} GPUs")
-    require(
-        parts[1] == "cuda" or not any(cell.train.cuda_graphs for cell in cells),
-        f"train.cuda_graphs=true needs a GPU, and the device is {name}; remove the setting, or give --device cuda",
-    )
+    if parts[1] == "cpu" and any(cell.train.cuda_graphs for cell in cells):
+        raise UserError(f"train.cuda_graphs=true needs a GPU, and the device is {name}; remove the setting")
     return torch.device(name)
 
 

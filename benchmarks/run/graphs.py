@@ -1,12 +1,6 @@
-"""An update as one CUDA graph: the GPU gets all its kernels at once and does not wait for Python between them.
-
-``train.cuda_graphs``. At the sizes of this benchmark an update is hundreds of kernels of microseconds each, and
-launching them one by one takes longer than running them. PyTorch's notes on CUDA semantics, section "CUDA graphs", say
-what a captured function may do: no wait for the device, the same shapes and the same memory each time.
-"""
+"""An update as one CUDA graph (``train.cuda_graphs``): its kernels are launched at once, not one by one by Python."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,67 +9,45 @@ from backbench.agents.agent import Windows
 from backbench.errors import UserError, first_line
 
 Update = Callable[[Windows], Tensor]  # trains on a batch, and returns the loss on the device
-WARM_UP = 3  # updates before the capture: kernels are compiled, workspaces and the optimiser's moments are made
-
-
-class Capture(Protocol):
-    """How a function's work on the device is recorded. On a CPU, tests bring a stand-in."""
-
-    def beside(self, run: Callable[[], Tensor]) -> Tensor:
-        """Run without recording, as the recording will: on its stream."""
-
-    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Record ``run`` without doing its work: what does the work each time, and the memory of its result then."""
+WARM_UP = 3  # updates before the capture, in which kernels are compiled and the optimiser's moments are made
 
 
 class Graphed:
     """``update`` for batches of one shape. Every call trains once, so the losses are those of ``update``."""
 
-    def __init__(self, update: Update, capture: Capture | None = None) -> None:
-        self.update, self.capture = update, capture or CudaCapture()
-        self.calls = 0
-        self.batch: Windows | None = None  # the memory that the graph reads
-        self.loss = torch.empty(0)  # and the one that it writes
-        self.replay: Callable[[], None] = lambda: None
+    def __init__(self, update: Update) -> None:
+        self.update, self.calls = update, 0
+        self.stream: torch.cuda.Stream | None = None
+        self.graph: tuple[Windows, Callable[[], None], Tensor] | None = None  # memory of the batch, replay, its loss
 
     def __call__(self, batch: Windows) -> Tensor:
-        """The loss of one update, a copy that later updates do not change.
-
-        Raises ``UserError`` if the update cannot be captured.
-        """
+        """The loss of one update, a copy. Raises ``UserError`` if the update cannot be captured."""
         self.calls += 1
         if self.calls <= WARM_UP:
-            return self.capture.beside(lambda: self.update(batch))
-        if self.batch is None:
-            self.batch = static = Windows(**{name: torch.empty_like(value) for name, value in vars(batch).items()})
+            return self.beside(lambda: self.update(batch))
+        if self.graph is None:
+            static = Windows(**{name: torch.empty_like(value) for name, value in vars(batch).items()})
             try:
-                self.replay, self.loss = self.capture.record(lambda: self.update(static))
+                self.graph = static, *self.capture(lambda: self.update(static))
             except RuntimeError as error:
-                raise UserError(
-                    f"train.cuda_graphs: this update cannot be captured ({first_line(error)}); remove the setting"
-                ) from error
+                raise UserError(f"train.cuda_graphs: no graph can be made ({first_line(error)}); remove it") from error
+        static, replay, loss = self.graph
         for name, value in vars(batch).items():
-            getattr(self.batch, name).copy_(value)
-        self.replay()
-        return self.loss.clone()
-
-
-class CudaCapture:
-    """Records with ``torch.cuda.graph``, on a stream of its own."""
-
-    def __init__(self) -> None:
-        self.stream = torch.cuda.Stream()
+            getattr(static, name).copy_(value)
+        replay()
+        return loss.clone()
 
     def beside(self, run: Callable[[], Tensor]) -> Tensor:
-        """See ``Capture``. Autograd remembers the stream on which a parameter first got its gradient."""
+        """Run on the stream of the capture: autograd remembers where a gradient was first made."""
+        self.stream = self.stream or torch.cuda.Stream()
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             made = run()
         torch.cuda.current_stream().wait_stream(self.stream)
         return made
 
-    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """See ``Capture``. Each replay takes the next random numbers of PyTorch's generator, as ``run`` would."""
+    def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """Record ``run``: what repeats it, with the next random numbers each time, and the memory of its result."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream):
             made = run()

@@ -18,7 +18,7 @@ from backbench.benchmarks.plan.settings import Cell, TrainConfig
 from backbench.benchmarks.run.checkpoint import BEST, LAST, CheckpointError, Checkpoints
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
 from backbench.benchmarks.run.graphs import WARM_UP, Graphed, Update
-from backbench.errors import first_line
+from backbench.errors import first_line, require
 
 Score = Callable[[], list[TargetResult]]
 
@@ -68,9 +68,9 @@ class Progress:
         found = cls(**content)
         steps = [0, *(step for step, _ in found.losses), found.step, config.steps]
         whole = all(type(step) is int for step in (*steps, found.timed_steps))
-        _require(whole and steps == sorted(steps), f"its step is {found.step!r} of {config.steps}")
+        require(whole and steps == sorted(steps), f"its step is {found.step!r} of {config.steps}")
         numbers = (found.seconds, found.timed_seconds, found.eval_seconds)
-        _require(all(type(n) is float and math.isfinite(n) for n in numbers), "its times are no numbers")
+        require(all(type(n) is float and math.isfinite(n) for n in numbers), "its times are no numbers")
         return found
 
     def evaluate(self, score: Score, caller: Caller) -> list[TargetResult]:
@@ -82,14 +82,9 @@ class Progress:
         return results
 
 
-def _require(condition: bool, problem: str) -> None:
-    if not condition:
-        raise ValueError(problem)
-
-
 def _shaped(value: Any, shape: tuple[int, ...]) -> Tensor:
     """``value`` if it is a tensor of this shape, else a ValueError."""
-    _require(isinstance(value, Tensor) and tuple(value.shape) == shape, f"a tensor does not have the shape {shape}")
+    require(isinstance(value, Tensor) and tuple(value.shape) == shape, f"a tensor does not have the shape {shape}")
     assert isinstance(value, Tensor)
     return value
 
@@ -105,8 +100,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> AdamW:
-    """AdamW. On CUDA it is fused, and its learning rate is a tensor: a CUDA graph reads it anew each time. On a CPU
-    fusing gains nothing.
+    """AdamW. On CUDA it is fused (on a CPU that gains nothing), with a tensor as learning rate, which a graph reads.
 
     Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do not.
     """
@@ -126,10 +120,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """For the next step. A rate that is a tensor keeps its memory."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
+        group["lr"] = group["lr"].fill_(lr) if isinstance(group["lr"], Tensor) else lr
 
 
 def update(
@@ -171,7 +162,7 @@ class State:
             return
         path, state = found
         try:
-            _require(state["cell"] == self.cell.key, f"it is of cell {str(state['cell'])[:100]}")
+            require(state["cell"] == self.cell.key, f"it is of cell {str(state['cell'])[:100]}")
             self.progress = Progress.restored(state["progress"], self.cell.train)
             self.pending = list(_shaped(state["pending"], (self.progress.since_line(self.cell.train),)).to(self.device))
             self.agent.load_state_dict(state["agent"])

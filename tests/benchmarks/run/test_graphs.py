@@ -1,4 +1,4 @@
-"""``train.cuda_graphs``: the same losses as without, on a GPU; on a CPU by a stand-in that repeats what was recorded."""
+"""``train.cuda_graphs``: the same losses as without, on a GPU, and on a CPU by a stand-in for graphs."""
 
 from __future__ import annotations
 
@@ -28,30 +28,28 @@ ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), rea
 UPDATES = 12
 
 
-class Recorder:
-    """As a CUDA graph: recording does nothing, and each replay does the work on the memory that it was given."""
+class Recorded(Graphed):
+    """As with a CUDA graph: capturing does nothing, and each replay does the work on the memory that it was given."""
 
-    def __init__(self) -> None:
-        self.beside_calls, self.records = 0, 0
+    besides, captures = 0, 0
 
     def beside(self, run: Callable[[], Tensor]) -> Tensor:
-        self.beside_calls += 1
+        self.besides += 1
         return run()
 
-    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        self.records += 1
+    def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        self.captures += 1
         result = torch.full((), torch.nan)
         return lambda: result.copy_(run()) and None, result
 
 
-def losses(cell: Cell, device: str, capture: Recorder | None = None) -> list[float]:
+def losses(cell: Cell, device: str, wrap: Callable[..., Any] = lambda update: update) -> list[float]:
     """Those of the training loop's own updates."""
     data = store.read(cell.task.data_id)
     agent = make_agent(cell, data).to(device).train()
     optimizer = make_optimizer(agent, cell.train, torch.device(device))
     sampler = WindowSampler(data, cell.model.context, cell.train.batch_size, cell.seed, torch.device(device))
-    update = updater(agent, optimizer, cell.train)
-    update = Graphed(update, capture) if capture else update
+    update = wrap(updater(agent, optimizer, cell.train))
     found = []
     for step in range(UPDATES):
         set_learning_rate(optimizer, learning_rate(step, cell.train))
@@ -62,11 +60,16 @@ def losses(cell: Cell, device: str, capture: Recorder | None = None) -> list[flo
 @pytest.mark.usefixtures("hopper_store")
 @pytest.mark.parametrize("backbone", ["transformer", "gloma"])
 def test_recorded_updates_have_the_losses_of_plain_ones(tiny_cell: Build, backbone: str) -> None:
-    cell, recorder = tiny_cell(backbone, train__lr=1e-2), Recorder()
-    plain, recorded = losses(cell, "cpu"), losses(cell, "cpu", recorder)
+    cell, made = tiny_cell(backbone, train__lr=1e-2), list[Recorded]()
+
+    def wrap(update: Callable[..., Any]) -> Recorded:
+        made.append(Recorded(update))
+        return made[0]
+
+    plain, recorded = losses(cell, "cpu"), losses(cell, "cpu", wrap)
     assert plain == recorded
     assert len(set(plain)) == UPDATES
-    assert (recorder.beside_calls, recorder.records) == (WARM_UP, 1)
+    assert (made[0].besides, made[0].captures) == (WARM_UP, 1)
 
 
 @pytest.mark.usefixtures("hopper_store")
@@ -94,15 +97,15 @@ def test_a_cell_with_graphs_trains_evaluates_and_resumes(tiny_cell: Build, tmp_p
 
 
 def test_an_update_that_cannot_be_recorded_is_one_line() -> None:
-    class Refusing(Recorder):
-        def record(self, run: Callable[[], Tensor]) -> Any:
+    class Refusing(Recorded):
+        def capture(self, run: Callable[[], Tensor]) -> Any:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    update = Graphed(lambda batch: torch.zeros(()), Refusing())
+    update = Refusing(lambda batch: torch.zeros(()))
     batch = Windows(*torch.zeros(5, 2, 3))
     for _ in range(WARM_UP):
         update(batch)
-    with pytest.raises(UserError, match=r"^train\.cuda_graphs: .*stream is capturing\); remove the setting$"):
+    with pytest.raises(UserError, match=r"^train\.cuda_graphs: .*stream is capturing\); remove it$"):
         update(batch)
 
 
@@ -114,7 +117,17 @@ def test_on_a_cpu_the_setting_is_refused_before_anything_is_written(tiny_cell: B
 
 
 def test_the_command_refuses_the_setting_on_a_cpu(bench: Callable[..., Any], tmp_path: Path) -> None:
-    words = "--backbone mlp --preset smoke --task hopper-medium --device cpu train.cuda_graphs=true".split()
+    words = [
+        "--backbone",
+        "mlp",
+        "--preset",
+        "smoke",
+        "--task",
+        "hopper-medium",
+        "--device",
+        "cpu",
+        "train.cuda_graphs=true",
+    ]
     ran = bench("run", *words)
     assert (ran.code, ran.out) == (2, "")
     assert "train.cuda_graphs=true needs a GPU" in ran.err

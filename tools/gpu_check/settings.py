@@ -9,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+Say = Callable[[dict[str, Any]], None]  # gets a stage's findings
 SUITE, PRESET = "d4rl", "paper"
 SEEDS = 3  # of the paper's table
+# Of a rehearsal.
+SMALL = ("model.d_model=32", "model.n_layers=1", "model.context=5", "train.batch_size=8", "eval.episodes=5")
 GOAL = 1.0  # GPU-hours for it
 
 
@@ -33,6 +36,10 @@ class Settings:
     def cuda(self) -> bool:
         """Whether the device is a GPU. Otherwise this is a rehearsal."""
         return self.device.startswith("cuda")
+
+    def rehearsal(self) -> Settings:
+        """The same stages with small cells, as a CPU can do them in this time."""
+        return dataclasses.replace(self, overrides=SMALL, counts=(1, 2), updates=5)
 
     def text(self) -> str:
         """As JSON."""

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backbench.benchmarks.speed.gpu.hours import TASKS, Table
-from backbench.benchmarks.speed.gpu.settings import GOAL, SEEDS, Settings
-from backbench.benchmarks.speed.gpu.stages import DONE, Result
 from backbench.files import write_whole
 from backbench.text import markdown
+from gpu_check.hours import TASKS, Table
+from gpu_check.settings import GOAL, SEEDS, Settings
+from gpu_check.stages import DONE, Result
 
-REHEARSAL = "This is a rehearsal on a CPU. It shows that the check works. No figure here says anything about a GPU."
+REHEARSAL = (
+    "This is a rehearsal on a CPU, with small cells. It shows that the check works. No figure here is one of a GPU."
+)
 Cells = Sequence[object]
 
 

@@ -3,10 +3,9 @@
 import math
 from typing import Any
 
-from backbench.benchmarks.speed.gpu.cells import Trainer, paper_cell
-from backbench.benchmarks.speed.gpu.child import Say
-from backbench.benchmarks.speed.gpu.settings import Settings
 from backbench.errors import one_line
+from gpu_check.cells import Trainer, paper_cell
+from gpu_check.settings import Say, Settings
 
 TOLERANCE = 1e-3  # largest relative difference of a loss, where a model's kernels do not repeat their own bits
 

@@ -8,9 +8,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from backbench.benchmarks.speed.gpu.child import Say
-from backbench.benchmarks.speed.gpu.settings import Settings
 from backbench.errors import one_line
+from gpu_check.settings import Say, Settings
 
 Phase = tuple[str, bool, tuple[int, ...]]  # backbone, with CUDA graphs or not, and the numbers of cells at once
 WARM_UP = 5  # updates: the graph is captured in them
@@ -76,7 +75,7 @@ def _answers(pipes: Sequence[Connection]) -> Iterator[tuple[int, float] | str]:
 
 def _work(pipe: Connection, text: str) -> None:
     """A worker: builds a cell when asked, trains it when asked, and answers with updates and seconds."""
-    from backbench.benchmarks.speed.gpu.cells import Trainer, paper_cell
+    from gpu_check.cells import Trainer, paper_cell
 
     settings, trainer = Settings.of(text), None
     while True:

@@ -26,12 +26,11 @@ from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.checkpoint import save
 from backbench.benchmarks.run.train import learning_rate, make_optimizer, set_learning_rate, updater
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION
-from backbench.benchmarks.speed.gpu.busy import busy_seconds
-from backbench.benchmarks.speed.gpu.child import Say
-from backbench.benchmarks.speed.gpu.settings import PRESET, SUITE, Settings
 from backbench.benchmarks.speed.parts.acting import decide, warm_actor
 from backbench.benchmarks.speed.parts.training import resident
 from backbench.errors import one_line
+from gpu_check.busy import busy_seconds
+from gpu_check.settings import PRESET, SUITE, Say, Settings
 
 TASKS = ("halfcheetah-medium", "hopper-medium", "walker2d-medium")  # one of each environment
 EPISODES = 50  # made up, of 1,000 steps each

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backbench.benchmarks.speed.gpu.settings import GOAL, SEEDS, Settings
-from backbench.benchmarks.speed.gpu.stages import Result
+from gpu_check.settings import GOAL, SEEDS, Settings
+from gpu_check.stages import Result
 
 TASKS = 9
 # A step of one environment where no simulator is installed: mean of the three, measured on a core of an AMD EPYC with

@@ -12,16 +12,16 @@ import torch
 
 from backbench import terminal
 from backbench.benchmarks.run import provenance
-from backbench.benchmarks.speed.gpu import hours, report, stages
-from backbench.benchmarks.speed.gpu.settings import Budget, Settings
-from backbench.benchmarks.speed.gpu.stages import Result, Stage
 from backbench.errors import UserError, one_line
+from gpu_check import hours, report, stages
+from gpu_check.settings import Budget, Settings
+from gpu_check.stages import Result, Stage
 
 # Stages of a group run side by side: those of the first one time nothing.
 GROUPS = (
     (
-        Stage("tests", "tests marked gpu", limit=75, least=10),
-        Stage("equality", "losses with and without CUDA graphs", limit=75, least=10),
+        Stage("tests", "tests marked gpu", limit=60, least=10),
+        Stage("equality", "losses with and without CUDA graphs", limit=60, least=10),
     ),
     (Stage("cells", "one cell of each backbone", limit=130, least=20),),
     (Stage("packing", "cells at once", limit=75, least=15),),
@@ -71,7 +71,7 @@ def device_name(device: str) -> str:
         raise UserError(f"unknown device '{device}'; give cuda, or cpu for a rehearsal")
     if not torch.cuda.is_available():
         raise UserError(
-            f"torch {torch.__version__} sees no GPU; rehearse with make gpu DEVICE=cpu, or install a CUDA build of torch"
+            f"torch {torch.__version__} sees no GPU; rehearse with make gpu DEVICE=cpu, or install torch's CUDA build"
         )
     return torch.cuda.get_device_name(device)
 

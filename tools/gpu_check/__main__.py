@@ -1,4 +1,4 @@
-"""``python -m backbench.benchmarks.speed.gpu``: the check of a machine with a GPU. ``make gpu`` calls it."""
+"""``PYTHONPATH=src:tools python -m gpu_check``: the check of a machine with a GPU. ``make gpu`` calls it."""
 
 import argparse
 import os
@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 
 from backbench import terminal
-from backbench.benchmarks.speed.gpu.settings import Settings
 from backbench.errors import UserError, require
+from gpu_check.settings import Settings
 
 
 def main(words: list[str]) -> int:
@@ -19,12 +19,12 @@ def main(words: list[str]) -> int:
     given = parser.parse_args(words)
     try:
         require(20 <= given.seconds <= 3600, f"--seconds {given.seconds:g}: give 20 to 3600")
-        from backbench.benchmarks.speed.gpu.check import check
+        from gpu_check.check import check
 
         settings = Settings(given.device, given.out, given.seconds)
         share = min(1.0, given.seconds / Settings.seconds)
         settings = replace(settings, cell_seconds=share * settings.cell_seconds)
-        return check(replace(settings, counts=settings.counts if settings.cuda else settings.counts[:2]))
+        return check(settings if settings.cuda else settings.rehearsal())
     except (UserError, ImportError) as error:
         terminal.line(f"gpu: {error}", error=True)
         return 2

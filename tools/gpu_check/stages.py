@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backbench.benchmarks.speed.gpu.settings import Budget, Settings
+from gpu_check.settings import Budget, Settings
 
-MODULE = "backbench.benchmarks.speed.gpu.child"
+MODULE = "gpu_check.child"
 DONE, FAILED, LATE, SKIPPED = "done", "failed", "out of time", "skipped"
 
 
@@ -78,7 +78,7 @@ class _Running:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
 
     @property

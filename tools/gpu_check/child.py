@@ -1,24 +1,22 @@
-"""The process of a stage: ``python -m backbench.benchmarks.speed.gpu.child STAGE FILE SECONDS SETTINGS``."""
+"""The process of a stage: ``python -m gpu_check.child STAGE FILE SECONDS SETTINGS``."""
 
 import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backbench.benchmarks.speed.gpu.settings import Settings
+from gpu_check.settings import Settings
 
-Say = Callable[[dict[str, Any]], None]
 # A stage's function takes the settings, a function that gets each finding, and the seconds that it may take.
 STAGES = {
-    "tests": "backbench.benchmarks.speed.gpu.suite:run_tests",
-    "equality": "backbench.benchmarks.speed.gpu.equality:compare_graphs",
-    "cells": "backbench.benchmarks.speed.gpu.cells:measure_cells",
-    "packing": "backbench.benchmarks.speed.gpu.packing:measure_packing",
-    "simulator": "backbench.benchmarks.speed.gpu.cells:measure_simulator",
-    "speed": "backbench.benchmarks.speed.gpu.suite:run_speed",
+    "tests": "gpu_check.suite:run_tests",
+    "equality": "gpu_check.equality:compare_graphs",
+    "cells": "gpu_check.cells:measure_cells",
+    "packing": "gpu_check.packing:measure_packing",
+    "simulator": "gpu_check.cells:measure_simulator",
+    "speed": "gpu_check.suite:run_speed",
 }
 
 
