@@ -39,7 +39,7 @@ class Graphed:
 
     def beside(self, run: Callable[[], Tensor]) -> Tensor:
         """Run on the stream of the capture: autograd remembers where a gradient was first made."""
-        self.stream = self.stream or torch.cuda.Stream()
+        self.stream = self.stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             made = run()

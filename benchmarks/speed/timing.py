@@ -15,7 +15,7 @@ Sampler = Callable[[], list[float]]  # one round: seconds of each of its runs
 
 def seconds_of(call: Callable[[], object], device: str | torch.device) -> float:
     """Seconds of one run of ``call``, until the device has finished its work."""
-    wait = partial(torch.cuda.synchronize, device) if torch.device(device).type == "cuda" else lambda: None
+    wait: Callable[[], object] = partial(torch.cuda.synchronize, device) if str(device)[:4] == "cuda" else lambda: None
     wait()
     began = time.perf_counter()
     call()

@@ -27,7 +27,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
     It ignores the ``COSMETIC`` settings, those of ``ADDED`` at their old value, and ``variant``, which only repeats
     what the settings hold, except for its ``match`` words: a matched width is another row, even where it equals the
     preset's."""
-    content = {
+    content: dict[str, Any] = {
         group: {name: one for name, one in value.items() if not _as_before(f"{group}.{name}", one)}
         if isinstance(value, Mapping)
         else value

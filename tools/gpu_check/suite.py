@@ -7,16 +7,19 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from xml.etree import ElementTree
 
 import torch
 
+from backbench import terminal
 from backbench.benchmarks.run import provenance
 from gpu_check.settings import Say, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "mark.gpu"
 PROCESSES = 8  # of the tests, at most: compiling kernels takes them most of the time
+SPARE = 4.0  # seconds between the end of the tests and that of their stage
 START = 12.0  # seconds of ``bench speed`` that are not timed runs, about
 BENCH = "from backbench.benchmarks.cli.app import main; main()"  # where the package is not installed
 PARTS = "training,latency,kernels"
@@ -42,30 +45,47 @@ def run_tests(settings: Settings, say: Say, seconds: float) -> None:
     parallel = ["-p", "xdist.plugin", "-n", str(min(PROCESSES, provenance.cores()))] if find_spec("xdist") else []
     with TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
-        words = ["-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", *parallel, f"--junitxml={results}", *files]
-        code = subprocess.run(
-            [sys.executable, *words], cwd=ROOT, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, check=False
-        ).returncode
-        if not results.is_file():
-            raise RuntimeError(f"pytest ended with status {code} and without results")
-        found = read_results(results)
+        words = ["-m", "pytest", "-m", "gpu", "-vv", "-p", "no:cacheprovider", *parallel, f"--junitxml={results}"]
+        try:
+            done = subprocess.run(
+                [sys.executable, *words, *files],
+                cwd=ROOT,
+                env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+                stdout=subprocess.PIPE,
+                check=False,
+                timeout=max(1.0, seconds - SPARE),
+            )
+            code, output = done.returncode, done.stdout
+        except subprocess.TimeoutExpired as error:
+            code, output = None, error.stdout or b""
+        text = output.decode(errors="replace")
+        terminal.write(text)  # for the log
+        found = read_results(results) if results.is_file() else read_output(text)
     say({"kind": "tests", **found})
-    if found["failed"] or code not in (0, 1):
-        first = f", {found['failed'][0]}" if found["failed"] else ""
-        say({"kind": "error", "error": f"{len(found['failed'])} of {found['tests']} tests failed{first}"})
+    if code is None or code not in (0, 1) or found["failed"]:
+        why = "no time was left" if code is None else f"pytest ended with status {code}"
+        first = f", the first: {found['failed'][0]}" if found["failed"] else ""
+        say({"kind": "error", "error": f"{why}; {found['passed']} passed, {len(found['failed'])} failed{first}"})
 
 
-def read_results(path: Path) -> dict[str, object]:
+def read_results(path: Path) -> dict[str, Any]:
     """Counts and the names of failed tests, from a JUnit file that our own process wrote."""
     cases = list(ElementTree.parse(path).iter("testcase"))
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]
     return {
-        "tests": len(cases),
         "passed": len(cases) - len(failed) - len(skipped),
         "skipped": len(skipped),
         "failed": [str(case.get("name")) for case in failed],
     }
+
+
+def read_output(text: str) -> dict[str, Any]:
+    """The same from what pytest printed until it was ended. A test's name and its outcome may be in either order."""
+    lines = [line.split() for line in text.splitlines()]
+    ended = {outcome: [words for words in lines if outcome in words] for outcome in ("PASSED", "SKIPPED", "FAILED")}
+    names = {next((word for word in words if "::" in word), "").rpartition("::")[2] for words in ended["FAILED"]}
+    return {"passed": len(ended["PASSED"]), "skipped": len(ended["SKIPPED"]), "failed": sorted(names)}
 
 
 def run_speed(settings: Settings, say: Say, seconds: float) -> None:

@@ -23,7 +23,7 @@ from gpu_check.equality import compare_graphs, verdict
 from gpu_check.packing import phases
 from gpu_check.settings import Settings
 from gpu_check.stages import SKIPPED, Result, Stage
-from gpu_check.suite import read_results
+from gpu_check.suite import read_output, read_results
 
 SMALL = ("model.d_model=16", "model.n_layers=1", "model.context=4", "train.batch_size=8", "eval.episodes=2")
 TINY = Settings(
@@ -212,7 +212,17 @@ def test_results_of_tests_are_counted_and_failed_ones_named(tmp_path: Path) -> N
     )
     (tmp_path / "x.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>", encoding="utf-8")
     found = read_results(tmp_path / "x.xml")
-    assert found == {"tests": 4, "passed": 1, "skipped": 1, "failed": ["b", "d"]}
+    assert found == {"passed": 1, "skipped": 1, "failed": ["b", "d"]}
+
+
+def test_tests_that_were_ended_are_counted_by_what_they_printed() -> None:
+    text = """
+tests/a.py::test_one[1] PASSED                   [ 10%]
+[gw0] [ 20%] PASSED tests/a.py::test_two
+[gw1] [ 30%] FAILED tests/a.py::test_three[x-2]
+tests/a.py::test_four[1] SKIPPED (no GPU)        [ 40%]
+tests/a.py::test_fi"""
+    assert read_output(text) == {"passed": 2, "skipped": 1, "failed": ["test_three[x-2]"]}
 
 
 def test_the_page_of_a_gpu_shows_waits_graphs_packing_and_hours(tmp_path: Path) -> None:
