@@ -11,7 +11,6 @@ def busy_seconds(run: Callable[[], object], updates: int) -> tuple[float, float]
     The profiler slows the launches, not the kernels. So the share of time in which the GPU waits is one minus these
     seconds times the updates per second that were measured without it.
     """
-    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     torch.cuda.synchronize()
@@ -22,7 +21,7 @@ def busy_seconds(run: Callable[[], object], updates: int) -> tuple[float, float]
         (one.time_range.start, one.time_range.end)
         for one in profiler.events() or ()
         # A range that somebody named spans kernels and the gaps between them.
-        if one.device_type == DeviceType.CUDA and not getattr(one, "is_user_annotation", False)
+        if one.device_type.name == "CUDA" and not getattr(one, "is_user_annotation", False)
         if not one.name.startswith(("Optimizer.", "ProfilerStep"))
     ]
     if not spans:

@@ -121,15 +121,16 @@ def _cell(backbone: str, settings: Settings) -> Iterator[dict[str, Any]]:
         "planned_updates": cell.train.steps, "planned_evaluations": cell.train.evaluations,
         "episodes": cell.eval.episodes, "targets": len(cell.targets), "max_steps": cell.max_steps,
     }  # fmt: skip
-    if settings.cuda:
-        busy, kernels = busy_seconds(lambda: trainer.losses(PROFILED), PROFILED)
-        waits = max(0.0, 1 - busy * rate)
-        yield {"kind": "busy", "busy_seconds": busy, "kernels": kernels, "updates_per_s": rate, "waits": waits}
     for batch in (cell.eval.episodes, cell.eval.episodes * len(cell.targets)):
         states = torch.randn(batch, OBSERVATION).to(settings.device)
         actor = warm_actor(trainer.agent.eval(), cell.eval.acting, states, cell.model.context)
         actor.act(states)
         yield {"kind": "decision", "batch": batch, "seconds": median(decide(actor, states, DECISIONS))}
+    trainer.agent.train()
+    if settings.cuda:
+        busy, kernels = busy_seconds(lambda: trainer.losses(PROFILED), PROFILED)
+        waits = max(0.0, 1 - busy * rate)
+        yield {"kind": "busy", "busy_seconds": busy, "kernels": kernels, "updates_per_s": rate, "waits": waits}
 
 
 def _memory(settings: Settings, what: str) -> float:
@@ -172,7 +173,7 @@ def measure_simulator(settings: Settings, say: Say, seconds: float) -> None:
         envs.reset(list(range(ENVIRONMENTS)))
         taken = []
         for _ in itertools.repeat(None, STEPS):
-            actions = rng.uniform(-1, 1, (ENVIRONMENTS, envs.sizes.action_dim))
+            actions = rng.uniform(-1, 1, (ENVIRONMENTS, envs.sizes.action_dim))  # type: ignore[attr-defined]
             began = time.perf_counter()
             envs.step(list(range(ENVIRONMENTS)), actions)
             taken.append(time.perf_counter() - began)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 
 from backbench.errors import one_line
 from gpu_check.settings import Say, Settings
@@ -28,7 +28,7 @@ def measure_packing(settings: Settings, say: Say, seconds: float) -> None:
     """Start the processes once, then let the first 1, 2, … of them train at the same time."""
     end = time.monotonic() + seconds
     context = get_context("spawn")
-    workers: list[tuple[BaseProcess, Connection]] = []
+    workers: list[tuple[SpawnProcess, Connection]] = []
     for _ in range(max(settings.counts)):
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, settings.text()), daemon=True)

@@ -33,7 +33,8 @@ def content(
         "settings": {**dataclasses.asdict(settings), "out": ""},
         "stages": [dataclasses.asdict(result) for result in results],
         "table": {
-            **dataclasses.asdict(table), "hours": table.hours, "goal": GOAL, "met": table.met,
+            **dataclasses.asdict(table), "hours": table.hours, "goal": GOAL,
+            "met": table.met if settings.cuda else None,
             "cells": TASKS * SEEDS * len(settings.backbones),
         },
     }  # fmt: skip
@@ -55,9 +56,12 @@ def _page(report: Mapping[str, Any], table: Table, results: Sequence[Result]) ->
         yield from (f"**{REHEARSAL}**", "")
     yield markdown(", ".join(f"{key} {value}" for key, value in machine.items() if key != "device"))
     yield ""
-    yield verdict(table)
+    if report["rehearsal"]:
+        yield f"The extrapolation ran. Its {table.hours:.2f} hours, of small cells on this CPU, mean nothing."
+    else:
+        yield verdict(table)
     yield ""
-    lines = [(one.name, one.status, f"{one.seconds:.0f} s", one.error or "—") for one in results]
+    lines: list[Cells] = [(one.name, one.status, f"{one.seconds:.0f} s", one.error or "—") for one in results]
     yield from _grid(f"Stages, {report['seconds']:.0f} s in all", ("stage", "status", "time", "error"), lines)
     lines = [(one["passed"], one["skipped"], ", ".join(one["failed"]) or "none") for one in found.of("tests")]
     yield from _grid("Tests marked gpu", ("passed", "skipped", "failed"), lines)
@@ -140,14 +144,20 @@ def _packing(found: _Findings) -> Iterator[str]:
 
 
 def _hours(report: Mapping[str, Any], table: Table, found: _Findings) -> Iterator[str]:
-    lines = [
-        (way.backbone, way.count, "yes" if way.graphs else "no", _number(way.updates_per_s), f"{way.train_hours:.3f}",
+    busy = found.by_backbone("busy")
+    lines: list[Cells] = [
+        (way.backbone, way.count, "yes" if way.graphs else "no", _number(way.updates_per_s),
+         f"{100 * busy[way.backbone]['busy_seconds'] * way.updates_per_s:.0f} %" if way.backbone in busy else "—",
+         f"{way.train_hours:.3f}",
          f"{way.rest_hours:.3f}", f"{way.hours:.3f}")
         for way in table.best
     ]  # fmt: skip
-    lines += [(name, *["not measured"] * 6) for name in table.missing]
-    lines.append(("sum", *[""] * 5, f"{table.hours:.3f}"))
-    heads = ("", "cells at once", "CUDA graphs", "updates/s", "training, h", "checkpoints, evaluation, h", "GPU-hours")
+    lines += [(name, *["not measured"] * 7) for name in table.missing]
+    lines.append(("sum", *[""] * 6, f"{table.hours:.3f}"))
+    heads = (
+        "", "cells at once", "CUDA graphs", "updates/s", "GPU busy", "training, h", "checkpoints, evaluation, h",
+        "GPU-hours",
+    )  # fmt: skip
     yield from _grid(f"The paper's Gym table: {report['table']['cells']} cells", heads, lines)
     cell = next(iter(found.of("cell")), None)
     if cell:
@@ -160,6 +170,9 @@ def _hours(report: Mapping[str, Any], table: Table, found: _Findings) -> Iterato
         yield f"{1e6 * table.step_seconds:.0f} µs, {table.step_source}. Shorter episodes take less."
         yield ""
     if table.waits_never is not None:
+        yield "GPU busy: the time in which the kernels of an update run, alone, times updates per second. Over 100 %,"
+        yield "kernels run side by side."
+        yield ""
         yield f"Training alone would take {table.waits_never:.2f} GPU-hours if these kernels ran one after the other"
         yield "without a gap. Only kernels that run side by side, or fewer or faster ones, take less."
         yield ""

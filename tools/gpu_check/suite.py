@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,19 +47,18 @@ def run_tests(settings: Settings, say: Say, seconds: float) -> None:
     with TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
         words = ["-m", "pytest", "-m", "gpu", "-vv", "-p", "no:cacheprovider", *parallel, f"--junitxml={results}"]
-        try:
-            done = subprocess.run(
+        printed = Path(folder) / "printed.txt"  # not a pipe, which processes of the tests might keep open
+        code: int | None = None
+        with open(printed, "wb") as output, suppress(subprocess.TimeoutExpired):
+            code = subprocess.run(
                 [sys.executable, *words, *files],
                 cwd=ROOT,
                 env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-                stdout=subprocess.PIPE,
+                stdout=output,
                 check=False,
                 timeout=max(1.0, seconds - SPARE),
-            )
-            code, output = done.returncode, done.stdout
-        except subprocess.TimeoutExpired as error:
-            code, output = None, error.stdout or b""
-        text = output.decode(errors="replace")
+            ).returncode
+        text = printed.read_text(encoding="utf-8", errors="replace")
         terminal.write(text)  # for the log
         found = read_results(results) if results.is_file() else read_output(text)
     say({"kind": "tests", **found})

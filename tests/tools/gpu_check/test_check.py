@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from gpu_check import cells, hours, packing, report
 from gpu_check import check as checks
 from gpu_check.__main__ import main
-from gpu_check.busy import covered
+from gpu_check.busy import busy_seconds, covered
 from gpu_check.cells import measure_simulator
 from gpu_check.equality import compare_graphs, verdict
 from gpu_check.packing import phases
@@ -57,11 +58,13 @@ def test_a_rehearsal_measures_and_says_that_it_is_one(ran: tuple[int, Path]) -> 
     assert cell["updates_per_s"] == pytest.approx(cell["updates"] / cell["seconds"])
     assert cell["tokens_per_s"] == pytest.approx(cell["updates_per_s"] * 8 * 4 * 3)
     assert (cell["planned_updates"], cell["planned_evaluations"], cell["episodes"]) == (100_000, 10, 2)
-    assert found["table"]["missing"] == []
+    assert (found["table"]["missing"], found["table"]["met"]) == ([], None)
     assert found["table"]["cells"] == 27
     page = (out / "report.md").read_text(encoding="utf-8")
     assert report.REHEARSAL in page
     assert page.startswith("# GPU check: CPU, ")
+    assert "of small cells on this CPU, mean nothing" in page
+    assert "The goal is" not in page
 
 
 class InThreads:
@@ -171,6 +174,27 @@ def test_a_mistake_in_the_call_is_one_line(words: list[str], says: str, capfd: p
     assert said.count("\n") == 1
 
 
+def test_the_gpu_works_where_kernels_run_and_not_in_ranges_that_somebody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def event(name: str, start: float, end: float, device: str = "CUDA", named: bool = False) -> SimpleNamespace:
+        kind = getattr(torch._C._autograd.DeviceType, device)
+        span = SimpleNamespace(start=start, end=end)
+        return SimpleNamespace(name=name, device_type=kind, time_range=span, is_user_annotation=named)
+
+    seen = [
+        event("gemm", 0, 40), event("copy", 30, 50), event("softmax", 90, 100),
+        event("cudaLaunchKernel", 0, 100, device="CPU"), event("Optimizer.step#AdamW.step", 0, 100),
+        event("mine", 0, 100, named=True),
+    ]  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: nullcontext(SimpleNamespace(events=lambda: seen)))
+    runs: list[int] = []
+    assert busy_seconds(lambda: runs.append(1), 2) == (pytest.approx(30e-6), 1.5)
+    assert runs == [1]
+    seen.clear()
+    with pytest.raises(RuntimeError, match="recorded no kernel"):
+        busy_seconds(lambda: None, 2)
+
+
 def test_overlapping_kernels_count_once() -> None:
     assert covered([(5, 7), (0, 2), (1, 3), (1.5, 2), (7, 8)]) == 6
     assert covered([]) == 0
@@ -248,5 +272,6 @@ def test_the_page_of_a_gpu_shows_waits_graphs_packing_and_hours(tmp_path: Path) 
     row = "| gloma | 250 | 960,000 | 321 | 75 % | 400 | 900 | ×3.60 | equal bits, 30 updates |"
     assert row in text
     assert "| gloma | yes | 900 | 1,800 | ×2.00 |" in text
+    assert "| gloma | 8 | yes | 1,800 | 180 % |" in text
     assert f"would take {table.hours:.2f} GPU-hours. The goal is 1: met." in text
     assert f"Training alone would take {27 * 100_000 * 1e-3 / 3600:.2f} GPU-hours" in text
