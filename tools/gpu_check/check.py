@@ -23,7 +23,7 @@ GROUPS = (
         Stage("tests", "tests marked gpu", limit=60, least=10),
         Stage("equality", "losses with and without CUDA graphs", limit=60, least=10),
     ),
-    (Stage("cells", "one cell of each backbone", limit=130, least=20),),
+    (Stage("cells", "one cell of each backbone", limit=140, least=20),),
     (Stage("packing", "cells at once", limit=75, least=15),),
     (Stage("simulator", "steps of the simulator", limit=15, least=4),),
     (Stage("speed", "bench speed", limit=60, least=15),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.cell import run_cell
+from backbench.benchmarks.run.evaluate import Interrupted
 from backbench.benchmarks.run.graphs import WARM_UP, Graphed
 from backbench.benchmarks.run.train import learning_rate, make_optimizer, set_learning_rate, updater
 from backbench.errors import UserError
@@ -89,11 +91,15 @@ def test_graphs_have_the_losses_of_plain_updates(tiny_cell: Build, backbone: str
 @pytest.mark.usefixtures("hopper_store")
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=ON_GPU)])
 def test_a_cell_with_graphs_trains_evaluates_and_resumes(tiny_cell: Build, tmp_path: Path, device: str) -> None:
-    cell = tiny_cell("gloma", train__cuda_graphs=True, train__steps=60, train__lr=3e-3)
+    cell = tiny_cell("gloma", train__cuda_graphs=device == "cuda", train__steps=60, train__lr=3e-3)
+    asked = itertools.count()
+    with pytest.raises(Interrupted):
+        run_cell(cell, tmp_path, device, should_stop=lambda: next(asked) == 24, command=["test"])
     record = run_cell(cell, tmp_path, device, command=["test"])
     assert record.failure is None
-    losses = [loss for _, loss in record.curve.loss]
-    assert losses[-1] < losses[0]
+    losses = dict(record.curve.loss)
+    assert list(losses) == list(range(5, 61, 5))
+    assert losses[60] < losses[5]
 
 
 def test_an_update_that_cannot_be_recorded_is_one_line() -> None:
