@@ -7,6 +7,9 @@
 #   make lock                writes locks/ anew from pyproject.toml and constraints.txt (UPGRADE=1: newest versions)
 #   make sbom                lists what is installed, with licences, in build/sbom
 #   make fuzz                damages foreign files and reads them; FUZZ=1000 for fewer inputs than 10,000
+# For a machine with a GPU, which may have no network:
+#   make gpu                 measures training on it in less than five minutes, with a report in gpu-report (or in $OUT)
+#   make gpu-wheels          downloads the packages for that, to take along in wheels/; torch must be there
 # For the leaderboard, without torch:
 #   make leaderboard         renders leaderboard/published/pages from the records, and checks both
 #   make leaderboard-check   checks only
@@ -16,10 +19,12 @@
 #          PYTHON=python3.12                      the interpreter, 3.11 to 3.13
 #          SINCE=origin/main                      with leaderboard-check: fails if a record changed since this revision
 #          TORCH_INDEX=<address>                  an additional package index for torch, such as PyTorch's CPU builds
+#          DEVICE=cpu                             with gpu: rehearses on the CPU
+#          GPU_PYTHON=3.12                        with gpu-wheels: the other machine's Python
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos fuzz test lint lock sbom setup clean leaderboard leaderboard-check nightly
+.PHONY: bench chaos fuzz gpu gpu-wheels test lint lock sbom setup clean leaderboard leaderboard-check nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -32,6 +37,9 @@ LOCKED := $(PIP) --require-hashes --no-deps --no-build-isolation --use-pep517 --
 TESTS ?=
 KILLS ?= 1000
 FUZZ ?= 10000
+DEVICE ?= cuda
+WHEELS ?= wheels
+GPU_PYTHON ?= 3.12
 BACKBONES := transformer,mamba,gloma,mlp,identity
 NIGHTLY := build/nightly
 SITE := build/site
@@ -71,6 +79,12 @@ sbom: $(VENV)/.ready-lint
 
 fuzz: $(VENV)/.ready-test
 	@$(BIN)/python tests/fuzz/run.py --inputs $(FUZZ)
+
+gpu:
+	@sh .ci/gpu-check "$(PYTHON)" $(VENV) "$(WHEELS)" --device $(DEVICE)
+
+gpu-wheels:
+	@sh .ci/gpu-wheels "$(PYTHON)" "$(WHEELS)" $(GPU_PYTHON)
 
 leaderboard: $(PAGES_READY)
 	@$(LEADERBOARD) render

@@ -155,7 +155,7 @@ def carry_out(
     from backbench.benchmarks.run.sinks.terminal import RunDisplay, voice
     from backbench.benchmarks.run.sinks.tracking import Tracker
 
-    device = choose_device(where.device)
+    device = choose_device(where.device, left)
     jobs = min(where.jobs or (1 if device.type == "cuda" else machine.cores()), len(left))
     runner.prepare(left, where.out, voice(console), request.suite)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""

@@ -82,6 +82,7 @@ class TrainConfig:
     clip: float = 1.0  # largest norm of the gradient; 0 for no clipping
     bf16: bool = False  # autocast to bfloat16
     compile: bool = False  # torch.compile; on a CPU it was slower (docs/explanation/speed.md)
+    cuda_graphs: bool = False  # each update as one CUDA graph; refused on a CPU
     evaluations: int = 1  # evenly spaced, the last one at the end; see eval.curve_episodes
     log_every: int = 25  # updates between two reports of progress
     checkpoint_every: int = 100  # updates between two checkpoints

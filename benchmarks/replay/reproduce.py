@@ -92,7 +92,7 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
         return lambda name: say(f"generated {name}")
 
     device, threads = then.provenance.device, then.provenance.threads
-    choose_device(device)
+    choose_device(device, [cell])
     if store.exists(cell.task.data_id):
         _require_same_data(then, cell)  # before anything is written
     download = partial(transfer, terminal.console(error=True))

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from backbench.leaderboard.record.schema import Record
 FOREIGN = ("local", "minari")  # sources of data sets that other programs recorded, with spaces of their own
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, cells: Iterable[Cell] = ()) -> torch.device:
     """The device called ``name``: auto, cpu, cuda or cuda:N. ``auto`` is CUDA if there is a GPU.
 
-    Raises ``UserError`` for another name, or a GPU that torch does not see.
+    Raises ``UserError`` for another name, a GPU that torch does not see, or a device that one of ``cells`` cannot use.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,6 +42,8 @@ def choose_device(name: str) -> torch.device:
     count = torch.cuda.device_count()
     if parts[1] == "cuda" and int(parts[2] or 0) >= count:
         raise UserError(f"device '{name}' is not available: torch {torch.__version__} sees {count} GPUs")
+    if parts[1] == "cpu" and any(cell.train.cuda_graphs for cell in cells):
+        raise UserError(f"train.cuda_graphs=true needs a GPU, and the device is {name}; remove the setting")
     return torch.device(name)
 
 
@@ -69,6 +71,7 @@ def run_cell(
         UserError: settings, data or a checkpoint that the user must fix. There is no record.
         OSError: the results cannot be written.
     """
+    choose_device(device, [cell])
     check_data(cell, store.read(cell.task.data_id))  # before anything is written
     try:
         claim = files.claim(cell, results)
@@ -85,7 +88,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     Raises ``Lost`` too, if another process took the claim.
     """
     watch = Stopwatch()
-    where = choose_device(job.device)
+    where = choose_device(job.device, [cell])
     if where.type == "cpu":
         torch.use_deterministic_algorithms(True)
     data = store.read(cell.task.data_id)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -16,10 +17,10 @@ from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
 from backbench.benchmarks.run.checkpoint import BEST, LAST, CheckpointError, Checkpoints
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
-from backbench.errors import first_line
+from backbench.benchmarks.run.graphs import WARM_UP, Graphed, Update
+from backbench.errors import first_line, require
 
 Score = Callable[[], list[TargetResult]]
-WARM_UP = 3  # updates excluded from throughput: allocator, caches, lazy initialisation
 
 
 class Diverged(Exception):
@@ -67,9 +68,9 @@ class Progress:
         found = cls(**content)
         steps = [0, *(step for step, _ in found.losses), found.step, config.steps]
         whole = all(type(step) is int for step in (*steps, found.timed_steps))
-        _require(whole and steps == sorted(steps), f"its step is {found.step!r} of {config.steps}")
+        require(whole and steps == sorted(steps), f"its step is {found.step!r} of {config.steps}")
         numbers = (found.seconds, found.timed_seconds, found.eval_seconds)
-        _require(all(type(n) is float and math.isfinite(n) for n in numbers), "its times are no numbers")
+        require(all(type(n) is float and math.isfinite(n) for n in numbers), "its times are no numbers")
         return found
 
     def evaluate(self, score: Score, caller: Caller) -> list[TargetResult]:
@@ -81,14 +82,9 @@ class Progress:
         return results
 
 
-def _require(condition: bool, problem: str) -> None:
-    if not condition:
-        raise ValueError(problem)
-
-
 def _shaped(value: Any, shape: tuple[int, ...]) -> Tensor:
     """``value`` if it is a tensor of this shape, else a ValueError."""
-    _require(isinstance(value, Tensor) and tuple(value.shape) == shape, f"a tensor does not have the shape {shape}")
+    require(isinstance(value, Tensor) and tuple(value.shape) == shape, f"a tensor does not have the shape {shape}")
     assert isinstance(value, Tensor)
     return value
 
@@ -109,7 +105,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> AdamW:
-    """AdamW, fused on CUDA. On a CPU fusing gains nothing.
+    """AdamW. On CUDA it is fused (on a CPU that gains nothing), with a tensor as learning rate, which a graph reads.
 
     Matrices decay. Biases, norms, embeddings and marked parameters (Mamba's A and D) do so only if ``decay`` is all.
     """
@@ -123,7 +119,15 @@ def make_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) 
         {"params": [p for p in trained if id(p) not in exempt], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if id(p) in exempt], "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=config.lr, betas=config.betas, fused=device.type == "cuda")
+    cuda = device.type == "cuda"
+    lr = torch.tensor(config.lr, device=device) if cuda else config.lr
+    return AdamW(groups, lr=lr, betas=config.betas, fused=cuda, capturable=cuda)
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """For the next step. A rate that is a tensor keeps its memory."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"].fill_(lr) if isinstance(group["lr"], Tensor) else lr
 
 
 def update(
@@ -140,6 +144,13 @@ def update(
     return loss.detach()
 
 
+def updater(agent: Agent, optimizer: Optimizer, config: TrainConfig) -> Update:
+    """``update`` of ``agent``, compiled and captured as ``config`` says. It may be called with batches of one shape."""
+    loss_of = torch.compile(agent.loss) if config.compile else agent.loss
+    plain = partial(update, agent, loss_of, optimizer=optimizer, config=config)
+    return Graphed(plain) if config.cuda_graphs else plain
+
+
 class State:
     """All that changes during training. ``save`` and ``resume`` keep every bit."""
 
@@ -149,7 +160,7 @@ class State:
         self.progress = Progress()
         self.pending: list[Tensor] = []  # losses since the last line of progress, still on the device
         self.resume()
-        self.warm = self.progress.step + WARM_UP
+        self.warm = self.progress.step + WARM_UP + cell.train.cuda_graphs  # the capture
         self.begun: tuple[int, float] | None = None  # step and time since when updates are timed
 
     def resume(self) -> None:
@@ -158,7 +169,7 @@ class State:
             return
         path, state = found
         try:
-            _require(state["cell"] == self.cell.key, f"it is of cell {str(state['cell'])[:100]}")
+            require(state["cell"] == self.cell.key, f"it is of cell {str(state['cell'])[:100]}")
             self.progress = Progress.restored(state["progress"], self.cell.train)
             self.pending = list(_shaped(state["pending"], (self.progress.since_line(self.cell.train),)).to(self.device))
             self.agent.load_state_dict(state["agent"])
@@ -236,7 +247,7 @@ def train(
     took the cell.
     """
     config, state = cell.train, State(cell, agent, sampler.device, checkpoints)
-    loss_of = torch.compile(agent.loss) if config.compile else agent.loss
+    update_on = updater(agent, state.optimizer, config)
     progress = state.progress
     # Steps of intermediate evaluations. The last checkpoint is scored elsewhere.
     due = {round(config.steps * i / config.evaluations) for i in range(1, config.evaluations)}
@@ -245,9 +256,8 @@ def train(
         step = progress.step
         state.start_clock()
         lr = learning_rate(step, config)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        state.pending.append(update(agent, loss_of, sampler.batch(step), state.optimizer, config))
+        set_learning_rate(state.optimizer, lr)
+        state.pending.append(update_on(sampler.batch(step)))
         progress.step = step + 1
         stopping, last = caller.should_stop(), progress.step == config.steps
         line = last or progress.step % config.log_every == 0

@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -14,13 +15,11 @@ Sampler = Callable[[], list[float]]  # one round: seconds of each of its runs
 
 def seconds_of(call: Callable[[], object], device: str | torch.device) -> float:
     """Seconds of one run of ``call``, until the device has finished its work."""
-    cuda = torch.device(device).type == "cuda"
-    if cuda:
-        torch.cuda.synchronize(device)
+    wait: Callable[[], object] = partial(torch.cuda.synchronize, device) if str(device)[:4] == "cuda" else lambda: None
+    wait()
     began = time.perf_counter()
     call()
-    if cuda:
-        torch.cuda.synchronize(device)
+    wait()
     return time.perf_counter() - began
 
 

@@ -52,7 +52,7 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
     return actor
 
 
-def _decide(actor: Actor, states: Tensor, seconds: float) -> list[float]:
+def decide(actor: Actor, states: Tensor, seconds: float) -> list[float]:
     """A round of ``DECISIONS`` decisions; fewer when they take more than ``seconds``, at least three."""
     taken: list[float] = []
     while len(taken) < DECISIONS and (len(taken) < 3 or sum(taken) < seconds):
@@ -71,7 +71,7 @@ def time_decisions(
     for name, model in models.items():
         policy = make_policy(model, config, context).eval()
         if acting == "window" or isinstance(policy, Agent):
-            calls[name] = partial(_decide, warm_actor(policy, acting, states, context), states, round_seconds)
+            calls[name] = partial(decide, warm_actor(policy, acting, states, context), states, round_seconds)
     taken = interleave(calls, config.repeats, seconds)
     return [
         LatencyEntry(model=name, acting=acting, length=TOKENS_PER_STEP * context, batch=batch, seconds=values)
