@@ -1,15 +1,18 @@
 """Comparison of a record with the record of a second run of the same cell."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from statistics import stdev
 from typing import Any
 
 from backbench.leaderboard.record.schema import CheckpointScores, Record, TargetScore
 from backbench.leaderboard.scores.normalise import normalise
-from backbench.leaderboard.scores.statistics import interval
+from backbench.leaderboard.scores.statistics import interval, t_quantile
 from backbench.leaderboard.trust.verify import SCORE_SLACK
 
+SEEDS = 3  # of a row, at least, to tell how far they lie apart
 TIMINGS = ("train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "train_tokens_per_s", "peak_memory_mb")
 
 
@@ -18,7 +21,8 @@ class Comparison:
     """Result of a second run of a record's cell.
 
     ``equal bits``: weights, losses and all returns are equal. ``equal score``: all returns are, or the headline is
-    within 0.05 of the normalised score. ``differs``: neither.
+    within 0.05 of the normalised score. ``consistent``: on another machine or with other packages, the scores lie no
+    further apart than two seeds of the row. ``differs``: none of these.
     """
 
     verdict: str
@@ -30,9 +34,10 @@ class Comparison:
         return int(self.verdict == "differs")
 
 
-def compare(then: Record, now: Record) -> Comparison:
+def compare(then: Record, now: Record, row: Sequence[Record] = ()) -> Comparison:
     """Compare the record ``now`` with ``then``, the record that it should reproduce.
 
+    ``row`` are records of other seeds of the row of ``then`` on its task: they tell how far seeds lie apart.
     They differ if the score does, or a fact that no machine changes (parameters, FLOPs, identity, protocol), or if the
     weights are equal and the losses that led to them are not. Timings are shown and not judged.
     """
@@ -63,8 +68,30 @@ def compare(then: Record, now: Record) -> Comparison:
     said += [*facts, *(line for line, _ in course), *_timings(then, now)]
     if same_returns and same_weights and not course and not facts:
         return Comparison("equal bits", tuple(said))
-    equal = (same_returns or off < SCORE_SLACK) and not edited
-    return Comparison("equal score" if equal else "differs", (*said, *changes(then, now)))
+    differences = changes(then, now)
+    if (same_returns or off < SCORE_SLACK) and not edited:
+        return Comparison("equal score", (*said, *differences))
+    reach = _reach(then, row)
+    # Another commit explains nothing: the package's version is raised when numbers change.
+    explained = any(not line.startswith("git_") for line in differences)
+    if explained and reach is not None:
+        said.append(
+            f"two seeds of this row lie within {reach:.1f} of each other nine times in ten; these two {off:.1f}"
+        )
+    agree = explained and not edited and reach is not None and off <= reach
+    return Comparison("consistent" if agree else "differs", (*said, *differences))
+
+
+def _reach(then: Record, row: Sequence[Record]) -> float | None:
+    """How far apart the scores of two seeds lie at most, nine times in ten. None for fewer than ``SEEDS`` seeds.
+
+    The difference of two independent runs has sqrt(2) times the deviation of one, which n seeds estimate with n - 1
+    degrees of freedom. Rounding on another processor makes a run of the same seed as good as independent.
+    """
+    by_seed = {one.identity.seed: one.headline.normalised_mean for one in (*row, then) if one.headline is not None}
+    if len(by_seed) < SEEDS:
+        return None
+    return float(t_quantile(0.95, len(by_seed) - 1) * stdev(by_seed.values()) * math.sqrt(2))
 
 
 def _played(checkpoint: CheckpointScores) -> list[tuple[object, ...]]:
@@ -154,6 +181,8 @@ def changes(then: Record, now: Record) -> list[str]:
         for name in ("git_commit", "git_dirty", "python", "platform", "device", "dtype", "threads")
     }
     pairs |= {name: (getattr(one.hardware, name), getattr(two.hardware, name)) for name in ("cpu", "gpu")}
+    at = [{} if origin.hardware.processor is None else dict(origin.hardware.processor) for origin in (one, two)]
+    pairs |= {f"processor {name}": (at[0][name], at[1][name]) for name in at[0] if name in at[1]}
     for kind in ("packages", "kernels"):
         before, after = getattr(one, kind), getattr(two, kind)
         pairs |= {f"{kind} {name}": (before.get(name), after.get(name)) for name in sorted({*before, *after})}

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from backbench import terminal
 from backbench.benchmarks.replay.compare import Comparison, compare
 from backbench.errors import UserError, require
-from backbench.leaderboard.record.files import RecordError, load_record
+from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting
+from backbench.leaderboard.record.files import RecordError, load_record, load_records
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.submit import submit_verification
 from backbench.leaderboard.trust.verify import other_machine, why_not_reproduced
@@ -49,12 +50,18 @@ def reproduce(
     require(then.provenance.threads < 10_000, f"{path}: provenance.threads is {then.provenance.threads:,}")
     os.environ["OMP_NUM_THREADS"] = str(then.provenance.threads)  # before torch is imported
     now = _again(then, _cell(then, path, trust), out, say)
-    found = compare(then, now)
+    found = compare(then, now, _other_seeds(then, path.parent))
     for line in (f"{found.verdict}: {then.key}", *found.lines):
         say(line)
     if to is not None:
         say(_verify(then, now, to))
     return found
+
+
+def _other_seeds(record: Record, folder: Path) -> list[Record]:
+    """Records of the same row and task in the record's own folder."""
+    wanted = RowId.of(record), Setting.of(record), TaskSetting.of(record)
+    return [one for one in load_records(folder)[0] if (RowId.of(one), Setting.of(one), TaskSetting.of(one)) == wanted]
 
 
 def _cell(record: Record, path: Path, trust: bool) -> Cell:

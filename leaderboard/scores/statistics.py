@@ -152,19 +152,27 @@ def difference_interval(x: ArrayLike, y: ArrayLike, level: float) -> tuple[float
     one, other = _matrix(np.asarray(x)[:, None])[:, 0], _matrix(np.asarray(y)[:, None])[:, 0]
     spreads = [float(side.var(ddof=1)) / len(side) for side in (one, other)]
     total = sum(spreads)
-    freedom = sum(part**2 / (len(side) - 1) for part, side in zip(spreads, (one, other), strict=True))
-    reach = t_quantile((1 + level) / 2, total**2 / freedom) * total**0.5 if total > 0 else 0.0
+    if total == 0:
+        reach = 0.0
+    else:
+        parts = ((spread / total) ** 2 / (len(side) - 1) for spread, side in zip(spreads, (one, other), strict=True))
+        reach = t_quantile((1 + level) / 2, 1 / sum(parts)) * total**0.5
     difference = float(other.mean() - one.mean())
     return difference - reach, difference + reach
 
 
 def t_quantile(share: float, freedom: float) -> float:
     """The value below which ``share`` of Student's t distribution lies, for at least one degree of freedom.
-    With t = sqrt(n) tan(a) the density is proportional to cos(a)^(n - 1), which is summed on a fine grid."""
-    angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
-    density = np.cos(angles) ** (freedom - 1)
-    middle = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return float(np.sqrt(freedom) * np.tan(np.interp(share, middle / middle[-1], angles)))
+    With t = sqrt(n) tan(a) the density is proportional to cos(a)^(n - 1). It is summed over v with a = (1 - v^3) pi/2,
+    which makes it smooth at the far end."""
+    if share < 0.5:
+        return -t_quantile(1 - share, freedom)
+    v = np.linspace(1.0, 0.0, 10_001)
+    rest = np.pi / 2 * v**3
+    density = np.sin(rest) ** (freedom - 1) * v**2
+    half = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    angle = np.pi / 2 - np.interp(2 * share - 1, half / half[-1], rest)
+    return float(np.sqrt(freedom) * np.tan(angle))
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:

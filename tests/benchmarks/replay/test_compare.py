@@ -32,6 +32,40 @@ def test_a_headline_within_the_slack_is_an_equal_score(record: Record) -> None:
     assert "single returns" in compare(scored(record, one + 0.1, two), record).lines[0]
 
 
+def other_seeds(record: Record, *scores: float) -> list[Record]:
+    """Records of further seeds with these headline scores."""
+    found = []
+    for seed, score in enumerate(scores, start=1):
+        raw = -20.272305 + 3254.572305 * score / 100
+        found.append(changed(scored(record, raw, raw), identity__seed=record.identity.seed + seed))
+    return found
+
+
+def test_on_another_machine_a_score_among_the_seeds_is_consistent(record: Record) -> None:
+    assert record.headline is not None
+    base = record.headline.normalised_mean
+    row = other_seeds(record, base - 10, base + 10)  # a standard deviation of 10 with three seeds
+    reach = 2.91998558 * 10 * np.sqrt(2)  # Student's t, 2 degrees of freedom, 95 %
+
+    def again(off: float, **more: Any) -> Record:
+        points = 3254.572305 / 100
+        other = scored(record, *(value + off * points for value in record.headline.returns))
+        return changed(other, provenance__weights_sha256="0" * 64, **more)
+
+    elsewhere = {"provenance__hardware__cpu": "Another"}
+    for off, more, verdict in (
+        (reach - 0.1, elsewhere, "consistent"), (reach + 0.1, elsewhere, "differs"), (5.0, {}, "differs"),
+        (5.0, {"provenance__git_commit": "f" * 40}, "differs"),
+        (5.0, {"provenance__packages__torch": "1.0"}, "consistent"),
+        (0.01, elsewhere, "equal score"), (5.0, elsewhere | {"cost__parameters_total": 1 << 30}, "differs"),
+    ):  # fmt: skip
+        found = compare(record, again(off, **more), row)
+        assert (found.verdict, found.status) == (verdict, int(verdict == "differs")), (off, more)
+    lines = compare(record, again(5.0, **elsewhere), row).lines
+    assert any(line.startswith("two seeds of this row lie within 41.3") for line in lines)
+    assert compare(record, again(5.0, **elsewhere), row[:1]).verdict == "differs", "two seeds tell too little"
+
+
 def test_a_failed_second_run_differs(record: Record) -> None:
     failure = {"type": "Diverged", "message": "loss is not finite", "step": 3, "lr": 0.1}
     failed = changed(record, status="failed", scores=None, failure=failure)
