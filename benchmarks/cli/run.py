@@ -230,8 +230,10 @@ def read_records(folder: Path, silent: bool = False) -> tuple[list[Record], int]
 def print_board(records: Sequence[Record]) -> None:
     """The board of these records on the terminal."""
     from backbench.leaderboard.board.board import build_board
+    from backbench.leaderboard.record.files import COMMITTED, load_records
     from backbench.leaderboard.views.text import to_rich
 
     console = terminal.console()
+    committed = build_board(load_records(COMMITTED)[0]) if COMMITTED.is_dir() else None
     # Papers' scores on other data say little beside a fresh run; `bench leaderboard` shows them.
-    console.print(to_rich(build_board(records), console.width, published=False))
+    console.print(to_rich(build_board(records), console.width, published=False, beside=committed))

@@ -13,6 +13,7 @@ from backbench.files import create_whole, write_whole
 from backbench.leaderboard.record.schema import SCHEMA_VERSION, Record
 
 FOLDER = Path("leaderboard/published/records")  # the committed records, below the root of the repository
+COMMITTED = Path(__file__).resolve().parents[1] / "published" / "records"  # the same in a clone; no wheel has it
 FAILED = ".failed.json"  # the end of the name of a failed cell's record in a folder of results
 MOST = 16 * reading.MB  # bytes of a record; the largest published ones have 0.05 MB
 _AGAIN = "restore the file, or move it away and run the cell again"

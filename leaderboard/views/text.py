@@ -3,8 +3,8 @@ Tasks are the lines and backbones the columns: nine tasks side by side fit no te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rich import box
 from rich.console import Group
@@ -16,6 +16,7 @@ from backbench.leaderboard.board.analysis import Improvement, improvements
 from backbench.leaderboard.board.board import Board, Row, Section
 from backbench.leaderboard.board.notes import SHORT, notes_of
 from backbench.leaderboard.board.reproduction import tabulated
+from backbench.leaderboard.board.spread import seed_spread
 from backbench.leaderboard.record.suites import ALSO
 from backbench.leaderboard.scores.normalise import normalise
 from backbench.leaderboard.scores.statistics import Interval
@@ -49,9 +50,30 @@ class TextTable:
     reported: TextTable | None = None  # Published scores on the same tasks, separate from ours.
 
 
-def tabulate(board: Board) -> list[TextTable]:
-    """The tables of ``board``, one per section."""
-    return [_table(section, number) for number, section in enumerate(board.sections, start=1)]
+def tabulate(board: Board, published: Board | None = None) -> list[TextTable]:
+    """The tables of ``board``, one per section. ``published`` tells how far seeds lie apart, beside a single seed."""
+    found = []
+    for number, section in enumerate(board.sections, start=1):
+        spread = {} if published is None else seed_spread(section, published)
+        table = _table(section, number)
+        found.append(_beside_spread(table, spread) if spread else table)
+    return found
+
+
+def _beside_spread(table: TextTable, spread: Mapping[str, float]) -> TextTable:
+    """``table`` with a column of the standard deviation of a seed's score."""
+
+    def wider(line: Line) -> Line:
+        known = spread.get(line[0].main)
+        return (*line[:2], Cell("" if known is None else f"±{known:.1f}"), *line[2:])
+
+    note = (
+        "±: standard deviation of one seed's score within a row of the committed board. "
+        "A smaller difference between single seeds says nothing."
+    )
+    heads = (*table.columns[:2], "a seed", *table.columns[2:])
+    blocks = tuple(tuple(map(wider, block)) for block in table.blocks)
+    return replace(table, columns=heads, blocks=blocks, notes=(note, *table.notes), repeated=table.repeated + 1)
 
 
 def to_markdown(board: Board) -> str:
@@ -60,11 +82,13 @@ def to_markdown(board: Board) -> str:
     return "\n".join(_marked(table, level) for table, level in tables if table is not None) or "No records.\n"
 
 
-def to_rich(board: Board, width: int = 100, published: bool = True) -> Group:
+def to_rich(board: Board, width: int = 100, published: bool = True, beside: Board | None = None) -> Group:
     """``board`` for the terminal; backbones that do not fit into ``width`` characters go below.
-    ``published``: whether the scores of papers follow."""
+    ``published``: whether the scores of papers follow. ``beside``: the committed board, which tells how far seeds lie
+    apart."""
     parts: list[Table | Text] = []
-    for table in (table for ours in tabulate(board) for table in (ours, ours.reported if published else None) if table):
+    tables = ((ours, ours.reported if published else None) for ours in tabulate(board, beside))
+    for table in (table for both in tables for table in both if table):
         parts.append(Text(table.title, style="bold"))
         parts += [_grid(table, chosen) for chosen in _fitting(table, width)]
         parts += [Text(f"- {note}", style="dim") for note in table.notes] + [Text("")]

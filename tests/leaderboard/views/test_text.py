@@ -8,7 +8,7 @@ import pytest
 from record_factory import full_suite, make_record
 from rich.console import Console
 
-from backbench.leaderboard.board.board import build_board
+from backbench.leaderboard.board.board import Board, build_board
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.views.text import tabulate, to_markdown, to_rich
 
@@ -117,3 +117,26 @@ def test_sections_say_why_they_are_apart() -> None:
 def test_no_records_say_so() -> None:
     assert to_markdown(build_board([])) == "No records.\n"
     assert printed([]).strip() == "No records."
+
+
+def test_a_single_seed_stands_beside_the_spread_of_seeds() -> None:
+    many = [make_record("mamba", seed=seed, scores=(value,) * 3) for seed, value in enumerate((40.0, 50.0, 60.0))]
+    many += [make_record("mlp", seed=seed, scores=(value,) * 3) for seed, value in enumerate((40.0, 40.0))]
+    published, one = build_board(many), [make_record("gloma")]
+
+    def shown(records: list[Record], beside: Board | None) -> str:
+        console = Console(width=120, force_terminal=False, color_system=None)
+        with console.capture() as text:
+            console.print(to_rich(build_board(records), 120, beside=beside))
+        return text.get()
+
+    text = shown(one, published)
+    assert re.search(r"hopper-medium +44\.0 +±7\.1 +50\.0", text), text  # the root of (100 + 0) / 2
+    assert "standard deviation of one seed's score within a row of the committed board" in text
+    for records, beside in (
+        (many[:3], published), (one, None), (one, build_board(many[:1])),
+        ([make_record("gloma", preset="smoke")], published),
+        ([make_record("gloma", identity__data__sha256="1" * 64)], published),
+    ):  # fmt: skip
+        assert "±7.1" not in shown(records, beside)
+        assert "standard deviation of one seed" not in shown(records, beside)
