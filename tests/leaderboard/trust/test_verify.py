@@ -71,6 +71,9 @@ RETURNS = "scores__last__targets__0__returns"
         ({"cost__wall_seconds": 0.07}, "cost.wall_seconds: 0.07, and timing the decisions alone took longer"),
         ({"scores__best": {"step": 2001, "targets": [whole_record().scores.last.targets[0].model_dump()]}},  # type: ignore[union-attr]
          "scores.best.step: 2001 of 2000"),
+        ({"provenance__config__eval__curve_episodes": 3,
+          "scores__best": {"step": 20, "targets": [whole_record().scores.last.targets[0].model_dump()]}},  # type: ignore[union-attr]
+         "scores.best: is there, and no evaluation during training was scored"),
         ({"identity__suite_tasks": ["hopper-medium"]}, "identity.suite_tasks: suite d4rl is known"),
         ({"identity__variant": "a\x1b[31mb"}, "identity.variant: 'a\\x1b[31mb' holds the character U+001B, which is"),
         ({"provenance__command": "bench \u202erun"}, "provenance.command: 'bench \\u202erun' holds the character U+"),
