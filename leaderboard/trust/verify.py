@@ -126,8 +126,8 @@ def contradictions(record: Record) -> Iterator[str]:
     for where, (ours, theirs) in said.items():
         if ours != theirs:
             yield f"{where}: {ours!r}, and {theirs!r} in provenance.config"
-        if record.scores.best is not None and eval_.get("curve_episodes"):
-            yield "scores.best: is there, and no evaluation during training was scored (eval.curve_episodes)"
+    if record.scores is not None and record.scores.best is not None and eval_.get("curve_episodes"):
+        yield "scores.best: is there, and no evaluation during training was scored (eval.curve_episodes)"
     if record.curve.loss and record.curve.loss[-1][0] > train["steps"]:
         yield f"curve.loss: goes to step {record.curve.loss[-1][0]} of {train['steps']}"
     if len(record.curve.evaluations) > train["evaluations"]:
