@@ -40,8 +40,8 @@ class Palette:
 
 # The rows' colours are those of the leaderboard's pages.
 PALETTES = {
-    "light": Palette("#1b1f24", "#565d66", "#dcd9d1", ("#0072b2", "#d55e00", "#00855f", "#a8478a", "#3a3f45")),
-    "dark": Palette("#e9ebee", "#a9b1bb", "#363c45", ("#56b4e9", "#f58a42", "#2cc796", "#e79ac9", "#e4e6e9")),
+    "light": Palette("#1b1f24", "#565d66", "#dcd9d1", ("#0072b2", "#d55e00", "#00855f", "#a8478a", "#3a3f45", "#9500ff")),
+    "dark": Palette("#e9ebee", "#a9b1bb", "#363c45", ("#56b4e9", "#f58a42", "#2cc796", "#e79ac9", "#e4e6e9", "#8a44fb")),
 }
 
 
@@ -57,7 +57,7 @@ def section(records: Path = RECORDS) -> Mapping[str, Any]:
 def draw(board: Mapping[str, Any], palette: Palette) -> str:
     """The picture as SVG: IQM with intervals on the left, IQM against training speed on the right."""
     rows = sorted((row for row in board["rows"] if row["aggregates"]), key=lambda row: -_iqm(row)["value"])
-    colours = dict(zip([row["id"] for row in rows], palette.rows, strict=True))
+    colours = dict(zip([row["id"] for row in rows], palette.rows[: len(rows)], strict=True))
     about = "; ".join(f"{row['label']} {_iqm(row)['value']:.1f}" for row in rows)
     tasks, seeds = len(board["tasks"]), min(len(row["seeds"]) for row in rows)
     title = f"{tasks} Gym tasks, {seeds} seeds, preset quick, embedded data. Bars: 95 % intervals over seeds."
@@ -80,8 +80,9 @@ def _intervals(rows: Sequence[Row], colours: Mapping[str, str], palette: Palette
     parts = _ticks(scale, palette, across=True)
     parts.append(_text(242, HEIGHT - 12, "IQM, normalised score", palette.soft, anchor="middle"))
     for index, row in enumerate(rows):
-        y, one, colour = TOP + 22 + 33 * index, _iqm(row), colours[row["id"]]
-        parts.append(_text(100, y + 4, row["label"], palette.ink, anchor="end"))
+        y = TOP + (BOTTOM - TOP) * (index + 0.5) / len(rows)
+        one, colour = _iqm(row), colours[row["id"]]
+        parts.append(_text(100, y + 4, _name(row), palette.ink, anchor="end"))
         parts.append(_line(scale(one["low"]), y, scale(one["high"]), y, colour, 3))
         parts.append(_dot(scale(one["value"]), y, colour))
         parts.append(_text(416, y + 4, f"{one['value']:.1f}", palette.ink, anchor="end"))
@@ -97,13 +98,18 @@ def _against_speed(rows: Sequence[Row], colours: Mapping[str, str], palette: Pal
     places = {row["id"]: x(row["cost"]["train_tokens_per_s"]) for row in rows}
     for row in rows:
         one, colour, at = _iqm(row), colours[row["id"]], places[row["id"]]
-        room = 16 + 7.5 * len(row["label"])
+        room = 16 + 7.5 * len(_name(row))
         left = at + room > WIDTH - 18 or any(0 < other - at < room for other in places.values())
         parts.append(_line(at, y(one["low"]), at, y(one["high"]), colour, 3))
         parts.append(_dot(at, y(one["value"]), colour))
         side = (at - 10, "end") if left else (at + 10, "start")
-        parts.append(_text(side[0], y(one["value"]) + 4, row["label"], palette.ink, anchor=side[1]))
+        parts.append(_text(side[0], y(one["value"]) + 4, _name(row), palette.ink, anchor=side[1]))
     return parts
+
+
+def _name(row: Row) -> str:
+    """The label without what is in brackets."""
+    return str(row["label"]).partition(" (")[0]
 
 
 def _iqm(row: Row) -> Mapping[str, float]:
