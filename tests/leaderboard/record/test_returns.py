@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backbench.leaderboard.trust.plausible import return_bounds
+from backbench.leaderboard.record.returns import return_bounds
 
 
 @pytest.mark.parametrize(
