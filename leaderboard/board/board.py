@@ -44,7 +44,9 @@ class Row:
     # (seeds, tasks of the suite) normalised scores. Empty if a task is missing, no seed has all tasks, or the suite has
     # no common scale. All that is computed over tasks comes from it and from ``played``.
     matrix: tuple[tuple[float, ...], ...]
-    played: tuple[tuple[tuple[float, ...], ...], ...]  # (seeds, tasks, episodes) of it: episode i of a task has start i.
+    played: tuple[
+        tuple[tuple[float, ...], ...], ...
+    ]  # (seeds, tasks, episodes) of it: episode i of a task has start i.
     aggregates: Mapping[str, Estimate]  # Key of ``columns.METRICS`` -> over the suite; empty where ``matrix`` is.
     cost: Mapping[str, float]  # Key of ``columns.COSTS`` -> median over the finished cells, where it is known.
     spread: Mapping[str, tuple[float, float]]  # The same keys -> smallest and largest of them.

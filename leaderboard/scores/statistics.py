@@ -27,8 +27,9 @@ COVERAGE: dict[str, dict[int, float]] = {
 }
 
 
-# Numbers of seeds -> the same of ``paired_difference`` over nine tasks with ten starts, by the same tool.
-PAIRED_COVERAGE: dict[int, float] = {3: 0.0, 5: 0.0, 10: 0.0}
+# Numbers of seeds -> the same of ``paired_difference`` over nine tasks with ten starts, by the same tool. One
+# seed: the interval is over starts only.
+PAIRED_COVERAGE: dict[int, float] = {1: 0.66, 3: 0.95, 5: 0.96, 10: 0.96}
 
 
 @dataclass(frozen=True)

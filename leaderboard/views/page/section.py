@@ -64,7 +64,9 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
         main_table(section, shown, styles),
         _apart(section, sections),
         fold(f"{count(len(notes), 'note')} on these records", listed) if notes else None,
-        _protocol(section, EMBEDDED if generated else None, EPISODES if over_episodes else None, RATES if rates else None),
+        _protocol(
+            section, EMBEDDED if generated else None, EPISODES if over_episodes else None, RATES if rates else None
+        ),
         plots if detail.plots else warning(instead),
         el("h3", None, "Published scores"),
         _published(section, {row["id"]: row["label"] for row in rows}),
