@@ -57,8 +57,8 @@ def same_starts(rng: np.random.Generator, seeds: int, tasks: Floats = TASKS) -> 
 
 
 def paired_covered(seeds: int, *, repeats: int = 2000, tasks: Floats = TASKS) -> tuple[float, float, float]:
-    """Simulate ``repeats`` pairs of rows: share of intervals of ``paired_difference`` that contain the true value, their
-    mean width, and the mean width if the starts of the two rows are taken for different ones."""
+    """Simulate ``repeats`` pairs of rows: share of intervals of ``paired_difference`` that contain the true value,
+    their mean width, and the mean width if the starts of the two rows are taken for different ones."""
     rng, hits, widths, apart = np.random.default_rng(0), 0, 0.0, 0.0
     for _ in range(repeats):
         x, y = same_starts(rng, seeds, tasks)

@@ -105,9 +105,9 @@ def paired_differences(section: Section) -> list[Paired]:
         one = statistics.paired_difference(played[x], played[y])
         # Rounded: where two rows are alike, the last bits of a difference of sums depend on the machine.
         low, high = (round(one.interval.low, 9), round(one.interval.high, 9)) if one.interval else (None, None)
-        turned = [None if end is None else -end for end in (high, low)]
+        up, down = (None if end is None else -end for end in (high, low))
         difference, over = round(one.value, 9), one.interval.over if one.interval else None
-        found += [Paired(x, y, difference, low, high, over), Paired(y, x, -difference, *turned, over)]
+        found += [Paired(x, y, difference, low, high, over), Paired(y, x, -difference, up, down, over)]
     return sorted(found, key=attrgetter("x", "y"))
 
 

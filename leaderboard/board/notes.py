@@ -15,9 +15,9 @@ SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4
 
 
 RATES = (
-    "(low, high)w: 95 % Wilson interval of a rate of successes, over the episodes of a single seed, or of one seed where "
-    "all seeds have equal rates and play the same starts. A bootstrap has no width there. It says nothing about the "
-    "noise of training. Means over such tasks are bootstrapped and may have no width."
+    "(low, high)w: 95 % Wilson interval of a rate of successes, over the episodes of a single seed, or of one seed "
+    "where all seeds have equal rates and play the same starts. A bootstrap has no width there. It says nothing about "
+    "the noise of training. Means over such tasks are bootstrapped and may have no width."
 )
 
 
@@ -99,9 +99,9 @@ def _paired_notes(section: Section, paired: Sequence[Paired]) -> list[str]:
         )
     if any(one.over == "starts" for one in once):
         notes.append(
-            "(low, high)s: a difference to x, from the same starts, in which one of the two rows has a single seed. The "
-            "interval is over starts only; it says nothing about the noise of training. In simulation it held the true "
-            f"value {PAIRED_COVERAGE[1]:.0%} of the time. Rank nothing by it."
+            "(low, high)s: a difference to x, from the same starts, in which one of the two rows has a single seed. "
+            "The interval is over starts only; it says nothing about the noise of training. In simulation it held the "
+            f"true value {PAIRED_COVERAGE[1]:.0%} of the time. Rank nothing by it."
         )
     return notes
 

@@ -123,8 +123,9 @@ def paired_difference(x: ArrayLike, y: ArrayLike) -> Estimate:
     """Mean of ``x`` minus mean of ``y``, (runs, tasks, starts) each, where both played start i of a task: mean over
     tasks of the mean over starts of (mean over runs of x) - (mean over runs of y).
     The 95 % bootstrap interval resamples each task's runs, of ``x`` and ``y`` apart, and its starts, the same ones for
-    both (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1). With one run of either it resamples starts
-    only. A single start has no interval. Raises ``ValueError`` for different tasks or starts, and what is not finite."""
+    both (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1). With one run of either it resamples
+    starts only. A single start has no interval. Raises ``ValueError`` for different tasks or starts, and for what is
+    not finite."""
     sides = [np.asarray(side, dtype=np.float64) for side in (x, y)]
     if any(side.ndim != 3 or side.size == 0 for side in sides) or sides[0].shape[1:] != sides[1].shape[1:]:
         raise ValueError(f"no common tasks and starts: {sides[0].shape} and {sides[1].shape}, (runs, tasks, starts)")
