@@ -76,7 +76,7 @@ def missing_cells(records: Sequence[Record]) -> list[str]:
             if lacking := sorted(every.difference(cells)):
                 shown = ", ".join(f"{task} s{seed}" for task, seed in lacking[:6])
                 more = f" and {len(lacking) - 6} more" if len(lacking) > 6 else ""
-                name = f"{row.backbone} ({row.variant})" if row.variant else row.backbone
+                name = row.label
                 where = ", ".join((group.setting.suite, group.setting.source, group.setting.preset))
                 lines.append(f"{where}: {name} lacks {len(lacking)} of {len(every)} cells: {shown}{more}")
     return lines

@@ -46,6 +46,23 @@ class Improvement:
         return self.low is not None and self.low > 0.5
 
 
+@dataclass(frozen=True)
+class Paired:
+    """How much more row ``x`` scores than row ``y`` from the same starts."""
+
+    x: int  # Index of a row of the section.
+    y: int
+    difference: float  # Mean over tasks, in normalised scores.
+    low: float | None  # Ends of the 95 % bootstrap interval; None for a single start.
+    high: float | None
+    over: str | None  # What was resampled: ``seeds and starts``, or ``starts`` where a row has a single seed.
+
+    @property
+    def decided(self) -> bool:
+        """Whether the whole interval, with the noise of training in it, is above zero."""
+        return self.low is not None and self.low > 0 and self.over != "starts"
+
+
 def profiles(section: Section) -> dict[int, Profile]:
     """Index of a row -> its performance profile, over one range of scores for all of them."""
     matrices, found = _matrices(section), {}
@@ -72,6 +89,25 @@ def improvements(section: Section, fewest_seeds: int = 1) -> list[Improvement]:
         # Derived, not resampled: the two directions cannot contradict each other.
         turned = [None if end is None else 1.0 - end for end in (high, low)]
         found.append(Improvement(y, x, 1.0 - probability, *turned))
+    return sorted(found, key=attrgetter("x", "y"))
+
+
+def paired_differences(section: Section) -> list[Paired]:
+    """Every ordered pair of rows that have all tasks and played the same starts, in the order of rows.
+    The rows of a section share the evaluation seed and the environments, so equal counts of episodes are equal starts.
+    """
+    played = {index: row.played for index, row in enumerate(section.rows) if row.matrix}
+    counts = {index: {tuple(map(len, tasks)) for tasks in one} for index, one in played.items()}
+    found = []
+    for x, y in combinations(played, 2):
+        if len(episodes := counts[x] | counts[y]) > 1 or len(set(next(iter(episodes)))) > 1:
+            continue
+        one = statistics.paired_difference(played[x], played[y])
+        # Rounded: where two rows are alike, the last bits of a difference of sums depend on the machine.
+        low, high = (round(one.interval.low, 9), round(one.interval.high, 9)) if one.interval else (None, None)
+        up, down = (None if end is None else -end for end in (high, low))
+        difference, over = round(one.value, 9), one.interval.over if one.interval else None
+        found += [Paired(x, y, difference, low, high, over), Paired(y, x, -difference, up, down, over)]
     return sorted(found, key=attrgetter("x", "y"))
 
 

@@ -2,6 +2,7 @@
 Rows are backbones, columns tasks. A row that lacks a task of its suite has no aggregate; a note names what is
 missing."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -12,10 +13,11 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.agreement import Agreement, across, machines
 from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
+from backbench.leaderboard.record.returns import are_successes
 from backbench.leaderboard.record.schema import Record, TargetScore
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import normalise
-from backbench.leaderboard.scores.statistics import Estimate, Interval, estimate, interval
+from backbench.leaderboard.scores.statistics import Estimate, Interval, estimate, interval, rate_interval
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Score:
     """A row's score on one task: last checkpoint, first target."""
 
     value: float  # Mean over seeds, normalised.
-    interval: Interval | None  # Of ``value``; None for one seed with one episode.
+    interval: Interval | None  # Of ``value``; None for one seed with one episode, unless that is a success or none.
     seeds: tuple[int, ...]  # Seeds that it is a mean of.
     values: tuple[float, ...]  # Normalised score of each seed.
     data_ratio: float | None  # ``value`` over the data set's own mean score, where that is known and positive.
@@ -40,8 +42,11 @@ class Row:
     missing: tuple[str, ...]  # Tasks of the suite without a score.
     seeds: tuple[int, ...]  # Seeds that have all tasks of the suite.
     # (seeds, tasks of the suite) normalised scores. Empty if a task is missing, no seed has all tasks, or the suite has
-    # no normaliser. All that is computed over tasks comes from it.
+    # no common scale. All that is computed over tasks comes from it and from ``played``.
     matrix: tuple[tuple[float, ...], ...]
+    played: tuple[
+        tuple[tuple[float, ...], ...], ...
+    ]  # (seeds, tasks, episodes) of it: episode i of a task has start i.
     aggregates: Mapping[str, Estimate]  # Key of ``columns.METRICS`` -> over the suite; empty where ``matrix`` is.
     cost: Mapping[str, float]  # Key of ``columns.COSTS`` -> median over the finished cells, where it is known.
     spread: Mapping[str, tuple[float, float]]  # The same keys -> smallest and largest of them.
@@ -82,7 +87,7 @@ class Section:
 
     setting: Setting
     tasks: tuple[str, ...]  # The suite's tasks in their order, then others that the records hold.
-    complete: bool  # Whether aggregates have a meaning: the suite is known, and its scores share a scale.
+    complete: bool  # Whether aggregates have a meaning: the suite is known, and its scores share a scale and a kind.
     task_settings: Mapping[str, TaskSetting]
     data: Mapping[str, float]  # Task -> mean normalised return of its data, where these hold raw rewards.
     data_aggregates: Mapping[str, float]  # Metrics ``of_data`` -> over ``data`` of the suite; empty if a task lacks.
@@ -124,10 +129,12 @@ def _section(group: Group, suite: tuple[str, ...] | None, reproduced: Collection
     by_row = together((RowId.of(record), record) for record in ordered)
     summaries = [(record.identity.task, record.identity.data) for record in group.records]
     data = {task: one.normalised_mean for task, one in summaries if one is not None and one.rewards == "raw"}
+    played = together((record.identity.task, record) for record in ordered)
+    successes = {task: are_successes(found) for task, found in played.items()}
     notes: list[str] = []
     rows = []
     for label, found in zip(row_labels(list(by_row)), by_row.values(), strict=True):
-        row, said = _row(label, found, suite or (), data, reproduced)
+        row, said = _row(label, found, suite or (), data, reproduced, successes)
         rows.append(row)
         notes += [f"{label}: {note}" for note in said]
     name, scaled = group.setting.suite, group.setting.normaliser != "none"
@@ -135,6 +142,10 @@ def _section(group: Group, suite: tuple[str, ...] | None, reproduced: Collection
         notes.append(f"suite {name!r} is not known here: no aggregates")
     if not scaled:
         notes.append(f"suite {name!r} has no normaliser: returns of its tasks share no scale, so it has no aggregates")
+    if mixed := _mixed(successes):
+        rates = ", ".join(task for task, success in successes.items() if success)
+        notes.append(f"{rates}: rates of successes, other tasks: returns; so suite {name!r} has no aggregates")
+    scaled = scaled and not mixed
     notes += _ragged(rows, suite or ()) + unlike(group.records) + _unlike_seeds(rows)
     all_known = scaled and suite and all(task in data for task in suite)
     own = np.array([[data[task] for task in suite]]) if suite and all_known else None
@@ -171,7 +182,12 @@ def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
 
 
 def _row(
-    label: str, records: list[Record], suite: Sequence[str], data: Mapping[str, float], reproduced: Collection[str]
+    label: str,
+    records: list[Record],
+    suite: Sequence[str],
+    data: Mapping[str, float],
+    reproduced: Collection[str],
+    successes: Mapping[str, bool],
 ) -> tuple[Row, list[str]]:
     """A row from its records by start, and notes on it."""
     done: dict[str, dict[int, Record]] = {}
@@ -185,7 +201,7 @@ def _row(
                     f"{task}, seed {seed} is there twice; {kept.key} counts, {record.key} is later and left out"
                 )
     missing = tuple(task for task in suite if task not in done)
-    scaled = records[0].protocol.normaliser != "none"
+    scaled = records[0].protocol.normaliser != "none" and not _mixed(successes)
     seeds: list[int] = []
     if suite and not missing:
         # A seed that has only some of the tasks would weigh them unequally.
@@ -194,7 +210,8 @@ def _row(
             notes.append(f"seeds {', '.join(map(str, partial))} lack some tasks and are not in the aggregate")
     used = [record for found in done.values() for record in found.values()]
     matrix = [[_headline(done[task][seed]).normalised_mean for task in suite] for seed in seeds if scaled]
-    episodes = [_episodes(done[task][seeds[0]]) for task in suite] if len(seeds) == 1 else ()
+    played = [[_episodes(done[task][seed]) for task in suite] for seed in seeds if scaled]
+    episodes = played[0] if len(played) == 1 else ()
     metrics = columns.METRICS if matrix else ()
     spent = [record.cost for record in used if record.cost is not None]
     costs = [(one, [value for cost in spent if (value := one.read(cost)) is not None]) for one in columns.COSTS]
@@ -203,10 +220,11 @@ def _row(
     row = Row(
         label=label,
         row=RowId.of(records[0]),
-        scores={task: _score(found, data.get(task)) for task, found in done.items()},
+        scores={task: _score(found, data.get(task), successes[task]) for task, found in done.items()},
         missing=missing,
         seeds=tuple(seeds),
         matrix=tuple(map(tuple, matrix)),
+        played=tuple(tuple(map(tuple, found)) for found in played),
         aggregates={one.key: estimate(matrix, one.statistic, episodes=episodes) for one in metrics},
         cost={
             one.key: float(median(values) if one.counted else f"{median(values):.4g}")
@@ -225,18 +243,32 @@ def _row(
     return row, notes
 
 
-def _score(seeds: Mapping[int, Record], data_mean: float | None) -> Score:
+def _mixed(successes: Mapping[str, bool]) -> bool:
+    """Whether some tasks have rates of successes and others have returns: a mean of both would mean neither."""
+    return len(set(successes.values())) == 2
+
+
+def _score(seeds: Mapping[int, Record], data_mean: float | None, success: bool) -> Score:
     order = sorted(seeds)
     values = [_headline(seeds[seed]).normalised_mean for seed in order]
     value = float(np.mean(values))
+    single = _episodes(seeds[order[0]]) if len(order) == 1 else None
+    # A bootstrap over seeds of equal rates has no width. Every seed plays the same starts, so one seed's count once.
+    equal = len({math.fsum(_headline(record).returns) for record in seeds.values()}) == 1
     return Score(
         value=value,
-        interval=interval(values, episodes=_episodes(seeds[order[0]]) if len(order) == 1 else None),
+        interval=_rate(seeds[order[0]]) if success and equal else interval(values, episodes=single),
         seeds=tuple(order),
         values=tuple(values),
         data_ratio=value / data_mean if data_mean is not None and data_mean > 0 else None,
         raw=float(np.mean([_headline(record).raw_mean for record in seeds.values()])),
     )
+
+
+def _rate(record: Record) -> Interval:
+    protocol, task = record.protocol, record.identity.task
+    failure, success = (normalise(protocol.normaliser, task, value, protocol.reference) for value in (0.0, 1.0))
+    return rate_interval(_episodes(record), (failure, success))
 
 
 def _headline(record: Record) -> TargetScore:

@@ -3,15 +3,22 @@
 from collections.abc import Sequence
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.analysis import ALIKE, Improvement, fronts, undecided_costs, unknown_costs
+from backbench.leaderboard.board.analysis import ALIKE, Improvement, Paired, fronts, undecided_costs, unknown_costs
 from backbench.leaderboard.board.board import Row, Section
 from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.board.settings import Setting
 from backbench.leaderboard.record.suites import ALSO
 from backbench.leaderboard.scores.normalise import CITATIONS
-from backbench.leaderboard.scores.statistics import COVERAGE
+from backbench.leaderboard.scores.statistics import COVERAGE, PAIRED_COVERAGE
 
 SHORT = {"none": "raw", "atari-human": "human", "dt-gamer": "gamer", "d4rl": "D4RL", "declared": "declared"}
+
+
+RATES = (
+    "(low, high)w: 95 % Wilson interval of a rate of successes, over the episodes of a single seed, or of one seed "
+    "where all seeds have equal rates and play the same starts. A bootstrap has no width there. It says nothing about "
+    "the noise of training. Means over such tasks are bootstrapped and may have no width."
+)
 
 
 def coverage() -> str:
@@ -25,8 +32,8 @@ def coverage() -> str:
     )
 
 
-def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
-    """The notes of one table, a sentence or more each; ``pairs``: the comparisons that are printed in it."""
+def notes_of(section: Section, pairs: Sequence[Improvement], paired: Sequence[Paired] = ()) -> list[str]:
+    """The notes of one table, a sentence or more each; ``pairs`` and ``paired``: the comparisons printed in it."""
     setting, settings = section.setting, section.task_settings
     notes = []
     if section.apart:
@@ -49,7 +56,8 @@ def notes_of(section: Section, pairs: Sequence[Improvement]) -> list[str]:
     )
     hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
     notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
-    notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs), *_front_notes(section)]
+    notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs)]
+    notes += [*_paired_notes(section, paired), *_front_notes(section)]
     notes += [f"{note}." for note in section.notes]
     failed = [(row.label, one.identity, one.failure) for row in section.rows for one in row.records]
     cells = sorted((label, cell.task, cell.seed, said.reason) for label, cell, said in failed if said is not None)
@@ -72,6 +80,30 @@ def _pair_notes(section: Section, pairs: Sequence[Improvement]) -> list[str]:
         f"{said or 'none'}. Undecided: {count - sum(map(len, better.values()))} of {count} pairs. "
         "No correction is made for the number of pairs."
     ]
+
+
+def _paired_notes(section: Section, paired: Sequence[Paired]) -> list[str]:
+    if not paired:
+        return []
+    labels, once = [row.label for row in section.rows], [one for one in paired if one.x < one.y]
+    ahead = together((labels[one.x], labels[one.y]) for one in paired if one.decided)
+    said = "; ".join(f"{x} ahead of {', '.join(ys)}" for x, ys in ahead.items())
+    notes = []
+    if any(one.over != "starts" for one in once):
+        held = ", ".join(f"{share:.0%} with {n}" for n, share in PAIRED_COVERAGE.items() if n > 1)
+        notes.append(
+            "Difference to x: mean normalised score of the column minus that of x from the same starts, mean over "
+            "tasks. The interval resamples each row's seeds, and starts jointly for both rows. Intervals above 0: "
+            f"{said or 'none'}. Undecided: {len(once) - sum(map(len, ahead.values()))} of {len(once)} pairs. In "
+            f"simulation it held the true value {held} seeds. No correction is made for the number of pairs."
+        )
+    if any(one.over == "starts" for one in once):
+        notes.append(
+            "(low, high)s: a difference to x, from the same starts, in which one of the two rows has a single seed. "
+            "The interval is over starts only; it says nothing about the noise of training. In simulation it held the "
+            f"true value {PAIRED_COVERAGE[1]:.0%} of the time. Rank nothing by it."
+        )
+    return notes
 
 
 def _front_notes(section: Section) -> list[str]:
@@ -98,7 +130,9 @@ def _interval_notes(rows: Sequence[Row]) -> list[str]:
     if seeds := [one.n for one in found if one.over == "seeds"]:
         said = "(low, high): 95 % bootstrap interval over seeds, drawn within each task."
         notes.append(f"{said} {coverage()} Fewest seeds here: {min(seeds)}.")
-    if any(one.over == "episodes" for one in found):
+    if any(one.method == "wilson" for one in found):
+        notes.append(RATES)
+    if any(one.over == "episodes" and one.method == "bootstrap" for one in found):
         notes.append(
             "(low, high)e: one seed only. The interval is over its evaluation episodes; it says nothing about the "
             "noise of training, which is usually larger. Rank nothing by it."

@@ -4,6 +4,7 @@ Versions of Backbench and of the simulators must be equal. Those of torch and Nu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -125,11 +126,26 @@ class RowId:
         return matched_to(self.variant)
 
     @property
+    def control(self) -> str | None:
+        """``identity``, ``mlp``, or ``%BC``: behaviour cloning on the best steps, without a target return."""
+        return "%BC" if self._best_steps else self.backbone if self.backbone in ("identity", "mlp") else None
+
+    @property
+    def _best_steps(self) -> str:
+        """Percentage of the steps that ``identity`` was trained on; empty where it saw all, and for other backbones."""
+        word = next((word for word in self.variant.split() if word.startswith("data.top=")), "")
+        share = re.fullmatch(r"data\.top=(\d*\.?\d+(?:e-?\d+)?)", word)
+        top = float(share[1]) if share and self.backbone == "identity" else 1.0
+        return f"{100 * top:g} %" if 0 < top < 1 else ""
+
+    @property
     def label(self) -> str:
-        """Backbone and variant, with a matched width in words."""
+        """Backbone and variant, with a matched width in words; the control %BC by its name in the literature."""
         words = [self.variant]
         if self.matched is not None:
             words = [f"matched to {self.matched}", without(self.variant, f"{MATCH}params:")]
+        if self._best_steps:
+            return f"%BC {self._best_steps} ({', '.join(filter(None, [self.backbone, *words]))})"
         return f"{self.backbone} ({', '.join(filter(None, words))})" if self.variant else self.backbone
 
 

@@ -27,14 +27,21 @@ COVERAGE: dict[str, dict[int, float]] = {
 }
 
 
+# Numbers of seeds -> the same of ``paired_difference`` over nine tasks with ten starts, by the same tool. One
+# seed: the interval is over starts only.
+PAIRED_COVERAGE: dict[int, float] = {1: 0.66, 3: 0.95, 5: 0.96, 10: 0.96}
+
+
 @dataclass(frozen=True)
 class Interval:
-    """A percentile bootstrap interval, in normalised scores."""
+    """A 95 % interval, in normalised scores."""
 
     low: float
     high: float
-    over: Literal["seeds", "episodes"]  # What was resampled. Episodes of a single run: without the noise of training.
-    n: int  # Their number (the smallest of any task).
+    # What varies. Episodes or starts alone: without the noise of training.
+    over: Literal["seeds", "episodes", "starts", "seeds and starts"]
+    n: int  # Number of seeds where they vary, else of episodes or starts (the smallest of any task).
+    method: Literal["bootstrap", "wilson"] = "bootstrap"  # Percentiles of a bootstrap, or Wilson's of a rate.
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,39 @@ def interval(values: ArrayLike, episodes: ArrayLike | None = None) -> Interval |
     return estimate(runs, episodes=() if episodes is None else (episodes,)).interval
 
 
+def paired_difference(x: ArrayLike, y: ArrayLike) -> Estimate:
+    """Mean of ``x`` minus mean of ``y``, (runs, tasks, starts) each, where both played start i of a task: mean over
+    tasks of the mean over starts of (mean over runs of x) - (mean over runs of y).
+    The 95 % bootstrap interval resamples each task's runs, of ``x`` and ``y`` apart, and its starts, the same ones for
+    both (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1). With one run of either it resamples
+    starts only. A single start has no interval. Raises ``ValueError`` for different tasks or starts, and for what is
+    not finite."""
+    sides = [np.asarray(side, dtype=np.float64) for side in (x, y)]
+    if any(side.ndim != 3 or side.size == 0 for side in sides) or sides[0].shape[1:] != sides[1].shape[1:]:
+        raise ValueError(f"no common tasks and starts: {sides[0].shape} and {sides[1].shape}, (runs, tasks, starts)")
+    if not all(np.isfinite(side).all() for side in sides):
+        raise ValueError("scores hold NaN or infinities; a failed run is no score")
+    value, (fewest, starts) = float(sides[0].mean() - sides[1].mean()), (min(map(len, sides)), sides[0].shape[2])
+    if starts < 2:
+        return Estimate(value, None)
+    means = [_resampled(side, stream if fewest > 1 else None) for stream, side in enumerate(sides)]
+    low, high = _percentiles(means[0] - means[1])
+    return Estimate(value, Interval(low, high, *(("seeds and starts", fewest) if fewest > 1 else ("starts", starts))))
+
+
+def _resampled(scores: Floats, stream: int | None) -> Floats:
+    """(resamples,) means over tasks and resampled starts, equal ones in every call, of (runs, tasks, starts).
+    ``stream``: which samples of runs; None takes the runs as they are."""
+    runs, tasks, starts = scores.shape
+    weights = _weights(starts, tasks, 2).transpose(2, 0, 1)  # (tasks, resamples, starts)
+    by_task = scores.transpose(1, 0, 2)
+    if stream is None:
+        drawn = by_task.mean(axis=1)[:, None, :]
+    else:
+        drawn = _weights(runs, tasks, stream).transpose(2, 0, 1) @ by_task
+    return np.asarray((drawn * weights).sum(axis=-1).mean(axis=0))
+
+
 def performance_profile(scores: ArrayLike, taus: ArrayLike) -> Floats:
     """Share of runs with a score above each of ``taus``: (runs, tasks) and (k,) to (k,), from 0 to 1.
     The score distribution of Agarwal et al. 2021: the mean over tasks of each task's share of runs."""
@@ -175,6 +215,14 @@ def t_quantile(share: float, freedom: float) -> float:
     return float(np.sqrt(freedom) * np.tan(angle))
 
 
+def rate_interval(values: ArrayLike, ends: tuple[float, float]) -> Interval:
+    """Wilson's interval of the mean of ``values``, one run's episodes, each of which scores one of the two ``ends``."""
+    scores = np.asarray(values, dtype=np.float64)
+    rates = wilson_interval(int((scores == max(ends)).sum()), len(scores))
+    low, high = (min(ends) + rate * (max(ends) - min(ends)) for rate in rates)
+    return Interval(low, high, "episodes", len(scores), "wilson")
+
+
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
     """(low, high) of a rate of successes, from 0 to 1 (Wilson 1927). Unlike a bootstrap it has a width at 0 and 1."""
     z, rate = NormalDist().inv_cdf((1 + level) / 2), successes / trials
@@ -205,7 +253,8 @@ def _wins(x: ArrayLike, y: ArrayLike) -> Floats:
 def _weights(runs: int, tasks: int, stream: int, resamples: int = 2000) -> Floats:
     """(resamples, runs, tasks): share of a task's samples that each run has; they sum to 1 over runs."""
     drawn = _draw(np.random.default_rng([0, stream]), (runs, tasks), resamples)
-    weights = np.stack([(drawn == run).sum(axis=1) for run in range(runs)], axis=1) / runs
+    cells = (np.arange(resamples)[:, None, None] * runs + drawn) * tasks + np.arange(tasks)
+    weights = np.bincount(cells.ravel(), minlength=resamples * runs * tasks).reshape(resamples, runs, tasks) / runs
     weights.flags.writeable = False
     return weights
 

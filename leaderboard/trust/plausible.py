@@ -4,14 +4,8 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
+from backbench.leaderboard.record.returns import GAMES, kind_of, return_bounds
 from backbench.leaderboard.record.schema import Cost, DataSummary, ModelShape, Record
-
-# Smallest and largest return of a complete Atari game, where the rules set one: 21 points end a game of Pong, and
-# Breakout has two walls of 432 points.
-_GAMES = {"Pong": (-21.0, 21.0), "Breakout": (0.0, 864.0), "Qbert": (0.0, None), "Seaquest": (0.0, None)}
-# Rewards here are velocities and have no strict bound. Each number is about three times the mean reward per step of the
-# best published agents: anything beyond it is an error.
-PER_STEP = {"Hopper": 12.0, "Walker2d": 20.0, "HalfCheetah": 50.0}
 
 
 def impossible(record: Record) -> Iterator[str]:
@@ -75,31 +69,8 @@ def _data(data: DataSummary, environment: str) -> Iterator[str]:
         yield f"identity.data.steps: {data.steps} in {data.episodes} episodes"
     if data.return_std > (data.return_max - data.return_min) / 2 * (1 + 1e-6) + 1e-6:
         yield "identity.data.return_std: is more than half of the distance between return_min and return_max"
-    low, high = _GAMES.get(_kind(environment), (None, None)) if data.rewards == "raw" else (None, None)
+    low, high = GAMES.get(kind_of(environment), (None, None)) if data.rewards == "raw" else (None, None)
     if low is not None and data.return_min < low:
         yield f"identity.data.return_min: {data.return_min:g}, and the game's smallest return is {low:g}"
     if high is not None and data.return_max > high:
         yield f"identity.data.return_max: {data.return_max:g}, and the game's largest return is {high:g}"
-
-
-def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
-    """(smallest, largest) raw return of an episode of ``length`` steps; None where no bound is known.
-    ``environment``: an id such as ``gymnasium_robotics:AntMaze_UMaze-v4``; ``conventions``: its arguments."""
-    kind = _kind(environment)
-    if environment.startswith("ALE/"):
-        return _GAMES.get(kind, (None, None))
-    if kind in PER_STEP:
-        return -PER_STEP[kind] * length, PER_STEP[kind] * length
-    if kind.startswith("AntMaze") and conventions.get("continuing_task") is False and "Dense" not in kind:
-        return 0.0, 1.0  # the episode ends with the first reward, which is 1
-    if kind.startswith(("AntMaze", "PointMaze")):
-        return 0.0, float(length)  # 1 at the goal, or exp(-distance)
-    if kind == "FrankaKitchen":
-        wanted = conventions.get("tasks_to_complete")
-        count = float(len(wanted)) if isinstance(wanted, list) else 4.0
-        return 0.0, count if conventions.get("remove_task_when_completed") is True else count * length
-    return None, None
-
-
-def _kind(environment: str) -> str:
-    return environment.rpartition(":")[2].removeprefix("ALE/").rpartition("-v")[0]

@@ -12,9 +12,10 @@ from typing import Any
 
 from backbench.leaderboard.record.fields import without_paths
 from backbench.leaderboard.record.identity import added, cell_key, config_digest, newer, without_added
+from backbench.leaderboard.record.returns import PER_STEP
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES
-from backbench.leaderboard.trust.plausible import PER_STEP, impossible, impossible_returns
+from backbench.leaderboard.trust.plausible import impossible, impossible_returns
 
 SCORE_SLACK = 0.05  # of a normalised score: what a table shows
 # Times of a run: equal to the last digit only in a copy.

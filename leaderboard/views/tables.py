@@ -11,7 +11,15 @@ from itertools import count
 from typing import Any
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.analysis import Profile, courses, fronts, improvements, profiles, undecided_costs
+from backbench.leaderboard.board.analysis import (
+    Profile,
+    courses,
+    fronts,
+    improvements,
+    paired_differences,
+    profiles,
+    undecided_costs,
+)
 from backbench.leaderboard.board.board import Board, Row, Score, Section
 from backbench.leaderboard.board.columns import CostColumn
 from backbench.leaderboard.board.reproduction import reported, reproduction, why_none
@@ -24,7 +32,7 @@ _FORMULA = {*"=+-@\t\r\n"}
 _SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
 _TASK_SETTING = ("context", "targets", "max_steps", "environment", "returns_to_go", "data_sha256")
 _ROW = ("label", "backbone", "variant", "matched", "trust", "machines", "cells", "reproduced_cells")
-_SCORE = ("value", "low", "high", "over", "n", "seeds", "raw", "ratio", "data")
+_SCORE = ("value", "low", "high", "over", "n", "method", "seeds", "raw", "ratio", "data")
 
 
 def to_view(board: Board, records: Sequence[Record]) -> dict[str, Any]:
@@ -114,6 +122,10 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
         "improvement": [
             {**asdict(one), "x": ids[one.x], "y": ids[one.y], "decided": one.decided} for one in improvements(section)
         ],
+        "paired": [
+            {**asdict(one), "x": ids[one.x], "y": ids[one.y], "decided": one.decided}
+            for one in paired_differences(section)
+        ],
         "pareto": {cost: [ids[index] for index in front] for cost, front in fronts(section).items()},
         "reported": [asdict(one) for one in reported(section)],
         "reproduction": [
@@ -138,7 +150,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
     return {
         "id": row_id,
         "label": row.label,
-        **_picked(row.row, ("backbone", "variant", "matched")),
+        **_picked(row.row, ("backbone", "variant", "matched", "control")),
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
         "trust": row.trust,
@@ -175,7 +187,7 @@ def _score(score: Score) -> dict[str, Any]:
 
 def _estimate(one: Estimate | Score, n: int = 1) -> dict[str, Any]:
     """Value, ends of its interval and over what that is; without an interval none, and ``n``."""
-    none = {"low": None, "high": None, "over": None, "n": n}
+    none = {"low": None, "high": None, "over": None, "n": n, "method": None}
     return {"value": one.value, **(none if one.interval is None else asdict(one.interval))}
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.analysis import Improvement, improvements
+from backbench.leaderboard.board.analysis import Improvement, Paired, improvements, paired_differences
 from backbench.leaderboard.board.board import Board, Row, Section
 from backbench.leaderboard.board.notes import SHORT, notes_of
 from backbench.leaderboard.board.reproduction import tabulated
@@ -118,12 +118,14 @@ def _table(section: Section, number: int) -> TextTable:
     compared = sum(len(row.matrix) >= 2 for row in rows)
     if pairs := improvements(section, fewest_seeds=2) if compared <= _PAIRS else []:
         blocks.append(_beaten(section, pairs))
+    if paired := paired_differences(section) if sum(bool(row.matrix) for row in rows) <= _PAIRS else []:
+        blocks.append(_ahead(section, paired))
     title = f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
     return TextTable(
         title=plain(title),
         columns=("task", "data", *(plain(row.label) for row in rows)),
         blocks=tuple(blocks),
-        notes=tuple(plain(note) for note in notes_of(section, pairs)),
+        notes=tuple(plain(note) for note in notes_of(section, pairs, paired)),
         reported=_reported(section, number),
     )
 
@@ -157,13 +159,31 @@ def _beaten(section: Section, pairs: Sequence[Improvement]) -> tuple[Line, ...]:
     found = {(pair.x, pair.y): pair for pair in pairs}
     lines = []
     for loser in dict.fromkeys(pair.x for pair in pairs):
-        label = plain(section.rows[loser].label)
-        cells = [Cell(f"P(better than {label if len(label) <= 20 else label[:19] + '…'})"), Cell("")]
+        cells = [Cell(f"P(better than {_short(section.rows[loser])})"), Cell("")]
         for pair in (found.get((winner, loser)) for winner in range(len(section.rows))):
             ends = "" if pair is None or pair.low is None else f"({pair.low:.2f}, {pair.high:.2f})"
             cells.append(Cell(NOTHING if pair is None else f"{pair.probability:.2f}", ends))
         lines.append(tuple(cells))
     return tuple(lines)
+
+
+def _ahead(section: Section, paired: Sequence[Paired]) -> tuple[Line, ...]:
+    """Each row minus each other, on the same starts: the column minus the line."""
+    found = {(one.x, one.y): one for one in paired}
+    lines = []
+    for other in dict.fromkeys(one.x for one in paired):
+        cells = [Cell(f"difference to {_short(section.rows[other])}"), Cell("")]
+        for one in (found.get((row, other)) for row in range(len(section.rows))):
+            mark = "s" if one is not None and one.over == "starts" else ""
+            ends = "" if one is None or one.low is None else f"({one.low:+.1f}, {one.high:+.1f}){mark}"
+            cells.append(Cell(NOTHING if one is None else f"{one.difference:+.1f}", ends))
+        lines.append(tuple(cells))
+    return tuple(lines)
+
+
+def _short(row: Row) -> str:
+    label = plain(row.label)
+    return label if len(label) <= 20 else label[:19] + "…"
 
 
 def _reported(section: Section, number: int) -> TextTable | None:
@@ -194,7 +214,8 @@ def _other_scale(section: Section, normaliser: str) -> tuple[Line, ...]:
 def _interval(interval: Interval | None, digits: int = 1) -> str:
     if interval is None:
         return ""
-    return f"({interval.low:.{digits}f}, {interval.high:.{digits}f}){'e' if interval.over == 'episodes' else ''}"
+    mark = "w" if interval.method == "wilson" else "e" if interval.over == "episodes" else ""
+    return f"({interval.low:.{digits}f}, {interval.high:.{digits}f}){mark}"
 
 
 def _points(value: float | None) -> str:

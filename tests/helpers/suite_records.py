@@ -53,3 +53,31 @@ def suite_records(
                 content["key"] = f"{backbone}.{suite}.{task}.s{seed}"
                 records.append(Record.model_validate(content))
     return records
+
+
+def success_record(
+    backbone: str,
+    task: str,
+    seed: int,
+    arrived: int,
+    *,
+    episodes: int = 10,
+    environment: str = "gymnasium_robotics:AntMaze_UMaze-v4",
+    conventions: dict[str, Any] | None = None,
+) -> Record:
+    """A record of AntMaze in which the first ``arrived`` of ``episodes`` reach the goal; it scores 100 there."""
+    content = make_record(backbone, "hopper-medium", seed).model_dump(mode="json")
+    content["identity"] |= {"suite": "d4rl-antmaze", "task": task, "environment": environment}
+    content["protocol"] |= {"episodes": episodes, "environment": conventions or {"continuing_task": False}}
+    returns = [1.0] * arrived + [0.0] * (episodes - arrived)
+    for target in content["scores"]["last"]["targets"]:
+        target |= {
+            "returns": returns, "lengths": [100] * episodes, "raw_mean": arrived / episodes,
+            "normalised_mean": 100 * arrived / episodes,
+        }  # fmt: skip
+    content["identity"]["data"] |= {
+        "return_mean": 0.5, "return_min": 0.0, "return_max": 1.0, "return_std": 0.5, "normalised_mean": 50.0,
+    }  # fmt: skip
+    content["curve"]["evaluations"] = []
+    content["key"] = f"{backbone}.{task}.s{seed}"
+    return Record.model_validate(content)

@@ -43,6 +43,7 @@ def make_row(
             "low": min(values),
             "high": max(values),
             "over": "seeds",
+            "method": "bootstrap",
             "n": len(seeds),
             "seeds": list(seeds),
             "values": values,
@@ -72,6 +73,7 @@ def make_row(
         "options": {"n_heads": 4, "kernels": "auto"},
         "model": {"d_model": 64, "n_layers": 2, "context": 10},
         "matched": None,
+        "control": label if label in ("identity", "mlp") else None,
         "trust": "self-reported",
         "machines": 1,
         "agreement": None,
@@ -128,6 +130,20 @@ def make_section(
         if i != j
         for share in [max(-0.4, min(0.4, 0.07 * (j - i)))]
     ]
+    paired = [
+        {
+            "x": x["id"],
+            "y": y["id"],
+            "difference": 3.0 * (j - i),
+            "low": 3.0 * (j - i) - 4,
+            "high": 3.0 * (j - i) + 4,
+            "over": "seeds and starts",
+            "decided": j - i > 1,
+        }
+        for i, x in enumerate(made)
+        for j, y in enumerate(made)
+        if i != j
+    ]
     return {
         "id": section,
         "title": f"{suite}, data {source}, preset {preset}, acting {acting}",
@@ -164,6 +180,7 @@ def make_section(
         "data_iqm": 43.5,
         "rows": made,
         "improvement": gain,
+        "paired": paired,
         "pareto": {name: [made[0]["id"]] if made else [] for name in COSTS},
         "reported": [
             {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from interval_coverage import STATISTICS, TASKS, covered
+from interval_coverage import STATISTICS, TASKS, covered, paired_covered
 
-from backbench.leaderboard.scores.statistics import COVERAGE, estimate
+from backbench.leaderboard.scores.statistics import COVERAGE, PAIRED_COVERAGE, estimate
 
 REPEATS = 500
 
@@ -26,3 +26,17 @@ def test_interval_of_three_seeds_spans_smallest_to_largest() -> None:
     found = estimate(values).interval
     assert found is not None
     assert (found.low, found.high) == pytest.approx((36.5, 86.7))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_paired_intervals_cover_as_published_and_are_narrower_than_unpaired_ones(seeds: int) -> None:
+    found, width, apart = paired_covered(seeds, repeats=REPEATS // 2)
+    said = PAIRED_COVERAGE[seeds]
+    assert abs(found - said) < 3 * np.sqrt(said * (1 - said) / (REPEATS // 2)) + 0.01
+    assert width < 0.75 * apart
+
+
+def test_pairing_gains_nothing_where_starts_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interval_coverage.START_SPREAD", 0.0)
+    _, width, apart = paired_covered(3, repeats=100)
+    assert width == pytest.approx(apart, rel=0.02)

@@ -33,6 +33,8 @@ def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: 
     if not any(row["aggregates"] for row in rows if row["id"] in styles):
         unscaled = section["normaliser"] == "none"
         reason = "The suite has no normaliser" if unscaled else "No row has every task with a common seed"
+        if any("rates of successes" in note for note in section["notes"]):
+            reason = "Some tasks have rates of successes and others have returns"
         yield f"{reason}, so there are no aggregates."
 
 
@@ -43,10 +45,14 @@ def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterato
     says = (
         "The profile shows how many runs score above each threshold, with pointwise 95 % bands. The probability of "
         "improvement is how often a run of one row scores higher than a run of another on the same task. An interval "
-        "that includes one half decides nothing. No correction is made for the number of pairs."
+        "that includes one half decides nothing. The paired difference compares mean scores from the same starts. Its "
+        "interval resamples each row's seeds, and starts jointly for both rows. The mark s means over starts only: a "
+        "row has one seed, and the noise of training is not in the interval. No correction is made for the number of "
+        "pairs."
     )
     how = fold("How to read profiles and pairs", el("p", None, says))
     panels = [*comparisons.profiles(rows, styles), *comparisons.improvement(section, styles)]
+    panels += comparisons.paired(section, styles)
     yield figure("Profiles and improvement", panels, _decided(section), how, kind="wide")
     says = "Rings mark rows that no other row beats in both IQM and that cost, by point estimates."
     costs = columns.shown(columns.COSTS, "page")

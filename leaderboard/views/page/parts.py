@@ -19,7 +19,15 @@ TRUST = {
     "reproduced": ("ok", "= ", "A second machine ran these cells again from their records and got the same scores."),
     "self-reported": ("self", "", "One kind of machine ran these cells. No second one has confirmed all of them."),
 }
-CONTROLS = {"identity": "mixes nothing: it never sees the target return", "mlp": "mixes within one step only"}
+CONTROLS = {
+    "identity": "mixes nothing: it never sees the target return",
+    "mlp": "mixes within one step only",
+    "%BC": "clones the best steps of the data and never sees the target return: what filtering the data is worth",
+}
+MARKS = {
+    "e": "over the episodes of a single seed",
+    "w": "Wilson’s interval of a rate of successes, over one seed’s episodes",
+}
 
 
 def fold(summary: Child, *content: Child, **attrs: object) -> Html:
@@ -67,12 +75,13 @@ def figure(
 
 
 def estimate(one: View, digits: int = 1) -> Html:
-    """A value with its interval. ``e`` marks an interval over episodes only."""
+    """A value with its interval. ``e`` marks an interval over episodes only, ``w`` Wilson's of a rate."""
     main = el("b", None, minus(f"{one['value']:.{digits}f}"))
     if one["low"] is None or one["high"] is None:
         return main
     low, high = (minus(f"{one[end]:.{digits}f}") for end in ("low", "high"))
-    mark = el("abbr", {"title": "over the episodes of a single seed"}, "e") if one["over"] == "episodes" else None
+    kind = "w" if one.get("method") == "wilson" else "e" if one["over"] == "episodes" else None
+    mark = el("abbr", {"title": MARKS[kind]}, kind) if kind else None
     return join(main, " ", el("small", None, f"[{low}, {high}]", mark))
 
 
@@ -90,8 +99,9 @@ def badges(row: View) -> Html:
     )
     several = f" {row['machines']} kinds of machines, {len(row['seeds'])} seeds." if row["machines"] > 1 else ""
     parts = [badge(kind, mark + row["trust"], says + several + some)]
-    if row["backbone"] in CONTROLS:
-        parts.append(badge("control", "control", CONTROLS[row["backbone"]]))
+    if row["control"] is not None:
+        content = "control" if row["control"] == row["backbone"] else f"control {row['control']}"
+        parts.append(badge("control", content, CONTROLS[row["control"]]))
     if row["matched"]:
         says = "Its width was chosen to give it as many parameters as the reference."
         parts.append(badge("match", ("matched to ", name(row["matched"])), says))

@@ -21,6 +21,11 @@ EPISODES = (
     "which is usually larger."
 )
 
+RATES = (
+    "An interval marked w is Wilson’s, of a rate of successes over the episodes of a single seed, or of one seed where "
+    "all seeds have equal rates: they play the same starts. It does not include the noise of training."
+)
+
 
 @dataclass(frozen=True)
 class Detail:
@@ -37,10 +42,13 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
     shown = rows[: detail.rows]
     styles = {row["id"]: Style(row["id"], row["label"], index) for index, row in enumerate(rows[:DRAWN])}
     generated = section["source"] == "embedded"
-    over_episodes = any(one["over"] == "episodes" for row in rows for one in row["scores"].values())
+    scores = [one for row in rows for one in row["scores"].values()]
+    one_seed = any(one["over"] == "episodes" and len(one["seeds"]) == 1 for one in scores)
+    over_episodes = any(one["over"] == "episodes" and one["method"] == "bootstrap" for one in scores)
+    rates = any(one["method"] == "wilson" for one in scores)
     warnings = {
         "Generated data: do not compare with papers.": generated,
-        "One seed only: do not rank these rows.": over_episodes,
+        "One seed only: do not rank these rows.": one_seed,
         f"Only {len(shown)} of {len(rows)} rows are shown. The CSV and JSON views have all.": len(shown) < len(rows),
     }
     plots = figures(section, rows, styles, single_tasks=detail.single_tasks) if detail.plots else None
@@ -56,7 +64,9 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
         main_table(section, shown, styles),
         _apart(section, sections),
         fold(f"{count(len(notes), 'note')} on these records", listed) if notes else None,
-        _protocol(section, EMBEDDED if generated else None, EPISODES if over_episodes else None),
+        _protocol(
+            section, EMBEDDED if generated else None, EPISODES if over_episodes else None, RATES if rates else None
+        ),
         plots if detail.plots else warning(instead),
         el("h3", None, "Published scores"),
         _published(section, {row["id"]: row["label"] for row in rows}),

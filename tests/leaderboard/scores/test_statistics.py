@@ -271,3 +271,68 @@ def test_the_interval_of_a_difference_is_welchs(x: list[float], y: list[float]) 
 def test_the_interval_of_a_rate_is_wilsons(successes: int, trials: int) -> None:
     expected = binomtest(successes, trials).proportion_ci(method="wilson")
     assert stats.wilson_interval(successes, trials) == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+def test_the_interval_of_a_rate_is_on_the_scale_of_the_scores() -> None:
+    found = stats.rate_interval([100.0] * 10, (0.0, 100.0))
+    assert (found.high, found.over, found.n, found.method) == (100.0, "episodes", 10, "wilson")
+    assert found.low == pytest.approx(72.25, abs=0.01)
+    turned = stats.rate_interval([-3.0, 5.0], (5.0, -3.0))  # a success may score less than a failure
+    low, high = stats.wilson_interval(1, 2)
+    assert (turned.low, turned.high) == pytest.approx((-3 + 8 * low, -3 + 8 * high))
+
+
+def looped(x: np.ndarray, y: np.ndarray, resamples: int) -> list[float]:
+    """Resampled paired differences, one by one."""
+    rng, found = np.random.default_rng(1), []
+    for _ in range(resamples):
+        differences = []
+        for task in range(x.shape[1]):
+            starts = rng.integers(x.shape[2], size=x.shape[2])
+            ours = rng.integers(len(x), size=len(x)) if min(len(x), len(y)) > 1 else np.arange(len(x))
+            theirs = rng.integers(len(y), size=len(y)) if min(len(x), len(y)) > 1 else np.arange(len(y))
+            differences += [x[run, task, start] / x.shape[0] / x.shape[2] for run in ours for start in starts]
+            differences += [-y[run, task, start] / y.shape[0] / y.shape[2] for run in theirs for start in starts]
+        found.append(sum(differences) / x.shape[1])
+    return found
+
+
+@pytest.mark.parametrize("runs", [(3, 4), (1, 3), (1, 1)])
+def test_a_paired_difference_equals_a_plain_loop(runs: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    starts = rng.normal(50, 20, size=(2, 6))
+    x, y = (rng.normal(starts + 5 * i, 8, size=(n, *starts.shape)) for i, n in enumerate(runs))
+    found = stats.paired_difference(x, y)
+    assert found.value == pytest.approx(x.mean() - y.mean())
+    assert found.interval is not None
+    assert (found.interval.over, found.interval.n) == (("starts", 6) if min(runs) == 1 else ("seeds and starts", 3))
+    low, high = np.quantile(looped(x, y, 2000), [0.025, 0.975])
+    reach = 0.1 * (high - low)  # both ends are estimates
+    assert (found.interval.low, found.interval.high) == (pytest.approx(low, abs=reach), pytest.approx(high, abs=reach))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(2, 6), st.floats(-50, 50), st.integers(0))
+def test_paired_differences_ignore_what_both_rows_share(
+    ours: int, theirs: int, tasks: int, starts: int, shift: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, y = (rng.normal(40, 10, size=(runs, tasks, starts)) for runs in (ours, theirs))
+    shared = rng.normal(0, 100, size=(tasks, starts))
+    found, moved = stats.paired_difference(x, y), stats.paired_difference(x + shared + shift, y + shared)
+    assert found.interval is not None
+    assert moved.interval is not None
+    ends = (found.value, found.interval.low, found.interval.high)
+    assert (moved.value, moved.interval.low, moved.interval.high) == pytest.approx([end + shift for end in ends])
+    assert found.interval.low - 1e-9 <= found.interval.high
+    same = stats.paired_difference(x[:1], x[:1]).interval
+    assert same is not None
+    assert (same.low, same.high) == (0.0, 0.0)
+
+
+def test_a_single_start_has_no_paired_interval_and_other_starts_do_not_compare() -> None:
+    assert stats.paired_difference(np.full((3, 2, 1), 4.0), np.ones((3, 2, 1))) == stats.Estimate(3.0, None)
+    with pytest.raises(ValueError, match="no common tasks and starts"):
+        stats.paired_difference(np.ones((3, 2, 5)), np.ones((3, 2, 6)))
+    with pytest.raises(ValueError, match="NaN"):
+        stats.paired_difference(np.full((2, 2, 2), np.nan), np.ones((2, 2, 2)))

@@ -47,7 +47,8 @@ def test_a_view_holds_every_number_of_the_board() -> None:
     }  # fmt: skip
     gloma, mamba, mlp = section["rows"]
     assert gloma["scores"]["hopper-medium"] == {
-        "value": 45.0, "low": 43.0, "high": 47.0, "over": "seeds", "n": 3, "seeds": [0, 1, 2],
+        "value": 45.0, "low": 43.0, "high": 47.0, "over": "seeds", "n": 3, "method": "bootstrap",
+        "seeds": [0, 1, 2],
         "values": [43.0, 45.0, 47.0], "ratio": 1.02273, "raw": 1444.29,
     }  # fmt: skip
     assert gloma["aggregates"]["iqm"]["value"] == 46.0
@@ -67,6 +68,12 @@ def test_a_view_holds_every_number_of_the_board() -> None:
         "x": gloma["id"], "y": mamba["id"], "probability": 0.0, "low": 0.0, "high": 0.0,
             "decided": False,
     }  # fmt: skip
+    paired = section["paired"][1]
+    assert (paired["x"], paired["y"], paired["over"], paired["decided"]) == (
+        mamba["id"], gloma["id"], "seeds and starts", True,
+    )  # fmt: skip
+    assert paired["difference"] == 20.0
+    assert 16.0 < paired["low"] < 20.0 < paired["high"] < 24.0
     assert found["cells"][records[0].key] == {
         "section": section["id"], "row": gloma["id"], "task": "halfcheetah-medium", "seed": 0, "status": "done",
         "score": 40.0, "record": records[0].model_dump(mode="json"),

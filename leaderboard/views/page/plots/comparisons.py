@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page.markup import Html, View, el
-from backbench.leaderboard.views.page.numbers import coordinate, short
+from backbench.leaderboard.views.page.numbers import coordinate, minus, short
 from backbench.leaderboard.views.page.plots.panel import Panel, Style, Styles, label, rule, shorten
 from backbench.leaderboard.views.page.plots.scales import Scale, axis, interval_ends
 
@@ -77,13 +77,48 @@ def pairs(section: View, styles: Styles) -> list[View]:
     return sorted(better, key=lambda one: sorted((rank[one["x"]], rank[one["y"]])))
 
 
+def _drawn(found: Sequence[View], styles: Styles) -> Sequence[View]:
+    """All of ``found``, or of too many those of the first row."""
+    first_row = next(iter(styles), None)
+    return found if len(found) <= PAIRS else [one for one in found if first_row in (one["x"], one["y"])][:PAIRS]
+
+
+def paired(section: View, styles: Styles) -> list[Html]:
+    """Difference in score of two rows from the same starts: each pair once, the better row first."""
+    rank = {row_id: index for index, row_id in enumerate(styles)}
+    both = [one for one in section["paired"] if one["x"] in rank and one["y"] in rank]
+    better = [one for one in both if (one["difference"], rank[one["y"]]) > (0, rank[one["x"]])]
+    if not (found := _drawn(sorted(better, key=lambda one: sorted((rank[one["x"]], rank[one["y"]]))), styles)):
+        return []
+    about = (
+        "For each pair of rows the mean score of the first minus that of the second from the same starts, over all "
+        "tasks, with its interval. At zero neither is better. The mark s: over starts only, without the noise of "
+        "training."
+    )
+    panel = Panel("Paired difference, X − Y", about, width=440, height=80 + 20 * len(found), left=160)
+    ends = [0.0, *(one[end] for one in found for end in ("difference", "low", "high") if one[end] is not None)]
+    scale = axis(ends, panel.left + 4, panel.right - 112)
+    panel.x_axis(scale, "score", 4)
+    panel.add(rule(scale(0), panel.top, scale(0), panel.bottom, "half"))
+    for index, one in enumerate(found):
+        y = panel.top + 10 + 20 * index
+        first, second = styles[one["x"]], styles[one["y"]]
+        says = f"{shorten(first.label, 12)} − {shorten(second.label, 12)}"
+        panel.add(label(panel.left - 8, y + 4, says, "tx", "end", row=first.row))
+        mark = "s" if one["over"] == "starts" else ""
+        around = "" if one["low"] is None else f" [{minus(format(one['low'], '.1f'))}, {one['high']:.1f}]{mark}"
+        panel.add(label(panel.right, y + 4, f"{one['difference']:.1f}{around}", "tx", "end"))
+        said = f"{first.label} minus {second.label}: {one['difference']:.1f}"
+        if around:
+            said += f", 95 % interval {one['low']:.1f} to {one['high']:.1f} over {one['over']}"
+            panel.add(rule(scale(one["low"]), y, scale(one["high"]), y, f"iv {first.colour}", row=first.row))
+        panel.add(first.marker(scale(one["difference"]), y, said))
+    return [panel.svg()]
+
+
 def improvement(section: View, styles: Styles) -> list[Html]:
     """Probability that a run of one row scores higher than a run of another on the same task."""
-    found = pairs(section, styles)
-    if len(found) > PAIRS:
-        first_row = next(iter(styles))
-        found = [one for one in found if first_row in (one["x"], one["y"])][:PAIRS]
-    if not found:
+    if not (found := _drawn(pairs(section, styles), styles)):
         return []
     about = (
         "For each pair of rows the probability, with its interval, that a run of the first scores higher than a run of "

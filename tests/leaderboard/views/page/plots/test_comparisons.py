@@ -54,6 +54,21 @@ def test_each_pair_is_compared_once_and_the_better_comes_first() -> None:
     assert half.get("x1") == half.get("x2") == "240"  # the middle of 164 .. 316
 
 
+def test_a_paired_difference_has_the_better_row_first_and_marks_a_single_seed() -> None:
+    section = make_section(rows=2)
+    for one in section["paired"]:
+        one["over"] = "starts"
+    tree = parse(comparisons.paired(section, styles_of(section))[0])
+    texts = [text for text in tree.itertext() if "gloma" in text or "[" in text]
+    assert texts == [
+        "gloma − transformer",
+        "3.0 [−1.0, 7.0]s",
+        "gloma minus transformer: 3.0, 95 % interval -1.0 to 7.0 over starts",
+    ]
+    section["paired"] = []
+    assert comparisons.paired(section, styles_of(section)) == []
+
+
 def test_of_many_pairs_only_those_of_the_first_row_are_drawn() -> None:
     many = make_section(rows=8)
     assert len(comparisons.pairs(many, styles_of(many))) == 28

@@ -17,6 +17,7 @@ def test_every_plot_has_a_title_a_description_and_all_marks_inside() -> None:
         "aggregates": (comparisons.aggregates(rows, styles), 4),
         "profiles": (comparisons.profiles(rows, styles), 1),
         "improvement": (comparisons.improvement(section, styles), 1),
+        "paired": (comparisons.paired(section, styles), 1),
         "pareto": (comparisons.pareto(section, rows, styles), 8),
         "curves": (tasks.courses("curves", section, rows, styles), 9),
         "evaluations": (tasks.courses("evaluations", section, rows, styles), 2),

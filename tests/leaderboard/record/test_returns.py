@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from suite_records import success_record
 
-from backbench.leaderboard.trust.plausible import return_bounds
+from backbench.leaderboard.record.returns import are_successes, return_bounds
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,14 @@ def test_returns_are_bounded_by_the_rules_of_the_environment(
     environment: str, conventions: dict[str, Any], bounds: tuple[float, float]
 ) -> None:
     assert return_bounds(environment, conventions, 500) == bounds
+
+
+def test_a_return_is_a_success_only_by_the_rules_of_the_environment() -> None:
+    maze = {"continuing_task": False}
+    rated = [success_record("mlp", "antmaze-umaze", seed, 7) for seed in (0, 1)]
+    assert rated[0].protocol.environment == maze
+    assert are_successes(rated)
+    lucky = success_record("mlp", "antmaze-umaze", 2, 7, environment="MyOwn-v0")
+    assert not are_successes([*rated, lucky])
+    staying = success_record("mlp", "antmaze-umaze", 2, 7, conventions={"continuing_task": True})
+    assert not are_successes([staying])
