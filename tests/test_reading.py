@@ -138,3 +138,11 @@ def test_a_safetensors_header_that_does_not_fit_is_refused(tmp_path: Path) -> No
     path.write_bytes((10**15).to_bytes(8, "little") + b"{}")
     with pytest.raises(ReadingError, match="its header declares 1,000,000,000,000,000 bytes"):
         reading.check_safetensors(path)
+
+
+def test_the_kernel_s_own_files_are_read_although_they_say_that_they_are_empty() -> None:
+    path = Path("/proc/cpuinfo")
+    assert path.stat().st_size == 0
+    assert "processor" in reading.text(path)
+    with pytest.raises(reading.ReadingError, match="has more than 10 bytes"):
+        reading.text(path, 10)

@@ -40,8 +40,12 @@ class Palette:
 
 # The rows' colours are those of the leaderboard's pages.
 PALETTES = {
-    "light": Palette("#1b1f24", "#565d66", "#dcd9d1", ("#0072b2", "#d55e00", "#00855f", "#a8478a", "#3a3f45", "#9500ff")),
-    "dark": Palette("#e9ebee", "#a9b1bb", "#363c45", ("#56b4e9", "#f58a42", "#2cc796", "#e79ac9", "#e4e6e9", "#8a44fb")),
+    "light": Palette(
+        "#1b1f24", "#565d66", "#dcd9d1", ("#0072b2", "#d55e00", "#00855f", "#a8478a", "#3a3f45", "#9500ff")
+    ),
+    "dark": Palette(
+        "#e9ebee", "#a9b1bb", "#363c45", ("#56b4e9", "#f58a42", "#2cc796", "#e79ac9", "#e4e6e9", "#8a44fb")
+    ),
 }
 
 

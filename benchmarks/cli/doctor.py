@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backbench import terminal
+from backbench import __version__, terminal
 from backbench.benchmarks.run import machine
 from backbench.text import count
 
@@ -52,7 +52,7 @@ def examine() -> dict[str, Any]:
     """The state of the installation, as JSON holds it. ``ready``: every required package is installed."""
     packages, system = _packages(), f"{platform.system()} {platform.machine()}"
     return {
-        "backbench": _version("backbench"),
+        "backbench": __version__,
         "ready": all(package["version"] for package in packages if package["required"]),
         "python": {"version": platform.python_version(), "system": system},
         "cpu": {"name": machine.cpu(), "cores": machine.cores(), **machine.processor()},

@@ -59,7 +59,7 @@ def processor() -> dict[str, Any]:
 def _listing() -> dict[str, str]:
     """The first processor of /proc/cpuinfo, by field. Empty on other systems than Linux."""
     path, fields = Path("/proc/cpuinfo"), dict[str, str]()
-    for line in reading.text(path).splitlines() if path.is_file() else ():
+    for line in reading.text(path, 64 * reading.MB).splitlines() if path.is_file() else ():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     return fields

@@ -6,12 +6,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from backbench import __version__
 from backbench.benchmarks.run import machine
 from backbench.leaderboard.record.schema import Hardware, Processor
 
 # Packages that scores or costs depend on. Accelerators count if they are installed.
 PACKAGES = (
-    "backbench", "torch", "numpy", "gymnasium", "gymnasium-robotics", "mujoco", "ale-py", "minari", "h5py",
+    "torch", "numpy", "gymnasium", "gymnasium-robotics", "mujoco", "ale-py", "minari", "h5py",
     "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "xformers",
 )  # fmt: skip
 # Folders of generated files: records, verifications, pages. Files beside the folders are written by hand.
@@ -23,8 +24,11 @@ CODE = Path(__file__).resolve().parents[2]  # the checkout that the code runs fr
 
 
 def packages() -> dict[str, str]:
-    """Distribution to version, for those that are installed."""
-    found = {}
+    """Distribution to version, for those that are installed. Backbench's is that of the code that runs.
+
+    The metadata of an editable installation are older after a ``git pull``.
+    """
+    found = {"backbench": __version__}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)

@@ -62,7 +62,8 @@ def content(path: Path | str, most: int) -> bytes:
     """The bytes of a file of at most ``most``. Raises ``ReadingError``."""
     with opened(path, most) as file:
         try:
-            found = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # a file may grow
+            size = os.fstat(file.fileno()).st_size  # 0 for the kernel's own files, such as those in /proc
+            found = file.read(min(size or most, most) + 1)  # a file may grow
         except OSError as error:
             raise ReadingError(path, f"cannot be read: {error.strerror or error}") from error
     if len(found) > most:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
+import backbench
+from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.provenance import git_state
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,3 +81,27 @@ def test_changed_or_new_code_counts(clone: Path, name: str) -> None:
 
 def test_a_folder_that_is_no_clone_has_no_commit(tmp_path: Path) -> None:
     assert git_state(tmp_path) == (None, None)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have other fields")
+def test_the_processor_is_described_as_the_system_lists_it() -> None:
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^(vendor_id|cpu family|model|stepping|model name)\s*: (.*)$", text, re.MULTILINE))
+    hardware = provenance.hardware(None)
+    assert hardware.cpu == listed["model name"]
+    found = hardware.processor
+    assert found is not None
+    assert (found.vendor, found.family, found.model, found.stepping) == tuple(
+        listed[name] for name in ("vendor_id", "cpu family", "model", "stepping")
+    )
+    assert "avx2" in found.instructions
+    assert found.blas.startswith("openblas")
+    assert found.torch == f"{torch.backends.cpu.get_cpu_capability()}, MKL"
+    assert found.libc.startswith("glibc")
+    assert "unknown" not in repr(found)
+
+
+def test_the_version_is_that_of_the_code_and_not_of_an_older_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "version", lambda name: "0.0.1")
+    assert provenance.packages()["backbench"] == backbench.__version__
+    assert provenance.packages()["numpy"] == "0.0.1"
