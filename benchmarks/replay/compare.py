@@ -67,7 +67,7 @@ def compare(then: Record, now: Record, row: Sequence[Record] = ()) -> Comparison
     said += [_beside(then, one, theirs[one.target]) for one in then.scores.last.targets if one.target in theirs]
     said += [*facts, *(line for line, _ in course), *_timings(then, now)]
     if same_returns and same_weights and not course and not facts:
-        return Comparison("equal bits", tuple(said))
+        return Comparison("equal bits", (*said, *changes(then, now)))
     differences = changes(then, now)
     if (same_returns or off < SCORE_SLACK) and not edited:
         return Comparison("equal score", (*said, *differences))

@@ -54,8 +54,8 @@ class PublishedRow:
             known = f"seed{'s' if len(again) > 1 else ''} {', '.join(map(str, again))}"
             raise UserError(f"{known} of {cell.backbone} are in {inside} already; give others, or use bench reproduce")
         require(len(seeds) >= LEAST, f"the row has {len(seeds)} seed; it needs {LEAST} for a comparison")
-        missing = {one.task.name for one in cells} ^ {record.identity.task for record in mine}
-        require(not missing, f"the row and this command differ in tasks: {', '.join(sorted(missing))}; give no --task")
+        missing = sorted({one.task.name for one in cells} - {record.identity.task for record in mine})
+        require(not missing, f"the row lacks {', '.join(missing)}; only a row with every task of its suite is verified")
         return cls(inside, tuple(mine))
 
     def check_versions(self, packages: dict[str, str]) -> None:
