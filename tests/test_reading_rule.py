@@ -42,7 +42,6 @@ ALLOWED = {
     "benchmarks.replay.load": "safetensors, after check_safetensors",
     "benchmarks.replay.pictures": "arrays that its own child process wrote",
     "benchmarks.run.checkpoint": "checkpoints, with weights_only",
-    "benchmarks.run.provenance": "/proc of this machine",
     "benchmarks.run.results": "the header of safetensors, after check_safetensors",
     "benchmarks.run.sinks.tracking": "MLflow's database, and the folder's id",
     "benchmarks.speed.parts.training": "/proc of this process",

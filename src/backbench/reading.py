@@ -20,6 +20,7 @@ from typing import Any
 from backbench.errors import UserError, first_line
 
 MB = 1 << 20
+KERNELS = 4 * MB  # more than a file in /proc has
 DEPTH = 64  # levels of lists and mappings in JSON and YAML
 NODES = 20_000  # values in a YAML file, with every alias written out
 BLOCK = 1 << 18  # bytes that are decompressed at a time
@@ -62,8 +63,8 @@ def content(path: Path | str, most: int) -> bytes:
     """The bytes of a file of at most ``most``. Raises ``ReadingError``."""
     with opened(path, most) as file:
         try:
-            size = os.fstat(file.fileno()).st_size  # 0 for the kernel's own files, such as those in /proc
-            found = file.read(min(size or most, most) + 1)  # a file may grow
+            size = os.fstat(file.fileno()).st_size or KERNELS  # the kernel's own files say 0, such as those in /proc
+            found = file.read(min(size, most) + 1)  # a file may grow
         except OSError as error:
             raise ReadingError(path, f"cannot be read: {error.strerror or error}") from error
     if len(found) > most:

@@ -113,7 +113,7 @@ class Data(Work):
         os.environ["MINARI_DATASETS_PATH"] = str(folder)
         store.clear_leftovers()
         if not store.exists(DATA):
-            assert sources._make(DATA) == ""
+            assert sources._make(DATA) == ("", "")
         store.read(DATA)
         store.clear_leftovers()
 

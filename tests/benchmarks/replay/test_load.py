@@ -76,7 +76,7 @@ def test_any_cell_is_rebuilt_from_json(
 
 
 def test_a_record_from_before_a_setting_existed_has_its_default() -> None:
-    (cell,) = planned(["transformer"], "d4rl", "quick", [0], ["hopper-medium"])
+    (cell,) = planned(["transformer"], "d4rl", "smoke", [0], ["hopper-medium"])
     older = through_json(cell)
     for name in ADDED:
         group, _, setting = name.partition(".")
