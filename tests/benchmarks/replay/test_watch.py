@@ -41,7 +41,7 @@ CAMERA = Camera(1 / 15, lambda states: states[0, -1].copy())
 def gym(hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder of results and its record, of robots that fall at different times."""
     cell = tiny_cell(
-        "mlp", eval=EvalConfig(episodes=3, max_steps=250), train=TrainConfig(steps=40, batch_size=8, lr=1e-2)
+        "mlp", eval=EvalConfig(episodes=3, max_steps=250), train=TrainConfig(steps=15, batch_size=8, lr=1e-2)
     )
     results = tmp_path_factory.mktemp("gym")
     return results, cells.run_cell(cell, results, "cpu")
