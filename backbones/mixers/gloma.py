@@ -23,7 +23,7 @@ CHOICES = {"local": ("overlapping", "blocks"), "window_of": ("branch", "scan"), 
 class GLoMaOptions:
     """Options of GLoMa: each point that the paper leaves open."""
 
-    window: int = 6  # tokens that the local branch sees, the current one included; a multiple of tokens_per_step
+    window: int = 2  # environment steps that the local branch sees, the current one included
     local: str = "overlapping"  # windows that end at each token (overlapping), or that tile the context (blocks)
     # What the overlapping window limits: the branch, or only the scan (a token then sees d_conv - 1 tokens more).
     window_of: str = "branch"
@@ -32,7 +32,7 @@ class GLoMaOptions:
     d_state: int = 16  # states of each channel's recurrence in the global branch
     local_d_state: int = 16  # and in the local one
     d_conv: int = 4  # taps of the causal convolution in the global branch
-    local_d_conv: int = 4  # and in the local one; with 1, the scan gets the complete window
+    local_d_conv: int = 4  # and in the local one, shorter than its window; with 1, the scan gets the complete window
     expand: int = 2  # channels of the recurrences, as a multiple of d_model
     dt_rank: int = 0  # rank of the projection to the time step; 0 means d_model / 16, rounded up
     mlp: bool = True  # whether a feed-forward network follows each mixer
@@ -46,21 +46,11 @@ class GLoMaOptions:
         for name in ("window", "d_state", "local_d_state", "d_conv", "local_d_conv", "expand"):
             require(getattr(self, name) >= 1, f"gloma: {name}={getattr(self, name)}; give at least 1")
         require(self.dt_rank >= 0, f"gloma: dt_rank={self.dt_rank}; give 0 (d_model / 16) or more")
-        fits = self.local == "blocks" or self.window_of == "scan" or self.window >= self.local_d_conv
-        sizes = f"window={self.window} is shorter than local_d_conv={self.local_d_conv}"
-        require(fits, f"gloma: {sizes}; widen the window, narrow the convolution or set window_of=scan")
         same = (self.d_state, self.d_conv) == (self.local_d_state, self.local_d_conv)
         require(same or not self.share_weights, "gloma: share_weights needs equal d_state and d_conv in both branches")
         SELECTIVE_SCAN.require(self.kernels)
         windowless = self.kernels == "mamba_ssm" and self.local == "overlapping"
         require(not windowless, "gloma: mamba_ssm's scan has no window; set kernels=auto or local=blocks")
-
-    @property
-    def scan_window(self) -> int | None:
-        """The window of the local branch's scan, in tokens. None for blocks: there the scan restarts in each block."""
-        if self.local == "blocks":
-            return None
-        return self.window if self.window_of == "scan" else self.window - self.local_d_conv + 1
 
 
 class GLoMa(Mixer):
@@ -74,10 +64,18 @@ class GLoMa(Mixer):
         super().__init__(options, spec)
         o, d = options, spec.d_model
         self.ffn_activation = o.activation if o.mlp else None
-        sizes = f"window={o.window} is not a multiple of tokens_per_step={spec.tokens_per_step}"
-        require(o.window % spec.tokens_per_step == 0, f"gloma: {sizes}; give complete environment steps")
+        self.window = o.window * spec.tokens_per_step  # in tokens
+        taps = o.local_d_conv
+        # In tokens. None for blocks: there the scan restarts in each block.
+        self.scan_window = None if o.local == "blocks" else self.window
+        if o.local == "overlapping" and o.window_of == "branch":
+            taps = max(1, min(taps, self.window - 1))  # the scan sees two tokens at least
+            self.scan_window = self.window - taps + 1
+            one = not o.share_weights or taps == o.d_conv
+            sizes = f"window={o.window} has {self.window} tokens, and needs more than d_conv={o.d_conv}"
+            require(one, f"gloma: share_weights: {sizes}; widen the window or set window_of=scan")
         self.global_branch = MambaBlock(d, o.d_state, o.d_conv, o.expand, o.dt_rank, o.kernels)
-        local = (d, o.local_d_state, o.local_d_conv, o.expand, o.dt_rank, o.kernels)
+        local = (d, o.local_d_state, taps, o.expand, o.dt_rank, o.kernels)
         self.local_branch = None if o.share_weights else MambaBlock(*local)
         inputs = {"sum": 0, "gated": d, "concat": 2 * d}[o.fusion]
         self.fusion = nn.Linear(inputs, d) if inputs else None
@@ -91,9 +89,9 @@ class GLoMa(Mixer):
     def local(self, x: Tensor, keep: slice = ALL) -> Tensor:
         """The local branch alone, (batch, length, d_model) -> (batch, kept, d_model)."""
         if self.options.local == "overlapping":
-            return self._local_block()(x, self.options.scan_window, keep)  # type: ignore[no-any-return]
+            return self._local_block()(x, self.scan_window, keep)  # type: ignore[no-any-return]
         batch, length, d = x.shape
-        window = self.options.window
+        window = self.window
         count = -(-length // window)
         blocks = F.pad(x, (0, 0, 0, count * window - length)).view(batch * count, window, d)
         y = self._local_block()(blocks).view(batch, count * window, d)
@@ -106,14 +104,14 @@ class GLoMa(Mixer):
 
     def mix(self, projected: State, keep: slice = ALL) -> Tensor:
         x, far, near = projected
-        window = self.options.scan_window
+        window = self.scan_window
         y_near = self.local(x, keep) if near is None else self._local_block().mix(near, window, keep, keep)
         return self._fuse(x[:, keep], self.global_branch.mix(far, None, keep, keep), y_near)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The states of both branches, and for blocks each row's position in its block."""
         far = self.global_branch.initial_state(batch, device, dtype)
-        near = self._local_block().initial_state(batch, device, dtype, self.options.scan_window)
+        near = self._local_block().initial_state(batch, device, dtype, self.scan_window)
         return far, near, torch.zeros(batch, dtype=torch.long, device=near[0].device)
 
     def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
@@ -125,9 +123,9 @@ class GLoMa(Mixer):
             return super().extend(x, state, keep)
         far, near, position = state
         y_far, far = self.global_branch.extend(x, far, None, keep)
-        y_near, near = self._local_block().extend(x, near, self.options.scan_window, keep)
+        y_near, near = self._local_block().extend(x, near, self.scan_window, keep)
         if self.options.local == "blocks":
-            position = (position + 1) % self.options.window
+            position = (position + 1) % self.window
             ended = position == 0
             near = map_state(lambda leaf: leaf.masked_fill(ended.view(-1, *[1] * (leaf.dim() - 1)), 0), near)
         return self._fuse(x[:, keep], y_far, y_near), (far, near, position)
@@ -146,7 +144,7 @@ class GLoMa(Mixer):
     def flops(self, length: int) -> float:
         """Both branches, and the fusion's linear layer."""
         fusion = 0 if self.fusion is None else 2 * self.fusion.weight.numel()
-        local = self._local_block().flops(self.options.scan_window)
+        local = self._local_block().flops(self.scan_window)
         return self.global_branch.flops() + local + fusion
 
     def _local_block(self) -> MambaBlock:

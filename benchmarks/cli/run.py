@@ -61,7 +61,7 @@ def run(
     ] = False,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="key=value, such as train.lr=1e-4,1e-3 or backbone.window=12. Commas make a grid."),
+        typer.Argument(help="key=value, such as train.lr=1e-4,1e-3 or backbone.window=4. Commas make a grid."),
     ] = None,
 ) -> None:
     """Train and evaluate backbones on a suite, then print the board. Run the same command again to resume."""

@@ -21,7 +21,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("mamba", {"kernels": "reference", "dt_rank": 3, "expand": 1}),
     ("gloma", {"local": "blocks", "fusion": "gated"}),
     ("gloma", {"local": "blocks", "share_weights": True}),
-    ("gloma", {"window_of": "scan", "window": 3, "fusion": "concat", "share_weights": True}),
+    ("gloma", {"window_of": "scan", "window": 1, "fusion": "concat", "share_weights": True}),
     ("gloma", {"local_d_conv": 1, "local_d_state": 4, "mlp": False}),
 ]
 

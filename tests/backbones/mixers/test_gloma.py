@@ -18,13 +18,13 @@ from backbench.backbones.options import make_options
 SPEC = Spec(d_model=8, n_layers=1, max_length=30)
 VARIANTS: list[dict[str, Any]] = [
     {},
-    {"window": 9},
+    {"window": 3},
     {"local_d_conv": 1},
-    {"window": 3, "local_d_conv": 3},
+    {"window": 1},
     {"window_of": "scan"},
-    {"window_of": "scan", "window": 3},
+    {"window_of": "scan", "window": 1},
     {"local": "blocks"},
-    {"local": "blocks", "window": 3, "fusion": "gated"},
+    {"local": "blocks", "window": 1, "fusion": "gated"},
     {"share_weights": True, "fusion": "concat"},
 ]
 
@@ -49,7 +49,7 @@ def seen(function: Any, length: int) -> Tensor:
 
 def expected(options: dict[str, Any], length: int) -> Tensor:
     """As documented: the window ends at each token, or is the token's block."""
-    window = options.get("window", 6)
+    window = 3 * options.get("window", 2)
     reach = window + (options.get("local_d_conv", 4) - 1 if options.get("window_of") == "scan" else 0)
     t, s = torch.arange(length)[:, None], torch.arange(length)
     if options.get("local") == "blocks":
@@ -85,6 +85,17 @@ def test_local_branch_is_a_mamba_on_every_window(options: dict[str, Any]) -> Non
     made, slow = mixer(**options), mixer(**options, kernels="reference")
     x = torch.randn(2, 19, SPEC.d_model, dtype=torch.float64)
     torch.testing.assert_close(made.local(x), slow.local(x), atol=1e-12, rtol=1e-12)
+
+
+def test_a_window_counts_steps_however_many_tokens_they_have() -> None:
+    """And a convolution is shorter than its window."""
+    for tokens in (("state",), ("state", "action"), ("return", "state", "action")):
+        spec = Spec(d_model=8, n_layers=1, max_length=10 * len(tokens), tokens=tokens)
+        for window in (1, 2):
+            torch.manual_seed(0)
+            made = GLoMa(make_options(GLoMa, {"window": window}), spec).double()
+            t, s = torch.arange(12)[:, None], torch.arange(12)
+            assert torch.equal(seen(made.local, 12), (s <= t) & (s > t - window * len(tokens)))
 
 
 @torch.no_grad()

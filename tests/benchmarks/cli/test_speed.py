@@ -17,7 +17,7 @@ from backbench.benchmarks.speed.report import read
 
 def test_command_writes_a_report_that_from_prints_again(bench: Callable[..., Any], tmp_path: Path) -> None:
     words = ("speed", "--backbone", "gloma", "--lengths", "6,12", "--parts", "lengths", *WORDS)
-    done = bench(*words, "--out", "here", "backbone.window=3", "backbone.local_d_conv=1", "--markdown")
+    done = bench(*words, "--out", "here", "backbone.window=1", "backbone.local_d_conv=1", "--markdown")
     assert done.code == 0, done.err
     assert "### Training over the context" in done.out
     assert (tmp_path / "here" / "speed.png").stat().st_size > 10_000
@@ -52,7 +52,7 @@ def test_every_setting_has_an_option_with_its_default(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("backbench.benchmarks.speed.run.speed", take)
     words = "--backbone mlp,identity --peers --lengths 6,12 --device cpu --threads 2 --out x --repeats 3 --budget 4.5 \
-        --parts memory --d-model 8 --n-layers 1 --context 5 --batch-size 2 --bf16 --markdown backbone.window=3"
+        --parts memory --d-model 8 --n-layers 1 --context 5 --batch-size 2 --bf16 --markdown backbone.window=1"
     for line in ("", words):
         assert CliRunner().invoke(app, ["speed", *line.split()]).exit_code == 0
     assert asked[0] == SpeedConfig()
