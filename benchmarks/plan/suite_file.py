@@ -47,6 +47,7 @@ class Row(_Part):
     reference: tuple[Number, Number] | None = None  # raw returns that score 0 and 100 with normaliser: declared
     return_scale: Positive | None = None
     max_steps: Steps | None = None
+    settings: tuple[str, ...] = ()  # key=value, after the suite's own
     sources: Annotated[dict[str, Source], Field(min_length=1)]
 
 
@@ -63,6 +64,8 @@ class Suite(_Part):
     return_scale: Positive = 1000.0
     max_steps: Steps = 1000
     normaliser: str = "none"
+    # key=value: what its tasks need of the settings. They come after the preset and before the user's.
+    settings: tuple[str, ...] = ()
     tasks: Annotated[dict[Name, Row], Field(min_length=1)]
 
     @property
