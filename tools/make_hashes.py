@@ -1,6 +1,6 @@
-"""Write the table of hashes of the embedded data sets, from the store: ``bench data make d4rl atari`` makes them.
+"""Write the table of hashes of the embedded data sets, from the store.
 
-Raise ``embedded.VERSION`` when the bytes change.
+``bench data make d4rl atari memory memory-seen`` makes them. Raise ``embedded.VERSION`` when the bytes change.
 """
 
 import csv
@@ -15,6 +15,8 @@ if __name__ == "__main__":
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["id", "sha256", "packages"])
         for name in embedded.SOURCE.ids():
-            packages = ["ale-py"] if embedded.parse(name).environment in GAMES else ["gymnasium", "mujoco"]
+            environment = name.split("/")[1]
+            packages = ["numpy"] if environment == "memory" else ["gymnasium", "mujoco"]
+            packages = ["ale-py"] if environment in GAMES else packages
             made_with = " ".join(f"{package}={version(package)}" for package in packages)
             table.writerow([name, store.read(name).digest, made_with])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backbench.benchmarks.environments import kind, spaces
+from backbench.benchmarks.environments import kind, memory, spaces
 from backbench.errors import UserError, require
 
 ROBOTICS = "gymnasium_robotics"
@@ -66,6 +66,7 @@ def make_environment(env_id: str, kwargs: Mapping[str, Any] | None = None) -> An
     if env_id.startswith(f"{ROBOTICS}:") and ROBOTICS not in sys.modules:
         with redirect_stderr(io.StringIO()), suppress(ImportError):  # it prints a notice in every process
             importlib.import_module(ROBOTICS)
+    memory.register()  # Gymnasium does so itself only where the package is installed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a newer version: the task fixes the version
         # -1: no time limit, not even below the environment's own wrappers.

@@ -15,6 +15,7 @@ from backbench import reading
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.policies import gaussian
+from backbench.benchmarks.data.sources import embedded_memory
 from backbench.benchmarks.data.sources.source import Source
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments.atari.protocol import GAMES
@@ -145,20 +146,24 @@ class Embedded(Source):
     namespaces = (NAMESPACE,)
 
     def ids(self) -> list[str]:
-        return [f"{NAMESPACE}/{env}/{mixture}-v{VERSION}" for env, kinds in KINDS.items() for mixture in kinds]
+        policies = [f"{NAMESPACE}/{env}/{mixture}-v{VERSION}" for env, kinds in KINDS.items() for mixture in kinds]
+        return [*policies, *embedded_memory.ids()]
 
     def command(self, data_id: str) -> str:
         return f"bench data make {data_id}"
 
     def sized(self, data_id: str, steps: int) -> str:
-        usual = steps == STEPS.get(data_id.split("/")[1])
+        environment = data_id.split("/")[1]
+        usual = steps == STEPS.get(environment) or environment not in STEPS
         return data_id if usual else data_id.replace(f"-v{VERSION}", f"-{steps}-v{VERSION}")
 
     def check(self, data_id: str) -> None:
-        parse(data_id)
+        if not embedded_memory.is_one(data_id):
+            parse(data_id)
 
     def make(self, data_id: str) -> str:
-        return unlike_known(data_id, make(data_id).digest)
+        made = embedded_memory.make(data_id) if embedded_memory.is_one(data_id) else make(data_id)
+        return unlike_known(data_id, made.digest)
 
 
 SOURCE = Embedded()

@@ -28,8 +28,10 @@ PULLED = 7 * 24 * 3600.0  # seconds in which an interrupted download may resume
 REPLACED = "replaced-"  # beside a new data set, while it moves into place: the old one, with its quoted name
 
 
-def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str, Any]) -> Trajectories:
-    """Write a data set of vectors, with the spaces of the environment ``env_id``. One of that name is replaced.
+def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str, Any], **kwargs: Any) -> Trajectories:
+    """Write a data set of vectors, with the spaces of the environment ``env_id``, made with ``kwargs``.
+
+    One of that name is replaced.
 
     ``episodes`` are read twice, so that a sequence may make them on demand. ``origin`` is kept beside them as JSON.
     Raises ``DataError`` for inconsistent episodes, or a store that cannot be written. Nothing is left behind.
@@ -38,11 +40,12 @@ def write(name: str, episodes: Sequence[Episode], env_id: str, origin: dict[str,
 
     quiet_mujoco()
     # A newer version of the environment exists, which Gymnasium warns of.
-    with warnings.catch_warnings(action="ignore"), gymnasium.make(env_id) as env:
+    with warnings.catch_warnings(action="ignore"), gymnasium.make(env_id, **kwargs) as env:
+        spec = env.spec
         actions = spaces.Actions.of(env.action_space, f"data set {name!r}: {env_id}")
     trajectories = Trajectories.from_episodes(episodes, name, actions)
     with staged(name) as staging:
-        create(name, _buffers(episodes), origin, env=env_id)
+        create(name, _buffers(episodes), origin, env=spec)
         write_sidecar(staging / name, trajectories, origin)
     return trajectories
 

@@ -1,0 +1,72 @@
+"""Source ``embedded`` for the memory tasks: an oracle plays, with noise in two thirds of the episodes.
+
+Everything is drawn as integers, so the bytes are equal on every machine.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backbench.benchmarks.data import store
+from backbench.benchmarks.data.trajectories import Episode, Trajectories
+from backbench.benchmarks.environments import memory
+
+if TYPE_CHECKING:
+    from backbench.benchmarks.environments.memory.script import MemoryTask
+
+VERSION = 1  # part of the id: raise it when the data change
+EPISODES = 1500
+NOISE = (0, 3, 7)  # tenths of an episode's actions that are random, in turn
+FIRST_SEED = 400_000_000  # of the environments; no evaluation starts there
+TASKS = (
+    "tmaze-24", "tmaze-96", "tmaze-256", "repeat-4", "repeat-16", "copy-12", "copy-32", "recall-8", "recall-32",
+    "parity-24", "count-24", "tmaze-1000",
+)  # fmt: skip
+PATTERN = re.compile(rf"{memory.NAMESPACE}/memory/(?P<task>[a-z]+-\d+(-seen)?)-v{VERSION}")
+
+
+def ids() -> list[str]:
+    """The data sets of the suites."""
+    return [f"{memory.NAMESPACE}/memory/{task}{twin}-v{VERSION}" for task in TASKS for twin in ("", f"-{memory.SEEN}")]
+
+
+def is_one(name: str) -> bool:
+    """Whether ``name`` is the id of a data set of this module."""
+    return name in ids()
+
+
+def make(name: str) -> Trajectories:
+    """Generate a data set and put it into the store."""
+    import gymnasium
+
+    from backbench.benchmarks.environments.memory.script import MemoryTask
+
+    found = PATTERN.fullmatch(name)
+    assert found, name
+    memory.register()
+    env_id, kwargs = memory.named(found["task"])
+    env = gymnasium.make(env_id, **kwargs).unwrapped
+    assert isinstance(env, MemoryTask)
+    episodes = [play(env, number) for number in range(EPISODES)]
+    origin = {
+        "description": f"{env_id} with {kwargs}, played by its oracle",
+        "algorithm": f"oracle, with {', '.join(f'{10 * tenths} %' for tenths in NOISE)} of random actions in turn",
+        "licence": "MIT",
+    }
+    return store.write(name, episodes, env_id, origin, **kwargs)
+
+
+def play(env: MemoryTask, number: int) -> Episode:
+    """Episode ``number``. It depends only on the arguments and NumPy's generator."""
+    noise, rng = NOISE[number % len(NOISE)], np.random.default_rng([FIRST_SEED, number])
+    chance, random = rng.integers(10, size=env.steps), rng.integers(env.action_space.n, size=env.steps)
+    observations, actions, rewards = [env.reset(seed=FIRST_SEED + number)[0]], [], []
+    for tenth, action in zip(chance, random, strict=True):
+        actions.append(action if tenth < noise else env.oracle)
+        observation, reward, *_ = env.step(actions[-1])
+        observations.append(observation)
+        rewards.append(reward)
+    return Episode(np.stack(observations), np.array(actions), np.array(rewards), True, FIRST_SEED + number)
