@@ -8,7 +8,9 @@ from backbench.benchmarks.plan.compose import plan
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
 
-GYM_ONLY = ("atari", "paper-decision-mamba")  # a suite, and a preset without settings for it
+GYM_ONLY = [
+    (suite, "paper-decision-mamba") for suite in ("atari", "atari-1frame")
+]  # a preset that has no settings for them
 
 
 def cells(

@@ -38,17 +38,18 @@ def through_json(cell: Cell) -> Any:
 
 @pytest.mark.parametrize(
     ("suite", "preset"),
-    [(suite, preset) for suite in suites.suites() for preset in presets() if (suite, preset) != GYM_ONLY],
+    [(suite, preset) for suite in suites.suites() for preset in presets() if (suite, preset) not in GYM_ONLY],
 )
 def test_every_presets_cell_is_rebuilt_from_json(suite: str, preset: str) -> None:
-    overrides = ["eval.temperature=0"] if suite == "atari" else ["backbone.n_heads=2,1", "eval.targets=[3.5,1]"]
+    atari = suite.startswith("atari")
+    overrides = ["eval.temperature=0"] if atari else ["backbone.n_heads=2,1", "eval.targets=[3.5,1]"]
     made = planned(["transformer"], suite, preset, [0, 7], overrides=overrides)
     assert made
     for cell in made:
         again = cell_of(through_json(cell))
         assert again == cell
         assert again.key == cell.key
-        assert isinstance(again.atari, AtariProtocol) == (suite == "atari")
+        assert isinstance(again.atari, AtariProtocol) == atari
 
 
 numbers = st.floats(1e-6, 1e6) | st.integers(1, 1000)
