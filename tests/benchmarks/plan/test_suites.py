@@ -218,10 +218,10 @@ BAD: list[tuple[Any, str]] = [
     (changed(tasks__walk_far__observe={"keep": [3, 0, 3]}), "tasks.walk-far.observe.keep: the index 3 is there twice"),
     (changed(observe={"missing": 0}), "observe.missing: input should be greater than 0"),
     (changed(observe={"missing": 1}), "observe.missing: input should be less than 1"),
-    (changed(observe={"missing": float("nan")}), "observe.missing: input should be"),
+    (changed(observe={"missing": float("nan")}), "has a number that is not finite: observe.missing"),
     (
         changed(tasks__walk_far__observe={"keep": "positions"}),
-        "tasks.walk-far.sources.local: observe.keep: the positions of lands:Walk-v0 are not known; give a list of indices",
+        "tasks.walk-far.sources.local: observe.keep: the positions of lands:Walk-v0 are not known; give a list",
     ),
     ("like: d4lr", "like: no suite of Backbench is called 'd4lr'; did you mean 'd4rl'"),
     ("like: ../preset/quick", "like: no suite of Backbench is called '../preset/quick'"),
@@ -229,7 +229,7 @@ BAD: list[tuple[Any, str]] = [
     ("like: atari\nobserve: {missing: 0.5}", "tasks.breakout: observe is for vectors, and the suite has pixels"),
     (
         "like: d4rl\ntasks: {hopper-medium: {sources: {embedded: {env_id: Hopper-v5, data_id: a/b-v0}}}}",
-        "a suite of yo",
+        "tasks.hopper-medium.sources.embedded: a suite of your own has local and minari",
     ),
 ]
 
