@@ -9,15 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbench import terminal
+from backbench import configs, terminal
 from backbench.benchmarks.environments.observe import Observe
-from backbench.configs import SUITES as FOLDER
 from backbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from backbench.benchmarks.environments.kind import EnvironmentKind
     from backbench.benchmarks.plan.suite_file import Suite
 
+FOLDER = configs.SUITES
 VARIABLE = "BACKBENCH_SUITES"  # folders of the user's suites, separated as PATH is
 OWN = "suites"  # such a folder below the working one
 ENDINGS = (".yaml", ".yml")
