@@ -26,6 +26,7 @@ from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.evaluate import Play, evaluate
 from backbench.errors import UserError
 from backbench.leaderboard.board.board import build_board
+from backbench.leaderboard.board.notes import notes_of
 from backbench.leaderboard.record.files import dump_record, load_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import contradictions
@@ -150,6 +151,10 @@ def test_a_filter_is_another_cell_and_another_table(
     board = build_board([hidden[2], run_cell(plain, tmp_path, "cpu")])
     assert [len(section.rows) for section in board.sections] == [1, 1]
     assert any('"observe": {"keep": [4, 0], "missing": 0.5}' in reason for reason in board.sections[1].apart)
+    said = 'Observations, in data and environment: {"keep": [4, 0], "missing": 0.5}.'
+    assert [said in notes_of(section, []) for section in board.sections] == [
+        section.rows[0].records == (hidden[2],) for section in board.sections
+    ]
 
 
 def test_cells_from_before_filters_and_stacks_keep_their_keys() -> None:
