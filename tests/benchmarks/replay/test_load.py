@@ -76,12 +76,14 @@ def test_any_cell_is_rebuilt_from_json(
     assert again.key == cell.key, "whole numbers and fractions are told apart by the key"
 
 
-def test_a_record_from_before_a_setting_existed_has_its_default() -> None:
-    (cell,) = planned(["transformer"], "d4rl", "smoke", [0], ["hopper-medium"])
+@pytest.mark.parametrize(("suite", "task"), [("d4rl", "hopper-medium"), ("atari", "pong")])
+def test_a_record_from_before_a_setting_existed_has_its_default(suite: str, task: str) -> None:
+    (cell,) = planned(["transformer"], suite, "smoke", [0], [task])
     older = through_json(cell)
     for name in ADDED:
         group, _, setting = name.partition(".")
-        del older[group][setting]
+        if older[group] is not None:
+            del older[group][setting]
     assert cell_of(older) == cell
     assert cell_of(older).key == cell.key
 
@@ -107,6 +109,10 @@ def _without(content: Any, *path: str) -> Any:
         (lambda c: c.update(model=[1]), "settings model"),
         (lambda c: c["model"].update(d_model=0), "model.d_model=0"),
         (lambda c: c.update(atari={"frame_skip": 4}), "missing atari.max_pool"),
+        (lambda c: c["task"].update(observe={"missing": 0.5}), "missing task.observe.keep"),
+        (lambda c: c["task"].update(observe={"keep": ["x"], "missing": 0.5}), "task.observe.keep is 'x'"),
+        (lambda c: c["task"].update(observe={"keep": [0, 0], "missing": 0.5}), "observe.keep: an index is there twice"),
+        (lambda c: c["task"].update(observe={"keep": [], "missing": 1.0}), "observe.missing=1.0"),
     ],
 )
 def test_wrong_settings_are_named(tiny_cell: Callable[..., Cell], change: Callable[[Any], None], named: str) -> None:
