@@ -194,7 +194,7 @@ def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     like, known = given["like"], sorted(file.stem for file in SUITES.glob("*.yaml"))
     if like not in known:
         raise UserError(
-            f"suite {path}: like: no suite of Backbench is called {str(like)[:60]!r}{suggest(str(like), known)}"
+            f"suite {path}: like: no suite of Backbench is called {str(like)[:60]!r}{suggest(str(like)[:60], known)}"
         )
     return given, {**_content(SUITES / f"{like}.yaml")[1], **{key: one for key, one in given.items() if key != "like"}}
 

@@ -31,7 +31,7 @@ from backbench.errors import UserError
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.identity import config_digest
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.trust.verify import contradictions
+from backbench.leaderboard.trust.verify import contradictions, doubts
 
 NAME = "backbench/breakout/replay-60-v1"
 CPU = torch.device("cpu")
@@ -221,6 +221,22 @@ def test_a_cell_of_single_frames_runs_and_its_agent_is_loaded(tmp_path: Path) ->
     assert made.scores is not None
     again = evaluate(agent, Play.of(cell, made.protocol.targets), CPU)
     assert [one.returns for one in again] == [one.returns for one in made.scores.last.targets]
+
+
+def test_the_suite_of_single_frames_is_that_of_atari_with_another_stack(tmp_path: Path) -> None:
+    four, one = (cells(["mlp"], suite, "smoke", [0]) for suite in ("atari", "atari-1frame"))
+    for preset in ("quick", "paper"):
+        assert {cell.atari for cell in cells(["mlp"], "atari-1frame", preset, [0])} == {AtariProtocol(stack=1)}
+    assert [(c.model, c.train, c.eval) for c in one] == [(c.model, c.train, c.eval) for c in four]
+    assert [replace(c.task, suite="atari") for c in one] == [c.task for c in four]
+    assert {c.variant for c in one} == {""}
+    (two,) = cells(["mlp"], "atari-1frame", "smoke", [0], ["pong"], overrides=["atari.stack=2"])
+    assert (two.atari, two.variant) == (AtariProtocol(stack=2), "atari.stack=2")
+    cell = replace(one[0], task=replace(one[0].task, data_id=NAME))
+    made = cells_.run_cell(cell, tmp_path, "cpu")
+    assert made.status == "done", made.failure
+    assert (made.identity.suite, made.protocol.environment["stack"]) == ("atari-1frame", 1)
+    assert list(doubts(made)) == []
 
 
 def test_the_record_says_whether_the_datas_rewards_are_clipped(tmp_path: Path) -> None:
