@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from backbench.agents.agent import Agent
-from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.fast import LAST, State, map_state, select_rows
 
 
@@ -77,7 +76,7 @@ class WindowActor(Actor):
 
     def _append(self, new: State) -> State:
         """The window with new positions at its end."""
-        size = TOKENS_PER_STEP * self.context - 1  # without the action of this step
+        size = self.agent.tokenizer.length(self.context)
         if self.window is not None:
             new = map_state(lambda *parts: torch.cat(parts, 1)[:, -size:], self.window, new)
         self.window = new

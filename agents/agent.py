@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from backbench.agents.heads import ActionHead
-from backbench.agents.tokenizer import STATE, TOKENS_PER_STEP, TrajectoryTokenizer
+from backbench.agents.tokenizer import TrajectoryTokenizer
 from backbench.backbones.contract import Backbone
 
 
@@ -34,9 +34,9 @@ class Agent(nn.Module):
 
     def forward(self, returns_to_go: Tensor, states: Tensor, actions: Tensor, timesteps: Tensor) -> Tensor:
         """The head's output at every step's state token: (batch, K, out)."""
-        tokens = self.tokenizer(returns_to_go, states, actions, timesteps)  # (batch, 3K, d_model)
+        tokens = self.tokenizer(returns_to_go, states, actions, timesteps)  # (batch, 3K, d_model), or fewer tokens
         # A state token sees R_1 … s_t and not yet a_t. The outputs at the other tokens are unused.
-        hidden = self.backbone.forward_at(tokens, slice(STATE, None, TOKENS_PER_STEP))
+        hidden = self.backbone.forward_at(tokens, self.tokenizer.states)
         return self.head(hidden)  # type: ignore[no-any-return]
 
     def loss(self, batch: Windows) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from backbench.agents.agent import Agent
 from backbench.agents.encoders import PixelEncoder, VectorEncoder, vector_encoder
 from backbench.agents.heads import HEADS, ActionSpace, head_for
-from backbench.agents.tokenizer import TOKENS, TOKENS_PER_STEP, TokenConfig, TrajectoryTokenizer
+from backbench.agents.tokenizer import LAYOUTS, TokenConfig, TrajectoryTokenizer
 from backbench.backbones.build import build
 from backbench.backbones.contract import Backbone, Causal, Spec
 
@@ -27,13 +27,14 @@ class ModelSettings:
     encoder: str = "light"
     init: str = "gpt2"
     residual_scale: bool = True
+    tokens: str = "rsa"
 
     @property
     def spec(self) -> Spec:
         """What a backbone needs to know of them."""
-        length = TOKENS_PER_STEP * self.context
-        scaled = self.residual_scale
-        return Spec(self.d_model, self.n_layers, self.dropout, TOKENS, length, residual_scale=scaled)
+        kinds, scaled = LAYOUTS[self.tokens], self.residual_scale
+        length = len(kinds) * self.context
+        return Spec(self.d_model, self.n_layers, self.dropout, kinds, length, residual_scale=scaled)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def build_agent(
         encoder = vector_encoder(spaces.state_shape[0], model.d_model)
     else:
         encoder = VectorEncoder(*spaces.statistics, model.d_model)
-    settings = (model.dropout, model.timestep, model.embedding, model.context, model.init)
+    settings = (model.dropout, model.timestep, model.embedding, model.context, model.init, model.tokens)
     tokens = TokenConfig(spaces.max_timesteps, spaces.return_scale, *settings)
     return assemble(stack, encoder, spaces.actions, tokens, spaces.head)
 

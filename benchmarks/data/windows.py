@@ -1,7 +1,7 @@
 """Windows of K steps, sampled with one vectorised operation a batch."""
 
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -110,7 +110,21 @@ class ShiftedSampler(WindowSampler):
         return cast("Indices", np.maximum(ends - context, self.offsets[after - 1]))
 
 
-SAMPLERS: dict[str, type[WindowSampler]] = {"uniform": WindowSampler, "shifted": ShiftedSampler}
+class EpisodeSampler(WindowSampler):
+    """Windows that start with their episode. Episodes are sampled uniformly, and K holds the longest one."""
+
+    def __init__(self, data: Trajectories, context: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(data, context, *args, **kwargs)
+        self.keep_to(np.arange(len(data.lengths)))
+
+    def keep_to(self, episodes: Indices) -> None:
+        self.chosen = self.offsets[episodes]
+        self.steps = len(self.chosen)
+
+
+SAMPLERS: dict[str, type[WindowSampler]] = {
+    "uniform": WindowSampler, "shifted": ShiftedSampler, "episode": EpisodeSampler
+}  # fmt: skip
 
 
 @lru_cache(maxsize=2)  # a batch at the end of an epoch needs two; each takes some 10 ms for a million steps

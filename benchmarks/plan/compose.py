@@ -109,22 +109,28 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     name, content = _preset_of(request, table)
     variants = _variants(request)
     special = {kind: content.get("special", {}).get(kind, {}) for kind in ("backbones", "tasks")}
+    declared = {task: (*table.settings, *table.tasks[task].settings) for task in request.tasks}
     made = []
     for backbone in request.backbones:
         cls = BACKBONES.get(backbone)
         composed: dict[Any, dict[str, Any]] = {}
         for variant, task_name in itertools.product(variants, request.tasks):
             own = (*special["backbones"].get(backbone, ()), *special["tasks"].get(task_name, ()))
-            if (variant, own) not in composed:
-                composed[variant, own] = _compose(name, backbone, make_options(cls), own, variant)
-            settings = composed[variant, own]
+            words = (*declared[task_name], *variant)
+            if (words, own) not in composed:
+                try:
+                    composed[words, own] = _compose(name, backbone, make_options(cls), own, words)
+                except UserError as error:
+                    _blame_suite(table, declared[task_name], (name, backbone, make_options(cls)), error)
+                    raise
+            settings = composed[words, own]
             if source:
                 settings["data"]["source"] = source
             for group, of in GROUPS.items():
                 overrides.require_numbers(settings[group], group, of)
             parts: dict[str, Any] = {group: of(**_tuples(settings[group])) for group, of in GROUPS.items()}
             task = _task(request.suite, task_name, parts["data"])
-            _refuse_unused(variant, task)
+            _refuse_unused(variant, declared[task_name], task)
             parts["atari"] = task.kind.protocol(parts["atari"])
             if not any(text.startswith("eval.max_steps=") for text in variant):
                 # The preset's limit is a cap: a task with shorter episodes keeps its own.
@@ -136,6 +142,15 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     if len({cell.key for cell in made}) != len(made):
         raise UserError("the same cell was asked for twice: look for a repeated backbone, seed or value")
     return made
+
+
+def _blame_suite(table: Suite, declared: tuple[str, ...], of: tuple[str, str, Any], error: UserError) -> None:
+    """Raise ``UserError`` in the suite's name if its own settings alone are refused."""
+    try:
+        overrides.check(declared)
+        _compose(*of, (), declared)
+    except UserError as alone:
+        raise UserError(f"suite '{table.name}': settings: {alone}") from error
 
 
 def _variants(request: Request) -> list[tuple[str, ...]]:
@@ -162,11 +177,12 @@ def _task(suite: str, name: str, data: DataConfig) -> suites.Task:
     return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
 
 
-def _refuse_unused(given: Sequence[str], task: suites.Task) -> None:
+def _refuse_unused(given: Sequence[str], declared: Sequence[str], task: suites.Task) -> None:
     """A row would be named after a setting that changes nothing."""
     for text in given:
         # For user suites we only know later, in the cell, whether actions are discrete.
-        unknown = text.startswith("eval.temperature=") and task.suite_tasks
+        name = text.partition("=")[0] + "="
+        unknown = name == "eval.temperature=" and (task.suite_tasks or any(word.startswith(name) for word in declared))
         if text.startswith(task.kind.unused_settings) and not unknown:
             raise UserError(f"override '{text}': suite '{task.suite}' has no Atari games; remove it")
 

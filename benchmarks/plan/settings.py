@@ -14,7 +14,8 @@ from backbench.errors import UserError, require
 from backbench.leaderboard.record.identity import cell_key, config_digest
 
 # The choices, repeated here so that settings are read without torch.
-TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window"), ("norm", "tanh"), ("light", "nature")
+TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window", "none"), ("norm", "tanh"), ("light", "nature")
+TOKENS, WINDOWS = ("rsa", "rs", "sa", "s"), ("uniform", "episode", "shifted")
 INITS = ("gpt2", "torch", "mingpt")
 REWARDS = ("auto", "raw", "clipped", "mixed")
 
@@ -26,8 +27,10 @@ class ModelConfig:
     d_model: int = 64  # width of a token
     n_layers: int = 2  # layers of the residual stack
     dropout: float = 0.1  # on embeddings, attention and residual branches
-    context: int = 10  # K, steps of a window; a step is three tokens
-    timestep: str = "step"  # step: each token has its step's timestep; window: the window's first, and an index
+    context: int = 10  # K, steps of a window
+    # What time a token has. step: its step's timestep. window: the window's first, and an index. none: none.
+    timestep: str = "step"
+    tokens: str = "rsa"  # of a step, in this order: return-to-go (r), state (s), action (a)
     embedding: str = "norm"  # norm: a layer norm over each token; tanh: of what is embedded
     encoder: str = "light"  # of pixels. nature: as in the papers; light: a sixth of the multiplications
     # How tokenizer and head start. gpt2: N(0, 0.02). torch, mingpt: as Decision Transformer does for Gym and for Atari
@@ -39,8 +42,9 @@ class ModelConfig:
         for name in ("d_model", "n_layers", "context"):
             _at_least(1, "model", self, name)
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout}: give a number in [0, 1)")
-        for name, known in (("timestep", TIMESTEPS), ("embedding", EMBEDDINGS), ("encoder", ENCODERS), ("init", INITS)):
-            _one_of(known, "model", self, name)
+        known = {"timestep": TIMESTEPS, "tokens": TOKENS, "embedding": EMBEDDINGS, "encoder": ENCODERS, "init": INITS}
+        for name, choices in known.items():
+            _one_of(choices, "model", self, name)
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,15 @@ class DataConfig:
     # Share of the steps that training uses: those of the episodes with the largest returns. With a backbone that does
     # not see the target, 0.1 is the Decision Transformer's control %BC.
     top: float = 1.0
-    # uniform: a window starts at any step and is padded past its episode's end. shifted: it is moved back to end there.
+    # uniform: a window starts at any step and is padded past its episode's end. episode: it starts with its episode.
+    # shifted: as uniform, but moved back to end with its episode.
     windows: str = "uniform"
 
     def __post_init__(self) -> None:
         _at_least(1, "data", self, "steps")
         _one_of(REWARDS, "data", self, "rewards")
         require(0 < self.top <= 1, f"data.top={self.top}: give a share above 0, up to 1")
-        _one_of(("uniform", "shifted"), "data", self, "windows")
+        _one_of(WINDOWS, "data", self, "windows")
 
 
 @dataclass(frozen=True)
@@ -155,14 +160,14 @@ class Cell:
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"seed {self.seed}: give a whole number from 0 to 2**32 - 1")
         require(
-            self.model.timestep == "step" or self.eval.acting == "window",
-            f"eval.acting={self.eval.acting} needs model.timestep=step: with {self.model.timestep} every token changes "
-            "when the window moves on, and no state can be carried",
+            self.model.timestep != "window" or self.eval.acting == "window",
+            f"eval.acting={self.eval.acting} needs model.timestep=step or none: with window every token changes when "
+            "the window moves on, and no state can be carried",
         )
         require(
             self.model.timestep == "window" or self.eval.timestep == "first",
-            f"eval.timestep={self.eval.timestep} needs model.timestep=window: with {self.model.timestep} every step "
-            "has its own timestep",
+            f"eval.timestep={self.eval.timestep} needs model.timestep=window: with {self.model.timestep} no token "
+            "has the window's",
         )
 
     @property

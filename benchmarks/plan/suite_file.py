@@ -74,6 +74,7 @@ class Row(_Part):
     return_scale: Positive | None = None
     max_steps: Steps | None = None
     observe: Observed | None = None  # instead of the suite's; null for complete observations
+    settings: tuple[str, ...] = ()  # key=value, after the suite's own
     sources: Annotated[dict[str, Source], Field(min_length=1)]
 
 
@@ -91,6 +92,8 @@ class Suite(_Part):
     max_steps: Steps = 1000
     normaliser: str = "none"
     observe: Observed | None = None  # None for complete observations
+    # key=value: what its tasks need of the settings. They come after the preset and before the user's.
+    settings: tuple[str, ...] = ()
     tasks: Annotated[dict[Name, Row], Field(min_length=1)]
 
     @property

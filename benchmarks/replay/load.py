@@ -123,7 +123,8 @@ def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None) -> 
         f"weights {path} are not those that the record was made with; fetch them, or run the cell again",
     )
     try:
-        agent = make_agent(cell, _shapes(cell, weights, head), len(weights["tokenizer.embed_timestep.weight"]), head)
+        timesteps = len(weights.get("tokenizer.embed_timestep.weight", ()))
+        agent = make_agent(cell, _shapes(cell, weights, head), timesteps, head)
         agent.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         reason = one_line(error, 160)
@@ -133,11 +134,11 @@ def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None) -> 
 
 def _shapes(cell: Cell, weights: Mapping[str, Tensor], head: str) -> Trajectories:
     """One episode of nothing, with the shapes that the weights were trained on."""
-    actions = weights["tokenizer.embed_action.weight"]
+    actions = weights["head.project.weight"]  # (size, d_model)
     discrete = HEADS.get(head).discrete
     return Trajectories(
         states=np.zeros((1, *cell.kind.state_shape(weights)), dtype=np.float32),
-        actions=np.zeros(1, dtype=np.int64) if discrete else np.zeros((1, actions.shape[1]), dtype=np.float32),
+        actions=np.zeros(1, dtype=np.int64) if discrete else np.zeros((1, len(actions)), dtype=np.float32),
         rewards=np.zeros(1),
         terminated=np.zeros(1, dtype=bool),
         offsets=np.array([0, 1]),

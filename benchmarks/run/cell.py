@@ -136,3 +136,9 @@ def check_data(cell: Cell, data: Trajectories) -> None:
         f"data.windows=shifted: data set {data.name!r} has {steps:,} steps; it needs more than {least:,}, three times "
         "model.context: give a smaller model.context or data.windows=uniform",
     )
+    longest = int(data.lengths.max())
+    require(
+        cell.data.windows != "episode" or longest <= cell.model.context,
+        f"data.windows=episode: data set {data.name!r} has episodes of {longest:,} steps, and model.context="
+        f"{cell.model.context} holds fewer; give model.context={longest} or data.windows=uniform",
+    )

@@ -44,7 +44,7 @@ class Estimator:
         known = [record for record in known if record.identity.task == cell.task.name] or known
         costs = [record.cost for record in known if record.cost is not None]
         self._used |= {record.provenance.hardware.gpu or record.provenance.hardware.cpu for record in known}
-        tokens = cell.train.steps * cell.train.batch_size * model.context * known[0].identity.model.tokens_per_step
+        tokens = cell.train.steps * cell.train.batch_size * model.context * len(model.tokens)
         plays = cell.eval.episodes * max(1, len(cell.targets)) + cell.eval.episodes * (cell.train.evaluations - 1)
         an_episode = median(
             cost.eval_seconds / (record.protocol.episodes * max(1, len(record.protocol.targets)))

@@ -17,7 +17,6 @@ from backbench.agents.acting import make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
 from backbench.agents.heads import head_for
-from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.backbones.contract import estimated_flops
 from backbench.backbones.kernels import ran
 from backbench.benchmarks.data.trajectories import Trajectories
@@ -78,7 +77,7 @@ class Draft:
     def done(self, agent: Agent, progress: Progress, final: Sequence[TargetResult]) -> schema.Record:
         """The record of a trained agent and the ``final`` scores; ``ValidationError`` if no record can contain them."""
         cell, losses = self.cell, progress.losses
-        flops = agent.backbone.flops(cell.model.context * TOKENS_PER_STEP)
+        flops = agent.backbone.flops(agent.backbone.spec.max_length)
         measured = schema.Cost(
             parameters_total=count_parameters(agent),
             parameters_backbone=count_parameters(agent.backbone),
@@ -125,7 +124,7 @@ def _identity(cell: Cell, data: Trajectories) -> schema.Identity:
     return schema.Identity(
         backbone=cell.backbone, options=dict(cell.options),
         model=schema.ModelShape(
-            tokens_per_step=TOKENS_PER_STEP,
+            tokens_per_step=len(cell.model.tokens),
             extra={name: getattr(cell.model, name) for name in cell.kind.model_settings}
             | newer("model", vars(cell.model)),
             **{name: getattr(cell.model, name) for name in ("d_model", "n_layers", "dropout", "context")},

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from backbench.agents.agent import Agent, Windows
-from backbench.agents.tokenizer import TOKENS_PER_STEP
 from backbench.benchmarks.data.windows import WindowSampler
 from backbench.benchmarks.plan.settings import Cell, TrainConfig
 from backbench.benchmarks.run.checkpoint import BEST, LAST, CheckpointError, Checkpoints
@@ -55,7 +54,7 @@ class Progress:
     def tokens_per_second(self, cell: Cell) -> float:
         """Training throughput over the timed updates, or over all if there were too few."""
         steps, seconds = (self.timed_steps, self.timed_seconds) if self.timed_steps else (self.step, self.seconds)
-        tokens = steps * cell.train.batch_size * cell.model.context * TOKENS_PER_STEP
+        tokens = steps * cell.train.batch_size * cell.model.context * len(cell.model.tokens)
         return tokens / seconds if seconds > 0 else 0.0
 
     def since_line(self, config: TrainConfig) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from backbench.leaderboard.record.identity import (
     COSMETIC,
@@ -21,6 +22,7 @@ from backbench.leaderboard.record.identity import (
 from backbench.leaderboard.record.schema import Record
 
 Pairs = tuple[tuple[str, str], ...]
+LAYOUT = {"data.windows": "uniform", "model.timestep": "step", "model.tokens": "rsa"}  # and what older records did
 WIDTH_BY_TASK = ("paper-decision-mamba",)  # presets whose tasks differ in width: it does not tell rows apart
 
 
@@ -69,6 +71,7 @@ class TaskSetting:
     conventions: str  # Of the environment, beyond its id, as JSON.
     return_scale: float  # 0 where a record does not say.
     reference: tuple[float, float]  # Returns that score 0 and 100, if the suite declares them; else two zeros.
+    layout: str  # Tokens, time and windows, which are part of the protocol.
     # (name, value as JSON), sorted, of the settings of training, without those that the row's variant names. A record
     # with other settings than its variant says is another experiment.
     training: Pairs
@@ -86,6 +89,7 @@ class TaskSetting:
             conventions=json.dumps(protocol.environment, sort_keys=True),
             return_scale=protocol.return_scale or 0.0,
             reference=protocol.reference or (0.0, 0.0),
+            layout=_layout(record.provenance.config),
             training=tuple((name, json.dumps(known[name], sort_keys=True)) for name in names),
             data_sha256=None if data is None else data.sha256,
         )
@@ -101,6 +105,15 @@ class TaskSetting:
         """This setting, with what only ``other``, which agrees with it, knows."""
         training = tuple(sorted({**dict(other.training), **dict(self.training)}.items()))
         return replace(self, training=training, data_sha256=self.data_sha256 or other.data_sha256)
+
+
+def _layout(config: Mapping[str, Any]) -> str:
+    words = []
+    for name, usual in LAYOUT.items():
+        group, _, key = name.partition(".")
+        of = config.get(group)
+        words.append(f"{name}={of.get(key, usual) if isinstance(of, Mapping) else usual}")
+    return " ".join(words)
 
 
 @dataclass(frozen=True, order=True)

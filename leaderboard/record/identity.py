@@ -9,9 +9,9 @@ from typing import Any
 COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
 # Settings that are younger than published records -> what those did. A cell with this value keeps the key that it had.
 ADDED: dict[str, Any] = {
-    "model.init": "gpt2", "model.residual_scale": True, "data.windows": "uniform", "data.top": 1.0,
-    "train.decay": "matrices", "train.schedule_steps": 0, "train.cuda_graphs": False, "eval.timestep": "first",
-    "eval.curve_episodes": 0, "task.observe": None, "atari.stack": 4,
+    "model.init": "gpt2", "model.residual_scale": True, "model.tokens": "rsa", "data.windows": "uniform",
+    "data.top": 1.0, "train.decay": "matrices", "train.schedule_steps": 0, "train.cuda_graphs": False,
+    "eval.timestep": "first", "eval.curve_episodes": 0, "task.observe": None, "atari.stack": 4,
 }  # fmt: skip
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``

@@ -12,7 +12,7 @@ from backbench.agents.agent import Agent
 from backbench.agents.build import assemble
 from backbench.agents.encoders import vector_encoder
 from backbench.agents.heads import ActionSpace
-from backbench.agents.tokenizer import TokenConfig
+from backbench.agents.tokenizer import LAYOUTS, TokenConfig
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
 from backbench.backbones.contract import Mixer, Spec
@@ -24,9 +24,15 @@ KEEP = {2: [0, 2, 3, 4], 5: [1, 3], 8: [1]}  # after these steps, of the rows th
 
 @pytest.fixture(params=BACKBONES.names())
 def agent(request: pytest.FixtureRequest) -> Agent:
+    return made_with(request.param)
+
+
+def made_with(backbone: str, layout: str = "rsa", timestep: str = "step") -> Agent:
     torch.manual_seed(5)
-    backbone = build(request.param, {}, Spec(16, n_layers=2, dropout=0.1, max_length=3 * K))
-    made = assemble(backbone, vector_encoder(5, 16), ActionSpace(2), TokenConfig(8, 100.0, 0.1)).eval()
+    kinds = LAYOUTS[layout]
+    stack = build(backbone, {}, Spec(16, n_layers=2, dropout=0.1, tokens=kinds, max_length=len(kinds) * K))
+    tokens = TokenConfig(8, 100.0, 0.1, timestep=timestep, context=K, layout=layout)
+    made = assemble(stack, vector_encoder(5, 16), ActionSpace(2), tokens).eval()
     with torch.no_grad():
         for p in made.parameters():
             p.mul_(2)  # outputs that differ visibly
@@ -78,6 +84,15 @@ def test_window_acting_equals_the_model_on_the_last_steps(agent: Agent) -> None:
 
 def test_recurrent_acting_equals_the_model_on_the_history(agent: Agent) -> None:
     """While the history fits the backbone's longest context."""
+    play(agent, "recurrent", K, K)
+
+
+@pytest.mark.parametrize("timestep", ["step", "none"])
+@pytest.mark.parametrize("layout", ["rs", "sa", "s", "rsa"])
+@pytest.mark.parametrize("backbone", ["transformer", "gloma", "mlp"])
+def test_acting_equals_the_model_whatever_tokens_a_step_has(backbone: str, layout: str, timestep: str) -> None:
+    agent = made_with(backbone, layout, timestep)
+    play(agent, "window", 3 * K, K)
     play(agent, "recurrent", K, K)
 
 

@@ -18,7 +18,7 @@ from backbench.agents.agent import Agent, Windows
 from backbench.agents.build import assemble
 from backbench.agents.encoders import VectorEncoder
 from backbench.agents.heads import ActionSpace, TanhHead
-from backbench.agents.tokenizer import TokenConfig
+from backbench.agents.tokenizer import LAYOUTS, TokenConfig
 from backbench.backbones.contract import Backbone, NoOptions, Spec
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.data.windows import WindowSampler
@@ -50,21 +50,26 @@ class RunningSum(Backbone):
         return x.cumsum(1)
 
 
-@pytest.fixture
-def agent() -> Agent:
+def made_with(layout: str = "rsa", timestep: str = "step") -> Agent:
     encoder = VectorEncoder(torch.tensor([1.0]), torch.tensor([2.0]), 4)
-    tokens = TokenConfig(max_timesteps=5, return_scale=10.0)
-    made = assemble(RunningSum(NoOptions(), Spec(4)), encoder, ActionSpace(1), tokens)
+    tokens = TokenConfig(max_timesteps=5, return_scale=10.0, layout=layout, timestep=timestep)
+    made = assemble(RunningSum(NoOptions(), Spec(4, tokens=LAYOUTS[layout])), encoder, ActionSpace(1), tokens)
     tokenizer, head = made.tokenizer, made.head
     assert isinstance(head, TanhHead)
     with torch.no_grad():
         for place, layer in enumerate((tokenizer.embed_return, encoder.project, tokenizer.embed_action)):
-            layer.weight.copy_(torch.eye(4)[:, place : place + 1])
-        tokenizer.embed_timestep.weight.zero_()
-        tokenizer.embed_timestep.weight[:, 3] = torch.arange(5.0)
+            if layer is not None:
+                layer.weight.copy_(torch.eye(4)[:, place : place + 1])
+        if tokenizer.embed_timestep is not None:
+            tokenizer.embed_timestep.weight.copy_(torch.arange(5.0)[:, None] * torch.eye(4)[3])
         head.project.weight.copy_(torch.tensor([[1.0, 0.1, 2.0, 0.1]]))
     tokenizer.norm = nn.Identity()  # type: ignore[assignment]
     return made
+
+
+@pytest.fixture
+def agent() -> Agent:
+    return made_with()
 
 
 def windows(**changes: Any) -> Windows:
@@ -89,6 +94,24 @@ def test_tokens_between_two_decisions_equal_those_of_the_window(agent: Agent) ->
         before = ACTIONS[:, step - 1] if step else None
         ours = agent.tokenizer.next_tokens(before, RETURNS[:, step], STATES[:, step], int(TIMES[0, step]))
         torch.testing.assert_close(ours[0], torch.tensor(TOKENS[max(3 * step - 1, 0) : 3 * step + 2]))
+
+
+@pytest.mark.parametrize("timestep", ["step", "none"])
+@pytest.mark.parametrize(("layout", "kept"), [("rs", (0, 1)), ("sa", (1, 2)), ("s", (1,)), ("rsa", (0, 1, 2))])
+def test_a_layout_has_its_kinds_of_tokens_only(layout: str, kept: tuple[int, ...], timestep: str) -> None:
+    agent = made_with(layout, timestep)
+    clock = torch.tensor([1.0, 1.0, 1.0, float(timestep == "step")])
+    wanted = torch.tensor([[TOKENS[3 * step + kind] for step in range(3) for kind in kept]]) * clock
+    torch.testing.assert_close(agent.tokenizer(RETURNS, STATES, ACTIONS, TIMES), wanted)
+    arrived = []
+    for step in range(3):
+        before = ACTIONS[:, step - 1] if step else None
+        arrived.append(agent.tokenizer.next_tokens(before, RETURNS[:, step], STATES[:, step], step))
+    torch.testing.assert_close(torch.cat(arrived, 1), wanted[:, : agent.tokenizer.length(3)])
+    # The output at the state tokens, by hand: the sum of the tokens up to there, times the head's weights.
+    at_states = wanted.cumsum(1)[:, kept.index(1) :: len(kept)]
+    output = torch.tanh(at_states @ torch.tensor([1.0, 0.1, 2.0, 0.1]))[..., None]
+    torch.testing.assert_close(agent(RETURNS, STATES, ACTIONS, TIMES), output)
 
 
 def test_tokens_are_normalised(agent: Agent) -> None:

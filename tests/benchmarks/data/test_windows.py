@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backbench.agents.agent import Windows
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
-from backbench.benchmarks.data.windows import ShiftedSampler, WindowSampler, _shuffled
+from backbench.benchmarks.data.windows import EpisodeSampler, ShiftedSampler, WindowSampler, _shuffled
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
@@ -254,3 +254,24 @@ def test_an_epoch_is_shuffled_once() -> None:
     for step in range(300):  # 985 starts: two epochs and a part of the third
         sampler.batch(step)
     assert _shuffled.cache_info().misses - before == 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=LENGTHS, seed=st.integers(0, 2**32 - 1))
+def test_episode_windows_begin_with_episodes_drawn_evenly(lengths: list[int], seed: int) -> None:
+    data = Trajectories.from_episodes(random_episodes(lengths))
+    sampler = EpisodeSampler(data, max(lengths), 64, seed, CPU)
+    drawn = torch.cat([sampler.starts(step) for step in range(20)]).numpy()
+    starts, counts = np.unique(drawn, return_counts=True)
+    assert set(starts) == set(data.offsets[:-1]), "long episodes are no likelier than short ones"
+    assert counts.min() > len(drawn) / len(lengths) / 2
+    windows = sampler.batch(3)
+    assert not windows.timesteps[:, 0].any()
+    assert torch.equal(
+        windows.mask.sum(1),
+        torch.from_numpy(data.lengths)[
+            torch.from_numpy(data.offsets.searchsorted(sampler.starts(3).numpy(), side="right") - 1)
+        ],
+    )
+    sampler.keep_to(np.array([0]))
+    assert set(sampler.starts(5).tolist()) == {0}

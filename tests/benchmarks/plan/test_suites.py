@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,29 @@ def test_its_cells(tmp_path: Path) -> None:
         planned(["mlp"], str(path), "smoke", [0], overrides=["data.source=d4rl"])
 
 
+def test_a_suite_declares_settings_which_the_user_s_own_replace(tmp_path: Path) -> None:
+    declared = {
+        "source": "local",
+        "settings": ["data.windows=episode", "model.context=7"],
+        "tasks__walk_far__settings": ["model.context=9"],
+    }
+    path = str(written(tmp_path, changed(**declared)))
+    found = [(c.model.context, c.data.windows, c.variant) for c in planned(["mlp"], path, "smoke", [0])]
+    assert found == [(7, "episode", ""), (9, "episode", "")]
+    asked = planned(["mlp"], path, "smoke", [0], overrides=["model.context=4"])
+    assert [(c.model.context, c.data.windows, c.variant) for c in asked] == [(4, "episode", "model.context=4")] * 2
+    for setting, said in (
+        ("train.lrr=1", "suite 'mine': settings: unknown override key 'train.lrr' for backbone 'mlp'; did you mean"),
+        ("train.lr=fast", "suite 'mine': settings: override 'train.lr=fast': 'fast' is not a number"),
+        ("train.lr", "suite 'mine': settings: override 'train.lr': write train.lr=value"),
+    ):
+        path = str(written(tmp_path, changed(source="local", settings=[setting])))
+        with pytest.raises(UserError, match=re.escape(said)):
+            planned(["mlp"], path, "smoke", [0], overrides=["train.steps=3"])
+
+
 BAD: list[tuple[Any, str]] = [
+    (changed(settings="train.lr=1"), "settings: input should be a valid tuple"),
     ("tasks: [", "mine.yaml is not valid YAML"),
     ("tasks: 2001-99-99", "month must be in 1..12); write it in quotes"),
     ("tasks: 2001-01-01", "tasks is a date; write it in quotes"),

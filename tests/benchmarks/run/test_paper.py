@@ -234,7 +234,7 @@ def test_a_preset_for_gym_is_refused_for_games() -> None:
     ("override", "said"),
     [
         ("model.init=zeros", "model.init=zeros: give one of gpt2, torch, mingpt"),
-        ("data.windows=left", "data.windows=left: give one of uniform, shifted"),
+        ("data.windows=left", "data.windows=left: give one of uniform, episode, shifted"),
         ("train.decay=none", "train.decay=none: give one of matrices, all"),
         ("train.schedule=linear", "train.schedule=linear: give one of constant, cosine, cosine_floor"),
         ("train.schedule_steps=9", "train.schedule_steps=9: a constant schedule has none; give 0"),
@@ -256,3 +256,11 @@ def test_a_data_set_too_small_for_shifted_windows_is_refused(hopper_store: Path,
     check_data(tiny_cell(data__windows="shifted", model__context=fits), data)
     with pytest.raises(UserError, match=r"steps; it needs more than [\d,]+, three times model\.context"):
         check_data(tiny_cell(data__windows="shifted", model__context=fits + 1), data)
+
+
+def test_episodes_longer_than_the_window_are_refused(hopper_store: Path, tiny_cell: Any) -> None:
+    data = store.read(tiny_cell().task.data_id)
+    longest = int(data.lengths.max())
+    check_data(tiny_cell(data__windows="episode", model__context=longest), data)
+    with pytest.raises(UserError, match=f"episodes of {longest:,} steps.*; give model.context={longest} or"):
+        check_data(tiny_cell(data__windows="episode", model__context=longest - 1), data)

@@ -106,6 +106,11 @@ def test_the_interval_of_one_seed_is_over_its_episodes() -> None:
         ({"protocol__max_steps": 2000}, "max_steps of hopper-medium: 2000 instead of 1000"),
         ({"protocol__acting": "recurrent"}, "acting 'recurrent' instead of 'window'"),
         ({"protocol__sampling": "sample"}, "sampling 'sample' instead of 'greedy'"),
+        (
+            {"provenance__config__model": {"tokens": "s"}},
+            "layout of hopper-medium: data.windows=uniform model.timestep=s",
+        ),
+        ({"provenance__config__data": {"windows": "episode"}}, "layout of hopper-medium: data.windows=episode"),
         ({"protocol__timestep": "current"}, "timestep 'current' instead of 'first'"),
         ({"protocol__eval_seed": 1}, "eval_seed 1 instead of 10000"),
         ({"preset": "paper"}, "preset 'paper' instead of 'quick'"),
