@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backbench.benchmarks.data.errors import DataError
 from backbench.benchmarks.data.frames import Frames
+from backbench.benchmarks.environments.observe import DATA, Observe
 from backbench.benchmarks.environments.spaces import Actions
 
 FloatArray = NDArray[np.float32]
@@ -126,6 +127,21 @@ class Trajectories:
     def state_shape(self) -> tuple[int, ...]:
         """Shape of one state."""
         return self.states.state_shape if isinstance(self.states, Frames) else self.states.shape[1:]
+
+    def observed(self, observe: Observe | None) -> Trajectories:
+        """The same steps with state vectors that ``observe`` has filtered. UserError if an index is not in them."""
+        if observe is None:
+            return self
+        assert not isinstance(self.states, Frames), "pixels are not filtered"
+        observe.size(self.states.shape[1], f"data set {self.name!r}")
+        ends = zip(self.offsets[:-1], self.offsets[1:], strict=True)
+        seen = [observe.episode(DATA, index)(self.states[slice(*pair)]) for index, pair in enumerate(ends)]
+        return replace(self, states=np.concatenate(seen))
+
+    def stacked(self, stack: int) -> Trajectories:
+        """The same steps with states of ``stack`` frames."""
+        assert isinstance(self.states, Frames), "vectors are not stacked"
+        return self if self.states.stack == stack else replace(self, states=Frames(self.states.path, stack))
 
     def state_statistics(self) -> tuple[FloatArray, FloatArray]:
         """Mean and scale (observation,) of state vectors over all steps.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
+from backbench.benchmarks.environments.observe import Observe
 
 # Reads the spaces (observations, actions) of a data set that another program wrote; None for other sets.
 Recorded = Callable[[], tuple[Any, Any]] | None
@@ -36,6 +37,7 @@ class EnvironmentSpec:
     env_id: str  # Gymnasium's, such as Hopper-v5 or ALE/Breakout-v5
     kwargs: Mapping[str, Any] = field(default_factory=dict)  # for gymnasium.make
     protocol: AtariProtocol | None = None  # how an Atari game is played; None for other kinds
+    observe: Observe | None = None  # what the agent sees of its vectors; None for all
 
 
 class Sizes(NamedTuple):
@@ -85,11 +87,15 @@ class EnvironmentKind(ABC):
 
     @abstractmethod
     def sizes(self, spec: EnvironmentSpec) -> Sizes:
-        """Sizes of the environment's states and actions."""
+        """Sizes of the states that the agent sees, and of the actions."""
+
+    def stack(self, spec: EnvironmentSpec) -> int:
+        """Frames in a state; 0 if states are vectors."""
+        return 0
 
     @abstractmethod
     def check_data(self, spec: EnvironmentSpec, name: str, data: Sizes, recorded: Recorded) -> None:
-        """Raise ``UserError`` unless data set ``name`` has the environment's states and actions."""
+        """Raise ``UserError`` unless data set ``name``, unfiltered, has the environment's states and actions."""
 
     @abstractmethod
     def state_shape(self, weights: Mapping[str, Any]) -> tuple[int, ...]:

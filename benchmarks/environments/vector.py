@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backbench.benchmarks.environments import kind, memory, spaces
+from backbench.benchmarks.environments.observe import PLAYED, Observe, See
 from backbench.errors import UserError, require
 
 ROBOTICS = "gymnasium_robotics"
@@ -24,18 +25,27 @@ ROBOTICS = "gymnasium_robotics"
 class GymBatch:
     """``count`` environments, stepped one after another in this process: for MuJoCo that is faster than workers.
 
-    Observations become vectors. Actions are expected in [-1, 1] or discrete from 0, see ``spaces``.
+    Observations become vectors, which ``observe`` filters. Actions are expected in [-1, 1] or discrete from 0, see
+    ``spaces``.
     """
 
-    def __init__(self, env_id: str, count: int, kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, env_id: str, count: int, kwargs: Mapping[str, Any] | None = None, observe: Observe | None = None
+    ) -> None:
         self.envs = [make_environment(env_id, kwargs) for _ in range(count)]
         self.space = self.envs[0].observation_space
         spaces.check_observations(self.space, f"environment {env_id}")
         self.actions = spaces.Actions.of(self.envs[0].action_space, f"environment {env_id}")
-        self.sizes = kind.Sizes((spaces.size(self.space),), self.actions.n, len(self.actions.low))
+        self.observe = observe or Observe()
+        self.full = spaces.size(self.space)  # numbers in an observation before the filter
+        size = self.observe.size(self.full, f"environment {env_id}")
+        self.sizes = kind.Sizes((size,), self.actions.n, len(self.actions.low))
+        self.views: list[See] = []  # the filter of each running episode
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
-        return self._vectors([env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)])
+        states = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=True)]
+        self.views = [self.observe.episode(PLAYED, seed) for seed in seeds]
+        return self._vectors(range(len(states)), states)
 
     def step(self, numbers: Sequence[int], actions: NDArray[Any]) -> kind.Stepped:
         if not np.isfinite(actions).all():  # a simulator would accept them, and reset
@@ -43,10 +53,12 @@ class GymBatch:
         pairs = zip(numbers, actions, strict=True)
         answers = [self.envs[number].step(self.actions.to_environment(action)) for number, action in pairs]
         states, rewards, terminated, truncated, _ = zip(*answers, strict=True)
-        return self._vectors(states), np.array(rewards, dtype=np.float64), np.logical_or(terminated, truncated)
+        seen = self._vectors(numbers, states)
+        return seen, np.array(rewards, dtype=np.float64), np.logical_or(terminated, truncated)
 
-    def _vectors(self, states: Sequence[Any]) -> NDArray[Any]:
-        return np.stack([spaces.flatten(self.space, state, one=True) for state in states])
+    def _vectors(self, numbers: Sequence[int], states: Sequence[Any]) -> NDArray[Any]:
+        vectors = (spaces.flatten(self.space, state, one=True)[None] for state in states)
+        return np.concatenate([self.views[number](one) for number, one in zip(numbers, vectors, strict=True)])
 
     def close(self) -> None:
         for env in self.envs:
@@ -88,12 +100,12 @@ class VectorKind(kind.EnvironmentKind):
     """Gym's robots, and any Gymnasium environment of the user's whose observations are or become vectors."""
 
     def make(self, spec: kind.EnvironmentSpec, count: int) -> GymBatch:
-        return GymBatch(spec.env_id, count, spec.kwargs)
+        return GymBatch(spec.env_id, count, spec.kwargs, spec.observe)
 
     def probe(self, spec: kind.EnvironmentSpec, requires: str = "", remedy: str = "") -> None:
         module, done = spec.env_id.rpartition(":")[0], "made"
         try:
-            env = self.make(spec, 1)
+            env = GymBatch(spec.env_id, 1, spec.kwargs)
             done = "played"
             env.reset([0])
             env.step([0], np.zeros(1 if env.actions.n else (1, env.sizes.action_dim), np.float32))
@@ -123,7 +135,7 @@ class VectorKind(kind.EnvironmentKind):
         with closing(self.make(spec, 1)) as batch:
             observations = spaces.describe(batch.space)
         require(
-            data == batch.sizes,
+            data == batch.sizes._replace(state_shape=(batch.full,)),
             f"data set {name!r} has states {data.state_shape} and {_count(data)}, environment {spec.env_id} has "
             f"states {observations} and {_count(batch.sizes)}; they must be the same",
         )
@@ -144,6 +156,10 @@ class VectorKind(kind.EnvironmentKind):
 
     def state_shape(self, weights: Mapping[str, Any]) -> tuple[int, ...]:
         return (len(weights["tokenizer.encoder.mean"]),)
+
+    def conventions(self, spec: kind.EnvironmentSpec) -> dict[str, Any]:
+        seen = spec.observe
+        return {**spec.kwargs, **({"observe": {"keep": [*seen.keep], "missing": seen.missing}} if seen else {})}
 
     def camera(self, spec: kind.EnvironmentSpec, environments: kind.Environments) -> kind.Camera:
         from gymnasium.envs.mujoco import MujocoEnv

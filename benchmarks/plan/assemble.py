@@ -31,6 +31,12 @@ def make_agent(cell: Cell, data: Trajectories, timesteps: int = 0, head: str = "
     return build_agent(cell.backbone, cell.options, ModelSettings(**vars(cell.model)), spaces)
 
 
+def seen(cell: Cell, data: Trajectories) -> Trajectories:
+    """``data`` as the cell's agent sees them: stacked frames, or filtered vectors. UserError: an index is not there."""
+    stack = cell.kind.stack(cell.environment)
+    return data.stacked(stack) if stack else data.observed(cell.task.observe)
+
+
 def max_timesteps(cell: Cell, data: Trajectories) -> int:
     """Rows of the timestep table: the longest episode of the data, and of the evaluation."""
     longest = int(data.lengths.max())
@@ -45,8 +51,10 @@ def still_columns(cells: Iterable[Cell]) -> list[str]:
     Reads each data set; DataError if one cannot be read.
     """
     said = []
-    for name in dict.fromkeys(cell.task.data_id for cell in cells if not cell.kind.frames):
-        if columns := store.read(name).still_columns:
+    different = {(cell.task.data_id, cell.task.observe): cell for cell in cells if not cell.kind.frames}
+    for (name, observe), cell in different.items():
+        if columns := seen(cell, store.read(name)).still_columns:
+            columns = [observe.keep[column] if observe and observe.keep else column for column in columns]
             which = f"column {columns[0]} does" if len(columns) == 1 else f"columns {_listed(columns)} do"
             said.append(f"data set {name}: state {which} not vary, so the scale is 1; bench data show {name}")
     return said

@@ -156,10 +156,11 @@ def _shapes(cell: Cell) -> Any:
 
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.data.trajectories import Trajectories
+    from backbench.benchmarks.plan.assemble import seen
 
     name, source = cell.task.data_id, sources.SOURCES.get(cell.data.source)
     if store.exists(name):
-        return store.read(name)
+        return seen(cell, store.read(name))
     sources.plan([(cell.data.source, name)])  # says how to get a set that can be neither generated nor fetched
     if cell.kind.timesteps_from_data or source.kind != "made":
         command = f"make it first: bench data make {name}" if source.kind == "made" else source.command(name)

@@ -188,7 +188,7 @@ class Cell:
     @property
     def environment(self) -> EnvironmentSpec:
         """The environment of its evaluation."""
-        return EnvironmentSpec(self.task.env_id, self.task.env_kwargs, self.atari)
+        return EnvironmentSpec(self.task.env_id, self.task.env_kwargs, self.atari, self.task.observe)
 
     def resolved(self) -> dict[str, Any]:
         """The complete cell as plain JSON values."""

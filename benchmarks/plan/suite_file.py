@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator, ValidationError, model_validator
 
 from backbench import reading
 from backbench.benchmarks.data.sources import SOURCES
 from backbench.benchmarks.environments.kind import EnvironmentKind
+from backbench.benchmarks.environments.observe import Observe, positions
 from backbench.benchmarks.environments.registry import kind_of
+from backbench.configs import SUITES
 from backbench.errors import UserError, suggest
 from backbench.leaderboard.scores.normalise import CITATIONS, bounds
 
@@ -20,6 +23,16 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Targets = Literal["data"] | Annotated[tuple[Number, ...], Field(min_length=1)]
 Steps = Annotated[int, Field(ge=1)]
+
+
+def _indices(value: Any) -> Literal["positions"] | tuple[int, ...]:
+    if value == "positions":
+        return "positions"
+    if not isinstance(value, list) or not value or any(type(index) is not int or index < 0 for index in value):
+        raise ValueError("give positions, or a list of indices from 0, such as [0, 1, 4]")
+    if len(set(value)) < len(value):
+        raise ValueError(f"the index {Counter(value).most_common(1)[0][0]} is there twice")
+    return tuple(value)
 
 
 class _Part(BaseModel):
@@ -40,6 +53,19 @@ class Source(_Part):
     max_steps: Steps | None = None  # longest episode of an evaluation
 
 
+class Observed(_Part):
+    """What an agent sees of vector observations, in data and environment."""
+
+    keep: Annotated[Literal["positions"] | tuple[int, ...], PlainValidator(_indices)] = ()  # empty for all numbers
+    missing: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of observations that are missing
+
+    @model_validator(mode="after")
+    def _something(self) -> Observed:
+        if not self.model_fields_set:
+            raise ValueError("give keep, missing or both")
+        return self
+
+
 class Row(_Part):
     """One task. What it leaves open, its suite says."""
 
@@ -47,6 +73,7 @@ class Row(_Part):
     reference: tuple[Number, Number] | None = None  # raw returns that score 0 and 100 with normaliser: declared
     return_scale: Positive | None = None
     max_steps: Steps | None = None
+    observe: Observed | None = None  # instead of the suite's; null for complete observations
     settings: tuple[str, ...] = ()  # key=value, after the suite's own
     sources: Annotated[dict[str, Source], Field(min_length=1)]
 
@@ -64,6 +91,7 @@ class Suite(_Part):
     return_scale: Positive = 1000.0
     max_steps: Steps = 1000
     normaliser: str = "none"
+    observe: Observed | None = None  # None for complete observations
     # key=value: what its tasks need of the settings. They come after the preset and before the user's.
     settings: tuple[str, ...] = ()
     tasks: Annotated[dict[Name, Row], Field(min_length=1)]
@@ -72,6 +100,20 @@ class Suite(_Part):
     def kind(self) -> EnvironmentKind:
         """The kind of its environments."""
         return kind_of(self.pixels)
+
+    def observed(self, task: str, source: str) -> Observe | None:
+        """The filter of a task's observations with this data source; None if there is none.
+
+        ValueError if it keeps positions, and they are not known.
+        """
+        row = self.tasks[task]
+        asked, of = row.observe if "observe" in row.model_fields_set else self.observe, row.sources[source]
+        if asked is None:
+            return None
+        keep = positions(of.env_id, of.env_kwargs) if asked.keep == "positions" else asked.keep
+        if not keep and asked.keep:
+            raise ValueError(f"observe.keep: the positions of {of.env_id} are not known; give a list of indices")
+        return Observe(keep, asked.missing or 0.0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
@@ -91,11 +133,21 @@ class Suite(_Part):
                 raise ValueError(f"{where}.reference goes with normaliser: declared, not {self.normaliser}")
             for source, of in row.sources.items():
                 self._check_scales(f"{where}.sources.{source}", row, of)
+                self._check_observed(name, source)
             try:
                 bounds(self.normaliser, name, row.reference)
             except KeyError as error:
                 raise ValueError(f"{where}: {error.args[0]}") from None
         return self
+
+    def _check_observed(self, task: str, source: str) -> None:
+        """Only vectors are filtered, and their positions are known if those are to be kept."""
+        try:
+            observe = self.observed(task, source)
+        except ValueError as error:
+            raise ValueError(f"tasks.{task}.sources.{source}: {error}") from None
+        if observe is not None and self.kind.frames:
+            raise ValueError(f"tasks.{task}: observe is for vectors, and the suite has pixels; remove observe")
 
     def _check_scales(self, where: str, row: Row, of: Source) -> None:
         """Targets differ, and each scale with targets has a return scale."""
@@ -111,19 +163,12 @@ class Suite(_Part):
 
 def read(path: Path, own: bool = True) -> Suite:
     """The suite in a file, named as the file is. ``own``: a user's. UserError names the file and the field."""
-    try:
-        content = reading.read_yaml(path)
-    except reading.ReadingError as error:
-        raise UserError(f"suite {error}") from error
-    if not isinstance(content, dict) or "name" in content:
-        raise UserError(
-            f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/reference/suites.md"
-        )
+    given, content = _content(path)
     try:
         suite = Suite(name=path.stem, **content)
     except ValidationError as error:
         raise UserError(f"suite {path}: {_line(error)}") from None
-    for name, row in suite.tasks.items() if own else ():
+    for name, row in suite.tasks.items() if own and "tasks" in given else ():
         for source, of in row.sources.items():
             limited = any("max_steps" in part.model_fields_set for part in (suite, row, of))
             if problem := suite.kind.suite_problem(of.env_id, of.env_kwargs, limited):
@@ -137,13 +182,34 @@ def read(path: Path, own: bool = True) -> Suite:
     return suite
 
 
+def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys in a file, and these with those of the suite that it is ``like``."""
+    try:
+        given = reading.read_yaml(path)
+    except reading.ReadingError as error:
+        raise UserError(f"suite {error}") from error
+    if not isinstance(given, dict) or "name" in given:
+        raise UserError(
+            f"suite {path}: give a mapping with the key tasks (its name is the file's); see docs/reference/suites.md"
+        )
+    if "like" not in given:
+        return given, given
+    like, known = given["like"], sorted(file.stem for file in SUITES.glob("*.yaml"))
+    if like not in known:
+        raise UserError(
+            f"suite {path}: like: no suite of Backbench is called {str(like)[:60]!r}{suggest(str(like)[:60], known)}"
+        )
+    return given, {**_content(SUITES / f"{like}.yaml")[1], **{key: one for key, one in given.items() if key != "like"}}
+
+
 def _line(error: ValidationError) -> str:
     """The first mistake, with its field and, for an unknown key, the closest one."""
     # Each kind that a value may have complains. The complaint that got furthest says most.
     one = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
     where = ".".join(str(part) for part in one["loc"])
     if one["type"] == "extra_forbidden":
-        fields = {*Suite.model_fields, *Row.model_fields, *Source.model_fields} - {"name"}
+        parts = (Suite, Row, Source, Observed)
+        fields = {"like", *(name for part in parts for name in part.model_fields)} - {"name"}
         return f"unknown key {where}{suggest(str(one['loc'][-1]), sorted(fields))}; see docs/reference/suites.md"
     message = one["msg"].removeprefix("Value error, ")
     return f"{where + ': ' if where else ''}{message[:1].lower() + message[1:]}; see docs/reference/suites.md"

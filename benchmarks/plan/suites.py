@@ -9,14 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbench import terminal
+from backbench import configs, terminal
+from backbench.benchmarks.environments.observe import Observe
 from backbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from backbench.benchmarks.environments.kind import EnvironmentKind
     from backbench.benchmarks.plan.suite_file import Suite
 
-FOLDER = Path(__file__).resolve().parents[2] / "configs" / "suite"
+FOLDER = configs.SUITES
 VARIABLE = "BACKBENCH_SUITES"  # folders of the user's suites, separated as PATH is
 OWN = "suites"  # such a folder below the working one
 ENDINGS = (".yaml", ".yml")
@@ -42,6 +43,7 @@ class Task:
     pixels: bool = False  # whether states are stacked frames of an Atari game
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     suite_tasks: tuple[str, ...] = ()  # all tasks of a user's suite, empty for Backbench's own
+    observe: Observe | None = None  # what the agent sees of its vectors, in data and environment; None for all
 
     @property
     def kind(self) -> EnvironmentKind:
@@ -49,6 +51,11 @@ class Task:
         from backbench.benchmarks.environments.registry import kind_of  # imports NumPy
 
         return kind_of(self.pixels)
+
+    def check_observed(self, full: int) -> None:
+        """Raise ``UserError`` unless an observation of ``full`` numbers has those that ``observe`` keeps."""
+        if self.observe is not None:
+            self.observe.size(full, f"suite {self.suite}: task {self.name}")
 
 
 def built_in() -> list[str]:
@@ -181,4 +188,5 @@ def resolve(suite: str, name: str, source: str, rewards: str = "") -> Task:
         pixels=content.pixels,
         env_kwargs=chosen.env_kwargs,
         suite_tasks=() if content.name in built_in() else tuple(content.tasks),
+        observe=content.observed(name, source),
     )

@@ -14,7 +14,7 @@ from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Trajectories, by_rule
 from backbench.benchmarks.data.windows import SAMPLERS, ShiftedSampler
 from backbench.benchmarks.environments.kind import Sizes
-from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.assemble import make_agent, seen
 from backbench.benchmarks.plan.settings import Cell, EvalConfig
 from backbench.benchmarks.run import results as files
 from backbench.benchmarks.run.checkpoint import Checkpoints
@@ -93,6 +93,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
         torch.use_deterministic_algorithms(True)
     data = store.read(cell.task.data_id)
     check_data(cell, data)
+    data = seen(cell, data)
     clipped = cell.task.rewards != "raw"
     targets = cell.targets or by_rule(data, clipped)
     play, curve = Play.of(cell, targets), Play.for_curve(cell, targets)
@@ -119,7 +120,8 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
 
 
 def check_data(cell: Cell, data: Trajectories) -> None:
-    """Raise ``UserError`` unless the data have the environment's states and actions, and steps enough for windows."""
+    """Raise ``UserError`` unless unfiltered data have the environment's states and actions, and enough steps."""
+    cell.task.check_observed(data.state_shape[0])
     action_dim = data.actions.shape[1] if data.n_actions is None else 0
     recorded = partial(store.recorded_spaces, data.name) if cell.data.source in FOREIGN else None
     cell.kind.check_data(cell.environment, data.name, Sizes(data.state_shape, data.n_actions, action_dim), recorded)

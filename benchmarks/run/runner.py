@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,6 +128,9 @@ def _check_environments(cells: Sequence[Cell], suite: str) -> None:
     for cell in {repr(cell.environment): cell for cell in cells}.values():
         if requires or cell.task.suite_tasks or table is None:
             cell.kind.probe(cell.environment, requires, remedy)
+            if cell.task.observe is not None:
+                full = cell.kind.sizes(replace(cell.environment, observe=None)).state_shape[0]
+                cell.task.check_observed(full)
 
 
 def _check_data(cells: Sequence[Cell]) -> None:

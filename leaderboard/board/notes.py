@@ -1,5 +1,6 @@
 """The notes below a table: scale, protocol, data, what the intervals are worth, what is missing."""
 
+import json
 from collections.abc import Sequence
 
 from backbench.leaderboard.board import columns
@@ -54,6 +55,10 @@ def notes_of(section: Section, pairs: Sequence[Improvement], paired: Sequence[Pa
         f"target {_per_task(section, [f'{one.targets[0]:g}' for one in settings.values()])}; versions: "
         f"{', '.join(f'{name} {version}' for name, version in setting.versions)}."
     )
+    filters = [json.loads(one.conventions).get("observe") for one in settings.values()]
+    if any(filters):
+        said = _per_task(section, [json.dumps(one) if one else "complete" for one in filters])
+        notes.append(f"Observations, in data and environment: {said}.")
     hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
     notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
     notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs)]

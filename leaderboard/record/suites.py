@@ -7,9 +7,14 @@ def _pairs(environments: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[str, 
     return tuple(f"{environment}-{kind}" for environment in environments for kind in kinds)
 
 
+_D4RL = _pairs(_GYM, ("medium", "medium-replay", "medium-expert"))
+_GAMES = ("breakout", "qbert", "pong", "seaquest")
 SUITES: dict[str, tuple[str, ...]] = {
-    "d4rl": _pairs(_GYM, ("medium", "medium-replay", "medium-expert")),
-    "atari": ("breakout", "qbert", "pong", "seaquest"),
+    "d4rl": _D4RL,
+    "d4rl-positions": _D4RL,
+    "d4rl-missing": _D4RL,
+    "atari": _GAMES,
+    "atari-1frame": _GAMES,
     "mujoco": _pairs(_GYM, ("simple", "medium", "expert")),
     "d4rl-adroit": _pairs(("pen", "door", "hammer", "relocate"), ("human", "cloned", "expert")),
     "d4rl-antmaze": _pairs(
@@ -23,4 +28,4 @@ SUITES: dict[str, tuple[str, ...]] = {
 """Suite -> its tasks, in the order of the tables."""
 
 # Further scales, beside the one of the protocol, that papers give a suite's scores on.
-ALSO: dict[str, tuple[str, ...]] = {"atari": ("none", "atari-human")}
+ALSO: dict[str, tuple[str, ...]] = dict.fromkeys(("atari", "atari-1frame"), ("none", "atari-human"))

@@ -14,7 +14,7 @@ from backbench.leaderboard.record.fields import without_paths
 from backbench.leaderboard.record.identity import added, cell_key, config_digest, newer, without_added
 from backbench.leaderboard.record.returns import PER_STEP
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.record.suites import SUITES
+from backbench.leaderboard.record.suites import ALSO, SUITES
 from backbench.leaderboard.trust.plausible import impossible, impossible_returns
 
 SCORE_SLACK = 0.05  # of a normalised score: what a table shows
@@ -44,7 +44,7 @@ def _names(record: Record) -> Iterator[str]:
     cell, packages = record.identity, record.provenance.packages
     if not _BACKBONE.fullmatch(cell.backbone):
         yield f"identity.backbone: {cell.backbone!r} is neither a registered name nor package.module:Class"
-    normaliser = "dt-gamer" if cell.suite == "atari" else "d4rl"
+    normaliser = "dt-gamer" if cell.suite in ALSO else "d4rl"
     if cell.suite in SUITES and record.protocol.normaliser != normaliser:
         yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {cell.suite} has {normaliser!r}"
     if cell.suite in SUITES and cell.suite_tasks:
@@ -111,7 +111,7 @@ def contradictions(record: Record) -> Iterator[str]:
     said |= {
         "protocol.timestep": (protocol.timestep, eval_.get("timestep", added("eval")["timestep"])),
         "protocol.reference": (list(protocol.reference or ()), task["reference"]),
-        "protocol.environment": (protocol.environment, game if game is not None else task["env_kwargs"]),
+        "protocol.environment": (protocol.environment, _conventions(config)),
         "protocol.max_steps": (protocol.max_steps, longest if game is None else min(limit, longest)),
         "protocol.return_scale": (protocol.return_scale or task["return_scale"], task["return_scale"]),
         "provenance.dtype": (record.provenance.dtype, "bfloat16" if train["bf16"] else "float32"),
@@ -136,6 +136,15 @@ def contradictions(record: Record) -> Iterator[str]:
     key = cell_key(cell.backbone, cell.task, cell.source, cell.preset, cell.seed, config_digest(config))
     if key != record.key:
         yield f"key: {record.key!r}, and provenance.config makes {key!r}"
+
+
+def _conventions(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings make ``protocol.environment``."""
+    known = without_added(config)
+    if known["atari"] is not None:
+        return dict(known["atari"])
+    task = known["task"]
+    return {**task["env_kwargs"], **({"observe": task["observe"]} if "observe" in task else {})}
 
 
 def _at(content: Any, path: str) -> Any:

@@ -22,6 +22,8 @@ source: local
 max_steps: 200
 normaliser: declared
 return_scale: 100
+like: d4rl
+observe: {keep: [0, 1], missing: 0.5}
 tasks:
   near: &near
     reference: [-1200, -150]

@@ -8,7 +8,8 @@ from backbench.benchmarks.plan.compose import plan
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
 
-GYM_ONLY = ("atari", "paper-decision-mamba")  # a suite, and a preset without settings for it
+# Suites, and a preset without settings for them.
+GYM_ONLY = [("atari", "paper-decision-mamba"), ("atari-1frame", "paper-decision-mamba")]
 
 
 def cells(

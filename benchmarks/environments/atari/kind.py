@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from backbench.benchmarks.environments import kind
 from backbench.benchmarks.environments.atari.emulator import action_names
-from backbench.benchmarks.environments.atari.protocol import STACK, AtariProtocol, game_of
+from backbench.benchmarks.environments.atari.protocol import AtariProtocol, game_of
 from backbench.benchmarks.environments.atari.screen import SIZE
 from backbench.errors import UserError, require
+from backbench.leaderboard.record.identity import without_added
 
 SEEDS = 2**31 - 1  # the emulator's largest seed; it ignores seeds below 1
 SCREENS_A_SECOND = 60
@@ -28,11 +29,12 @@ class AtariBatch:
     def __init__(self, game: str, count: int, protocol: AtariProtocol | None = None) -> None:
         """Raises ``UserError`` for an unknown game, or without the emulator."""
         p = protocol or AtariProtocol()
+        self.stack = p.stack
         self.n_actions = len(action_names(game, p))
         from ale_py.vector_env import AtariVectorEnv
 
         settings: dict[str, Any] = dict(
-            num_threads=1, stack_num=STACK, frameskip=p.frame_skip, maxpool=p.max_pool, noop_max=p.noop_max,
+            num_threads=1, stack_num=p.stack, frameskip=p.frame_skip, maxpool=p.max_pool, noop_max=p.noop_max,
             episodic_life=p.episodic_life, use_fire_reset=p.fire_reset, full_action_space=p.full_actions,
             repeat_action_probability=p.sticky, reward_clipping=False,
             max_num_frames_per_episode=p.max_steps,  # despite its name it counts steps
@@ -40,13 +42,13 @@ class AtariBatch:
         self._envs: list[Any] = [AtariVectorEnv(game, 1, **settings) for _ in range(count)]
 
     def reset(self, seeds: Sequence[int]) -> NDArray[np.uint8]:
-        """Begin all episodes, with any integers as seeds; states uint8 (count, 4, 84, 84), four equal frames each."""
+        """Begin all episodes, with any integers as seeds; states uint8 (count, stack, 84, 84) of equal frames."""
         if len(seeds) != len(self._envs):
             raise ValueError(f"{len(seeds)} seeds for {len(self._envs)} episodes")
         starts = [env.reset(seed=np.array([usable_seed(int(s))]))[0] for env, s in zip(self._envs, seeds, strict=True)]
         self._first = np.concatenate(starts)[:, -1]
         self._steps = [0] * len(self._envs)
-        return np.repeat(self._first[:, None], STACK, axis=1)
+        return np.repeat(self._first[:, None], self.stack, axis=1)
 
     def step(self, numbers: Sequence[int], actions: NDArray[Any]) -> kind.Stepped:
         """Play one step of episodes ``numbers`` (m,) with discrete ``actions`` (m,); see ``Environments``.
@@ -66,7 +68,7 @@ class AtariBatch:
         states = np.concatenate(frames)
         for number, state in zip(numbers, states, strict=True):
             self._steps[number] += 1
-            missing = max(0, STACK - 1 - self._steps[number])
+            missing = max(0, self.stack - 1 - self._steps[number])
             state[:missing] = self._first[number]  # the emulator leaves these black; data sets repeat the first frame
         return states, np.concatenate(rewards).astype(np.float64), np.concatenate(ended).astype(bool)
 
@@ -78,7 +80,7 @@ class AtariBatch:
 
 
 class AtariKind(kind.EnvironmentKind):
-    """States are four stacked grey frames, uint8 (4, 84, 84). Actions are discrete."""
+    """States are stacked grey frames, uint8 (stack, 84, 84). Actions are discrete."""
 
     frames = True
     timesteps_from_data = True  # as published; a table for a complete game would be larger than the model
@@ -107,12 +109,15 @@ class AtariKind(kind.EnvironmentKind):
         self.action_names(spec)  # loads the game
 
     def sizes(self, spec: kind.EnvironmentSpec) -> kind.Sizes:
-        return kind.Sizes((STACK, SIZE, SIZE), len(self.action_names(spec)), 0)
+        return kind.Sizes((self.stack(spec), SIZE, SIZE), len(self.action_names(spec)), 0)
+
+    def stack(self, spec: kind.EnvironmentSpec) -> int:
+        return _protocol(spec).stack
 
     def check_data(self, spec: kind.EnvironmentSpec, name: str, data: kind.Sizes, recorded: kind.Recorded) -> None:
         here, full_actions = self.sizes(spec), str(_protocol(spec).full_actions).lower()
         require(
-            data.state_shape == here.state_shape,
+            data.state_shape[1:] == here.state_shape[1:],  # any number of frames can be stacked
             f"data set {name!r} has states {data.state_shape} and {spec.env_id} has {here.state_shape}; use frames in "
             "Backbench's format: bench data make or bench data pull",
         )
@@ -127,7 +132,7 @@ class AtariKind(kind.EnvironmentKind):
         return (stack, SIZE, SIZE)  # weights do not contain the size of the frames
 
     def conventions(self, spec: kind.EnvironmentSpec) -> dict[str, Any]:
-        return asdict(_protocol(spec))
+        return dict(without_added({"atari": asdict(_protocol(spec))})["atari"])
 
     def camera(self, spec: kind.EnvironmentSpec, environments: kind.Environments) -> kind.Camera:
         return kind.Camera(_protocol(spec).frame_skip / SCREENS_A_SECOND, lambda states: states[0, -1].copy())

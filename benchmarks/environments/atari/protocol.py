@@ -7,13 +7,14 @@ import numpy as np
 from backbench.errors import UserError, require, suggest
 
 GAMES = ("breakout", "qbert", "pong", "seaquest")
-STACK = 4  # frames in a state, the newest one last
+STACK, MOST_STACKED = 4, 16  # frames in a state, the newest one last
 
 
 @dataclass(frozen=True)
 class AtariProtocol:
     """Frames, starts and ends of a game. Conventions and names follow Machado et al. 2018 (arXiv:1709.06009)."""
 
+    stack: int = STACK  # frames in a state
     frame_skip: int = 4  # frames that an action is repeated for; the agent sees one state a step
     max_pool: bool = True  # a state's frame is the pixelwise maximum of the last two screens, since sprites flicker
     # An episode begins with 0 to noop_max - 1 frames without action, drawn uniformly: the only randomness of a start.
@@ -25,8 +26,9 @@ class AtariProtocol:
     max_frames: int = 108_000  # longest episode, in frames
 
     def __post_init__(self) -> None:
-        for name in ("frame_skip", "noop_max"):
+        for name in ("stack", "frame_skip", "noop_max"):
             require(getattr(self, name) >= 1, f"atari.{name}={getattr(self, name)}: give at least 1")
+        require(self.stack <= MOST_STACKED, f"atari.stack={self.stack}: give at most {MOST_STACKED}")
         require(0 <= self.sticky < 1, f"atari.sticky={self.sticky}: give a number in [0, 1)")
         require(
             self.max_frames >= self.frame_skip,

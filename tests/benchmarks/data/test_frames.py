@@ -124,6 +124,18 @@ def test_windows_are_those_of_a_plain_loop(
         assert not batch.states[start, ~batch.mask[start], -1].any()
 
 
+@pytest.mark.parametrize("stack", [1, 3])
+def test_another_stack_is_the_newest_of_the_frames(stack: int) -> None:
+    data = write([30, 20])
+    fewer = data.stacked(stack)
+    assert fewer.state_shape == (stack, 84, 84)
+    assert fewer.digest == data.digest
+    assert data.stacked(STACK) is data
+    four, some = (WindowSampler(one, 5, 16, 3, CPU).batch(2) for one in (data, fewer))
+    assert torch.equal(some.states, four.states[:, :, STACK - stack :])
+    assert torch.equal(some.actions, four.actions)
+
+
 def test_a_batch_depends_on_seed_and_number_alone() -> None:
     data = write([30, 20])
     one, other = (WindowSampler(data, 5, 8, seed=3, device=CPU) for _ in range(2))

@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from backbench.agents.heads import CategoricalHead
 from backbench.benchmarks.data import store
 from backbench.benchmarks.replay import load
 from backbench.benchmarks.run.cell import run_cell
+from backbench.benchmarks.run.runner import Voice, prepare
 from backbench.errors import UserError
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.files import load_record
@@ -167,6 +169,34 @@ def test_other_bounds_than_the_data_s_are_refused(new_store: Path, tmp_path: Pat
     (cell,) = planned(["mlp"], str(path), "smoke", [0])
     with pytest.raises(UserError, match=r"was recorded with actions Box\(-1.0, 1.0, .*RescaleAction"):
         run_cell(cell, tmp_path / "results")
+
+
+def test_a_users_suite_filters_observations(new_store: Path, tmp_path: Path) -> None:
+    """Walk's vector has the position twice, and the goal; its speed is hidden."""
+    minari_set("me/walk/random-v0", lands.Walk(), episodes=20, steps=8)
+    walk = {**row("lands:Walk-v0", "me/walk/random-v0", -20, 0), "observe": {"keep": [1, 0], "missing": 0.25}}
+    (cell,) = planned(["mlp"], str(suite_file(tmp_path, walk=walk)), "smoke", [0])
+    record = run_cell(cell, tmp_path / "results")
+    assert record.status == "done", record.failure
+    assert record.protocol.environment == {"observe": {"keep": [1, 0], "missing": 0.25}}
+    weights = cell.checkpoint_folder(tmp_path / "results") / "last.safetensors"
+    encoder: Any = load.load_agent(cell, weights, load.head_of(record)).tokenizer.encoder
+    assert encoder.mean.shape == (3,)
+
+
+def test_an_index_outside_the_observation_is_said_before_anything_is_written(new_store: Path, tmp_path: Path) -> None:
+    minari_set("me/walk/random-v0", lands.Walk(), episodes=2, steps=6)
+    walk = {**row("lands:Walk-v0", "me/walk/random-v0", -20, 0), "observe": {"keep": [0, 4]}}
+    path, results = str(suite_file(tmp_path, walk=walk)), tmp_path / "results"
+    (cell,) = planned(["mlp"], path, "smoke", [0])
+    quiet = Voice(print, lambda names: print, lambda name: nullcontext(lambda done, size: None))
+    runs: list[Callable[[], Any]] = [lambda: prepare([cell], results, quiet, path), lambda: run_cell(cell, results)]
+    for run in runs:
+        with pytest.raises(UserError) as caught:
+            run()
+        said = "suite walks: task walk: observe.keep has 4, and an observation has 4 numbers: give 0 to 3"
+        assert str(caught.value) == said
+    assert not results.exists()
 
 
 def test_numbered_actions_of_vectors(new_store: Path, tmp_path: Path) -> None:

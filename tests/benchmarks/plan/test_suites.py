@@ -14,6 +14,7 @@ import yaml
 from planning import GYM_ONLY
 from planning import cells as planned
 
+from backbench.benchmarks.environments.observe import Observe
 from backbench.benchmarks.environments.vector import GymBatch
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.compose import presets
@@ -229,6 +230,30 @@ BAD: list[tuple[Any, str]] = [
         "walk-far.sources.d4rl: a suite of your own has local and minari",
     ),
     ("tasks: {a: {}}\nmax_steps: 3\ntasks: {b: {}}", "the key 'tasks' twice"),
+    (changed(observe={}), "observe: give keep, missing or both"),
+    (changed(observe=[1]), "observe: input should be a valid dictionary"),
+    (changed(observe={"keeps": [1]}), "unknown key observe.keeps; did you mean 'keep'"),
+    (changed(observe={"keep": []}), "observe.keep: give positions, or a list of indices from 0, such as [0, 1, 4]"),
+    (changed(observe={"keep": "velocities"}), "observe.keep: give positions, or a list"),
+    (changed(observe={"keep": [0, True]}), "observe.keep: give positions, or a list"),
+    (changed(observe={"keep": [0, 1.5]}), "observe.keep: give positions, or a list"),
+    (changed(observe={"keep": [-1]}), "observe.keep: give positions, or a list"),
+    (changed(tasks__walk_far__observe={"keep": [3, 0, 3]}), "tasks.walk-far.observe.keep: the index 3 is there twice"),
+    (changed(observe={"missing": 0}), "observe.missing: input should be greater than 0"),
+    (changed(observe={"missing": 1}), "observe.missing: input should be less than 1"),
+    (changed(observe={"missing": float("nan")}), "has a number that is not finite: observe.missing"),
+    (
+        changed(tasks__walk_far__observe={"keep": "positions"}),
+        "tasks.walk-far.sources.local: observe.keep: the positions of lands:Walk-v0 are not known; give a list",
+    ),
+    ("like: d4lr", "like: no suite of Backbench is called 'd4lr'; did you mean 'd4rl'"),
+    ("like: ../preset/quick", "like: no suite of Backbench is called '../preset/quick'"),
+    ("like: [d4rl]", 'like: no suite of Backbench is called "['),
+    ("like: atari\nobserve: {missing: 0.5}", "tasks.breakout: observe is for vectors, and the suite has pixels"),
+    (
+        "like: d4rl\ntasks: {hopper-medium: {sources: {embedded: {env_id: Hopper-v5, data_id: a/b-v0}}}}",
+        "tasks.hopper-medium.sources.embedded: a suite of your own has local and minari",
+    ),
 ]
 
 
@@ -239,6 +264,29 @@ def test_what_is_wrong_is_one_line_that_names_the_place(tmp_path: Path, content:
     assert said in str(caught.value)
     assert "mine.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_filter_of_a_task_replaces_that_of_its_suite(tmp_path: Path) -> None:
+    def filters(content: dict[str, Any]) -> list[Observe | None]:
+        path = str(written(tmp_path, content))
+        return [suites.resolve(path, name, "local").observe for name in ("walk-short", "walk-far")]
+
+    assert filters(OWN) == [None, None]
+    both = changed(observe={"keep": [2, 0]}, tasks__walk_far__observe={"missing": 0.25})
+    assert filters(both) == [Observe(keep=(2, 0)), Observe(missing=0.25)]
+    both["tasks"]["walk-far"]["observe"] = None
+    assert filters(both) == [Observe(keep=(2, 0)), None]
+
+
+def test_a_suite_like_another_changes_what_it_names(tmp_path: Path) -> None:
+    path = str(written(tmp_path, "like: d4rl-positions\nobserve: {keep: positions, missing: 0.1}\nmax_steps: 300"))
+    ours = suites.resolve(path, "hopper-medium", "embedded")
+    theirs = suites.resolve("d4rl", "hopper-medium", "embedded")
+    assert ours.observe == Observe((0, 1, 2, 3, 4), 0.1)
+    assert (ours.suite, ours.max_steps, ours.suite_tasks) == ("mine", 300, SUITES["d4rl"])
+    assert (ours.data_id, ours.targets, ours.normaliser) == (theirs.data_id, theirs.targets, "d4rl")
+    (cell,) = planned(["mlp"], path, "smoke", [0], ["hopper-medium"])
+    assert cell.environment.observe == ours.observe
 
 
 def test_a_broken_neighbour_breaks_nothing(
@@ -292,7 +340,7 @@ def test_a_preset_never_lengthens_an_episode(
 
 @pytest.mark.parametrize(
     ("suite", "preset"),
-    [(suite, preset) for suite in suites.built_in() for preset in presets() if (suite, preset) != GYM_ONLY],
+    [(suite, preset) for suite in suites.built_in() for preset in presets() if (suite, preset) not in GYM_ONLY],
 )
 def test_no_preset_plays_longer_than_the_suite_s_limit(suite: str, preset: str) -> None:
     cells = planned(["mlp"], suite, preset, [0])

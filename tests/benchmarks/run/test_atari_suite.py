@@ -24,11 +24,14 @@ from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import settings, suites
 from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
+from backbench.benchmarks.replay.load import cell_of, head_of, load_agent
 from backbench.benchmarks.run import cell as cells_
 from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import load_record
+from backbench.leaderboard.record.identity import config_digest
 from backbench.leaderboard.record.schema import Record
+from backbench.leaderboard.trust.verify import contradictions, doubts
 
 NAME = "backbench/breakout/replay-60-v1"
 CPU = torch.device("cpu")
@@ -104,6 +107,8 @@ def test_a_convention_makes_another_cell_and_is_for_atari_only() -> None:
     [
         (["atari.sticky=2"], "atari.sticky=2"),
         (["atari.noop_max=0"], "atari.noop_max=0"),
+        (["atari.stack=0"], "atari.stack=0: give at least 1"),
+        (["atari.stack=17"], "atari.stack=17: give at most 16"),
         (["model.encoder=vgg"], "model.encoder=vgg: give one of light, nature"),
         (["data.rewards=clip"], "data.rewards=clip: give one of auto, raw, clipped, mixed"),
         (["model.timestep=window", "eval.acting=recurrent"], "eval.acting=recurrent needs model.timestep=step"),
@@ -192,6 +197,46 @@ def test_a_stopped_cell_resumes_to_the_same_bits(record: tuple[Path, Cell, Recor
     again = cells_.run_cell(cell, tmp_path, "cpu")
     assert again.provenance.weights_sha256 == made.provenance.weights_sha256
     assert again.scores == made.scores
+
+
+def test_four_frames_are_the_same_cell_as_before_the_setting(record: tuple[Path, Cell, Record]) -> None:
+    _, cell, made = record
+    config = json.loads(json.dumps(cell.resolved()))
+    assert config["atari"].pop("stack") == 4
+    assert config_digest(config) == cell.key.rpartition(".")[2]
+    assert cell_of(config) == cell
+    assert list(contradictions(made)) == []
+
+
+def test_a_cell_of_single_frames_runs_and_its_agent_is_loaded(tmp_path: Path) -> None:
+    cell = tiny(atari=AtariProtocol(stack=1))
+    assert cell.key != tiny().key
+    made = cells_.run_cell(cell, tmp_path, "cpu")
+    assert made.status == "done", made.failure
+    assert made.protocol.environment["stack"] == 1
+    assert list(contradictions(made)) == []
+    agent = load_agent(cell, cell.checkpoint_folder(tmp_path) / "last.safetensors", head_of(made))
+    encoder: Any = agent.tokenizer.encoder
+    assert encoder.convolutions[0].in_channels == 1
+    assert made.scores is not None
+    again = evaluate(agent, Play.of(cell, made.protocol.targets), CPU)
+    assert [one.returns for one in again] == [one.returns for one in made.scores.last.targets]
+
+
+def test_the_suite_of_single_frames_is_that_of_atari_with_another_stack(tmp_path: Path) -> None:
+    four, one = (cells(["mlp"], suite, "smoke", [0]) for suite in ("atari", "atari-1frame"))
+    for preset in ("quick", "paper"):
+        assert {cell.atari for cell in cells(["mlp"], "atari-1frame", preset, [0])} == {AtariProtocol(stack=1)}
+    assert [(c.model, c.train, c.eval) for c in one] == [(c.model, c.train, c.eval) for c in four]
+    assert [replace(c.task, suite="atari") for c in one] == [c.task for c in four]
+    assert {c.variant for c in one} == {""}
+    (two,) = cells(["mlp"], "atari-1frame", "smoke", [0], ["pong"], overrides=["atari.stack=2"])
+    assert (two.atari, two.variant) == (AtariProtocol(stack=2), "atari.stack=2")
+    cell = replace(one[0], task=replace(one[0].task, data_id=NAME))
+    made = cells_.run_cell(cell, tmp_path, "cpu")
+    assert made.status == "done", made.failure
+    assert (made.identity.suite, made.protocol.environment["stack"]) == ("atari-1frame", 1)
+    assert list(doubts(made)) == []
 
 
 def test_the_record_says_whether_the_datas_rewards_are_clipped(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_preset_for_gym_is_refused_for_games() -> None:
     with pytest.raises(
         UserError, match="'paper-decision-mamba' has no settings for suite 'atari'; there is: paper, quick"
     ):
-        cells(["mamba"], *GYM_ONLY, [0])
+        cells(["mamba"], *GYM_ONLY[0], [0])
 
 
 @pytest.mark.parametrize(

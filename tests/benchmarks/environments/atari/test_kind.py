@@ -62,6 +62,18 @@ def test_states_are_the_last_four_frames(breakout: AtariBatch) -> None:
         assert np.array_equal(states[step], frames[step : step + 4].swapaxes(0, 1))
 
 
+@pytest.mark.parametrize("stack", [1, 2, 5])
+def test_a_state_has_as_many_frames_as_the_protocol_says(stack: int, breakout: AtariBatch) -> None:
+    four, _ = played(breakout, [5, 6, 7], 8)
+    batch = AtariBatch("breakout", 3, AtariProtocol(stack=stack))
+    states, _ = played(batch, [5, 6, 7], 8)
+    batch.close()
+    assert states.shape == (9, 3, stack, 84, 84)
+    frames = np.concatenate([four[:1, :, 3]] * (stack - 1) + [four[:, :, 3]])
+    for step in range(9):
+        assert np.array_equal(states[step], frames[step : step + stack].swapaxes(0, 1))
+
+
 def test_only_the_named_episodes_are_played(breakout: AtariBatch) -> None:
     breakout.reset([5, 6, 7])
     fire, left = 1, 3
