@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.agreement import Agreement, across, machines
 from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
-from backbench.leaderboard.record.returns import are_successes
+from backbench.leaderboard.record.returns import are_shares, are_successes
 from backbench.leaderboard.record.schema import Record, TargetScore
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import normalise
@@ -131,21 +132,24 @@ def _section(group: Group, suite: tuple[str, ...] | None, reproduced: Collection
     data = {task: one.normalised_mean for task, one in summaries if one is not None and one.rewards == "raw"}
     played = together((record.identity.task, record) for record in ordered)
     successes = {task: are_successes(found) for task, found in played.items()}
+    shares = {task: are_shares(found) for task, found in played.items()}
+    mixed = len(set(shares.values())) == 2  # a mean of rates and returns would mean neither
+    name, scaled = group.setting.suite, group.setting.normaliser != "none"
+    known = _Known(suite or (), data, reproduced, successes, scaled and not mixed)
     notes: list[str] = []
     rows = []
     for label, found in zip(row_labels(list(by_row)), by_row.values(), strict=True):
-        row, said = _row(label, found, suite or (), data, reproduced, successes)
+        row, said = _row(label, found, known)
         rows.append(row)
         notes += [f"{label}: {note}" for note in said]
-    name, scaled = group.setting.suite, group.setting.normaliser != "none"
     if suite is None:
         notes.append(f"suite {name!r} is not known here: no aggregates")
     if not scaled:
         notes.append(f"suite {name!r} has no normaliser: returns of its tasks share no scale, so it has no aggregates")
-    if mixed := _mixed(successes):
-        rates = ", ".join(task for task, success in successes.items() if success)
+    if mixed:
+        rates = ", ".join(task for task, share in shares.items() if share)
         notes.append(f"{rates}: rates of successes, other tasks: returns; so suite {name!r} has no aggregates")
-    scaled = scaled and not mixed
+    scaled = known.scaled
     notes += _ragged(rows, suite or ()) + unlike(group.records) + _unlike_seeds(rows)
     all_known = scaled and suite and all(task in data for task in suite)
     own = np.array([[data[task] for task in suite]]) if suite and all_known else None
@@ -181,15 +185,19 @@ def _unlike_seeds(rows: Sequence[Row]) -> list[str]:
     return [f"aggregates are over different seeds ({said})"] if len(seeds) > 1 else []
 
 
-def _row(
-    label: str,
-    records: list[Record],
-    suite: Sequence[str],
-    data: Mapping[str, float],
-    reproduced: Collection[str],
-    successes: Mapping[str, bool],
-) -> tuple[Row, list[str]]:
+class _Known(NamedTuple):
+    """What a section knows when it builds its rows."""
+
+    suite: Sequence[str]
+    data: Mapping[str, float]  # task -> score of its data
+    reproduced: Collection[str]
+    successes: Mapping[str, bool]  # task -> whether its returns are successes and failures
+    scaled: bool  # whether its tasks share a scale
+
+
+def _row(label: str, records: list[Record], known: _Known) -> tuple[Row, list[str]]:
     """A row from its records by start, and notes on it."""
+    suite, scaled = known.suite, known.scaled
     done: dict[str, dict[int, Record]] = {}
     notes = []
     for record in records:
@@ -201,7 +209,6 @@ def _row(
                     f"{task}, seed {seed} is there twice; {kept.key} counts, {record.key} is later and left out"
                 )
     missing = tuple(task for task in suite if task not in done)
-    scaled = records[0].protocol.normaliser != "none" and not _mixed(successes)
     seeds: list[int] = []
     if suite and not missing:
         # A seed that has only some of the tasks would weigh them unequally.
@@ -220,7 +227,7 @@ def _row(
     row = Row(
         label=label,
         row=RowId.of(records[0]),
-        scores={task: _score(found, data.get(task), successes[task]) for task, found in done.items()},
+        scores={task: _score(found, known.data.get(task), known.successes[task]) for task, found in done.items()},
         missing=missing,
         seeds=tuple(seeds),
         matrix=tuple(map(tuple, matrix)),
@@ -234,18 +241,13 @@ def _row(
         spread={one.key: (min(values), max(values)) for one, values in costs if values},
         records=tuple(records),
         used=frozenset(record.key for record in used),
-        reproduced=sum(record.key in reproduced for record in used),
+        reproduced=sum(record.key in known.reproduced for record in used),
         machines=len(machines(used)),
         agreement=across({seed: [done[task][seed] for task in suite] for seed in seeds}, matrix) if matrix else None,
     )
     if row.agreement is not None:
         notes.append(f"{row.agreement.said}; {row.machines} kinds of machines")
     return row, notes
-
-
-def _mixed(successes: Mapping[str, bool]) -> bool:
-    """Whether some tasks have rates of successes and others have returns: a mean of both would mean neither."""
-    return len(set(successes.values())) == 2
 
 
 def _score(seeds: Mapping[int, Record], data_mean: float | None, success: bool) -> Score:

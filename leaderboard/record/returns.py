@@ -1,6 +1,6 @@
 """Which returns an episode can have, by the rules of its environment, and where a return is a success or a failure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backbench.leaderboard.record.schema import Record
@@ -11,6 +11,8 @@ GAMES = {"Pong": (-21.0, 21.0), "Breakout": (0.0, 864.0), "Qbert": (0.0, None), 
 # Rewards here are velocities and have no strict bound. Each number is about three times the mean reward per step of the
 # best published agents: anything beyond it is an error.
 PER_STEP = {"Hopper": 12.0, "Walker2d": 20.0, "HalfCheetah": 50.0}
+MEMORY = "backbench/"  # the memory tasks
+ONE_ANSWER = ("backbench/TMaze",)  # those with one question an episode
 
 
 def return_bounds(environment: str, conventions: Mapping[str, Any], length: int) -> tuple[float | None, float | None]:
@@ -19,6 +21,8 @@ def return_bounds(environment: str, conventions: Mapping[str, Any], length: int)
     kind = kind_of(environment)
     if environment.startswith("ALE/"):
         return GAMES.get(kind, (None, None))
+    if environment.startswith(MEMORY):
+        return 0.0, 1.0  # the share of right answers
     if kind in PER_STEP:
         return -PER_STEP[kind] * length, PER_STEP[kind] * length
     if kind.startswith("AntMaze") and conventions.get("continuing_task") is False and "Dense" not in kind:
@@ -37,12 +41,20 @@ def kind_of(environment: str) -> str:
     return environment.rpartition(":")[2].removeprefix("ALE/").rpartition("-v")[0]
 
 
-def are_successes(records: Iterable[Record]) -> bool:
+def are_shares(records: Iterable[Record]) -> bool:
+    """Whether the returns of ``records`` of one task are rates: from 0 to 1, by the rules of the environment."""
+    # Two steps: where each step may earn 1, the largest return is then 2.
+    return all(return_bounds(one.identity.environment, one.protocol.environment, 2) == (0.0, 1.0) for one in records)
+
+
+def are_successes(records: Sequence[Record]) -> bool:
     """Whether every episode of ``records`` of one task is a success (return 1) or a failure (0).
     The rules of the environment must say so too: ten returns of 0 and 1 may be luck."""
-    return all(
-        # Two steps: where each step may earn 1, the largest return is then 2.
-        return_bounds(one.identity.environment, one.protocol.environment, 2) == (0.0, 1.0)
-        and all(value in (0.0, 1.0) for _, score in one.target_scores() for value in score.returns)
-        for one in records
+    return (
+        are_shares(records)
+        and all(
+            one.identity.environment.startswith(ONE_ANSWER) or not one.identity.environment.startswith(MEMORY)
+            for one in records
+        )
+        and all(value in (0.0, 1.0) for one in records for _, score in one.target_scores() for value in score.returns)
     )

@@ -9,6 +9,10 @@ def _pairs(environments: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[str, 
 
 _D4RL = _pairs(_GYM, ("medium", "medium-replay", "medium-expert"))
 _GAMES = ("breakout", "qbert", "pong", "seaquest")
+_MEMORY = (
+    "tmaze-24", "tmaze-96", "tmaze-256", "repeat-4", "repeat-16", "copy-12", "copy-32", "recall-8", "recall-32",
+    "parity", "count", "tmaze-long",
+)  # fmt: skip
 SUITES: dict[str, tuple[str, ...]] = {
     "d4rl": _D4RL,
     "d4rl-positions": _D4RL,
@@ -24,6 +28,8 @@ SUITES: dict[str, tuple[str, ...]] = {
         ("pointmaze",), ("open", "umaze", "medium", "large", "open-dense", "umaze-dense", "medium-dense", "large-dense")
     ),
     "d4rl-kitchen": _pairs(("kitchen",), ("complete", "partial", "mixed")),
+    "memory": _MEMORY,
+    "memory-seen": _MEMORY,
 }
 """Suite -> its tasks, in the order of the tables."""
 

@@ -1,7 +1,7 @@
 """What all memory tasks share: an episode is drawn when it starts, and no action changes what is seen.
 
-At some steps the task asks. An action answers, or waits. Each right answer earns 1 / (number of questions), so the
-oracle's return is 1.
+At some steps the task asks. An action answers, or waits. Each right answer earns 1 / (number of questions), rounded
+down to a multiple of 2^-30: sums are then exact, and no return is above 1, the oracle's.
 """
 
 from abc import abstractmethod
@@ -15,6 +15,7 @@ Bits = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 WAIT = 0  # the action that answers nothing; action 1 + i gives answer i
 NONE = -1  # no question
+GRID = 2**30  # parts of a reward of 1
 
 
 class Script(NamedTuple):
@@ -25,7 +26,7 @@ class Script(NamedTuple):
     hidden: Numbers  # (T,) what a policy has to remember, as an answer; NONE where it is nothing yet
 
 
-class MemoryTask(gym.Env[Bits, np.int64]):
+class MemoryTask(gym.Env):  # type: ignore[misc]  # Gymnasium has no types here
     """A scripted task. Observations are vectors of zeros and ones, actions are discrete.
 
     ``seen`` appends the hidden variable to the observation, one-hot: a policy of one step can then solve the task.
@@ -59,13 +60,13 @@ class MemoryTask(gym.Env[Bits, np.int64]):
         assert self._episode is not None, "call reset first"
         answer = self._episode.answers[self._time]
         right = answer != NONE and action == 1 + answer
-        reward = 1.0 / int((self._episode.answers != NONE).sum()) if right else 0.0
+        reward = GRID // int((self._episode.answers != NONE).sum()) / GRID if right else 0.0
         self._time += 1
         return self._observation(), reward, self._time == self.steps, False, {}
 
     def _observation(self) -> Bits:
         assert self._episode is not None
-        observation = np.zeros(self.observation_space.shape, np.float32)  # type: ignore[arg-type]
+        observation = np.zeros(self.observation_space.shape, np.float32)
         if self._time < self.steps:
             seen, hidden = self._episode.seen[self._time], int(self._episode.hidden[self._time])
             observation[: len(seen)] = seen

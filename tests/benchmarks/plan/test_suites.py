@@ -80,7 +80,7 @@ def test_tables_and_the_leaderboard_s_list_agree() -> None:
         assert tuple(table.tasks) == SUITES[suite]
         assert table.description
         for name in table.tasks:
-            assert bounds(table.normaliser, name) is not None
+            assert bounds(table.normaliser, name, table.tasks[name].reference) is not None
             for source in table.tasks[name].sources:
                 assert suites.resolve(suite, name, source).suite_tasks == ()
 

@@ -57,7 +57,8 @@ def test_gymnasium_accepts_it(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_oracle_with_noise_earns_what_the_formula_says(name: str) -> None:
     env, rng = made(name), np.random.default_rng(1)
-    assert played(env, lambda task, *_: task.oracle, 50) == (pytest.approx(1.0), pytest.approx(0.0))
+    assert played(env, lambda task, *_: task.oracle, 50) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-6))
+    assert played(env, lambda task, *_: task.oracle, 50)[0] <= 1, "sums are exact"
     for share in (0.3, 0.7, 1.0):
 
         def noisy(task: MemoryTask, *_: Any, share: float = share) -> int:
@@ -149,7 +150,7 @@ def test_equal_seeds_give_equal_episodes_on_every_machine() -> None:
         for seed in (0, 1, 2**32 + 7):
             for part in made(name).draw(np.random.default_rng(seed)):
                 digest.update(np.ascontiguousarray(part).tobytes())
-    assert digest.hexdigest()[:16] == "0"
+    assert digest.hexdigest()[:16] == "10020f6a97900d93"
 
 
 @pytest.mark.parametrize(
