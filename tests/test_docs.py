@@ -224,7 +224,7 @@ def test_the_excerpt_in_the_readme_is_what_make_bench_prints() -> None:
     assert errors == []
     cells = [record for record in records if record.identity.backbone == "gloma" and record.identity.seed == 0]
     console = terminal.console(file=io.StringIO(), width=100)
-    console.print(to_rich(build_board(cells), 100))
+    console.print(to_rich(build_board(cells), 100, beside=build_board(records)))
     printed = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     block = re.search(r"^```\n(1\. d4rl.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert block
