@@ -130,7 +130,7 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
                 overrides.require_numbers(settings[group], group, of)
             parts: dict[str, Any] = {group: of(**_tuples(settings[group])) for group, of in GROUPS.items()}
             task = _task(request.suite, task_name, parts["data"])
-            _refuse_unused(variant, declared[task_name], task)
+            _refuse_unused(variant, declared[task_name], task, parts["data"].source)
             parts["atari"] = task.kind.protocol(parts["atari"])
             if not any(text.startswith("eval.max_steps=") for text in variant):
                 # The preset's limit is a cap: a task with shorter episodes keeps its own.
@@ -177,14 +177,19 @@ def _task(suite: str, name: str, data: DataConfig) -> suites.Task:
     return dataclasses.replace(task, data_id=SOURCES.get(data.source).sized(task.data_id, data.steps))
 
 
-def _refuse_unused(given: Sequence[str], declared: Sequence[str], task: suites.Task) -> None:
+def _refuse_unused(given: Sequence[str], declared: Sequence[str], task: suites.Task, source: str) -> None:
     """A row would be named after a setting that changes nothing."""
+    from backbench.benchmarks.data.sources import SOURCES
+
+    resizable = SOURCES.get(source).sized(task.data_id, 1) != task.data_id
     for text in given:
         # For user suites we only know later, in the cell, whether actions are discrete.
         name = text.partition("=")[0] + "="
         unknown = name == "eval.temperature=" and (task.suite_tasks or any(word.startswith(name) for word in declared))
         if text.startswith(task.kind.unused_settings) and not unknown:
             raise UserError(f"override '{text}': suite '{task.suite}' has no Atari games; remove it")
+        if name == "data.steps=" and not resizable:
+            raise UserError(f"override '{text}': data set {task.data_id!r} has one size; remove it")
 
 
 def check_models(made: Sequence[Cell]) -> None:

@@ -19,6 +19,7 @@ from backbench.leaderboard.record.identity import (
     overridden,
     without,
 )
+from backbench.leaderboard.record.returns import MEMORY
 from backbench.leaderboard.record.schema import Record
 
 Pairs = tuple[tuple[str, str], ...]
@@ -45,7 +46,9 @@ class Setting:
     @classmethod
     def of(cls, record: Record) -> Setting:
         environment, packages = record.identity.environment, record.provenance.packages
-        names = ["backbench", "gymnasium", "ale-py" if environment.startswith("ALE/") else "mujoco"]
+        names = ["backbench", "gymnasium"]
+        if not environment.startswith(MEMORY):
+            names.append("ale-py" if environment.startswith("ALE/") else "mujoco")
         if environment.startswith("gymnasium_robotics:"):
             names.append("gymnasium-robotics")
         versions = tuple((name, packages.get(name, "unknown")) for name in sorted(names))

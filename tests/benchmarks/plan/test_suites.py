@@ -352,3 +352,9 @@ def test_a_preset_shortens_the_episodes_of_longer_tasks() -> None:
     assert {(cell.task.suite, cell.max_steps, cell.eval.max_steps) for cell in cells} == {
         ("d4rl", 100, 100), ("atari", 50, 50),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("suite", "source"), [("d4rl", "d4rl"), ("memory", None)])
+def test_a_size_for_data_of_one_size_is_refused(suite: str, source: str | None) -> None:
+    with pytest.raises(UserError, match=r"^override 'data\.steps=5': data set '.+' has one size; remove it$"):
+        planned(["mlp"], suite, "smoke", [0], source=source, overrides=["data.steps=5"])

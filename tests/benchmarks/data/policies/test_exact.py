@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from backbench.benchmarks.data.policies import exact
 
 GYM = [f"backbench/{name}-200-v1" for name in ("hopper/medium-expert", "halfcheetah/medium")]
-EVERY = [*GYM, "backbench/walker2d/medium-replay-200-v1", "backbench/qbert/replay-300-v1"]
+OTHERS = ["backbench/walker2d/medium-replay-200-v1", "backbench/qbert/replay-300-v1", "backbench/memory/count-24-v1"]
+EVERY = [*GYM, *OTHERS]
 
 
 FEW = ("this one", "Haswell's kernels", "Sandy Bridge's kernels", "NumPy without AVX2 and AVX-512")
