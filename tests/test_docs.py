@@ -244,5 +244,5 @@ def test_the_table_of_the_reading_is_what_the_records_make() -> None:
     header, *reading = map(cells_of, table)
     assert len(reading) == 4
     for name, *values in reading:
-        (ours,) = [cells_of(line) for line in board if line.startswith(f"| {name} |")]
+        ours = next(cells_of(line) for line in board if line.startswith(f"| {name} |"))  # of the first table
         assert values == [ours[columns.index(column)] for column in header[1:]], name
