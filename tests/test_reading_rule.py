@@ -28,6 +28,7 @@ ALLOWED = {
     "claims": "writes into its own claim",
     "owner": "/proc of this machine",
     "terminal": "os.devnull",
+    "leaderboard.board.notes": "parses the conventions that the board wrote itself, from checked records",
     "benchmarks.data.hdf5": "the reader of HDF5",
     "benchmarks.data.trial": "/proc of this process",
     "benchmarks.data.frames": "writes frames, and reads windows of a file that reading has opened before",

@@ -21,7 +21,7 @@ def test_command_writes_a_report_that_from_prints_again(bench: Callable[..., Any
     assert done.code == 0, done.err
     assert "### Training over the context" in done.out
     assert (tmp_path / "here" / "speed.png").stat().st_size > 10_000
-    assert read(tmp_path / "here").config["options"] == {"window": 3, "local_d_conv": 1}
+    assert read(tmp_path / "here").config["options"] == {"window": 1, "local_d_conv": 1}
     again = bench("speed", "--from", "here", "--markdown")
     assert (again.code, again.out) == (0, done.out)
 
@@ -58,5 +58,5 @@ def test_every_setting_has_an_option_with_its_default(monkeypatch: pytest.Monkey
     assert asked[0] == SpeedConfig()
     assert asked[1] == SpeedConfig(
         ("mlp", "identity"), True, (6, 12), "cpu", 2, Path("x"), 3, 4.5, ("memory",), 8, 1, 5, 2, True, True,
-        options={"window": 3},
+        options={"window": 1},
     )  # fmt: skip
