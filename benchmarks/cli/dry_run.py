@@ -6,8 +6,11 @@ import yaml
 from rich.table import Table
 
 from backbench import terminal
+from backbench.benchmarks.cli.tune import choose
 from backbench.benchmarks.plan.compose import plan
 from backbench.benchmarks.plan.request import Request
+from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.plan.tune import tuning
 from backbench.benchmarks.run import machine
 from backbench.benchmarks.run.estimate import Estimator
 from backbench.benchmarks.run.runner import remaining
@@ -16,10 +19,10 @@ from backbench.leaderboard.record.files import FOLDER
 from backbench.text import plain
 
 
-def show_plan(request: Request, out: Path, jobs: int) -> None:
+def show_plan(request: Request, out: Path, jobs: int, tune: int = 0) -> None:
     """Print the plan. ``out`` is the folder of results; nothing is written there."""
     console, estimator = terminal.console(), Estimator([out, FOLDER])
-    cells = plan(request)
+    cells, later = _tuned(request, out, tune) if tune else (plan(request), 0)
     left = {cell.key: estimator.seconds(cell) for cell in remaining(cells, out)}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cell", "state", "about"):
@@ -36,6 +39,17 @@ def show_plan(request: Request, out: Path, jobs: int) -> None:
     if known and len(known) < len(left):
         time += f"; {len(left) - len(known)} without a finished record of that backbone and size"
     terminal.say(console, f"{len(left)} of {len(cells)} cells to run; {time}. {estimator.basis}")
+    if later:
+        terminal.say(console, f"These are trials. {later} cells with the settings that they choose come after them.")
     terminal.line("")
     terminal.say(console, f"Settings of {cells[0].key}:")
     terminal.write(yaml.safe_dump(cells[0].resolved(), sort_keys=False, width=100))
+
+
+def _tuned(request: Request, out: Path, count: int) -> tuple[list[Cell], int]:
+    """The trials, with the cells to report if all trials are done; else how many those will be."""
+    found = tuning(request, count)
+    trials, chosen = found.trials(), choose(found, out)[0]
+    if len(chosen) == len(request.backbones):
+        return trials + found.reported(chosen), 0
+    return trials, len(plan(found.request))

@@ -53,6 +53,12 @@ def run(
     ] = "",
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    tune: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Try this many settings for each backbone first: learning rates, or your comma lists."
+        ),
+    ] = 0,
     max_cells: Annotated[int, typer.Option(min=1, help="Most cells that one command may ask for.")] = 10_000,
     out: Results = Path("results"),
     track: Annotated[str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the results.")] = "",
@@ -84,9 +90,9 @@ def run(
     if dry_run:
         from backbench.benchmarks.cli.dry_run import show_plan
 
-        show_plan(request, where.out, where.jobs)
+        show_plan(request, where.out, where.jobs, tune)
     else:
-        raise typer.Exit(invoke(request, where))
+        raise typer.Exit(invoke(request, where, tune))
 
 
 def _no_positional_words(request: Request) -> None:
@@ -114,8 +120,10 @@ class Where:
     track: str | None = None
 
 
-def invoke(request: Request, where: Where) -> int:
+def invoke(request: Request, where: Where, tune: int = 0) -> int:
     """Carry out a request; the exit status: 0 all done, 1 a cell failed, 128 + signal when it was stopped.
+
+    ``tune``: how many settings are tried for each backbone before its cells run; 0 for none.
 
     Raises:
         UserError: nothing was written.
@@ -124,21 +132,36 @@ def invoke(request: Request, where: Where) -> int:
     from backbench.benchmarks.run.results import tidy
     from backbench.benchmarks.run.runner import remaining
 
+    tracked = ran = False
+
+    def run_left(cells: Sequence[Cell]) -> int:
+        nonlocal tracked, ran
+        left = remaining(cells, where.out)
+        tidy(cells, where.out)
+        if not left:  # nothing heavy is imported: only the board is printed
+            return 0
+        ran = True
+        status, tracked = carry_out(request, where, cells, left, console)
+        return status
+
     console = terminal.console()
     if not any((where.out / "records").glob("*.json")):
         reach(request)  # before hydra and torch are imported; with records there, less may be left to fetch
-    cells = plan(request)
-    left = remaining(cells, where.out)
-    tidy(cells, where.out)
-    # Nothing heavy is imported where nothing is left to do: then only the board is printed.
-    status, tracked = carry_out(request, where, cells, left, console) if left else (0, False)
-    if status > 128:
+    if tune:
+        from backbench.benchmarks.cli.tune import tuned_cells
+        from backbench.benchmarks.plan.tune import tuning
+
+        cells, status = tuned_cells(tuning(request, tune), where.out, run_left)
+    else:
+        cells, status = plan(request), 0
+    status = run_left(cells) if cells else status
+    if status > 128 or not cells:
         return status
     records, broken = alike(cells[0], where.out)
-    if left:
+    if ran:
         _write_board(where.out / BOARD, records)
     print_board(records)
-    if left:
+    if ran:
         _say_what_is_written(where, tracked, console)
     return status or (1 if broken else 0)
 

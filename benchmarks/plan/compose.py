@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from backbench.benchmarks.plan import match, overrides, suites
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
 from backbench.errors import UserError, suggest
+from backbench.leaderboard.record.identity import TUNE
 from backbench.text import count
 
 if TYPE_CHECKING:
@@ -89,16 +91,33 @@ def plan(request: Request) -> list[Cell]:
         if name not in table.tasks:
             raise UserError(f"unknown task '{name}' of suite '{table.name}'{suggest(name, list(table.tasks))}")
     overrides.check(request.overrides)
+    request = _marked(request)
     plain, reference = match.asked(request.overrides, request.backbones)
     request = dataclasses.replace(request, tasks=chosen, overrides=tuple(plain))
     if reference is None:
-        return _grid(request, table)
+        return _with_mark(_grid(request, table), request.mark)
     # The width is that of the complete suite, whatever part of it runs.
     source, backbones = _source(request, table), request.backbones
     tasks = tuple(name for name, row in table.tasks.items() if name in chosen or source in row.sources)
     every = backbones if reference in backbones else (reference, *backbones)
     made = match.match(_grid(dataclasses.replace(request, backbones=every, tasks=tasks), table), reference)
-    return [cell for cell in made if cell.backbone in backbones and cell.task.name in chosen]
+    kept = [cell for cell in made if cell.backbone in backbones and cell.task.name in chosen]
+    return _with_mark(kept, request.mark)
+
+
+def _marked(request: Request) -> Request:
+    """The request with ``tune=TAG`` as its mark instead of an override."""
+    found = next((text for text in request.overrides if text.startswith(TUNE)), None)
+    if found is None:
+        return request
+    if request.mark or not re.fullmatch(rf"{TUNE}\d+:[\w.+]+:[0-9a-f]{{8}}", found):
+        raise UserError(f"override '{overrides.short(found)}': give the word of a tuned row, or --tune N")
+    plain = tuple(text for text in request.overrides if text != found)
+    return dataclasses.replace(request, overrides=plain, mark=found)
+
+
+def _with_mark(cells: list[Cell], mark: str) -> list[Cell]:
+    return [dataclasses.replace(cell, variant=f"{cell.variant} {mark}".strip()) for cell in cells]
 
 
 def _grid(request: Request, table: Suite) -> list[Cell]:
@@ -109,7 +128,7 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     name, content = _preset_of(request, table)
     variants = _variants(request)
     special = {kind: content.get("special", {}).get(kind, {}) for kind in ("backbones", "tasks")}
-    declared = {task: (*table.settings, *table.tasks[task].settings) for task in request.tasks}
+    declared = {task: (*table.settings, *table.tasks[task].settings, *request.declared) for task in request.tasks}
     made = []
     for backbone in request.backbones:
         cls = BACKBONES.get(backbone)

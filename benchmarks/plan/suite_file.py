@@ -66,6 +66,13 @@ class Observed(_Part):
         return self
 
 
+class Trials(_Part):
+    """What --tune tries settings on."""
+
+    tasks: Annotated[tuple[Name, ...], Field(min_length=1)]  # one of a kind is enough
+    settings: tuple[str, ...] = ()  # key=value, after the suite's and the task's own
+
+
 class Row(_Part):
     """One task. What it leaves open, its suite says."""
 
@@ -94,6 +101,7 @@ class Suite(_Part):
     observe: Observed | None = None  # None for complete observations
     # key=value: what its tasks need of the settings. They come after the preset and before the user's.
     settings: tuple[str, ...] = ()
+    tune: Trials | None = None  # None: --tune tries on every task
     tasks: Annotated[dict[Name, Row], Field(min_length=1)]
 
     @property
@@ -119,6 +127,9 @@ class Suite(_Part):
     def _consistent(self) -> Suite:
         if self.normaliser not in CITATIONS:
             raise ValueError(f"normaliser {self.normaliser!r}{suggest(self.normaliser, list(CITATIONS))}")
+        for name in () if self.tune is None else self.tune.tasks:
+            if name not in self.tasks:
+                raise ValueError(f"tune.tasks: no task {name!r}{suggest(name, list(self.tasks))}")
         for name, row in self.tasks.items():
             where = f"tasks.{name}"
             known = SOURCES.names()
@@ -208,7 +219,7 @@ def _line(error: ValidationError) -> str:
     one = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
     where = ".".join(str(part) for part in one["loc"])
     if one["type"] == "extra_forbidden":
-        parts = (Suite, Row, Source, Observed)
+        parts = (Suite, Trials, Row, Source, Observed)
         fields = {"like", *(name for part in parts for name in part.model_fields)} - {"name"}
         return f"unknown key {where}{suggest(str(one['loc'][-1]), sorted(fields))}; see docs/reference/suites.md"
     message = one["msg"].removeprefix("Value error, ")

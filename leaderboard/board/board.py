@@ -14,6 +14,8 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.agreement import Agreement, across, machines
 from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
+from backbench.leaderboard.board.tuning import Key, Tuning, key_of, setting_of, tunings
+from backbench.leaderboard.record.identity import tuned
 from backbench.leaderboard.record.returns import are_shares, are_successes
 from backbench.leaderboard.record.schema import Record, TargetScore
 from backbench.leaderboard.record.suites import SUITES
@@ -56,6 +58,9 @@ class Row:
     reproduced: int  # How many of ``used`` another machine ran again with an equal score.
     machines: int  # Kinds of machines that ``used`` come from.
     agreement: Agreement | None  # Between the seeds of one machine and those of the others, where both have two.
+    tuning: Tuning | None = (
+        None  # The trials that chose its setting; None where it was not tuned, or they are not here.
+    )
 
     @property
     def trust(self) -> str:
@@ -114,17 +119,20 @@ def build_board(
     -> its tasks. Other suites have the tasks that their records list, or no aggregates. ``reproduced``: keys of the
     cells that another machine ran again with an equal score."""
     groups = sorted(comparable_groups(records), key=lambda group: (-len(group.tasks), -len(group.records)))
+    trials = tunings(records)
     sections = []
     for index, group in enumerate(groups):
         reasons = [differences(group, other) for other in groups[:index]]
         nearest = min(range(index), key=lambda other: len(reasons[other]), default=0)
         suite = suites.get(group.setting.suite) or group.setting.suite_tasks or None
-        section = _section(group, suite, reproduced)
+        section = _section(group, suite, reproduced, trials)
         sections.append(replace(section, apart=tuple(reasons[nearest]), apart_from=nearest) if reasons else section)
     return Board(tuple(sections))
 
 
-def _section(group: Group, suite: tuple[str, ...] | None, reproduced: Collection[str]) -> Section:
+def _section(
+    group: Group, suite: tuple[str, ...] | None, reproduced: Collection[str], trials: Mapping[Key, Tuning]
+) -> Section:
     tasks = (suite or ()) + tuple(sorted(set(group.tasks) - set(suite or ())))
     ordered = sorted(group.records, key=lambda one: (one.provenance.started, one.key))
     by_row = together((RowId.of(record), record) for record in ordered)
@@ -135,7 +143,7 @@ def _section(group: Group, suite: tuple[str, ...] | None, reproduced: Collection
     shares = {task: are_shares(found) for task, found in played.items()}
     mixed = len(set(shares.values())) == 2  # a mean of rates and returns would mean neither
     name, scaled = group.setting.suite, group.setting.normaliser != "none"
-    known = _Known(suite or (), data, reproduced, successes, scaled and not mixed)
+    known = _Known(suite or (), data, reproduced, successes, scaled and not mixed, trials)
     notes: list[str] = []
     rows = []
     for label, found in zip(row_labels(list(by_row)), by_row.values(), strict=True):
@@ -193,6 +201,7 @@ class _Known(NamedTuple):
     reproduced: Collection[str]
     successes: Mapping[str, bool]  # task -> whether its returns are successes and failures
     scaled: bool  # whether its tasks share a scale
+    trials: Mapping[Key, Tuning]
 
 
 def _row(label: str, records: list[Record], known: _Known) -> tuple[Row, list[str]]:
@@ -224,6 +233,9 @@ def _row(label: str, records: list[Record], known: _Known) -> tuple[Row, list[st
     costs = [(one, [value for cost in spent if (value := one.read(cost)) is not None]) for one in columns.COSTS]
     if any(cost.flops_estimated for cost in spent):
         notes.append("its FLOPs are estimated: a module without a formula counts by its weights")
+    tuning = known.trials.get(key_of(records[0])) if (tag := tuned(records[0].identity.variant)) else None
+    if tag:
+        notes += _tuning_notes(setting_of(records[0].identity.variant, tag), tuning)
     row = Row(
         label=label,
         row=RowId.of(records[0]),
@@ -244,10 +256,18 @@ def _row(label: str, records: list[Record], known: _Known) -> tuple[Row, list[st
         reproduced=sum(record.key in known.reproduced for record in used),
         machines=len(machines(used)),
         agreement=across({seed: [done[task][seed] for task in suite] for seed in seeds}, matrix) if matrix else None,
+        tuning=tuning,
     )
     if row.agreement is not None:
         notes.append(f"{row.agreement.said}; {row.machines} kinds of machines")
     return row, notes
+
+
+def _tuning_notes(setting: str, tuning: Tuning | None) -> list[str]:
+    """What is wrong with the trials of a tuned row, which has ``setting``."""
+    if tuning is None or not tuning.complete:
+        return ["its trials are not all here, so nothing shows how its setting was chosen"]
+    return [] if setting == tuning.best else [f"its trials chose {tuning.best}, and it has {setting}"]
 
 
 def _score(seeds: Mapping[int, Record], data_mean: float | None, success: bool) -> Score:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TypeVar
 
+from backbench.leaderboard.board.tuning import NEAR, Tuning
 from backbench.leaderboard.record.schema import Cost
 from backbench.leaderboard.scores.statistics import Statistic, iqm, mean, median, optimality_gap
 
@@ -57,6 +58,13 @@ class Metric(Column):
     of_data: bool = False  # Whether views show it for the data set itself too.
 
 
+@dataclass(frozen=True, kw_only=True)
+class TuningColumn(Column):
+    """What the trials of a tuned row say. Only tables of tuned rows have it."""
+
+    read: Callable[[Tuning], float]
+
+
 COSTS: tuple[CostColumn, ...] = (
     CostColumn(key="parameters", title="Parameters", read=attrgetter("parameters_total"), counted=True, integer=True),
     CostColumn(
@@ -80,6 +88,16 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         key="optimality_gap", title="Optimality gap", unit="lower is better", statistic=optimality_gap, digits=2,
         larger_is_better=False,
+    ),
+)  # fmt: skip
+
+TUNING: tuple[TuningColumn, ...] = (
+    TuningColumn(
+        key="near", title=f"Settings within {NEAR:g} points of the best", unit="%", larger_is_better=True,
+        read=lambda tuning: 100 * tuning.near,
+    ),
+    TuningColumn(
+        key="tuning_minutes", title="Tuning", unit="CPU minutes", read=lambda tuning: tuning.cpu_seconds / 60
     ),
 )  # fmt: skip
 

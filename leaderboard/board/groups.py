@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import TypeVar
 
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, unequal
+from backbench.leaderboard.record.identity import trial
 from backbench.leaderboard.record.schema import Record
 
 K = TypeVar("K")
@@ -35,10 +36,11 @@ class Group:
 
 
 def comparable_groups(records: Sequence[Record]) -> list[Group]:
-    """Records in groups within which scores may be compared; independent of the order of ``records``.
+    """Records in groups within which scores may be compared, without trials; independent of the order of ``records``.
     Within a setting a row's tasks stay together if possible: rows with most tasks go first, each to the first group
     that it does not contradict. A row that has one task under several settings (regenerated data, say) is cut into
     layers, the more common setting first."""
+    records = [record for record in records if trial(record.identity.variant) is None]
     settings = _settings(records)
     common: Counter[tuple[Setting, str, TaskSetting]] = Counter()
     rows: dict[tuple[Setting, RowId], dict[str, dict[TaskSetting, list[Record]]]] = defaultdict(dict)

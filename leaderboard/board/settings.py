@@ -12,11 +12,13 @@ from typing import Any
 from backbench.leaderboard.record.identity import (
     COSMETIC,
     MATCH,
+    TUNE,
     added,
     cell_digest,
     matched_to,
     newer,
     overridden,
+    tuned,
     without,
 )
 from backbench.leaderboard.record.returns import MEMORY
@@ -41,7 +43,15 @@ class Setting:
     eval_seed: int
     normaliser: str
     suite_tasks: tuple[str, ...]  # Of a user's suite; empty for the known ones.
+    tuning: str  # How settings were chosen, such as 4:train.lr:0a1b2c3d; empty where they are the preset's.
     versions: Pairs  # (package, version) of Backbench and of the simulators, sorted.
+
+    @property
+    def title(self) -> str:
+        """The heading of its table."""
+        count, _, keys = self.tuning.rpartition(":")[0].partition(":")
+        tuned = f", tuned: {count} settings of {keys.replace('+', ', ')}" if self.tuning else ""
+        return f"{self.suite}, data {self.source}, preset {self.preset}, acting {self.acting}{tuned}"
 
     @classmethod
     def of(cls, record: Record) -> Setting:
@@ -53,6 +63,7 @@ class Setting:
             names.append("gymnasium-robotics")
         versions = tuple((name, packages.get(name, "unknown")) for name in sorted(names))
         known = {**dict(record.protocol), **dict(record.identity), "versions": versions}
+        known["tuning"] = tuned(record.identity.variant) or ""
         return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
 
 
@@ -156,13 +167,14 @@ class RowId:
 
     @property
     def label(self) -> str:
-        """Backbone and variant, with a matched width in words; the control %BC by its name in the literature."""
-        words = [self.variant]
+        """Backbone and variant, with a matched width in words; the control %BC by its name in the literature.
+        How a setting was tuned is said above the table."""
+        words = [variant := without(self.variant, TUNE)]
         if self.matched is not None:
-            words = [f"matched to {self.matched}", without(self.variant, f"{MATCH}params:")]
+            words = [f"matched to {self.matched}", without(variant, f"{MATCH}params:")]
         if self._best_steps:
             return f"%BC {self._best_steps} ({', '.join(filter(None, [self.backbone, *words]))})"
-        return f"{self.backbone} ({', '.join(filter(None, words))})" if self.variant else self.backbone
+        return f"{self.backbone} ({', '.join(filter(None, words))})" if variant else self.backbone
 
 
 def row_labels(rows: Sequence[RowId]) -> list[str]:

@@ -17,6 +17,10 @@ MATCHED = 0.03  # largest relative difference in parameters from the reference t
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``
 WIDTH = "model.d_model="  # start of the word that sets a width
 _MATCHED_TO = f"{MATCH}params:"
+# Words of tuned cells and of their trials: how many settings were tried, their keys, and a digest of what was tried.
+# ``tune=4:train.lr:0a1b2c3d`` and ``trial=4:train.lr:0a1b2c3d``.
+TUNE, TRIAL = "tune=", "trial="
+SELECTION = 1_000_000  # the training seed of trials, and what is added to the seed of their evaluation
 
 
 def cell_digest(mapping: Mapping[str, Any]) -> str:
@@ -29,13 +33,15 @@ def cell_digest(mapping: Mapping[str, Any]) -> str:
 def config_digest(config: Mapping[str, Any]) -> str:
     """Digest of a cell's resolved settings: the last part of its key, 8 hex digits.
     It ignores the ``COSMETIC`` settings, those of ``ADDED`` at their old value, and ``variant``, which only repeats
-    what the settings hold, except for its ``match`` words: a matched width is another row, even where it equals the
-    preset's."""
+    what the settings hold, except for its ``match``, ``tune`` and ``trial`` words: a matched width or a tuned setting
+    is another row, even where it equals the preset's."""
     content = without_added(config)
     content["train"] = {name: value for name, value in content["train"].items() if name not in COSMETIC}
     variant: str = content.pop("variant")
-    matched = [word for word in variant.split() if word.startswith(MATCH)]
-    return cell_digest({**content, "match": matched} if matched else content)
+    for name, starts in (("match", MATCH), ("tuning", (TUNE, TRIAL))):
+        if words := [word for word in variant.split() if word.startswith(starts)]:
+            content[name] = words
+    return cell_digest(content)
 
 
 def without_added(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +86,16 @@ def overridden(variant: str) -> set[str]:
 def matched_to(variant: str) -> str | None:
     """Backbone whose number of parameters a variant's width was matched to. None where the width was not matched."""
     return next((word.removeprefix(_MATCHED_TO) for word in variant.split() if word.startswith(_MATCHED_TO)), None)
+
+
+def tuned(variant: str) -> str | None:
+    """How a variant was chosen, such as ``4:train.lr:0a1b2c3d``. None where it was not tuned."""
+    return next((word.removeprefix(TUNE) for word in variant.split() if word.startswith(TUNE)), None)
+
+
+def trial(variant: str) -> str | None:
+    """Which tuning a variant is a trial of, such as ``4:train.lr:0a1b2c3d``. None where it is none."""
+    return next((word.removeprefix(TRIAL) for word in variant.split() if word.startswith(TRIAL)), None)
 
 
 def without(variant: str, *starts: str) -> str:

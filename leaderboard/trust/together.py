@@ -8,7 +8,8 @@ from operator import itemgetter
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId, Setting
-from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, matched_to, without
+from backbench.leaderboard.board.tuning import key_of, setting_of, tunings
+from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, matched_to, tuned, without
 from backbench.leaderboard.record.schema import DataSummary, Identity, Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.verify import TIMES
@@ -32,6 +33,7 @@ def impossible_together(records: Sequence[Record]) -> Iterator[str]:
     yield from _copies(records)
     yield from _other_size(records)
     yield from _not_matched(records)
+    yield from _not_tuned(records)
 
 
 def _copies(records: Sequence[Record]) -> Iterator[str]:
@@ -115,6 +117,19 @@ def _not_matched(records: Sequence[Record]) -> Iterator[str]:
         if sizes and min(abs(ours - size) / max(size, 1) for size in sizes) > MATCHED:
             said = f"{key} is said to be matched to {reference}, and has {ours:,} parameters to its {sizes[0]:,}"
             yield f"{said}; remove it"
+
+
+def _not_tuned(records: Sequence[Record]) -> Iterator[str]:
+    """Records that claim a tuned setting which the trials beside them did not choose."""
+    trials = tunings(records)
+    for record in _by_start(records):
+        if (tag := tuned(record.identity.variant)) is None:
+            continue
+        found, setting = trials.get(key_of(record)), setting_of(record.identity.variant, tag)
+        if found is None or not found.complete:
+            yield f"{record.key} is said to be tuned, and not all {tag.partition(':')[0]} trials are there; add them"
+        elif found.best != setting:
+            yield f"{record.key} is said to be tuned to {setting}, and its trials chose {found.best}; remove it"
 
 
 def _beside(cell: Identity, backbone: str) -> tuple[object, ...]:

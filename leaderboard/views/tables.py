@@ -23,13 +23,14 @@ from backbench.leaderboard.board.analysis import (
 from backbench.leaderboard.board.board import Board, Row, Score, Section
 from backbench.leaderboard.board.columns import CostColumn
 from backbench.leaderboard.board.reproduction import reported, reproduction, why_none
+from backbench.leaderboard.board.tuning import Tuning
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.normalise import CITATIONS
 from backbench.leaderboard.scores.statistics import Estimate
 
 VERSION = 1
 _FORMULA = {*"=+-@\t\r\n"}
-_SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser")
+_SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser", "tuning")
 _TASK_SETTING = ("context", "targets", "max_steps", "environment", "returns_to_go", "data_sha256")
 _ROW = ("label", "backbone", "variant", "matched", "trust", "machines", "cells", "reproduced_cells")
 _SCORE = ("value", "low", "high", "over", "n", "method", "seeds", "raw", "ratio", "data")
@@ -104,7 +105,7 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
     none = why_none(section, differences)
     return {
         "id": name,
-        "title": f"{setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}",
+        "title": setting.title,
         **_picked(setting, _SETTING),
         "citation": CITATIONS[setting.normaliser],
         "versions": dict(setting.versions),
@@ -157,6 +158,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         "machines": row.machines,
         "agreement": None if row.agreement is None else asdict(row.agreement),
         "reproduced_cells": row.reproduced,
+        "tuning": _tuning(row.tuning),
         "cells": len(used),
         "failed": [
             {"task": record.identity.task, "seed": record.identity.seed, "reason": record.failure.reason}
@@ -173,6 +175,14 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         **courses(used),
         "records": sorted(record.key for record in row.records),
     }
+
+
+def _tuning(one: Tuning | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    scores = [{"setting": words, "score": score} for words, score in one.scores.items()]
+    read = {column.key: column.read(one) for column in columns.TUNING}
+    return {"trials": scores, "tasks": list(one.tasks), "best": one.best, **read}
 
 
 def _cost(row: Row, column: CostColumn) -> float | None:
@@ -197,7 +207,7 @@ def _slug(text: str) -> str:
 
 def _section_id(section: Section, taken: Collection[str]) -> str:
     setting = section.setting
-    names = (setting.suite, setting.source, setting.preset, setting.acting)
+    names = (setting.suite, setting.source, setting.preset, setting.acting, "tuned" * bool(setting.tuning))
     plain = _slug("-".join(name[:40] for name in names)) or "section"
     return next(name for n in count(1) if (name := plain if n == 1 else f"{plain}-{n}") not in taken)
 

@@ -110,6 +110,9 @@ def _table(section: Section, number: int) -> TextTable:
         blocks.append(_aggregates(section))
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
     lines = {"seeds": [_seeds(row) for row in rows]}
+    if setting.tuning:
+        for column in columns.TUNING:
+            lines[column.label] = [_cost(None if row.tuning is None else column.read(row.tuning)) for row in rows]
     for one in columns.shown(columns.COSTS, "text"):
         lines[one.label] = [UNKNOWN if row.unknown(one) else _cost(row.cost.get(one.key)) for row in rows]
     lines |= {"failed cells": [str(row.failed) for row in rows], "machines": [str(row.machines) for row in rows]}
@@ -120,9 +123,8 @@ def _table(section: Section, number: int) -> TextTable:
         blocks.append(_beaten(section, pairs))
     if paired := paired_differences(section) if sum(bool(row.matrix) for row in rows) <= _PAIRS else []:
         blocks.append(_ahead(section, paired))
-    title = f"{number}. {setting.suite}, data {setting.source}, preset {setting.preset}, acting {setting.acting}"
     return TextTable(
-        title=plain(title),
+        title=plain(f"{number}. {setting.title}"),
         columns=("task", "data", *(plain(row.label) for row in rows)),
         blocks=tuple(blocks),
         notes=tuple(plain(note) for note in notes_of(section, pairs, paired)),

@@ -17,6 +17,7 @@ from backbench import terminal
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import LAST, Event
 from backbench.benchmarks.run.runner import Voice
+from backbench.leaderboard.record.identity import TRIAL, TUNE, trial, without
 from backbench.leaderboard.scores.normalise import normalise
 from backbench.terminal import say, styled
 from backbench.text import plain
@@ -68,8 +69,9 @@ class _Line:
 
 
 def label(cell: Cell) -> str:
-    """A cell's name for people: ``gloma hopper-medium s0``, with its variant."""
-    return plain(f"{cell.backbone} {cell.task.name} s{cell.seed} {cell.variant}")
+    """A cell's name for people: ``gloma hopper-medium s0``, with its variant; a trial's has no seed."""
+    seed = f"s{cell.seed}" if trial(cell.variant) is None else "trial"
+    return plain(f"{cell.backbone} {cell.task.name} {seed} {without(cell.variant, TUNE, TRIAL)}")
 
 
 class RunDisplay:

@@ -89,6 +89,14 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
             yield cost.title, f"{exact(row['cost'][cost.key])} {cost.unit}".strip()
         elif cost.counted and row["cells"]:
             yield cost.title, UNKNOWN
+    if row["tuning"] is not None:
+        said = [
+            f"{one['setting']}: {'failed' if one['score'] is None else score(one['score'])}"
+            for one in row["tuning"]["trials"]
+        ]
+        yield f"Trials on {', '.join(row['tuning']['tasks'])}, mean score", name("; ".join(said))
+        for one in columns.TUNING:
+            yield one.title, f"{exact(row['tuning'][one.key])} {one.unit}"
     yield "Backbone", el("code", None, row["backbone"])
     yield "Differs from the preset in", name(row["variant"]) if row["variant"] else "nothing"
     yield "Suite", f"{section['suite']}, data {section['source']}, preset {section['preset']}"

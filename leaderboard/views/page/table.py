@@ -115,6 +115,10 @@ def _columns(section: View, rows: Sequence[View]) -> list[Column]:
         if any(cells):
             higher = cost.larger_is_better
             found.append(Column(cost.key, "cost", cost.title, cells, higher=higher, unit=cost.unit))
+    for one in columns.TUNING if section["tuning"] else ():
+        values = [row["tuning"] and row["tuning"][one.key] for row in rows]
+        cells = [None if value is None else (value, exact(value)) for value in values]
+        found.append(Column(one.key, "run", one.title, cells, higher=one.larger_is_better, unit=one.unit))
     found.append(Column("seeds", "run", "Seeds", [(len(row["seeds"]), len(row["seeds"])) for row in rows]))
     return [*found, Column("failed", "run", "Failed", list(map(_failed, rows)))]
 

@@ -1,0 +1,100 @@
+"""``--tune N``: every backbone gets the same N settings, tried on starts and a seed that no reported cell has.
+
+Comma lists of the request are the settings; without one they are N learning rates. A suite may declare on which of its
+tasks they are tried, and how. Which one is best, ``leaderboard.board.tuning`` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from backbench.benchmarks.plan import overrides, suites
+from backbench.benchmarks.plan.compose import plan
+from backbench.benchmarks.plan.request import Request
+from backbench.benchmarks.plan.settings import Cell
+from backbench.errors import UserError, require
+from backbench.leaderboard.record.identity import MATCH, SELECTION, TRIAL, TUNE, cell_digest
+
+LOWEST, HIGHEST = 5e-4, 8e-3  # of the learning rates
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials of a request, and what is reported once they have run."""
+
+    request: Request  # without the lists
+    settings: tuple[tuple[str, ...], ...]  # each a value of every list
+    tasks: tuple[str, ...]  # of the trials
+    declared: tuple[str, ...]  # settings of the trials alone
+    tag: str  # number of settings, keys and a digest, such as 4:train.lr:0a1b2c3d
+
+    def trials(self) -> list[Cell]:
+        """The cells of the trials."""
+        made = []
+        for setting in self.settings:
+            request = replace(
+                self.request,
+                tasks=self.tasks,
+                seeds=(SELECTION,),
+                overrides=(*self.request.overrides, *setting),
+                declared=self.declared,
+                mark=f"{TRIAL}{self.tag}",
+            )
+            made += plan(request)
+        cells = [replace(cell, eval=replace(cell.eval, seed=cell.eval.seed + SELECTION)) for cell in made]
+        return sorted(cells, key=lambda cell: self.request.backbones.index(cell.backbone))
+
+    def reported(self, chosen: Mapping[str, tuple[str, ...]]) -> list[Cell]:
+        """The cells of the request. ``chosen``: backbone -> its setting."""
+        made: dict[str, list[Cell]] = {}
+        matched = any(word.startswith(MATCH) for word in self.request.overrides)  # names other backbones
+        for setting in dict.fromkeys(chosen.values()):
+            names = tuple(name for name in self.request.backbones if chosen[name] == setting)
+            request = replace(
+                self.request,
+                backbones=self.request.backbones if matched else names,
+                overrides=(*self.request.overrides, *setting),
+                mark=f"{TUNE}{self.tag}",
+            )
+            cells = plan(request)
+            made |= {name: [cell for cell in cells if cell.backbone == name] for name in names}
+        return [cell for name in self.request.backbones for cell in made[name]]
+
+
+def tuning(request: Request, count: int) -> Tuning:
+    """How to tune a request with ``count`` settings.
+
+    Raises:
+        UserError: it cannot be, or the request is wrong.
+    """
+    require(count > 1, f"--tune {count}: one setting is no choice; give 2 or more")
+    require(SELECTION not in request.seeds, f"--seeds: {SELECTION} is the seed of trials; give another")
+    overrides.check(request.overrides)
+    named = next((text for text in request.overrides if text.startswith(TUNE)), "")
+    require(not named, f"--tune {count} makes a tuned row, and {named} names one; remove the word {named}")
+    choices = overrides.choices(request.overrides, request.max_cells)
+    base = tuple(one for values in choices for one in values if len(values) == 1)
+    lists = [values for values in choices if len(values) > 1] or [_rates(base, count)]
+    settings = tuple(itertools.islice(itertools.product(*lists), request.max_cells + 1))
+    keys = [values[0].partition("=")[0] for values in lists]
+    if len(settings) != count:
+        raise UserError(f"--tune {count}: the lists of {', '.join(keys)} make {len(settings):,} settings; give as many")
+    if any(key.startswith("eval.") for key in keys):
+        raise UserError("--tune: settings of eval change the score's meaning and are not tuned; give one value")
+    table = suites.table(request.suite)
+    tasks = table.tune.tasks if table.tune is not None else tuple(table.tasks)
+    declared = table.tune.settings if table.tune is not None else ()
+    base_request = replace(request, overrides=base)
+    plan(base_request)  # a mistake in it is found before the trials run
+    digest = cell_digest({"settings": settings, "tasks": tasks, "declared": declared, "seed": SELECTION})
+    return Tuning(base_request, settings, tasks, declared, f"{count}:{'+'.join(keys)}:{digest}")
+
+
+def _rates(base: tuple[str, ...], count: int) -> list[str]:
+    """``count`` learning rates, evenly spaced on a logarithmic scale, with two digits."""
+    given = [text for text in base if text.startswith("train.lr=")]
+    require(not given, f"--tune chooses a learning rate, and {' '.join(given)} sets it; remove one of the two")
+    rates = [LOWEST * (HIGHEST / LOWEST) ** (i / (count - 1)) for i in range(count)]
+    return [f"train.lr={float(f'{rate:.1e}'):g}" for rate in rates]

@@ -1,0 +1,80 @@
+"""Trials of a tuning: which setting was best, how many came near it, and what they cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from backbench.leaderboard.record.identity import TRIAL, TUNE, trial, tuned, without
+from backbench.leaderboard.record.schema import Record
+
+NEAR = 5.0  # normalised points below the best that still count as near it
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The trials of one backbone."""
+
+    tag: str  # such as ``4:train.lr:0a1b2c3d``
+    # Setting, as the words of its variant -> mean normalised score over the tasks of the trials, from the last
+    # checkpoint. None if a cell failed: training diverged.
+    scores: Mapping[str, float | None]
+    tasks: tuple[str, ...]
+    cpu_seconds: float  # of all trials that did not fail
+
+    @property
+    def complete(self) -> bool:
+        """Whether every setting was tried."""
+        return len(self.scores) == int(self.tag.partition(":")[0])
+
+    @property
+    def best(self) -> str | None:
+        """The setting with the highest score, of equal ones the first by name. None where all failed."""
+        order = sorted((-score, words) for words, score in self.scores.items() if score is not None)
+        return order[0][1] if order else None
+
+    @property
+    def near(self) -> float:
+        """Share of the settings within ``NEAR`` points of the best one."""
+        known = [score for score in self.scores.values() if score is not None]
+        return sum(score >= max(known) - NEAR for score in known) / len(self.scores) if known else 0.0
+
+
+def setting_of(variant: str, tag: str) -> str:
+    """The words of a variant that a tuning chose: ``train.lr=0.001``."""
+    keys = tag.split(":")[1].split("+")
+    return " ".join(word for word in variant.split() if word.partition("=")[0] in keys)
+
+
+def key_of(record: Record) -> Key:
+    """What a tuned record and its trials have in common."""
+    cell = record.identity
+    tag = tuned(cell.variant) or trial(cell.variant) or "0::"
+    chosen = setting_of(cell.variant, tag).split()
+    base = [word for word in without(cell.variant, TUNE, TRIAL).split() if word not in chosen]
+    return cell.backbone, cell.suite, cell.preset, cell.source, tag, *sorted(base)
+
+
+def tunings(records: Iterable[Record]) -> dict[Key, Tuning]:
+    """Key -> the trials among ``records``. A setting that lacks a task which another one has is left out."""
+    found: dict[Key, dict[str, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
+    for record in sorted(records, key=lambda one: (one.provenance.started, one.key), reverse=True):
+        if (tag := trial(record.identity.variant)) is not None:
+            words = setting_of(record.identity.variant, tag)
+            found[key_of(record)][words][record.identity.task] = record
+    return {key: _tuning(key[4], settings) for key, settings in found.items()}
+
+
+def _tuning(tag: str, settings: Mapping[str, Mapping[str, Record]]) -> Tuning:
+    tasks = sorted(set().union(*settings.values()))
+    scores = {words: _mean(cells) for words, cells in sorted(settings.items()) if len(cells) == len(tasks)}
+    costs = (record.cost for cells in settings.values() for record in cells.values())
+    return Tuning(tag, scores, tuple(tasks), sum(cost.cpu_seconds for cost in costs if cost is not None))
+
+
+def _mean(cells: Mapping[str, Record]) -> float | None:
+    scores = [record.headline.normalised_mean for record in cells.values() if record.headline is not None]
+    return sum(scores) / len(scores) if len(scores) == len(cells) else None

@@ -1,0 +1,119 @@
+"""``--tune N``: the trials of every backbone, and the cells that are reported with the settings they choose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from backbench.benchmarks.plan.compose import plan
+from backbench.benchmarks.plan.request import Request
+from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.plan.tune import Tuning, tuning
+from backbench.benchmarks.run.evaluate import Play
+from backbench.errors import UserError
+
+REQUEST = Request(("identity", "mlp"), "memory", tasks=("tmaze-96", "count"), seeds=(0, 1))
+
+
+def starts(cell: Cell) -> set[int]:
+    """Seeds of every episode that a cell plays, scored or for its curve."""
+    plays = [play(cell, cell.targets) for play in (Play.of, Play.for_curve)]
+    return {int(s) for play in plays for s in np.random.SeedSequence(play.seed).generate_state(play.episodes)}
+
+
+@pytest.fixture(scope="module")
+def four() -> Tuning:
+    return tuning(REQUEST, 4)
+
+
+def reported(found: Tuning) -> list[Cell]:
+    return found.reported({"identity": found.settings[0], "mlp": found.settings[2]})
+
+
+def test_the_default_settings_are_learning_rates(four: Tuning) -> None:
+    assert four.settings == (("train.lr=0.0005",), ("train.lr=0.0013",), ("train.lr=0.0032",), ("train.lr=0.008",))
+    trials = four.trials()
+    tasks = ["tmaze-24", "repeat-4", "copy-12", "recall-8", "parity"]
+    assert [(c.backbone, c.train.lr, c.task.name) for c in trials] == [
+        (name, lr, task) for name in REQUEST.backbones for lr in (0.0005, 0.0013, 0.0032, 0.008) for task in tasks
+    ]
+    assert {cell.eval.episodes for cell in trials} == {200}  # the suite declares it for trials
+
+
+def test_trials_share_no_seed_and_no_start_with_what_is_reported(four: Tuning) -> None:
+    trials, cells = four.trials(), reported(four)
+    assert {cell.seed for cell in trials}.isdisjoint({cell.seed for cell in cells})
+    assert set().union(*map(starts, trials)).isdisjoint(set().union(*map(starts, cells)))
+
+
+def test_reported_cells_are_the_untuned_ones_with_the_chosen_setting(four: Tuning) -> None:
+    cells = reported(four)
+    plain = [
+        cell
+        for name, rate in (("identity", "0.0005"), ("mlp", "0.0032"))
+        for cell in plan(replace(REQUEST, backbones=(name,), overrides=(f"train.lr={rate}",)))
+    ]
+    assert [replace(cell, variant=cell.variant.replace(f" tune={four.tag}", "")) for cell in cells] == plain
+    assert {cell.key for cell in cells}.isdisjoint({cell.key for cell in plain})
+
+
+def test_a_tuned_row_can_be_named_by_its_words(four: Tuning) -> None:
+    cells = [cell for cell in reported(four) if cell.backbone == "mlp"]
+    assert plan(replace(REQUEST, backbones=("mlp",), overrides=(f"tune={four.tag}", "train.lr=0.0032"))) == cells
+
+
+def test_the_tag_changes_with_what_is_tried_only(four: Tuning) -> None:
+    tags = [
+        tuning(replace(REQUEST, **change), 4).tag
+        for change in ({"seeds": (5,)}, {"tasks": ()}, {"backbones": ("mlp",)}, {"overrides": ("model.n_layers=3",)})
+    ]
+    assert {four.tag, *tags} == {four.tag}
+    others = [tuning(REQUEST, 3).tag, tuning(replace(REQUEST, overrides=("train.lr=1e-3,2e-3,3e-3,4e-3",)), 4).tag]
+    assert len({four.tag, *others}) == 3
+
+
+def test_lists_are_the_settings() -> None:
+    request = replace(REQUEST, overrides=("model.n_layers=3", "train.lr=1e-3,2e-3", "train.clip=0,1"))
+    found = tuning(request, 4)
+    assert found.settings == tuple((f"train.lr={lr}", f"train.clip={clip}") for lr in (0.001, 0.002) for clip in (0, 1))
+    assert found.tag.startswith("4:train.lr+train.clip:")
+    assert {cell.model.n_layers for cell in found.trials()} == {3}
+
+
+def test_a_matched_width_is_that_of_the_complete_suite() -> None:
+    found = tuning(Request(REQUEST.backbones, "d4rl", tasks=("hopper-medium",), overrides=("match=params:mlp",)), 2)
+    trials, cells = found.trials(), found.reported({"identity": found.settings[0], "mlp": found.settings[1]})
+    widths = {(cell.backbone, cell.model.d_model) for cell in trials}
+    assert widths == {(cell.backbone, cell.model.d_model) for cell in cells}
+    assert len(widths) == 2
+    assert [cell.backbone for cell in cells] == ["identity", "mlp"]
+
+
+def test_only_the_word_of_a_tuned_row_marks_one() -> None:
+    with pytest.raises(UserError, match="override 'tune=4': give the word of a tuned row, or --tune N"):
+        plan(replace(REQUEST, overrides=("tune=4",)))
+
+
+def test_a_suite_without_a_declaration_is_tried_on_all_tasks() -> None:
+    found = tuning(replace(REQUEST, suite="d4rl-missing", tasks=()), 2)
+    assert len(found.tasks) == 9
+
+
+@pytest.mark.parametrize(
+    ("count", "change", "said"),
+    [
+        (1, {}, "--tune 1: one setting is no choice"),
+        (3, {"overrides": ("train.lr=1e-3,2e-3",)}, "the lists of train.lr make 2 settings"),
+        (2, {"overrides": ("train.lr=1e-3",)}, "train.lr=1e-3 sets it; remove one of the two"),
+        (2, {"overrides": ("eval.temperature=0,1",)}, "settings of eval"),
+        (2, {"seeds": (0, 1_000_000)}, "1000000 is the seed of trials"),
+        (2, {"tasks": ("tmaze-97",)}, "did you mean 'tmaze-96'?"),
+        (2, {"overrides": ("tune=4:train.lr:00000000", "tune=3:train.lr:00000000")}, "tune is given twice"),
+        (2, {"overrides": ("tune=4:train.lr:00000000",)}, "remove the word tune=4"),
+    ],
+)
+def test_mistakes(count: int, change: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said.replace("?", r"\?")):
+        tuning(replace(REQUEST, **change), count)  # type: ignore[arg-type]
