@@ -15,6 +15,7 @@ from backbench.leaderboard.board.agreement import Agreement, across, machines
 from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
 from backbench.leaderboard.board.tuning import Key, Tuning, key_of, setting_of, tunings
+from backbench.leaderboard.board.twins import TWINS, Scores, Twin
 from backbench.leaderboard.record.identity import tuned
 from backbench.leaderboard.record.returns import are_shares, are_successes
 from backbench.leaderboard.record.schema import Record, TargetScore
@@ -58,9 +59,9 @@ class Row:
     reproduced: int  # How many of ``used`` another machine ran again with an equal score.
     machines: int  # Kinds of machines that ``used`` come from.
     agreement: Agreement | None  # Between the seeds of one machine and those of the others, where both have two.
-    tuning: Tuning | None = (
-        None  # The trials that chose its setting; None where it was not tuned, or they are not here.
-    )
+    # The trials that chose its setting; None where it was not tuned, or they are not here.
+    tuning: Tuning | None = None
+    twin: Twin | None = None  # Beside its row of the twins' suite; None where that is not here.
 
     @property
     def trust(self) -> str:
@@ -69,6 +70,11 @@ class Row:
         if self.agreement is not None:
             return self.agreement.verdict
         return "reproduced" if self.used and self.reproduced == len(self.used) else "self-reported"
+
+    @property
+    def by_seed(self) -> Scores:
+        """Task -> seed -> normalised score."""
+        return {task: dict(zip(one.seeds, one.values, strict=True)) for task, one in self.scores.items()}
 
     @property
     def failed(self) -> int:
@@ -127,7 +133,31 @@ def build_board(
         suite = suites.get(group.setting.suite) or group.setting.suite_tasks or None
         section = _section(group, suite, reproduced, trials)
         sections.append(replace(section, apart=tuple(reasons[nearest]), apart_from=nearest) if reasons else section)
-    return Board(tuple(sections))
+    return Board(tuple(_with_twins(section, sections) for section in sections))
+
+
+def _with_twins(section: Section, sections: Sequence[Section]) -> Section:
+    """``section`` with the twin of each of its rows in ``sections``."""
+    wanted = replace(section.setting, suite=TWINS.get(section.setting.suite, ""), versions=(), tuning="")
+    seen = {
+        _beside(row): row.by_seed
+        for other in reversed(sections)  # of two such tables the first counts
+        if replace(other.setting, versions=(), tuning="") == wanted
+        and bool(other.setting.tuning) == bool(section.setting.tuning)
+        for row in other.rows
+    }
+    rows = []
+    for row in section.rows:
+        backbone, *base = _beside(row)
+        found = seen.get((backbone, *base))
+        mlp = seen.get(("mlp", *base))
+        rows.append(row if found is None else replace(row, twin=Twin.of(row.by_seed, found, mlp)))
+    return replace(section, rows=tuple(rows))
+
+
+def _beside(row: Row) -> tuple[str, ...]:
+    """What a row and its twin share: the backbone, and the settings that no tuning chose."""
+    return row.row.backbone, *key_of(row.records[0])[5:]
 
 
 def _section(

@@ -6,8 +6,9 @@ from operator import attrgetter
 from typing import TypeVar
 
 from backbench.leaderboard.board.tuning import NEAR, Tuning
+from backbench.leaderboard.board.twins import Twin
 from backbench.leaderboard.record.schema import Cost
-from backbench.leaderboard.scores.statistics import Statistic, iqm, mean, median, optimality_gap
+from backbench.leaderboard.scores.statistics import Estimate, Statistic, iqm, mean, median, optimality_gap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,14 @@ class TuningColumn(Column):
     read: Callable[[Tuning], float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwinColumn(Column):
+    """What a row's twin says. Only tables with a twin have it."""
+
+    unit: str = "score"
+    read: Callable[[Twin], Estimate | None]
+
+
 COSTS: tuple[CostColumn, ...] = (
     CostColumn(key="parameters", title="Parameters", read=attrgetter("parameters_total"), counted=True, integer=True),
     CostColumn(
@@ -91,6 +100,12 @@ METRICS: tuple[Metric, ...] = (
     ),
 )  # fmt: skip
 
+TWIN: tuple[TwinColumn, ...] = (
+    TwinColumn(key="observability_gap", title="Observability gap", text="observability gap", read=attrgetter("gap")),
+    TwinColumn(
+        key="memory_bias", title="Memory bias", text="memory bias", read=attrgetter("bias"), larger_is_better=True
+    ),
+)  # fmt: skip
 TUNING: tuple[TuningColumn, ...] = (
     TuningColumn(
         key="near", title=f"Settings within {NEAR:g} points of the best", unit="%", larger_is_better=True,

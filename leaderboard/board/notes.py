@@ -59,6 +59,12 @@ def notes_of(section: Section, pairs: Sequence[Improvement], paired: Sequence[Pa
     if any(filters):
         said = _per_task(section, [json.dumps(one) if one else "complete" for one in filters])
         notes.append(f"Observations, in data and environment: {said}.")
+    if twins := [row.twin for row in section.rows if row.twin is not None]:
+        tasks = sorted(set().union(*(twin.tasks for twin in twins)))
+        notes.append(
+            "Observability gap: score where nothing is hidden minus score here. Memory bias: score where nothing is "
+            f"hidden minus mlp's there. Means over {', '.join(tasks)}."
+        )
     hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
     notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
     notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs)]

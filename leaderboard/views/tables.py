@@ -24,6 +24,7 @@ from backbench.leaderboard.board.board import Board, Row, Score, Section
 from backbench.leaderboard.board.columns import CostColumn
 from backbench.leaderboard.board.reproduction import reported, reproduction, why_none
 from backbench.leaderboard.board.tuning import Tuning
+from backbench.leaderboard.board.twins import Twin
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.scores.normalise import CITATIONS
 from backbench.leaderboard.scores.statistics import Estimate
@@ -159,6 +160,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         "agreement": None if row.agreement is None else asdict(row.agreement),
         "reproduced_cells": row.reproduced,
         "tuning": _tuning(row.tuning),
+        "twin": _twin(row.twin),
         "cells": len(used),
         "failed": [
             {"task": record.identity.task, "seed": record.identity.seed, "reason": record.failure.reason}
@@ -174,6 +176,16 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         "spread": {one.key: list(row.spread[one.key]) if one.key in row.spread else None for one in columns.COSTS},
         **courses(used),
         "records": sorted(record.key for record in row.records),
+    }
+
+
+def _twin(one: Twin | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    found = {column.key: column.read(one) for column in columns.TWIN}
+    return {
+        "tasks": list(one.tasks),
+        **{key: None if value is None else _estimate(value) for key, value in found.items()},
     }
 
 

@@ -108,6 +108,8 @@ def _table(section: Section, number: int) -> TextTable:
     blocks = [tuple(_task(section, task) for task in section.tasks if task in section.task_settings)]
     if section.complete:
         blocks.append(_aggregates(section))
+    if twins := _twins(section):
+        blocks.append(twins)
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
     lines = {"seeds": [_seeds(row) for row in rows]}
     if setting.tuning:
@@ -153,6 +155,16 @@ def _aggregates(section: Section) -> tuple[Line, ...]:
             for one in (row.aggregates.get(metric.key) for row in section.rows)
         ]
         lines.append((Cell(metric.name), Cell(data), *cells))
+    return tuple(lines)
+
+
+def _twins(section: Section) -> tuple[Line, ...]:
+    """What the rows' twins say; nothing where there are none."""
+    lines = []
+    for column in columns.TWIN if any(row.twin for row in section.rows) else ():
+        found = [None if row.twin is None else column.read(row.twin) for row in section.rows]
+        cells = [Cell(f"{one.value:+.1f}", _interval(one.interval)) if one else Cell(NOTHING) for one in found]
+        lines.append((Cell(column.name), Cell(""), *cells))
     return tuple(lines)
 
 

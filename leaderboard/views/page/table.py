@@ -106,6 +106,10 @@ def _columns(section: View, rows: Sequence[View]) -> list[Column]:
                 cells.append((one["value"], (estimate(one, metric.digits), strip)) if one else None)
             own, unit = section.get(f"data_{metric.key}"), "" if metric.unit == "score" else metric.unit
             found.append(Column(metric.key, "agg", metric.title, cells, own, metric.larger_is_better, unit))
+    for one in columns.TWIN if any(row["twin"] for row in rows) else ():
+        found_of = [row["twin"] and row["twin"][one.key] for row in rows]
+        cells = [(value["value"], estimate(value)) if value else None for value in found_of]
+        found.append(Column(one.key, "agg", one.title, cells, higher=one.larger_is_better))
     for task in section["tasks"]:
         if any(task in row["scores"] for row in rows):
             cells = [_score(row["scores"].get(task)) for row in rows]

@@ -36,6 +36,26 @@ def test_the_table_has_every_number() -> None:
     assert not [attrs for attrs in found.of("svg") if attrs.get("role") != "img" and attrs.get("aria-hidden") != "true"]
 
 
+def test_tuned_rows_and_rows_with_a_twin_have_more_columns() -> None:
+    section = make_section(rows=2)
+    section["tuning"] = "2:train.lr:0a1b2c3d"
+    tuned, bare = section["rows"]
+    trials = [{"setting": "train.lr=0.001", "score": 61.5}, {"setting": "train.lr=0.01", "score": None}]
+    tuned["tuning"] = {"trials": trials, "tasks": ["parity"], "best": "train.lr=0.001", "near": 50.0,
+                       "tuning_minutes": 12.5}  # fmt: skip
+    tuned["twin"] = {"tasks": ["parity"], "observability_gap": tuned["aggregates"]["mean"], "memory_bias": None}
+    view = make_view([section])
+    pages = build(view)
+    heads = [attrs.get("data-key") for attrs in Document(pages["index.html"]).of("th")]
+    for key in ("near", "tuning_minutes", "observability_gap", "memory_bias"):
+        assert heads.count(key) == 1
+    row = Document(pages[f"rows/{tuned['id']}.html"]).text
+    assert "Trials on parity, mean score" in row
+    assert "train.lr=0.001: 61.5; train.lr=0.01: failed" in row
+    assert "12.5 CPU minutes" in row
+    assert "Trials on" not in Document(pages[f"rows/{bare['id']}.html"]).text
+
+
 def test_the_table_marks_missing_failed_matched_and_verified() -> None:
     section = make_section(rows=3)
     poor, matched, sure = section["rows"]
