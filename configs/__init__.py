@@ -5,3 +5,4 @@ The schema is ``backbench.benchmarks.plan.settings``."""
 from pathlib import Path
 
 SUITES = Path(__file__).resolve().parent / "suite"  # folder of the suites that come with Backbench
+PRESETS = SUITES.parent / "preset"  # folder of presets; a suite or a kind of environment may have a folder of its own

@@ -88,7 +88,7 @@ def run(
         raise UserError("--backbone: name at least one; bench list backbones")
     where = Where(jobs=jobs, device=device, out=out, track=track or None)
     if dry_run:
-        from backbench.benchmarks.cli.dry_run import show_plan
+        from backbench.benchmarks.cli.plan import show_plan
 
         show_plan(request, where.out, where.jobs, tune)
     else:
@@ -148,7 +148,7 @@ def invoke(request: Request, where: Where, tune: int = 0) -> int:
     if not any((where.out / "records").glob("*.json")):
         reach(request)  # before hydra and torch are imported; with records there, less may be left to fetch
     if tune:
-        from backbench.benchmarks.cli.tune import tuned_cells
+        from backbench.benchmarks.cli.plan import tuned_cells
         from backbench.benchmarks.plan.tune import tuning
 
         cells, status = tuned_cells(tuning(request, tune), where.out, run_left)

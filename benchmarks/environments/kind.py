@@ -113,6 +113,10 @@ class EnvironmentKind(ABC):
     def camera(self, spec: EnvironmentSpec, environments: Environments) -> Camera:
         """How to show the first of ``environments``; ``UserError`` if ``bench watch`` cannot."""
 
+    def lag(self, spec: EnvironmentSpec) -> int | None:
+        """Most steps from what an answer needs to the answer; None if the environment does not say."""
+        return None
+
     def action_names(self, spec: EnvironmentSpec) -> tuple[str, ...]:
         """Names of the discrete actions; empty if they have none."""
         return ()

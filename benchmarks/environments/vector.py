@@ -127,6 +127,10 @@ class VectorKind(kind.EnvironmentKind):
                 f"mujoco {version('mujoco')}: {reason}{'; ' if remedy else ''}{remedy}"
             ) from error
 
+    def lag(self, spec: kind.EnvironmentSpec) -> int | None:
+        found = getattr(make_environment(spec.env_id, spec.kwargs).unwrapped, "needed_lag", None)
+        return found if isinstance(found, int) else None
+
     def sizes(self, spec: kind.EnvironmentSpec) -> kind.Sizes:
         with closing(self.make(spec, 1)) as batch:
             return batch.sizes

@@ -18,6 +18,7 @@ from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import match, overrides, suites
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
+from backbench.configs import PRESETS
 from backbench.errors import UserError, suggest
 from backbench.leaderboard.record.identity import TUNE
 from backbench.text import count
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 GROUPS: dict[str, type] = {
     "model": ModelConfig, "data": DataConfig, "train": TrainConfig, "eval": EvalConfig, "atari": AtariProtocol
 }  # fmt: skip
-PRESETS = suites.FOLDER.parent / "preset"
 
 
 def presets() -> list[str]:
@@ -53,7 +53,7 @@ def _preset(preset: str, suite: str, kinds: tuple[str, ...]) -> tuple[str, dict[
 
 
 def _preset_of(request: Request, table: Suite) -> tuple[str, dict[str, Any]]:
-    return _preset(request.preset, table.name, table.kind.presets)
+    return _preset(request.preset, table.presets or table.name, table.kind.presets)
 
 
 def _source(request: Request, table: Suite) -> str:

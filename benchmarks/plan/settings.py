@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from backbench.leaderboard.record.identity import cell_key, config_digest
 TIMESTEPS, EMBEDDINGS, ENCODERS = ("step", "window", "none"), ("norm", "tanh"), ("light", "nature")
 TOKENS, WINDOWS = ("rsa", "rs", "sa", "s"), ("uniform", "episode", "shifted")
 INITS = ("gpt2", "torch", "mingpt")
+LONGEST = 64  # times the data's length
 REWARDS = ("auto", "raw", "clipped", "mixed")
 
 
@@ -115,6 +116,9 @@ class EvalConfig:
     # Episodes of an evaluation during training, for the curve alone: other starts than the scored ones, and no best
     # checkpoint. 0: as many as ``episodes``, on their starts, and the best checkpoint is kept.
     curve_episodes: int = 0
+    # The last checkpoint is also scored on episodes of so many times the data's length, in both protocols of acting,
+    # with windows that are as many times longer. Needs a task that can be longer.
+    lengths: tuple[int, ...] = ()
     acting: str = "window"  # window: recompute the last K steps; recurrent: carry state
     timestep: str = "first"  # with model.timestep=window, the one that a window gets: its first, or the current
     seed: int = 1000  # of the evaluation's environments
@@ -129,6 +133,11 @@ class EvalConfig:
         _one_of(("window", "recurrent"), "eval", self, "acting")
         _one_of(("first", "current"), "eval", self, "timestep")
         require(len(set(self.targets)) == len(self.targets), "eval.targets: the same target twice")
+        require(
+            all(type(one) is int and 1 <= one <= LONGEST for one in self.lengths)
+            and list(self.lengths) == sorted(set(self.lengths)),
+            f"eval.lengths={list(self.lengths)}: give different whole numbers from 1 to {LONGEST}, in order",
+        )
 
 
 def _at_least(least: int, group: str, config: object, name: str) -> None:
@@ -170,6 +179,17 @@ class Cell:
             "has the window's",
         )
 
+        require(
+            not self.eval.lengths or self.model.timestep == "none",
+            f"eval.lengths={list(self.eval.lengths)} needs model.timestep=none: no step beyond the data's length has a "
+            "trained timestep",
+        )
+        require(
+            not self.eval.lengths or bool(self.task.longer),
+            f"eval.lengths={list(self.eval.lengths)}: task {self.task.name} has no longer form; leave it out with "
+            "--task, or remove the setting",
+        )
+
     @property
     def targets(self) -> tuple[float, ...]:
         """Target returns. The first one is the headline. Empty if a rule takes them from the data."""
@@ -189,6 +209,11 @@ class Cell:
     def environment(self) -> EnvironmentSpec:
         """The environment of its evaluation."""
         return EnvironmentSpec(self.task.env_id, self.task.env_kwargs, self.atari, self.task.observe)
+
+    def stretched(self, times: int) -> EnvironmentSpec:
+        """The environment with episodes of ``times`` the data's length."""
+        longer = {name: value * times for name, value in self.task.longer.items()}
+        return replace(self.environment, kwargs={**self.task.env_kwargs, **longer})
 
     def resolved(self) -> dict[str, Any]:
         """The complete cell as plain JSON values."""

@@ -13,7 +13,7 @@ from backbench.benchmarks.data.sources import SOURCES
 from backbench.benchmarks.environments.kind import EnvironmentKind
 from backbench.benchmarks.environments.observe import Observe, positions
 from backbench.benchmarks.environments.registry import kind_of
-from backbench.configs import SUITES
+from backbench.configs import PRESETS, SUITES
 from backbench.errors import UserError, suggest
 from backbench.leaderboard.scores.normalise import CITATIONS, bounds
 
@@ -50,6 +50,8 @@ class Source(_Part):
     targets: Targets | dict[Scale, Targets] = "data"
     return_scale: Positive | dict[Scale, Positive] | None = None  # returns-to-go are divided by it
     env_kwargs: dict[str, JsonValue] = {}  # what the environment is made with
+    # Arguments that eval.lengths multiplies, with their values at the length of the data.
+    longer: dict[str, Annotated[int, Field(ge=1)]] = {}
     max_steps: Steps | None = None  # longest episode of an evaluation
 
 
@@ -91,6 +93,7 @@ class Suite(_Part):
     name: Name
     description: str = ""  # a line for `bench list suites`
     source: str = ""  # the data source, if it is not the preset's
+    presets: str = ""  # the suite of Backbench whose presets it has; its own name if there are some, else Gym's
     requires: str = ""  # the extra of Backbench that installs the environments
     remedy: str = ""  # what to do if the environments are installed and cannot be made
     pixels: bool = False  # Atari games from pixels: every env_id is ALE/<Game>-v5
@@ -127,6 +130,9 @@ class Suite(_Part):
     def _consistent(self) -> Suite:
         if self.normaliser not in CITATIONS:
             raise ValueError(f"normaliser {self.normaliser!r}{suggest(self.normaliser, list(CITATIONS))}")
+        own = sorted(folder.name for folder in PRESETS.iterdir() if folder.is_dir())
+        if self.presets and self.presets not in own:
+            raise ValueError(f"presets: {self.presets!r} has none{suggest(self.presets, own)}")
         for name in () if self.tune is None else self.tune.tasks:
             if name not in self.tasks:
                 raise ValueError(f"tune.tasks: no task {name!r}{suggest(name, list(self.tasks))}")

@@ -44,6 +44,8 @@ class Task:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     suite_tasks: tuple[str, ...] = ()  # all tasks of a user's suite, empty for Backbench's own
     observe: Observe | None = None  # what the agent sees of its vectors, in data and environment; None for all
+    # Arguments of the environment that make its episodes longer -> their values at the length of the data.
+    longer: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kind(self) -> EnvironmentKind:
@@ -189,4 +191,5 @@ def resolve(suite: str, name: str, source: str, rewards: str = "") -> Task:
         env_kwargs=chosen.env_kwargs,
         suite_tasks=() if content.name in built_in() else tuple(content.tasks),
         observe=content.observed(name, source),
+        longer=chosen.longer,
     )

@@ -146,13 +146,18 @@ def _course(then: Record, now: Record) -> list[tuple[str, bool]]:
     if (best and (best.step, _played(best))) != (again and (again.step, _played(again))):
         by_step = ({one.step: one.targets[0].normalised_mean} if one else {} for one in (best, again))
         found.append(_scores("scores.best", *by_step))
+    longer, later = (dict(record.longer_scores()) for record in (then, now))
+    if longer != later:
+        by_place = ({place: one.score.normalised_mean for place, one in scores.items()} for scores in (longer, later))
+        found.append(_scores("scores.longer", *by_place))
     return found
 
 
-def _scores(name: str, then: dict[int, float], now: dict[int, float]) -> tuple[str, bool]:
-    """A line for scores by step that differ, and whether they differ by more than rounding."""
+def _scores(name: str, then: dict[Any, float], now: dict[Any, float]) -> tuple[str, bool]:
+    """A line for scores by step, or by path, that differ, and whether they differ by more than rounding."""
     off = math.inf if then.keys() != now.keys() else max(abs(then[step] - now[step]) for step in then)
-    one, two = (", ".join(f"{v:.2f} at step {step}" for step, v in by.items()) or "none" for by in (then, now))
+    at = "at step " if all(isinstance(place, int) for place in {**then, **now}) else "at "
+    one, two = (", ".join(f"{v:.2f} {at}{place}" for place, v in by.items()) or "none" for by in (then, now))
     return f"{name}: {one} then, {two} now", off >= SCORE_SLACK
 
 

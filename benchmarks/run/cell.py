@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from backbench.benchmarks.plan.assemble import make_agent, seen
 from backbench.benchmarks.plan.settings import Cell, EvalConfig
 from backbench.benchmarks.run import results as files
 from backbench.benchmarks.run.checkpoint import Checkpoints
-from backbench.benchmarks.run.evaluate import Interrupted, Play, evaluate
+from backbench.benchmarks.run.evaluate import Interrupted, Longer, Play, evaluate
 from backbench.benchmarks.run.executors import Job
 from backbench.benchmarks.run.record import Draft, Stopwatch
 from backbench.benchmarks.run.train import Caller, train
@@ -110,7 +111,10 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
         progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, curve), caller)
         caller.report({"kind": "evaluating", "step": progress.step})
         final = progress.evaluate(partial(score, play), caller)
-        record = draft.done(agent, progress, final)
+        began = time.perf_counter()
+        beyond = [(one, score(one.play)[0]) for one in Longer.all_of(cell, targets)]
+        progress.eval_seconds += time.perf_counter() - began
+        record = draft.done(agent, progress, final, beyond)
     except (Interrupted, Lost, UserError, OSError):
         raise
     except Exception as error:  # of a backbone, or of values that no record can contain: the result of this cell

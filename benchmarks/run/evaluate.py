@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from backbench.agents.acting import make_actor
+from backbench.agents.acting import ACTING, make_actor
 from backbench.agents.agent import Agent
 from backbench.benchmarks.environments.kind import Environments
 from backbench.benchmarks.plan.settings import Cell
@@ -50,6 +50,31 @@ class Play:
         """How ``cell`` is evaluated during training, on its first target."""
         scored, episodes = cls.of(cell, targets[:1]), cell.eval.curve_episodes
         return replace(scored, episodes=episodes, seed=scored.seed + OTHER_STARTS) if episodes else scored
+
+
+@dataclass(frozen=True)
+class Longer:
+    """An evaluation on longer episodes."""
+
+    times: int  # the data's length
+    play: Play
+    lag: int | None  # most steps from what an answer needs to the answer; None if the environment does not say
+
+    @classmethod
+    def all_of(cls, cell: Cell, targets: tuple[float, ...]) -> list[Longer]:
+        """Those of a cell: each length in each protocol of acting, on the first target and the scored starts."""
+        scored, found = Play.of(cell, targets[:1]), []
+        for times in cell.eval.lengths:
+            spec = cell.stretched(times)
+            longer = replace(
+                scored,
+                make=partial(cell.kind.make, spec),
+                context=scored.context * times,
+                max_steps=scored.max_steps * times,
+            )
+            lag = cell.kind.lag(spec)
+            found += [cls(times, replace(longer, acting=acting), lag) for acting in ACTING]
+        return found
 
 
 @dataclass(frozen=True)

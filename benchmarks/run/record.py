@@ -23,7 +23,7 @@ from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.checkpoint import weights_digest
-from backbench.benchmarks.run.evaluate import TargetResult
+from backbench.benchmarks.run.evaluate import Longer, TargetResult
 from backbench.benchmarks.run.train import Diverged, Progress
 from backbench.errors import UserError
 from backbench.leaderboard.record import schema
@@ -74,8 +74,17 @@ class Draft:
                 f"{reason}; fix the data or the suite"
             ) from error
 
-    def done(self, agent: Agent, progress: Progress, final: Sequence[TargetResult]) -> schema.Record:
-        """The record of a trained agent and the ``final`` scores; ``ValidationError`` if no record can contain them."""
+    def done(
+        self,
+        agent: Agent,
+        progress: Progress,
+        final: Sequence[TargetResult],
+        longer: Sequence[tuple[Longer, TargetResult]] = (),
+    ) -> schema.Record:
+        """The record of a trained agent, the ``final`` scores and those on ``longer`` episodes.
+
+        ``ValidationError`` if no record can contain them.
+        """
         cell, losses = self.cell, progress.losses
         flops = agent.backbone.flops(agent.backbone.spec.max_length)
         measured = schema.Cost(
@@ -97,7 +106,7 @@ class Draft:
         ]
         return schema.Record(
             status="done",
-            scores=_scores(cell, progress, final),
+            scores=_scores(cell, progress, final, longer),
             cost=measured,
             curve=schema.Curve(loss=tuple(losses[::-1][::stride][::-1]), evaluations=tuple(evaluations)),
             provenance=self._after(weights_sha256=weights_digest(agent.state_dict())),
@@ -174,24 +183,33 @@ def _provenance(cell: Cell, device: torch.device, command: Sequence[str], starte
     )  # fmt: skip
 
 
-def _scores(cell: Cell, progress: Progress, final: Sequence[TargetResult]) -> schema.Scores:
+def _scores(
+    cell: Cell, progress: Progress, final: Sequence[TargetResult], longer: Sequence[tuple[Longer, TargetResult]]
+) -> schema.Scores:
     """The last checkpoint is the score. The best evaluation of the headline is recorded too."""
-    last = _scored(cell, progress.step, final)
+    last, beyond = _scored(cell, progress.step, final), tuple(_longer(cell, *one) for one in longer)
     if progress.best is None:
-        return schema.Scores(last=last)
+        return schema.Scores(last=last, longer=beyond)
     fields = dict(progress.best)
     step, best = fields.pop("step"), TargetResult(**fields)
     if best.mean <= final[0].mean:
         step, best = progress.step, final[0]
-    return schema.Scores(last=last, best=_scored(cell, step, [best]))
+    return schema.Scores(last=last, best=_scored(cell, step, [best]), longer=beyond)
 
 
 def _scored(cell: Cell, step: int, results: Sequence[TargetResult]) -> schema.CheckpointScores:
-    targets = [
-        schema.TargetScore(**vars(one), raw_mean=one.mean, normalised_mean=_normalised(cell, one.mean))
-        for one in results
-    ]
-    return schema.CheckpointScores(step=step, targets=tuple(targets))
+    return schema.CheckpointScores(step=step, targets=tuple(_target(cell, one) for one in results))
+
+
+def _target(cell: Cell, one: TargetResult) -> schema.TargetScore:
+    return schema.TargetScore(**vars(one), raw_mean=one.mean, normalised_mean=_normalised(cell, one.mean))
+
+
+def _longer(cell: Cell, at: Longer, result: TargetResult) -> schema.LongerScore:
+    return schema.LongerScore(
+        times=at.times, acting=at.play.acting, context=at.play.context,  # type: ignore[arg-type]  # one of the two
+        max_steps=at.play.max_steps, lag=at.lag, score=_target(cell, result),
+    )  # fmt: skip
 
 
 def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor) -> schema.Latency:

@@ -23,6 +23,8 @@ from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import normalise
 from backbench.leaderboard.scores.statistics import Estimate, Interval, estimate, interval, rate_interval
 
+SOLVED = 50  # a task with declared references is unsolved where no row has this score
+
 
 @dataclass(frozen=True)
 class Score:
@@ -34,6 +36,19 @@ class Score:
     values: tuple[float, ...]  # Normalised score of each seed.
     data_ratio: float | None  # ``value`` over the data set's own mean score, where that is known and positive.
     raw: float  # Mean return over seeds, raw.
+
+
+@dataclass(frozen=True)
+class Longer:
+    """A row's score on longer episodes of a task than it was trained on."""
+
+    task: str
+    times: int  # the data's length
+    acting: str
+    lag: int | None  # Most steps from what an answer needs to the answer; None if that is not known.
+    beyond: bool  # Whether that is more than the windows of training held.
+    value: float  # Mean over seeds, normalised.
+    interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,7 @@ class Row:
     agreement: Agreement | None  # Between the seeds of one machine and those of the others, where both have two.
     # The trials that chose its setting; None where it was not tuned, or they are not here.
     tuning: Tuning | None = None
+    longer: tuple[Longer, ...] = ()  # By task, length and acting; empty where only the data's length was played.
     twin: Twin | None = None  # Beside its row of the twins' suite; None where that is not here.
 
     @property
@@ -184,6 +200,8 @@ def _section(
         notes.append(f"suite {name!r} is not known here: no aggregates")
     if not scaled:
         notes.append(f"suite {name!r} has no normaliser: returns of its tasks share no scale, so it has no aggregates")
+    if group.setting.normaliser == "declared" and (unsolved := _unsolved(tasks, rows)):
+        notes.append(f"unsolved: {', '.join(unsolved)}: no row has a score of {SOLVED}")
     if mixed:
         rates = ", ".join(task for task, share in shares.items() if share)
         notes.append(f"{rates}: rates of successes, other tasks: returns; so suite {name!r} has no aggregates")
@@ -204,6 +222,12 @@ def _section(
         measured=measured(group.records),
         notes=tuple(notes),
     )
+
+
+def _unsolved(tasks: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Tasks that some rows have, and none with a score of ``SOLVED``."""
+    scores = {task: [row.scores[task].value for row in rows if task in row.scores] for task in tasks}
+    return [task for task, found in scores.items() if found and max(found) < SOLVED]
 
 
 def _ragged(rows: Sequence[Row], suite: Sequence[str]) -> list[str]:
@@ -287,10 +311,22 @@ def _row(label: str, records: list[Record], known: _Known) -> tuple[Row, list[st
         machines=len(machines(used)),
         agreement=across({seed: [done[task][seed] for task in suite] for seed in seeds}, matrix) if matrix else None,
         tuning=tuning,
+        longer=tuple(one for task in suite if task in done for one in _longer(task, list(done[task].values()))),
     )
     if row.agreement is not None:
         notes.append(f"{row.agreement.said}; {row.machines} kinds of machines")
     return row, notes
+
+
+def _longer(task: str, records: Sequence[Record]) -> list[Longer]:
+    """The scores of one task's records on longer episodes."""
+    found = together(((one.times, one.acting), one) for record in records for _, one in record.longer_scores())
+    made = []
+    for (times, acting), scores in sorted(found.items()):
+        values = [one.score.normalised_mean for one in scores]
+        ends = interval(values) if len(values) > 1 else None
+        made.append(Longer(task, times, acting, scores[0].lag, scores[0].beyond, float(np.mean(values)), ends))
+    return made
 
 
 def _tuning_notes(setting: str, tuning: Tuning | None) -> list[str]:

@@ -65,6 +65,11 @@ def notes_of(section: Section, pairs: Sequence[Improvement], paired: Sequence[Pa
             "Observability gap: score where nothing is hidden minus score here. Memory bias: score where nothing is "
             f"hidden minus mlp's there. Means over {', '.join(tasks)}."
         )
+    if any(row.longer for row in section.rows):
+        notes.append(
+            "xN: episodes of N times the data's length, with windows N times as long. >K: an answer may need more "
+            "steps than the windows of training held."
+        )
     hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
     notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
     notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs)]

@@ -11,7 +11,8 @@ COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change
 ADDED: dict[str, Any] = {
     "model.init": "gpt2", "model.residual_scale": True, "model.tokens": "rsa", "data.windows": "uniform",
     "data.top": 1.0, "train.decay": "matrices", "train.schedule_steps": 0, "train.cuda_graphs": False,
-    "eval.timestep": "first", "eval.curve_episodes": 0, "task.observe": None, "atari.stack": 4,
+    "eval.timestep": "first", "eval.curve_episodes": 0, "eval.lengths": [], "task.observe": None, "task.longer": {},
+    "atari.stack": 4,
 }  # fmt: skip
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``

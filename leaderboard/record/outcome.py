@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -35,11 +35,33 @@ class CheckpointScores(Part):
     targets: tuple[TargetScore, ...] = Field(min_length=1, description="One per target, in the protocol's order.")
 
 
+class LongerScore(Part):
+    """The last checkpoint on longer episodes than it was trained on, with the headline's target and starts."""
+
+    times: Positive = Field(description="Length of the episodes, as a multiple of the data's.")
+    acting: Literal["window", "recurrent"] = Field(description="Recomputed over the last steps, or a carried state.")
+    context: Positive = Field(description="Steps of a window: ``times`` the protocol's.")
+    max_steps: Positive = Field(description="Longest episode, in environment steps.")
+    lag: Positive | None = Field(description="Most steps from what an answer needs to the answer. None: unknown.")
+    score: TargetScore = Field(description="Every episode.")
+
+    @property
+    def beyond(self) -> bool:
+        """Whether an answer needs more steps than the windows of training held."""
+        return self.lag is not None and self.lag >= self.context // self.times
+
+
 class Scores(Part):
     """The last checkpoint is the score. The best one is an extra: to choose it, the evaluation was used."""
 
     last: CheckpointScores = Field(description="After the last training step, every target of the protocol.")
     best: CheckpointScores | None = Field(default=None, description="The best one, at least one of the targets.")
+    longer: tuple[LongerScore, ...] = Field(default=(), description="The last one on longer episodes, by length.")
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Records without longer episodes have the text that they had before this field.
+        return {name: value for name, value in dump(self).items() if name != "longer" or value}
 
 
 class Latency(Part):

@@ -18,6 +18,7 @@ from backbench.leaderboard.record.outcome import (
     Evaluation,
     Failure,
     Latency,
+    LongerScore,
     Scores,
     TargetScore,
 )
@@ -26,7 +27,7 @@ from backbench.leaderboard.scores.normalise import normalise
 
 __all__ = [
     "CheckpointScores", "Cost", "Curve", "DataSummary", "Evaluation", "Failure", "Hardware", "Identity", "Latency",
-    "ModelShape", "Part", "Processor", "Protocol", "Provenance", "Record", "Scores", "TargetScore",
+    "LongerScore", "ModelShape", "Part", "Processor", "Protocol", "Provenance", "Record", "Scores", "TargetScore",
 ]  # fmt: skip
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
@@ -131,6 +132,11 @@ class Record(Part):
             for index, score in enumerate(checkpoint.targets if checkpoint else ()):
                 yield f"scores.{name}.targets.{index}", score
 
+    def longer_scores(self) -> Iterator[tuple[str, LongerScore]]:
+        """(dotted path, score) of every evaluation on longer episodes."""
+        for index, one in enumerate(self.scores.longer if self.scores else ()):
+            yield f"scores.longer.{index}", one
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         scored = ("scores", "cost", "identity.data", "provenance.weights_sha256")
@@ -156,6 +162,14 @@ class Record(Part):
                 raise ValueError(f"{where}.returns has {len(score.returns)} of {self.protocol.episodes} episodes")
             if max(score.lengths) > self.protocol.max_steps:
                 raise ValueError(f"{where}.lengths has an episode longer than protocol.max_steps")
+        order = [(one.times, one.acting) for _, one in self.longer_scores()]
+        if len(set(order)) < len(order) or [times for times, _ in order] != sorted(times for times, _ in order):
+            raise ValueError("scores.longer is not in order of its lengths, or has one twice")
+        for where, one in self.longer_scores():
+            if one.score.target != declared[0] or len(one.score.returns) != self.protocol.episodes:
+                raise ValueError(f"{where}.score is not of the headline's target and episodes")
+            if one.context != one.times * self.protocol.context or max(one.score.lengths) > one.max_steps:
+                raise ValueError(f"{where} has another window than its length says, or too long an episode")
         return self
 
     @model_validator(mode="after")
@@ -170,6 +184,7 @@ class Record(Part):
         protocol, data = self.protocol, self.identity.data
         pairs = [] if data is None else [("identity.data.normalised_mean", data.return_mean, data.normalised_mean)]
         pairs += [(f"{at}.normalised_mean", one.raw_mean, one.normalised_mean) for at, one in self.target_scores()]
+        pairs += [(f"{at}.score", one.score.raw_mean, one.score.normalised_mean) for at, one in self.longer_scores()]
         pairs += [(f"curve.evaluations (step {e.step})", e.raw, e.normalised) for e in self.curve.evaluations]
         for where, raw, normalised in pairs:
             try:

@@ -30,6 +30,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "d4rl-kitchen": _pairs(("kitchen",), ("complete", "partial", "mixed")),
     "memory": _MEMORY,
     "memory-seen": _MEMORY,
+    "memory-length": ("tmaze-24", "repeat-4", "copy-12", "parity", "count"),
 }
 """Suite -> its tasks, in the order of the tables."""
 

@@ -50,7 +50,8 @@ def short_wall(record: Record) -> str:
 def impossible_returns(record: Record) -> Iterator[str]:
     """Returns that no episode can have, and data that no set of episodes can be; a phrase each."""
     environment = record.identity.environment
-    for path, score in record.target_scores():
+    played = [*record.target_scores(), *((f"{path}.score", one.score) for path, one in record.longer_scores())]
+    for path, score in played:
         for number, (value, length) in enumerate(zip(score.returns, score.lengths, strict=True)):
             ends = return_bounds(environment, record.protocol.environment, length)
             low, high = ends

@@ -20,7 +20,7 @@ from backbench.leaderboard.board.analysis import (
     profiles,
     undecided_costs,
 )
-from backbench.leaderboard.board.board import Board, Row, Score, Section
+from backbench.leaderboard.board.board import Board, Longer, Row, Score, Section
 from backbench.leaderboard.board.columns import CostColumn
 from backbench.leaderboard.board.reproduction import reported, reproduction, why_none
 from backbench.leaderboard.board.tuning import Tuning
@@ -161,6 +161,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         "reproduced_cells": row.reproduced,
         "tuning": _tuning(row.tuning),
         "twin": _twin(row.twin),
+        "longer": [_longer(one) for one in row.longer],
         "cells": len(used),
         "failed": [
             {"task": record.identity.task, "seed": record.identity.seed, "reason": record.failure.reason}
@@ -177,6 +178,11 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         **courses(used),
         "records": sorted(record.key for record in row.records),
     }
+
+
+def _longer(one: Longer) -> dict[str, Any]:
+    said = _picked(one, ("task", "times", "acting", "lag", "beyond"))
+    return said | _estimate(Estimate(one.value, one.interval))
 
 
 def _twin(one: Twin | None) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from backbench.text import markdown, plain
 
 NOTHING = "—"
 UNKNOWN = "unknown"
+BEYOND = " >K"  # marks an answer that needs more steps than the windows of training held
 _PAIRS = 12  # rows up to which every pair is printed
 
 
@@ -108,8 +109,7 @@ def _table(section: Section, number: int) -> TextTable:
     blocks = [tuple(_task(section, task) for task in section.tasks if task in section.task_settings)]
     if section.complete:
         blocks.append(_aggregates(section))
-    if twins := _twins(section):
-        blocks.append(twins)
+    blocks += [block for block in (_twins(section), _longer(section)) if block]
     blocks += [_other_scale(section, name) for name in ALSO.get(setting.suite, ()) if name != setting.normaliser]
     lines = {"seeds": [_seeds(row) for row in rows]}
     if setting.tuning:
@@ -155,6 +155,19 @@ def _aggregates(section: Section) -> tuple[Line, ...]:
             for one in (row.aggregates.get(metric.key) for row in section.rows)
         ]
         lines.append((Cell(metric.name), Cell(data), *cells))
+    return tuple(lines)
+
+
+def _longer(section: Section) -> tuple[Line, ...]:
+    """Scores on longer episodes; nothing where none were played."""
+    found = [{(one.task, one.times, one.acting): one for one in row.longer} for row in section.rows]
+    lines = []
+    for key in dict.fromkeys(key for one in found for key in one):
+        task, times, acting = key
+        there = [one.get(key) for one in found]
+        cells = [Cell(f"{one.value:.1f}", _interval(one.interval)) if one else Cell(NOTHING) for one in there]
+        beyond = BEYOND if any(one.beyond for one in there if one) else ""
+        lines.append((Cell(f"{task} x{times}, {acting}{beyond}"), Cell(""), *cells))
     return tuple(lines)
 
 

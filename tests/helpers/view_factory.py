@@ -80,6 +80,7 @@ def make_row(
         "reproduced_cells": 0,
         "tuning": None,
         "twin": None,
+        "longer": [],
         "cells": len(tasks) * len(seeds),
         "failed": [],
         "missing": [],

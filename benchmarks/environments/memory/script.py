@@ -34,7 +34,8 @@ class MemoryTask(gym.Env):  # type: ignore[misc]  # Gymnasium has no types here
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
-    def __init__(self, size: int, answers: int, steps: int, seen: bool) -> None:
+    def __init__(self, size: int, answers: int, steps: int, lag: int, seen: bool) -> None:
+        self.needed_lag = lag  # most steps from what an answer needs to the answer
         self.answers, self.steps, self.shown = answers, steps, seen
         self.observation_space = gym.spaces.Box(0.0, 1.0, (size + answers * seen,), np.float32)
         self.action_space = gym.spaces.Discrete(1 + answers)

@@ -23,7 +23,7 @@ class TMaze(MemoryTask):
 
     def __init__(self, length: int = 24, seen: bool = False) -> None:
         _at_least(2, length=length)
-        super().__init__(4, 2, length, seen)
+        super().__init__(4, 2, length, length - 1, seen)
 
     def draw(self, rng: np.random.Generator) -> Script:
         cue = int(rng.integers(2))
@@ -44,7 +44,7 @@ class Repeat(MemoryTask):
         _at_least(1, lag=lag)
         length = length or 6 * lag
         _at_least(lag + 1, length=length)
-        super().__init__(SYMBOLS, SYMBOLS, length, seen)
+        super().__init__(SYMBOLS, SYMBOLS, length, lag, seen)
         self.lag = lag
 
     def draw(self, rng: np.random.Generator) -> Script:
@@ -58,7 +58,7 @@ class Copy(MemoryTask):
 
     def __init__(self, symbols: int = 12, seen: bool = False) -> None:
         _at_least(1, symbols=symbols)
-        super().__init__(SYMBOLS + 1, SYMBOLS, 2 * symbols, seen)
+        super().__init__(SYMBOLS + 1, SYMBOLS, 2 * symbols, 2 * symbols - 1, seen)
 
     def draw(self, rng: np.random.Generator) -> Script:
         half = self.steps // 2
@@ -76,7 +76,7 @@ class Recall(MemoryTask):
 
     def __init__(self, pairs: int = 8, seen: bool = False) -> None:
         _at_least(1, pairs=pairs)
-        super().__init__(pairs + SYMBOLS, SYMBOLS, 2 * pairs, seen)
+        super().__init__(pairs + SYMBOLS, SYMBOLS, 2 * pairs, 2 * pairs - 1, seen)
 
     def draw(self, rng: np.random.Generator) -> Script:
         pairs = self.steps // 2
@@ -97,7 +97,7 @@ class Counter(MemoryTask):
 
     def __init__(self, modulus: int = 4, length: int = 24, seen: bool = False) -> None:
         _at_least(2, modulus=modulus, length=length)
-        super().__init__(modulus + 3, modulus, length, seen)
+        super().__init__(modulus + 3, modulus, length, min(LONGEST_GAP, length - 1), seen)
         self.modulus = modulus
 
     def draw(self, rng: np.random.Generator) -> Script:

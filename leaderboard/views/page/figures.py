@@ -6,7 +6,7 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import ALIKE
 from backbench.leaderboard.views.page.markup import Html, View, el, name
 from backbench.leaderboard.views.page.parts import figure, fold
-from backbench.leaderboard.views.page.plots import comparisons, tasks
+from backbench.leaderboard.views.page.plots import comparisons, heat, tasks
 from backbench.leaderboard.views.page.plots.panel import Styles, shorten
 
 
@@ -40,6 +40,8 @@ def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: 
 
 def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
     """Over all tasks."""
+    says = "Scores, darker towards 100. The table above has the intervals."
+    yield figure("Rows by tasks", heat.heat(section, rows), says, kind="whole")
     says = "Value and 95 % interval. Where intervals overlap, the order of the rows says little."
     yield figure("Aggregates", comparisons.aggregates(rows, styles), says, kind="four")
     says = (

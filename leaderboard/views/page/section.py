@@ -62,6 +62,7 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
         [warning(says) for says, holds in warnings.items() if holds],
         _controls(section),
         main_table(section, shown, styles),
+        _longer(shown),
         _apart(section, sections),
         fold(f"{count(len(notes), 'note')} on these records", listed) if notes else None,
         _protocol(
@@ -119,6 +120,26 @@ def _protocol(section: View, *remarks: str | None) -> Html:
     ]
     prose = [el("p", None, one) for one in says if one]
     return fold("Protocol, data and versions", prose, grid("Per task", heads, lines, left=(1, 5, 7)))
+
+
+def _longer(rows: Sequence[View]) -> Html | None:
+    """Scores on longer episodes than those of training: a line for each task, length and protocol."""
+    keys = dict.fromkeys((one["task"], one["times"], one["acting"]) for row in rows for one in row["longer"])
+    found = [{(one["task"], one["times"], one["acting"]): one for one in row["longer"]} for row in rows]
+    lines: list[Sequence[Child]] = []
+    for key in keys:
+        known = next(one[key] for one in found if key in one)
+        lag = NOTHING if known["lag"] is None else f"{known['lag']}{' > K' if known['beyond'] else ''}"
+        task, times, acting = key
+        lines.append((task, str(times), acting, lag, *(estimate(one[key]) if key in one else NOTHING for one in found)))
+    if not lines:
+        return None
+    says = (
+        "Trained at the data's length, scored at multiples of it with windows that are as many times longer. "
+        "Lag: most steps from what an answer needs to the answer; > K where the windows of training held fewer."
+    )
+    heads = ["Task", "Length, times", "Acting", "Lag, steps", *(breakable(row["label"]) for row in rows)]
+    return fold("Longer episodes than in training", el("p", None, says), grid("Scores", heads, lines, left=(2,)))
 
 
 def _published(section: View, labels: Mapping[str, str]) -> Html:
