@@ -128,6 +128,8 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     name, content = _preset_of(request, table)
     variants = _variants(request)
     special = {kind: content.get("special", {}).get(kind, {}) for kind in ("backbones", "tasks")}
+    # A preset may have the last word on what suites declare: smoke takes seconds everywhere.
+    last = content.get("special", {}).get("suites", ())
     declared = {task: (*table.settings, *table.tasks[task].settings, *request.declared) for task in request.tasks}
     made = []
     for backbone in request.backbones:
@@ -135,7 +137,7 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
         composed: dict[Any, dict[str, Any]] = {}
         for variant, task_name in itertools.product(variants, request.tasks):
             own = (*special["backbones"].get(backbone, ()), *special["tasks"].get(task_name, ()))
-            words = (*declared[task_name], *variant)
+            words = (*declared[task_name], *last, *variant)
             if (words, own) not in composed:
                 try:
                     composed[words, own] = _compose(name, backbone, make_options(cls), own, words)
