@@ -216,7 +216,10 @@ def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(
             f"suite {path}: like: no suite of Backbench is called {str(like)[:60]!r}{suggest(str(like)[:60], known)}"
         )
-    return given, {**_content(SUITES / f"{like}.yaml")[1], **{key: one for key, one in given.items() if key != "like"}}
+    other = _content(SUITES / f"{like}.yaml")[1]
+    if "tasks" in given:  # the trials of the other suite name its tasks
+        other.pop("tune", None)
+    return given, {**other, **{key: one for key, one in given.items() if key != "like"}}
 
 
 def _line(error: ValidationError) -> str:

@@ -246,6 +246,14 @@ BAD: list[tuple[Any, str]] = [
         changed(tasks__walk_far__observe={"keep": "positions"}),
         "tasks.walk-far.sources.local: observe.keep: the positions of lands:Walk-v0 are not known; give a list",
     ),
+    (changed(tune={"tasks": ["walk-fast"]}), "tune.tasks: no task 'walk-fast'; did you mean 'walk-far'"),
+    (changed(tune={"tasks": []}), "tune.tasks: tuple should have at least 1 item"),
+    (changed(tune={"task": ["walk-far"]}), "unknown key tune.task; did you mean 'tasks'"),
+    (changed(presets="memry"), "presets: 'memry' has none; did you mean 'memory'"),
+    (
+        changed(tasks__walk_far__sources__local__longer={"length": 0}),
+        "longer.length: input should be greater than or eq",
+    ),
     ("like: d4lr", "like: no suite of Backbench is called 'd4lr'; did you mean 'd4rl'"),
     ("like: ../preset/quick", "like: no suite of Backbench is called '../preset/quick'"),
     ("like: [d4rl]", 'like: no suite of Backbench is called "['),
@@ -296,6 +304,14 @@ def test_a_suite_like_another_changes_what_it_names(tmp_path: Path) -> None:
     assert (ours.data_id, ours.targets, ours.normaliser) == (theirs.data_id, theirs.targets, "d4rl")
     (cell,) = planned(["mlp"], path, "smoke", [0], ["hopper-medium"])
     assert cell.environment.observe == ours.observe
+
+
+def test_a_suite_like_another_has_its_trials_only_with_its_tasks(tmp_path: Path) -> None:
+    task = "{walk: {sources: {local: {env_id: Walk-v0, data_id: mine/walk-v0}}}}"
+    own = written(tmp_path, f"like: d4rl\nnormaliser: none\ntasks: {task}")
+    assert suites.table(str(own)).tune is None
+    same = suites.table(str(written(tmp_path, "like: d4rl\nmax_steps: 300", "same.yaml")))
+    assert same.tune == suites.table("d4rl").tune is not None
 
 
 def test_a_broken_neighbour_breaks_nothing(
