@@ -20,6 +20,21 @@ POINTS_OF_PROFILE = 51
 ALIKE = 0.05  # of the smaller cost: two equal runs on a shared machine may differ by as much
 
 
+SURE = 0.99  # level at which differences on all single tasks hold together
+FEWEST = 3  # successes that a rate of 0 of n may hide, n times: the rule of three
+
+
+@dataclass(frozen=True)
+class DecidedTask:
+    """Row ``better`` scores more than row ``worse`` on a task."""
+
+    task: str
+    better: int  # Index of a row of the section.
+    worse: int
+    low: float  # Ends of the corrected interval of the difference.
+    high: float
+
+
 @dataclass(frozen=True)
 class Profile:
     """Share of a row's runs (seeds x tasks) with a score above each tau."""
@@ -109,6 +124,27 @@ def paired_differences(section: Section) -> list[Paired]:
         difference, over = round(one.value, 9), one.interval.over if one.interval else None
         found += [Paired(x, y, difference, low, high, over), Paired(y, x, -difference, up, down, over)]
     return sorted(found, key=attrgetter("x", "y"))
+
+
+def decided_tasks(section: Section) -> tuple[list[DecidedTask], int]:
+    """The pairs of rows that differ on a single task, and how many comparisons were made.
+    Welch's interval over seeds, of two seeds or more each, at 99 % after Bonferroni's correction for all comparisons. A
+    seed's standard deviation is taken to be at least ``FEWEST / episodes`` of the scale, which is what a rate of 0 or 1
+    leaves open: equal seeds would have none."""
+    rows = [(index, row.by_seed) for index, row in enumerate(section.rows)]
+    pairs = [
+        (task, x, list(one[task].values()), y, list(other[task].values()))
+        for task in section.tasks
+        for (x, one), (y, other) in combinations(rows, 2)
+        if min(len(one.get(task, ())), len(other.get(task, ()))) > 1
+    ]
+    level, least = 1 - (1 - SURE) / max(len(pairs), 1), 100 * FEWEST / section.setting.episodes
+    found = []
+    for task, x, ours, y, theirs in pairs:
+        low, high = statistics.difference_interval(theirs, ours, level, least)
+        if low > 0 or high < 0:
+            found.append(DecidedTask(task, *((x, y, low, high) if low > 0 else (y, x, -high, -low))))
+    return found, len(pairs)
 
 
 def fronts(section: Section) -> dict[str, list[int]]:

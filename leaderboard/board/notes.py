@@ -4,7 +4,16 @@ import json
 from collections.abc import Sequence
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.analysis import ALIKE, Improvement, Paired, fronts, undecided_costs, unknown_costs
+from backbench.leaderboard.board.analysis import (
+    ALIKE,
+    SURE,
+    Improvement,
+    Paired,
+    decided_tasks,
+    fronts,
+    undecided_costs,
+    unknown_costs,
+)
 from backbench.leaderboard.board.board import Row, Section
 from backbench.leaderboard.board.groups import together
 from backbench.leaderboard.board.settings import Setting
@@ -73,7 +82,7 @@ def notes_of(section: Section, pairs: Sequence[Improvement], paired: Sequence[Pa
     hashes = ", ".join(f"{task} {(one.data_sha256 or 'unknown')[:8]}" for task, one in settings.items())
     notes.append(f"Data: source {setting.source}, preset {setting.preset}; sha256 {hashes}.")
     notes += [section.measured, *_interval_notes(section.rows), *_pair_notes(section, pairs)]
-    notes += [*_paired_notes(section, paired), *_front_notes(section)]
+    notes += [*_paired_notes(section, paired), *_task_notes(section), *_front_notes(section)]
     notes += [f"{note}." for note in section.notes]
     failed = [(row.label, one.identity, one.failure) for row in section.rows for one in row.records]
     cells = sorted((label, cell.task, cell.seed, said.reason) for label, cell, said in failed if said is not None)
@@ -120,6 +129,23 @@ def _paired_notes(section: Section, paired: Sequence[Paired]) -> list[str]:
             f"true value {PAIRED_COVERAGE[1]:.0%} of the time. Rank nothing by it."
         )
     return notes
+
+
+def _task_notes(section: Section) -> list[str]:
+    """Which rows differ on which task, beyond doubt."""
+    found, count = decided_tasks(section)
+    if not found:
+        return []
+    labels, said = [row.label for row in section.rows], []
+    for task, ones in together((one.task, one) for one in found).items():
+        below = together((one.better, labels[one.worse]) for one in ones)
+        alike = together((tuple(worse), labels[better]) for better, worse in below.items())
+        parts = [f"{', '.join(better)} over {', '.join(worse)}" for worse, better in alike.items()]
+        said.append(f"{task}: {'; '.join(parts)}")
+    return [
+        f"Decided on single tasks, at {SURE:.0%} after Bonferroni's correction for {count} comparisons (Welch's t over "
+        f"seeds), {len(found)}: {'. '.join(said)}."
+    ]
 
 
 def _front_notes(section: Section) -> list[str]:

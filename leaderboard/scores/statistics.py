@@ -186,11 +186,12 @@ def improvement_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tup
     return _percentiles(((first @ wins) * second).sum(axis=-1).mean(axis=0), level)
 
 
-def difference_interval(x: ArrayLike, y: ArrayLike, level: float) -> tuple[float, float]:
+def difference_interval(x: ArrayLike, y: ArrayLike, level: float, least: float = 0.0) -> tuple[float, float]:
     """(low, high) of mean(y) - mean(x) for independent samples (n,) and (m,), two values or more each.
-    Welch's interval with the Welch-Satterthwaite degrees of freedom: samples may spread unequally."""
+    Welch's interval with the Welch-Satterthwaite degrees of freedom: samples may spread unequally. ``least``: the
+    smallest standard deviation that a sample is taken to have."""
     one, other = _matrix(np.asarray(x)[:, None])[:, 0], _matrix(np.asarray(y)[:, None])[:, 0]
-    spreads = [float(side.var(ddof=1)) / len(side) for side in (one, other)]
+    spreads = [max(float(side.var(ddof=1)), least**2) / len(side) for side in (one, other)]
     total = sum(spreads)
     if total == 0:
         reach = 0.0

@@ -14,6 +14,7 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.analysis import (
     Profile,
     courses,
+    decided_tasks,
     fronts,
     improvements,
     paired_differences,
@@ -104,6 +105,7 @@ def _lines(section: Mapping[str, Any], row: Mapping[str, Any]) -> Iterator[tuple
 def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
     setting, shapes, differences = section.setting, profiles(section), reproduction(section)
     none = why_none(section, differences)
+    decided, compared = decided_tasks(section)
     return {
         "id": name,
         "title": setting.title,
@@ -128,6 +130,8 @@ def _section(section: Section, name: str, ids: list[str]) -> dict[str, Any]:
             {**asdict(one), "x": ids[one.x], "y": ids[one.y], "decided": one.decided}
             for one in paired_differences(section)
         ],
+        "decided": [{**asdict(one), "better": ids[one.better], "worse": ids[one.worse]} for one in decided],
+        "decided_of": compared,
         "pareto": {cost: [ids[index] for index in front] for cost, front in fronts(section).items()},
         "reported": [asdict(one) for one in reported(section)],
         "reproduction": [

@@ -185,6 +185,8 @@ def make_section(
         "rows": made,
         "improvement": gain,
         "paired": paired,
+        "decided": [],
+        "decided_of": 0,
         "pareto": {name: [made[0]["id"]] if made else [] for name in COSTS},
         "reported": [
             {

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.analysis import ALIKE
+from backbench.leaderboard.board.analysis import ALIKE, SURE
 from backbench.leaderboard.views.page.markup import Html, View, el, name
-from backbench.leaderboard.views.page.parts import figure, fold
+from backbench.leaderboard.views.page.parts import figure, fold, grid
 from backbench.leaderboard.views.page.plots import comparisons, heat, tasks
 from backbench.leaderboard.views.page.plots.panel import Styles, shorten
 
@@ -41,7 +41,7 @@ def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: 
 def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
     """Over all tasks."""
     says = "Scores, darker towards 100. The table above has the intervals."
-    yield figure("Rows by tasks", heat.heat(section, rows), says, kind="whole")
+    yield figure("Rows by tasks", heat.heat(section, rows), says, _decided_tasks(section), kind="whole")
     says = "Value and 95 % interval. Where intervals overlap, the order of the rows says little."
     yield figure("Aggregates", comparisons.aggregates(rows, styles), says, kind="four")
     says = (
@@ -65,6 +65,20 @@ def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterato
             says += f" {cost.title}: unknown for {', '.join(unknown)}."
     measured = fold("How costs were measured", el("p", None, section["measured"]))
     yield figure("Score and cost", comparisons.pareto(section, rows, styles), says, measured, kind="four")
+
+
+def _decided_tasks(section: View) -> Html | None:
+    """The pairs of rows that differ on a single task beyond doubt."""
+    labels = {row["id"]: row["label"] for row in section["rows"]}
+    lines = [
+        (one["task"], name(labels[one["better"]]), name(labels[one["worse"]]), f"{one['low']:.0f} to {one['high']:.0f}")
+        for one in section["decided"]
+    ]
+    if not lines:
+        return None
+    title = f"{len(lines)} of {section['decided_of']} pairs are decided on single tasks"
+    caption = f"At {SURE:.0%} after Bonferroni’s correction, Welch’s t over seeds"
+    return fold(title, grid(caption, ("Task", "Higher", "Lower", "Difference"), lines, left=(1, 2)))
 
 
 def _tasks(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:

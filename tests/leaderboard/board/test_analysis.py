@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from record_factory import full_suite, make_record
 
-from backbench.leaderboard.board.analysis import courses, fronts, improvements, profiles, undecided_costs
+from backbench.leaderboard.board.analysis import courses, decided_tasks, fronts, improvements, profiles, undecided_costs
 from backbench.leaderboard.board.board import Section, build_board
 from backbench.leaderboard.record.schema import Record
 
@@ -95,6 +95,21 @@ def test_unknown_costs_take_no_part_in_fronts() -> None:
     assert "flops_per_token" not in found.rows[0].cost
     assert fronts(found)["flops_per_token"] == [1]
     assert fronts(found)["parameters"] == [0]
+
+
+def test_a_task_decides_a_pair_only_beyond_seeds_and_episodes() -> None:
+    def row(name: str, *scores: float) -> list[Record]:
+        other = [make_record(name, "walker2d-medium", seed, scores=(9,) * 500) for seed in (0, 1)]
+        return other + [make_record(name, seed=seed, scores=(score,) * 500) for seed, score in enumerate(scores)]
+
+    found, count = decided_tasks(section(*row("a", 99, 100, 100), *row("b", 40, 41, 42), *row("c", 20, 80, 50)))
+    assert count == 6
+    (one,) = found  # c spreads too far; on walker2d all are equal
+    assert (one.task, one.better, one.worse) == ("hopper-medium", 0, 1)
+    assert 0 < one.low < 99.67 - 41 < one.high
+    equal, _ = decided_tasks(section(*row("a", 100, 100), *row("b", 99, 99)))
+    assert equal == [], "equal seeds are no proof of a point: 500 episodes leave 0.6 open"
+    assert decided_tasks(section(*row("a", 100), *row("b", 0)))[0] == []
 
 
 def test_learning_curves_are_means_over_the_seeds_that_have_the_step() -> None:

@@ -33,6 +33,12 @@ def test_one_row_one_task_or_no_scale_have_no_picture() -> None:
     assert heat(raw, raw["rows"]) == []
 
 
-def test_it_stands_on_the_page() -> None:
-    text = Document(build(make_view([make_section(rows=3)]))["index.html"]).text
+def test_it_stands_on_the_page_with_the_decided_pairs() -> None:
+    section = make_section(rows=3)
+    first, second, _ = section["rows"]
+    pair = {"task": "hopper-medium", "better": first["id"], "worse": second["id"], "low": 41.4, "high": 60.2}
+    section |= {"decided": [pair], "decided_of": 27}
+    text = Document(build(make_view([section]))["index.html"]).text
     assert "Rows by tasks" in text
+    assert "1 of 27 pairs are decided on single tasks" in text
+    assert "41 to 60" in text
