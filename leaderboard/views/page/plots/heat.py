@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from backbench.leaderboard.views.page.markup import Html, View, el, join
 from backbench.leaderboard.views.page.numbers import coordinate, minus
+from backbench.leaderboard.views.page.parts import scroll
 from backbench.leaderboard.views.page.plots.panel import label, shorten
 
-LEFT, WIDE, HIGH, HEAD = 150, 58, 30, 46  # of the names, of a square, and of the tasks' names
+LEFT, WIDE, HIGH, HEAD = 130, 62, 30, 46  # of the names, of a square, and of the tasks' names
 DARKEST = 0.55  # opacity of the best squares: numbers stay readable
 WORDS = 3  # lines of a task's name
 
@@ -26,7 +27,8 @@ def heat(section: View, rows: Sequence[View]) -> list[Html]:
                 parts.append(_square(LEFT + WIDE * column, y, row, task))
     about = f"Score of each row on each task. {'; '.join(map(_said, rows))}"
     attrs = {"class": "plot heat", "viewBox": f"0 0 {width} {height}", "role": "img"}
-    return [el("svg", attrs, el("title", None, "Scores of all tasks"), el("desc", None, about), join(*parts))]
+    picture = el("svg", attrs, el("title", None, "Scores of all tasks"), el("desc", None, about), join(*parts))
+    return [scroll("Scores of all tasks, scrolls sideways", picture)]
 
 
 def _said(row: View) -> str:

@@ -241,7 +241,7 @@ def test_without_a_script_everything_is_there(browser: Browser, site: Path) -> N
         "d4rl-embedded-quick-recurrent",
         "atari-embedded-quick-window",
     ]
-    assert browser.ask("document.querySelectorAll('svg.plot').length") == 35 + 35 + 25
+    assert browser.ask("document.querySelectorAll('svg.plot').length") == 36 + 36 + 26
     assert browser.ask("document.querySelectorAll('th button:enabled').length") == 0  # nothing to press in vain
     for gone in ("#theme", "#switches", ".controls"):
         assert browser.ask(f"document.querySelector('{gone}').offsetHeight") == 0
