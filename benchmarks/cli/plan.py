@@ -35,7 +35,7 @@ def tuned_cells(asked: Tuning, results: Path, run: Run) -> tuple[list[Cell], int
     """The cells to report, after the trials. Without them if these did not end: then the exit status says why."""
     chosen, found = choose(asked, results)
     if len(chosen) < len(asked.request.backbones):  # a trial that diverged is not tried again
-        if (status := run(asked.trials())) > 128:
+        if (status := run(asked.trials)) > 128:
             return [], status
         chosen, found = choose(asked, results)
     if len(chosen) < len(asked.request.backbones):
@@ -50,7 +50,7 @@ def tuned_cells(asked: Tuning, results: Path, run: Run) -> tuple[list[Cell], int
 
 def choose(asked: Tuning, results: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, board.Tuning]]:
     """Backbone -> its setting, for those whose trials all ended and did not all fail; and the trials of each."""
-    records = [record for cell in asked.trials() if (record := _record(cell, results)) is not None]
+    records = [record for cell in asked.trials if (record := _record(cell, results)) is not None]
     found = {key[0]: one for key, one in tunings(records).items() if one.complete and one.best is not None}
     words = {" ".join(sorted(setting)): setting for setting in asked.settings}
     return {name: words[one.best] for name, one in found.items() if one.best is not None}, found
@@ -110,7 +110,7 @@ def show_plan(request: Request, out: Path, jobs: int, tune: int = 0) -> None:
 def _tuned(request: Request, out: Path, count: int) -> tuple[list[Cell], int]:
     """The trials, with the cells to report if all trials are done; else how many those will be."""
     found = tuning(request, count)
-    trials, chosen = found.trials(), choose(found, out)[0]
+    trials, chosen = found.trials, choose(found, out)[0]
     if len(chosen) == len(request.backbones):
         return trials + found.reported(chosen), 0
     return trials, len(plan(found.request))

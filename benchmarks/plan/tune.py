@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from backbench.benchmarks.plan import overrides, suites
 from backbench.benchmarks.plan.compose import plan
@@ -30,6 +31,7 @@ class Tuning:
     declared: tuple[str, ...]  # settings of the trials alone
     tag: str  # number of settings, keys and a digest, such as 4:train.lr:0a1b2c3d
 
+    @cached_property
     def trials(self) -> list[Cell]:
         """The cells of the trials."""
         made = []

@@ -34,7 +34,7 @@ def reported(found: Tuning) -> list[Cell]:
 
 def test_the_default_settings_are_learning_rates(four: Tuning) -> None:
     assert four.settings == (("train.lr=0.0005",), ("train.lr=0.0013",), ("train.lr=0.0032",), ("train.lr=0.008",))
-    trials = four.trials()
+    trials = four.trials
     tasks = ["tmaze-24", "repeat-4", "copy-12", "recall-8", "parity"]
     assert [(c.backbone, c.train.lr, c.task.name) for c in trials] == [
         (name, lr, task) for name in REQUEST.backbones for lr in (0.0005, 0.0013, 0.0032, 0.008) for task in tasks
@@ -43,7 +43,7 @@ def test_the_default_settings_are_learning_rates(four: Tuning) -> None:
 
 
 def test_trials_share_no_seed_and_no_start_with_what_is_reported(four: Tuning) -> None:
-    trials, cells = four.trials(), reported(four)
+    trials, cells = four.trials, reported(four)
     assert {cell.seed for cell in trials}.isdisjoint({cell.seed for cell in cells})
     assert set().union(*map(starts, trials)).isdisjoint(set().union(*map(starts, cells)))
 
@@ -79,12 +79,12 @@ def test_lists_are_the_settings() -> None:
     found = tuning(request, 4)
     assert found.settings == tuple((f"train.lr={lr}", f"train.clip={clip}") for lr in (0.001, 0.002) for clip in (0, 1))
     assert found.tag.startswith("4:train.lr+train.clip:")
-    assert {cell.model.n_layers for cell in found.trials()} == {3}
+    assert {cell.model.n_layers for cell in found.trials} == {3}
 
 
 def test_a_matched_width_is_that_of_the_complete_suite() -> None:
     found = tuning(Request(REQUEST.backbones, "d4rl", tasks=("hopper-medium",), overrides=("match=params:mlp",)), 2)
-    trials, cells = found.trials(), found.reported({"identity": found.settings[0], "mlp": found.settings[1]})
+    trials, cells = found.trials, found.reported({"identity": found.settings[0], "mlp": found.settings[1]})
     widths = {(cell.backbone, cell.model.d_model) for cell in trials}
     assert widths == {(cell.backbone, cell.model.d_model) for cell in cells}
     assert len(widths) == 2
