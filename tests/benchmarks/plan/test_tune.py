@@ -35,7 +35,7 @@ def reported(found: Tuning) -> list[Cell]:
 def test_the_default_settings_are_learning_rates(four: Tuning) -> None:
     assert four.settings == (("train.lr=0.0005",), ("train.lr=0.0013",), ("train.lr=0.0032",), ("train.lr=0.008",))
     trials = four.trials
-    tasks = ["tmaze-24", "repeat-4", "copy-12", "recall-8", "parity"]
+    tasks = ["tmaze-24", "repeat-16", "copy-32", "recall-8", "parity"]
     assert [(c.backbone, c.train.lr, c.task.name) for c in trials] == [
         (name, lr, task) for name in REQUEST.backbones for lr in (0.0005, 0.0013, 0.0032, 0.008) for task in tasks
     ]
