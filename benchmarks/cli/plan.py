@@ -51,7 +51,7 @@ def tuned_cells(asked: Tuning, results: Path, run: Run) -> tuple[list[Cell], int
 def choose(asked: Tuning, results: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, board.Tuning]]:
     """Backbone -> its setting, for those whose trials all ended and did not all fail; and the trials of each."""
     records = [record for cell in asked.trials if (record := _record(cell, results)) is not None]
-    found = {key[0]: one for key, one in tunings(records).items() if one.complete and one.best is not None}
+    found = {key.row[0]: one for key, one in tunings(records).items() if one.complete and one.best is not None}
     words = {" ".join(sorted(setting)): setting for setting in asked.settings}
     return {name: words[one.best] for name, one in found.items() if one.best is not None}, found
 

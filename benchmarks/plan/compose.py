@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig, jsonable
 from backbench.configs import PRESETS
 from backbench.errors import UserError, suggest
-from backbench.leaderboard.record.identity import TUNE
+from backbench.leaderboard.record.identity import SELECTION, TAG, TUNE
 from backbench.text import count
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def _preset_of(request: Request, table: Suite) -> tuple[str, dict[str, Any]]:
     return _preset(request.preset, table.presets or table.name, table.kind.presets)
 
 
-def _source(request: Request, table: Suite) -> str:
+def source_of(request: Request, table: Suite) -> str:
     """The data source of a request, or the first of several, found without composing anything."""
     given = [text.partition("=")[2].split(",")[0] for text in request.overrides if text.startswith("data.source=")]
     _, content = _preset_of(request, table)
@@ -70,7 +69,7 @@ def reach(request: Request) -> None:
     from backbench.benchmarks.data.sources import SOURCES
 
     table = suites.table(request.suite)
-    source = _source(request, table)
+    source = source_of(request, table)
     for name in request.tasks or table.tasks:
         chosen = table.tasks[name].sources.get(source) if name in table.tasks else None  # ``plan`` reports it
         if chosen and not store.exists(chosen.data_id):
@@ -97,7 +96,7 @@ def plan(request: Request) -> list[Cell]:
     if reference is None:
         return _with_mark(_grid(request, table), request.mark)
     # The width is that of the complete suite, whatever part of it runs.
-    source, backbones = _source(request, table), request.backbones
+    source, backbones = source_of(request, table), request.backbones
     tasks = tuple(name for name, row in table.tasks.items() if name in chosen or source in row.sources)
     every = backbones if reference in backbones else (reference, *backbones)
     made = match.match(_grid(dataclasses.replace(request, backbones=every, tasks=tasks), table), reference)
@@ -110,8 +109,10 @@ def _marked(request: Request) -> Request:
     found = next((text for text in request.overrides if text.startswith(TUNE)), None)
     if found is None:
         return request
-    if request.mark or not re.fullmatch(rf"{TUNE}\d+:[\w.+]+:[0-9a-f]{{8}}", found):
+    if request.mark or not TAG.fullmatch(found.removeprefix(TUNE)):
         raise UserError(f"override '{overrides.short(found)}': give the word of a tuned row, or --tune N")
+    if SELECTION in request.seeds:
+        raise UserError(f"--seeds: {SELECTION} is the seed of trials; give another")
     plain = tuple(text for text in request.overrides if text != found)
     return dataclasses.replace(request, overrides=plain, mark=found)
 

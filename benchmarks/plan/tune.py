@@ -10,14 +10,19 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from backbench.benchmarks.plan import overrides, suites
-from backbench.benchmarks.plan.compose import plan
+from backbench.benchmarks.plan.compose import plan, source_of
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
 from backbench.errors import UserError, require
-from backbench.leaderboard.record.identity import MATCH, SELECTION, TRIAL, TUNE, cell_digest
+from backbench.leaderboard.record.identity import MATCH, SELECTION, TRIAL, TUNE, tuning_tag
 
+if TYPE_CHECKING:
+    from backbench.benchmarks.plan.suite_file import Suite
+
+UNTUNED = ("eval.", "atari.", "data.source", "data.rewards")  # they change what is scored, or on which data
 LOWEST, HIGHEST = 5e-4, 8e-3  # of the learning rates
 
 
@@ -83,15 +88,28 @@ def tuning(request: Request, count: int) -> Tuning:
     keys = [values[0].partition("=")[0] for values in lists]
     if len(settings) != count:
         raise UserError(f"--tune {count}: the lists of {', '.join(keys)} make {len(settings):,} settings; give as many")
-    if any(key.startswith("eval.") for key in keys):
-        raise UserError("--tune: settings of eval change the score's meaning and are not tuned; give one value")
+    if wrong := [key for key in keys if key.startswith(UNTUNED)]:
+        raise UserError(f"--tune: {wrong[0]} changes what is scored, so it is not tuned; give one value")
+    if any(word.startswith(MATCH) for word in base) and (
+        wrong := [k for k in keys if k.startswith(("model.", "backb"))]
+    ):
+        raise UserError(f"--tune: match=params sets the size, and {wrong[0]} may change it; give one of the two")
     table = suites.table(request.suite)
-    tasks = table.tune.tasks if table.tune is not None else tuple(table.tasks)
+    tasks = table.tune.tasks if table.tune is not None else _all_tasks(request, table)
     declared = table.tune.settings if table.tune is not None else ()
     base_request = replace(request, overrides=base)
     plan(base_request)  # a mistake in it is found before the trials run
-    digest = cell_digest({"settings": settings, "tasks": tasks, "declared": declared, "seed": SELECTION})
-    return Tuning(base_request, settings, tasks, declared, f"{count}:{'+'.join(keys)}:{digest}")
+    tag = tuning_tag([" ".join(sorted(setting)) for setting in settings], tasks)
+    found = Tuning(base_request, settings, tasks, declared, tag)
+    if len({cell.key for cell in found.trials}) != len(found.trials):
+        raise UserError(f"--tune {count}: two of the settings are the same; give {count} different ones")
+    return found
+
+
+def _all_tasks(request: Request, table: Suite) -> tuple[str, ...]:
+    """Those that have the request's data source."""
+    source = source_of(request, table)
+    return tuple(name for name, row in table.tasks.items() if source in row.sources)
 
 
 def _rates(base: tuple[str, ...], count: int) -> list[str]:

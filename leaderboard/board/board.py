@@ -154,12 +154,11 @@ def build_board(
 
 def _with_twins(section: Section, sections: Sequence[Section]) -> Section:
     """``section`` with the twin of each of its rows in ``sections``."""
-    wanted = replace(section.setting, suite=TWINS.get(section.setting.suite, ""), versions=(), tuning="")
+    wanted = replace(section.setting, suite=TWINS.get(section.setting.suite, ""), tuning="")
     seen = {
         _beside(row): row.by_seed
         for other in reversed(sections)  # of two such tables the first counts
-        if replace(other.setting, versions=(), tuning="") == wanted
-        and bool(other.setting.tuning) == bool(section.setting.tuning)
+        if replace(other.setting, tuning="") == wanted and bool(other.setting.tuning) == bool(section.setting.tuning)
         for row in other.rows
     }
     rows = []
@@ -173,7 +172,7 @@ def _with_twins(section: Section, sections: Sequence[Section]) -> Section:
 
 def _beside(row: Row) -> tuple[str, ...]:
     """What a row and its twin share: the backbone, and the settings that no tuning chose."""
-    return row.row.backbone, *key_of(row.records[0])[5:]
+    return key_of(row.records[0]).row
 
 
 def _section(

@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from backbench.leaderboard.record.identity import TRIAL, TUNE, trial, tuned, without
+from backbench.leaderboard.board.settings import Setting
+from backbench.leaderboard.record.identity import (
+    MATCH,
+    SELECTION,
+    TRIAL,
+    TUNE,
+    WIDTH,
+    trial,
+    tuned,
+    tuning_tag,
+    without,
+)
 from backbench.leaderboard.record.schema import Record
 
 NEAR = 5.0  # normalised points below the best that still count as near it
 
-Key = tuple[str, ...]
+
+class Key(NamedTuple):
+    """What a tuned record and its trials have in common."""
+
+    row: tuple[str, ...]  # the backbone, and the words that no tuning chose
+    rest: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -27,8 +44,8 @@ class Tuning:
 
     @property
     def complete(self) -> bool:
-        """Whether every setting was tried."""
-        return len(self.scores) == int(self.tag.partition(":")[0])
+        """Whether these are the settings and the tasks of the tag: every setting was tried on every task."""
+        return tuning_tag(self.scores, self.tasks) == self.tag
 
     @property
     def best(self) -> str | None:
@@ -55,17 +72,24 @@ def key_of(record: Record) -> Key:
     tag = tuned(cell.variant) or trial(cell.variant) or "0::"
     chosen = setting_of(cell.variant, tag).split()
     base = [word for word in without(cell.variant, TUNE, TRIAL).split() if word not in chosen]
-    return cell.backbone, cell.suite, cell.preset, cell.source, tag, *sorted(base)
+    width = (WIDTH,) if any(word.startswith(MATCH) for word in base) else ()
+    versions = (f"{name} {version}" for name, version in Setting.of(record).versions)
+    starts = record.protocol.eval_seed - SELECTION * (trial(cell.variant) is not None)
+    rest = " ".join(versions), " ".join(cell.suite_tasks), record.protocol.acting, record.protocol.sampling, str(starts)
+    words = (word for word in base if not word.startswith(width))
+    return Key((cell.backbone, *sorted(words)), (cell.suite, cell.preset, cell.source, tag, *rest))
 
 
 def tunings(records: Iterable[Record]) -> dict[Key, Tuning]:
-    """Key -> the trials among ``records``. A setting that lacks a task which another one has is left out."""
+    """Key -> the trials among ``records``, of two of one cell the newest. They have their own seed, or are none.
+    A setting that lacks a task which another one has is left out."""
     found: dict[Key, dict[str, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
-    for record in sorted(records, key=lambda one: (one.provenance.started, one.key), reverse=True):
-        if (tag := trial(record.identity.variant)) is not None:
+    for record in sorted(records, key=lambda one: (one.provenance.started, one.key)):
+        tag = trial(record.identity.variant)
+        if tag is not None and record.identity.seed == SELECTION:
             words = setting_of(record.identity.variant, tag)
             found[key_of(record)][words][record.identity.task] = record
-    return {key: _tuning(key[4], settings) for key, settings in found.items()}
+    return {key: _tuning(key.rest[3], settings) for key, settings in found.items()}
 
 
 def _tuning(tag: str, settings: Mapping[str, Mapping[str, Record]]) -> Tuning:

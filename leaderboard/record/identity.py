@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change no result: no digest has them
@@ -21,6 +21,7 @@ _MATCHED_TO = f"{MATCH}params:"
 # Words of tuned cells and of their trials: how many settings were tried, their keys, and a digest of what was tried.
 # ``tune=4:train.lr:0a1b2c3d`` and ``trial=4:train.lr:0a1b2c3d``.
 TUNE, TRIAL = "tune=", "trial="
+TAG = re.compile(r"[1-9]\d{0,5}:[\w.]+(\+[\w.]+)*:[0-9a-f]{8}")
 SELECTION = 1_000_000  # the training seed of trials, and what is added to the seed of their evaluation
 
 
@@ -91,12 +92,25 @@ def matched_to(variant: str) -> str | None:
 
 def tuned(variant: str) -> str | None:
     """How a variant was chosen, such as ``4:train.lr:0a1b2c3d``. None where it was not tuned."""
-    return next((word.removeprefix(TUNE) for word in variant.split() if word.startswith(TUNE)), None)
+    return _tag(variant, TUNE)
 
 
 def trial(variant: str) -> str | None:
     """Which tuning a variant is a trial of, such as ``4:train.lr:0a1b2c3d``. None where it is none."""
-    return next((word.removeprefix(TRIAL) for word in variant.split() if word.startswith(TRIAL)), None)
+    return _tag(variant, TRIAL)
+
+
+def _tag(variant: str, start: str) -> str | None:
+    found = (word.removeprefix(start) for word in variant.split() if word.startswith(start))
+    return next((tag for tag in found if TAG.fullmatch(tag)), None)
+
+
+def tuning_tag(settings: Collection[str], tasks: Collection[str]) -> str:
+    """The tag of a tuning: number of settings, their keys, and a digest of settings and tasks.
+    A setting is its words, sorted: ``train.clip=1 train.lr=0.001``."""
+    keys = sorted({word.partition("=")[0] for setting in settings for word in setting.split()})
+    digest = cell_digest({"settings": sorted(settings), "tasks": sorted(tasks)})
+    return f"{len(settings)}:{'+'.join(keys)}:{digest}"
 
 
 def without(variant: str, *starts: str) -> str:

@@ -9,7 +9,7 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId, Setting
 from backbench.leaderboard.board.tuning import key_of, setting_of, tunings
-from backbench.leaderboard.record.identity import MATCH, MATCHED, WIDTH, matched_to, tuned, without
+from backbench.leaderboard.record.identity import MATCH, MATCHED, SELECTION, WIDTH, matched_to, tuned, without
 from backbench.leaderboard.record.schema import DataSummary, Identity, Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.verify import TIMES
@@ -126,7 +126,9 @@ def _not_tuned(records: Sequence[Record]) -> Iterator[str]:
         if (tag := tuned(record.identity.variant)) is None:
             continue
         found, setting = trials.get(key_of(record)), setting_of(record.identity.variant, tag)
-        if found is None or not found.complete:
+        if record.identity.seed == SELECTION:
+            yield f"{record.key} is said to be tuned, and has the seed of trials, {SELECTION}; remove it"
+        elif found is None or not found.complete:
             yield f"{record.key} is said to be tuned, and not all {tag.partition(':')[0]} trials are there; add them"
         elif found.best != setting:
             yield f"{record.key} is said to be tuned to {setting}, and its trials chose {found.best}; remove it"

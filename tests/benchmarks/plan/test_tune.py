@@ -78,7 +78,7 @@ def test_lists_are_the_settings() -> None:
     request = replace(REQUEST, overrides=("model.n_layers=3", "train.lr=1e-3,2e-3", "train.clip=0,1"))
     found = tuning(request, 4)
     assert found.settings == tuple((f"train.lr={lr}", f"train.clip={clip}") for lr in (0.001, 0.002) for clip in (0, 1))
-    assert found.tag.startswith("4:train.lr+train.clip:")
+    assert found.tag.startswith("4:train.clip+train.lr:")
     assert {cell.model.n_layers for cell in found.trials} == {3}
 
 
@@ -96,6 +96,11 @@ def test_only_the_word_of_a_tuned_row_marks_one() -> None:
         plan(replace(REQUEST, overrides=("tune=4",)))
 
 
+def test_a_tuned_row_has_no_seed_of_trials(four: Tuning) -> None:
+    with pytest.raises(UserError, match="1000000 is the seed of trials"):
+        plan(replace(REQUEST, seeds=(1_000_000,), overrides=(f"tune={four.tag}", "train.lr=0.0032")))
+
+
 def test_a_suite_without_a_declaration_is_tried_on_all_tasks() -> None:
     found = tuning(replace(REQUEST, suite="atari", tasks=()), 2)
     assert found.tasks == ("breakout", "qbert", "pong", "seaquest")
@@ -107,7 +112,15 @@ def test_a_suite_without_a_declaration_is_tried_on_all_tasks() -> None:
         (1, {}, "--tune 1: one setting is no choice"),
         (3, {"overrides": ("train.lr=1e-3,2e-3",)}, "the lists of train.lr make 2 settings"),
         (2, {"overrides": ("train.lr=1e-3",)}, "train.lr=1e-3 sets it; remove one of the two"),
-        (2, {"overrides": ("eval.temperature=0,1",)}, "settings of eval"),
+        (2, {"overrides": ("eval.temperature=0,1",)}, "eval.temperature changes what is scored"),
+        (2, {"overrides": ("data.source=embedded,minari",)}, "data.source changes what is scored"),
+        (2, {"overrides": ("train.lr=1e-3,0.001",)}, "two of the settings are the same; give 2 different ones"),
+        (2, {"overrides": ("train.log_every=5,10",)}, "two of the settings are the same; give 2 different ones"),
+        (
+            2,
+            {"overrides": ("model.n_layers=1,3", "match=params:mlp")},
+            "match=params sets the size, and model.n_layers",
+        ),
         (2, {"seeds": (0, 1_000_000)}, "1000000 is the seed of trials"),
         (2, {"tasks": ("tmaze-97",)}, "did you mean 'tmaze-96'?"),
         (2, {"overrides": ("tune=4:train.lr:00000000", "tune=3:train.lr:00000000")}, "tune is given twice"),

@@ -11,20 +11,23 @@ from whole_record import whole_record
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.board.tuning import key_of, tunings
 from backbench.leaderboard.check import missing_cells
-from backbench.leaderboard.record.identity import SELECTION, trial, tuned
+from backbench.leaderboard.record.identity import SELECTION, trial, tuned, tuning_tag
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.together import impossible_together
 from backbench.leaderboard.views.tables import to_csv, to_view
 from backbench.leaderboard.views.text import tabulate
 
-TAG = "4:train.lr:0a1b2c3d"
 RATES = ("0.0003", "0.001", "0.003", "0.01")
+TAG, BOTH = (
+    tuning_tag([f"train.lr={rate}" for rate in RATES], tasks)
+    for tasks in (["hopper-medium"], ["hopper-medium", "walker2d-medium"])
+)
 
 
-def tried(rate: str, task: str = "hopper-medium", base: str = "", **changes: Any) -> Record:
-    variant = f"{base} train.lr={rate} trial={TAG}".strip()
-    changes = {"variant": variant, **changes}
-    return make_record("mamba", task, SELECTION, **changes)
+def tried(rate: str, task: str = "hopper-medium", base: str = "", tag: str = TAG, **changes: Any) -> Record:
+    variant = f"{base} train.lr={rate} trial={tag}".strip()
+    changes = {"seed": SELECTION, "variant": variant, "protocol__eval_seed": 10_000 + SELECTION, **changes}
+    return make_record("mamba", task, **changes)
 
 
 def chosen(rate: str, base: str = "", **changes: Any) -> Record:
@@ -32,16 +35,16 @@ def chosen(rate: str, base: str = "", **changes: Any) -> Record:
     return make_record("mamba", variant=variant, **changes)
 
 
-def trials(*scores: float | None, task: str = "hopper-medium", base: str = "") -> list[Record]:
+def trials(*scores: float | None, **more: Any) -> list[Record]:
     """A trial with each rate; None where it failed."""
     return [
-        tried(rate, task, base, failed="loss is nan") if score is None else tried(rate, task, base, scores=(score,) * 3)
+        tried(rate, **more, **({"failed": "loss is nan"} if score is None else {"scores": (score,) * 3}))
         for rate, score in zip(RATES, scores, strict=True)
     ]
 
 
 def test_the_best_setting_and_how_many_come_near_it() -> None:
-    records = [*trials(10, 50, 60, None), *trials(30, 40, 32, 90, task="walker2d-medium")]
+    records = [*trials(10, 50, 60, None, tag=BOTH), *trials(30, 40, 32, 90, task="walker2d-medium", tag=BOTH)]
     (found,) = tunings(records).values()
     scores = {"train.lr=0.0003": 20.0, "train.lr=0.001": 45.0, "train.lr=0.003": 46.0, "train.lr=0.01": None}
     assert dict(found.scores) == pytest.approx(scores)
@@ -59,7 +62,8 @@ def test_equal_settings_are_chosen_by_name_and_none_if_all_failed() -> None:
 
 
 def test_a_setting_without_a_task_that_others_have_does_not_count() -> None:
-    (found,) = tunings([*trials(1, 2, 3, 4), *trials(1, 2, 3, 4, task="walker2d-medium")[:-1]]).values()
+    other = trials(1, 2, 3, 4, task="walker2d-medium", tag=BOTH)[:-1]
+    (found,) = tunings([*trials(1, 2, 3, 4, tag=BOTH), *other]).values()
     assert list(found.scores) == [f"train.lr={rate}" for rate in RATES[:3]]
     assert not found.complete
 
@@ -103,6 +107,10 @@ def test_every_view_says_what_tuning_chose_and_cost() -> None:
     ("records", "said"),
     [
         (trials(10, 50, 60, 20)[:3], "said to be tuned, and not all 4 trials are there; add them"),
+        (trials(10, 50, 60, 20, seed=0), "said to be tuned, and not all 4 trials are there; add them"),
+        (trials(10, 50, 60, 20, protocol__eval_seed=10_000), "and not all 4 trials are there; add them"),
+        (trials(10, 50, 60, 20, task="walker2d-medium"), "and not all 4 trials are there; add them"),
+        ([*trials(10, 50, 60, 20)[1:], tried("77", scores=(1,) * 3)], "and not all 4 trials are there; add them"),
         ([], "said to be tuned, and not all 4 trials are there; add them"),
         (trials(10, 70, 60, 20), "said to be tuned to train.lr=0.003, and its trials chose train.lr=0.001; remove it"),
     ],
@@ -112,6 +120,29 @@ def test_a_setting_that_no_trial_chose_is_said_and_refused(records: list[Record]
     assert any(said in line for line in impossible_together([*records, claim]))
     (section,) = build_board([*records, claim]).sections
     assert any("trials" in note for note in section.notes)
+
+
+def test_trials_of_another_version_choose_nothing_here() -> None:
+    ours, other = ({"backbench": version, "torch": "2.9.0"} for version in ("0.1.0", "9.9.9"))
+    records = [*trials(10, 50, 60, 20, provenance__packages=ours), *trials(90, 5, 6, 2, provenance__packages=other)]
+    claim = chosen("0.003", provenance__packages=ours)
+    assert tunings(records)[key_of(claim)].best == "train.lr=0.003"
+    assert not any("tuned" in line for line in impossible_together([*records, claim]))
+
+
+def test_a_tuned_record_has_no_seed_of_trials() -> None:
+    records = [*trials(10, 50, 60, 20), chosen("0.003", seed=SELECTION)]
+    assert any("has the seed of trials, 1000000; remove it" in line for line in impossible_together(records))
+
+
+@pytest.mark.parametrize(
+    "word", ["tune=4", "tune=x:train.lr:0a1b2c3d", "trial=x", "trial=4:train.lr:xyz", "tune=4::0a1b2c3d"]
+)
+def test_an_odd_word_marks_nothing(word: str) -> None:
+    assert tuned(word) is None
+    assert trial(word) is None
+    (section,) = build_board([make_record(variant=word)]).sections
+    assert section.setting.tuning == ""
 
 
 def test_the_words_of_a_variant() -> None:
