@@ -19,9 +19,10 @@ from backbench.benchmarks.run.estimate import Estimator
 from backbench.benchmarks.run.results import failure_path, finished
 from backbench.benchmarks.run.runner import remaining
 from backbench.benchmarks.run.sinks.terminal import clock
+from backbench.errors import UserError
 from backbench.leaderboard.board import tuning as board
 from backbench.leaderboard.board.tuning import tunings
-from backbench.leaderboard.record.files import FOLDER, load_record
+from backbench.leaderboard.record.files import FOLDER, RecordError, load_record
 from backbench.text import plain
 
 if TYPE_CHECKING:
@@ -32,20 +33,22 @@ Run = Callable[[Sequence["Cell"]], int]  # runs what is left of some cells; the 
 
 
 def tuned_cells(asked: Tuning, results: Path, run: Run) -> tuple[list[Cell], int]:
-    """The cells to report, after the trials. Without them if these did not end: then the exit status says why."""
+    """The cells to report, after the trials, and the exit status so far: 1 if a backbone has no setting.
+    No cells if the trials were stopped, or none chose a setting."""
     chosen, found = choose(asked, results)
-    if len(chosen) < len(asked.request.backbones):  # a trial that diverged is not tried again
-        if (status := run(asked.trials)) > 128:
+    if left := [cell for cell in asked.trials if cell.backbone not in chosen]:  # what diverged is not tried again
+        if (status := run(left)) > 128:
             return [], status
         chosen, found = choose(asked, results)
-    if len(chosen) < len(asked.request.backbones):
-        lost = ", ".join(plain(name) for name in asked.request.backbones if name not in chosen)
-        terminal.line(f"bench: no setting for {lost}: trials did not end, or all failed; see above", error=True)
+    if lost := [plain(name) for name in asked.request.backbones if name not in chosen]:
+        said = "trials did not end, or all failed; its cells do not run"
+        terminal.line(f"bench: no setting for {', '.join(lost)}: {said}", error=True)
+    if not chosen:
         return [], 1
     console, tasks = terminal.console(), ", ".join(next(iter(found.values())).tasks)
     terminal.say(console, f"Trials, mean score on {tasks}; * is chosen. Reported cells have other starts and seeds.")
     console.print(_table(asked, found))
-    return asked.reported(chosen), 0
+    return asked.reported(chosen), int(bool(lost))
 
 
 def choose(asked: Tuning, results: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, board.Tuning]]:
@@ -59,7 +62,10 @@ def choose(asked: Tuning, results: Path) -> tuple[dict[str, tuple[str, ...]], di
 def _record(cell: Cell, results: Path) -> Record | None:
     """The record of a cell, done or failed."""
     failed = failure_path(cell, results)
-    return finished(cell, results) or (load_record(failed) if failed.exists() else None)
+    try:
+        return finished(cell, results) or (load_record(failed) if failed.exists() else None)
+    except RecordError as error:
+        raise UserError(str(error)) from error
 
 
 def _table(asked: Tuning, found: dict[str, board.Tuning]) -> Table:
@@ -69,7 +75,7 @@ def _table(asked: Tuning, found: dict[str, board.Tuning]) -> Table:
     table.add_column("backbone")
     for words in settings:
         table.add_column(Text(plain(words)), justify="right")
-    for name in asked.request.backbones:
+    for name in (name for name in asked.request.backbones if name in found):
         trials = found[name]
         shown = [_score(trials.scores[words], words == trials.best) for words in settings]
         table.add_row(Text(plain(name)), *shown)
@@ -113,4 +119,4 @@ def _tuned(request: Request, out: Path, count: int) -> tuple[list[Cell], int]:
     trials, chosen = found.trials, choose(found, out)[0]
     if len(chosen) == len(request.backbones):
         return trials + found.reported(chosen), 0
-    return trials, len(plan(found.request))
+    return trials, len(found.untuned)

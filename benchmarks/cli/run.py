@@ -134,14 +134,14 @@ def invoke(request: Request, where: Where, tune: int = 0) -> int:
 
     tracked = ran = False
 
-    def run_left(cells: Sequence[Cell]) -> int:
+    def run_left(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> int:
         nonlocal tracked, ran
         left = remaining(cells, where.out)
         tidy(cells, where.out)
         if not left:  # nothing heavy is imported: only the board is printed
             return 0
         ran = True
-        status, tracked = carry_out(request, where, cells, left, console)
+        status, tracked = carry_out(request, where, cells, left, console, later)
         return status
 
     console = terminal.console()
@@ -151,10 +151,11 @@ def invoke(request: Request, where: Where, tune: int = 0) -> int:
         from backbench.benchmarks.cli.plan import tuned_cells
         from backbench.benchmarks.plan.tune import tuning
 
-        cells, status = tuned_cells(tuning(request, tune), where.out, run_left)
+        asked = tuning(request, tune)
+        cells, status = tuned_cells(asked, where.out, lambda trials: run_left(trials, asked.untuned))
     else:
         cells, status = plan(request), 0
-    status = run_left(cells) if cells else status
+    status = max(status, run_left(cells)) if cells else status
     if status > 128 or not cells:
         return status
     records, broken = alike(cells[0], where.out)
@@ -167,9 +168,17 @@ def invoke(request: Request, where: Where, tune: int = 0) -> int:
 
 
 def carry_out(
-    request: Request, where: Where, cells: Sequence[Cell], left: Sequence[Cell], console: Console
+    request: Request,
+    where: Where,
+    cells: Sequence[Cell],
+    left: Sequence[Cell],
+    console: Console,
+    later: Sequence[Cell] = (),
 ) -> tuple[int, bool]:
-    """Run the cells that are left. The exit status, and whether MLflow has the run."""
+    """Run the cells that are left; those that come ``later`` are only prepared.
+
+    The exit status, and whether MLflow has the run.
+    """
     from backbench.backbones.kernels import slow_note
     from backbench.benchmarks.run import machine, runner
     from backbench.benchmarks.run.cell import choose_device
@@ -180,7 +189,7 @@ def carry_out(
 
     device = choose_device(where.device, left)
     jobs = min(where.jobs or (1 if device.type == "cuda" else machine.cores()), len(left))
-    runner.prepare(left, where.out, voice(console), request.suite)
+    runner.prepare([*left, *later], where.out, voice(console), request.suite)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
     side = f"{jobs} at a time on {device.type}"
     terminal.say(

@@ -35,6 +35,7 @@ class Tuning:
     tasks: tuple[str, ...]  # of the trials
     declared: tuple[str, ...]  # settings of the trials alone
     tag: str  # number of settings, keys and a digest, such as 4:train.lr:0a1b2c3d
+    untuned: tuple[Cell, ...]  # the request's cells: what is wrong with them is wrong before the trials run
 
     @cached_property
     def trials(self) -> list[Cell]:
@@ -54,11 +55,11 @@ class Tuning:
         return sorted(cells, key=lambda cell: self.request.backbones.index(cell.backbone))
 
     def reported(self, chosen: Mapping[str, tuple[str, ...]]) -> list[Cell]:
-        """The cells of the request. ``chosen``: backbone -> its setting."""
-        made: dict[str, list[Cell]] = {}
+        """The cells of the request. ``chosen``: backbone -> its setting; one that is not there has no cells."""
+        made: dict[str, list[Cell]] = {name: [] for name in self.request.backbones}
         matched = any(word.startswith(MATCH) for word in self.request.overrides)  # names other backbones
         for setting in dict.fromkeys(chosen.values()):
-            names = tuple(name for name in self.request.backbones if chosen[name] == setting)
+            names = tuple(name for name in self.request.backbones if chosen.get(name) == setting)
             request = replace(
                 self.request,
                 backbones=self.request.backbones if matched else names,
@@ -98,9 +99,8 @@ def tuning(request: Request, count: int) -> Tuning:
     tasks = table.tune.tasks if table.tune is not None else _all_tasks(request, table)
     declared = table.tune.settings if table.tune is not None else ()
     base_request = replace(request, overrides=base)
-    plan(base_request)  # a mistake in it is found before the trials run
     tag = tuning_tag([" ".join(sorted(setting)) for setting in settings], tasks)
-    found = Tuning(base_request, settings, tasks, declared, tag)
+    found = Tuning(base_request, settings, tasks, declared, tag, tuple(plan(base_request)))
     if len({cell.key for cell in found.trials}) != len(found.trials):
         raise UserError(f"--tune {count}: two of the settings are the same; give {count} different ones")
     return found

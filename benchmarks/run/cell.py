@@ -112,7 +112,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
         caller.report({"kind": "evaluating", "step": progress.step})
         final = progress.evaluate(partial(score, play), caller)
         began = time.perf_counter()
-        beyond = [(one, score(one.play)[0]) for one in Longer.all_of(cell, targets)]
+        beyond = [(one, one.evaluate(agent, where, caller.should_stop)) for one in Longer.all_of(cell, targets)]
         progress.eval_seconds += time.perf_counter() - began
         record = draft.done(agent, progress, final, beyond)
     except (Interrupted, Lost, UserError, OSError):

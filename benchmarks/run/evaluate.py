@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,6 +12,7 @@ import torch
 
 from backbench.agents.acting import ACTING, make_actor
 from backbench.agents.agent import Agent
+from backbench.backbones.contract import Backbone, Spec
 from backbench.benchmarks.environments.kind import Environments
 from backbench.benchmarks.plan.settings import Cell
 
@@ -60,6 +61,11 @@ class Longer:
     play: Play
     lag: int | None  # most steps from what an answer needs to the answer; None if the environment does not say
 
+    def evaluate(self, agent: Agent, device: torch.device, should_stop: Callable[[], bool]) -> TargetResult:
+        """As the function does, with a backbone whose windows are as many times longer when it carries state, too."""
+        with widened(agent.backbone, self.times):
+            return evaluate(agent, self.play, device, should_stop)[0]
+
     @classmethod
     def all_of(cls, cell: Cell, targets: tuple[float, ...]) -> list[Longer]:
         """Those of a cell: each length in each protocol of acting, on the first target and the scored starts."""
@@ -75,6 +81,19 @@ class Longer:
             lag = cell.kind.lag(spec)
             found += [cls(times, replace(longer, acting=acting), lag) for acting in ACTING]
         return found
+
+
+@contextmanager
+def widened(backbone: Backbone, times: int) -> Iterator[None]:
+    """Within it, what every part of ``backbone`` keeps of the past is ``times`` as long."""
+    parts = [(part, spec) for part in backbone.modules() if isinstance(spec := getattr(part, "spec", None), Spec)]
+    try:
+        for part, spec in parts:
+            vars(part)["spec"] = replace(spec, max_length=spec.max_length * times)
+        yield
+    finally:
+        for part, spec in parts:
+            vars(part)["spec"] = spec
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ ALIKE = 0.05  # of the smaller cost: two equal runs on a shared machine may diff
 
 
 SURE = 0.99  # level at which differences on all single tasks hold together
-FEWEST = 3  # successes that a rate of 0 of n may hide, n times: the rule of three
 
 
 @dataclass(frozen=True)
@@ -128,20 +127,19 @@ def paired_differences(section: Section) -> list[Paired]:
 
 def decided_tasks(section: Section) -> tuple[list[DecidedTask], int]:
     """The pairs of rows that differ on a single task, and how many comparisons were made.
-    Welch's interval over seeds, of two seeds or more each, at 99 % after Bonferroni's correction for all comparisons. A
-    seed's standard deviation is taken to be at least ``FEWEST / episodes`` of the scale, which is what a rate of 0 or 1
-    leaves open: equal seeds would have none."""
-    rows = [(index, row.by_seed) for index, row in enumerate(section.rows)]
+    Welch's interval over seeds, of two seeds or more each, at 99 % after Bonferroni's correction for all comparisons.
+    Where returns are shares, equal seeds may hide what their starts leave open, so a seed's standard deviation is taken
+    to be at least the standard error over its own episodes."""
+    rows = [(index, row.scores) for index, row in enumerate(section.rows)]
     pairs = [
-        (task, x, list(one[task].values()), y, list(other[task].values()))
+        (task, x, one[task], y, other[task])
         for task in section.tasks
         for (x, one), (y, other) in combinations(rows, 2)
-        if min(len(one.get(task, ())), len(other.get(task, ()))) > 1
+        if task in one and task in other and min(len(one[task].seeds), len(other[task].seeds)) > 1
     ]
-    level, least = 1 - (1 - SURE) / max(len(pairs), 1), 100 * FEWEST / section.setting.episodes
-    found = []
+    level, found = 1 - (1 - SURE) / max(len(pairs), 1), []
     for task, x, ours, y, theirs in pairs:
-        low, high = statistics.difference_interval(theirs, ours, level, least)
+        low, high = statistics.difference_interval(theirs.values, ours.values, level, (theirs.error, ours.error))
         if low > 0 or high < 0:
             found.append(DecidedTask(task, *((x, y, low, high) if low > 0 else (y, x, -high, -low))))
     return found, len(pairs)

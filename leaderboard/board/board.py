@@ -36,6 +36,7 @@ class Score:
     values: tuple[float, ...]  # Normalised score of each seed.
     data_ratio: float | None  # ``value`` over the data set's own mean score, where that is known and positive.
     raw: float  # Mean return over seeds, raw.
+    error: float = 0.0  # Standard error of one seed's score over its episodes, where returns are shares; else 0.
 
 
 @dataclass(frozen=True)
@@ -349,7 +350,17 @@ def _score(seeds: Mapping[int, Record], data_mean: float | None, success: bool) 
         values=tuple(values),
         data_ratio=value / data_mean if data_mean is not None and data_mean > 0 else None,
         raw=float(np.mean([_headline(record).raw_mean for record in seeds.values()])),
+        error=_share_error(list(seeds.values())) if are_shares(seeds.values()) else 0.0,
     )
+
+
+def _share_error(records: Sequence[Record]) -> float:
+    """Standard error of a seed's mean over its episodes, the largest of any seed, in normalised points.
+    Two more episodes, one at each end of the scale, keep it above 0 where all are equal (Agresti and Coull 1998)."""
+    protocol, task = records[0].protocol, records[0].identity.task
+    ends = [normalise(protocol.normaliser, task, value, protocol.reference) for value in (0.0, 1.0)]
+    played = [np.array([*_episodes(record), *ends]) for record in records]
+    return max(float(episodes.std(ddof=1)) / math.sqrt(len(episodes)) for episodes in played)
 
 
 def _rate(record: Record) -> Interval:

@@ -34,5 +34,18 @@ SUITES: dict[str, tuple[str, ...]] = {
 }
 """Suite -> its tasks, in the order of the tables."""
 
+# Suite -> the normaliser of its scores, and for ``declared`` the returns of each task that score 0 and 100.
+NORMALISERS: dict[str, str] = (
+    dict.fromkeys(SUITES, "d4rl")
+    | dict.fromkeys(("atari", "atari-1frame"), "dt-gamer")
+    | dict.fromkeys(("memory", "memory-seen", "memory-length"), "declared")
+)
+_TWO_ANSWERS = ("tmaze", "parity")  # the other memory tasks have four
+REFERENCES: dict[str, dict[str, tuple[float, float]]] = {
+    suite: {task: (0.5 if task.startswith(_TWO_ANSWERS) else 0.25, 1.0) for task in SUITES[suite]}
+    for suite, normaliser in NORMALISERS.items()
+    if normaliser == "declared"
+}
+
 # Further scales, beside the one of the protocol, that papers give a suite's scores on.
 ALSO: dict[str, tuple[str, ...]] = dict.fromkeys(("atari", "atari-1frame"), ("none", "atari-human"))

@@ -186,12 +186,15 @@ def improvement_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tup
     return _percentiles(((first @ wins) * second).sum(axis=-1).mean(axis=0), level)
 
 
-def difference_interval(x: ArrayLike, y: ArrayLike, level: float, least: float = 0.0) -> tuple[float, float]:
+def difference_interval(
+    x: ArrayLike, y: ArrayLike, level: float, least: tuple[float, float] = (0.0, 0.0)
+) -> tuple[float, float]:
     """(low, high) of mean(y) - mean(x) for independent samples (n,) and (m,), two values or more each.
     Welch's interval with the Welch-Satterthwaite degrees of freedom: samples may spread unequally. ``least``: the
-    smallest standard deviation that a sample is taken to have."""
+    smallest standard deviations that ``x`` and ``y`` are taken to have."""
     one, other = _matrix(np.asarray(x)[:, None])[:, 0], _matrix(np.asarray(y)[:, None])[:, 0]
-    spreads = [max(float(side.var(ddof=1)), least**2) / len(side) for side in (one, other)]
+    sides = zip((one, other), least, strict=True)
+    spreads = [max(float(side.var(ddof=1)), bound**2) / len(side) for side, bound in sides]
     total = sum(spreads)
     if total == 0:
         reach = 0.0

@@ -9,7 +9,7 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId, Setting
 from backbench.leaderboard.board.tuning import key_of, setting_of, tunings
-from backbench.leaderboard.record.identity import MATCH, MATCHED, SELECTION, WIDTH, matched_to, tuned, without
+from backbench.leaderboard.record.identity import MATCH, MATCHED, SELECTION, WIDTH, matched_to, trial, tuned, without
 from backbench.leaderboard.record.schema import DataSummary, Identity, Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.verify import TIMES
@@ -136,7 +136,10 @@ def _not_tuned(records: Sequence[Record]) -> Iterator[str]:
 
 def _beside(cell: Identity, backbone: str) -> tuple[object, ...]:
     """What a row and its matched reference, the row of ``backbone``, have in common: all but the width."""
-    return backbone, cell.suite, cell.preset, cell.source, cell.task, cell.seed, without(cell.variant, MATCH, WIDTH)
+    words = without(cell.variant, MATCH, WIDTH)
+    if (tag := tuned(words) or trial(words)) is not None:  # which setting was chosen changes no size
+        words = without(words, *setting_of(words, tag).split())
+    return backbone, cell.suite, cell.preset, cell.source, cell.task, cell.seed, words
 
 
 def _by_start(records: Sequence[Record]) -> list[Record]:

@@ -14,7 +14,7 @@ from backbench.leaderboard.record.fields import without_paths
 from backbench.leaderboard.record.identity import added, cell_key, config_digest, newer, without_added
 from backbench.leaderboard.record.returns import PER_STEP
 from backbench.leaderboard.record.schema import Record
-from backbench.leaderboard.record.suites import ALSO, SUITES
+from backbench.leaderboard.record.suites import NORMALISERS, REFERENCES, SUITES
 from backbench.leaderboard.trust.plausible import impossible, impossible_returns
 
 SCORE_SLACK = 0.05  # of a normalised score: what a table shows
@@ -44,9 +44,12 @@ def _names(record: Record) -> Iterator[str]:
     cell, packages = record.identity, record.provenance.packages
     if not _BACKBONE.fullmatch(cell.backbone):
         yield f"identity.backbone: {cell.backbone!r} is neither a registered name nor package.module:Class"
-    normaliser = "dt-gamer" if cell.suite in ALSO else "d4rl"
-    if cell.suite in SUITES and record.protocol.normaliser != normaliser:
+    normaliser = NORMALISERS.get(cell.suite, record.protocol.normaliser)
+    if record.protocol.normaliser != normaliser:
         yield f"protocol.normaliser: {record.protocol.normaliser!r}, and {cell.suite} has {normaliser!r}"
+    reference = REFERENCES.get(cell.suite, {}).get(cell.task, record.protocol.reference)
+    if record.protocol.reference != reference:
+        yield f"protocol.reference: {record.protocol.reference}, and {cell.task} of {cell.suite} has {reference}"
     if cell.suite in SUITES and cell.suite_tasks:
         yield f"identity.suite_tasks: suite {cell.suite} is known, and a record cannot change its tasks"
     simulators = {
@@ -97,6 +100,20 @@ _SAME = {
 }  # fmt: skip
 
 
+def _longer(record: Record, lengths: list[int]) -> Iterator[str]:
+    """Scores on longer episodes against the settings and the headline."""
+    if record.scores is None or record.headline is None:
+        return
+    found = [(one.times, one.acting) for one in record.scores.longer]
+    if found != [(times, acting) for times in lengths for acting in ("window", "recurrent")]:
+        yield f"scores.longer: {found}, and eval.lengths is {lengths} in provenance.config"
+    for where, one in record.longer_scores():
+        if one.max_steps != one.times * record.protocol.max_steps:
+            yield f"{where}.max_steps: {one.max_steps}, and {one.times} times protocol.max_steps is another number"
+        if (one.times, one.acting) == (1, record.protocol.acting) and one.score != record.headline:
+            yield f"{where}.score: is not the headline, which has that length and that acting"
+
+
 def contradictions(record: Record) -> Iterator[str]:
     """The record's parts against the settings that it was made with.
     Raises ``KeyError`` and others for settings that are not as a cell's."""
@@ -129,6 +146,7 @@ def contradictions(record: Record) -> Iterator[str]:
             yield f"{where}: {ours!r}, and {theirs!r} in provenance.config"
     if record.scores is not None and record.scores.best is not None and eval_.get("curve_episodes"):
         yield "scores.best: is there, and no evaluation during training was scored (eval.curve_episodes)"
+    yield from _longer(record, eval_.get("lengths", added("eval")["lengths"]))
     if record.curve.loss and record.curve.loss[-1][0] > train["steps"]:
         yield f"curve.loss: goes to step {record.curve.loss[-1][0]} of {train['steps']}"
     if len(record.curve.evaluations) > train["evaluations"]:

@@ -19,7 +19,7 @@ from backbench.benchmarks.environments.vector import GymBatch
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.compose import presets
 from backbench.errors import UserError
-from backbench.leaderboard.record.suites import SUITES
+from backbench.leaderboard.record.suites import NORMALISERS, REFERENCES, SUITES
 from backbench.leaderboard.scores.normalise import bounds
 
 OWN: dict[str, Any] = {
@@ -79,7 +79,9 @@ def test_tables_and_the_leaderboard_s_list_agree() -> None:
         table = suites.table(suite)
         assert tuple(table.tasks) == SUITES[suite]
         assert table.description
+        assert table.normaliser == NORMALISERS[suite]
         for name in table.tasks:
+            assert (table.tasks[name].reference or None) == REFERENCES.get(suite, {}).get(name)
             assert bounds(table.normaliser, name, table.tasks[name].reference) is not None
             for source in table.tasks[name].sources:
                 assert suites.resolve(suite, name, source).suite_tasks == ()

@@ -6,24 +6,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from planning import cells as planned
 from pydantic import ValidationError
 
-from backbench.benchmarks.data import sources
+from backbench.agents.acting import make_actor
+from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.environments.vector import make_environment
+from backbench.benchmarks.plan.assemble import make_agent
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay.compare import compare
 from backbench.benchmarks.replay.load import cell_of
 from backbench.benchmarks.run.cell import run_cell
-from backbench.benchmarks.run.evaluate import Longer, Play
+from backbench.benchmarks.run.evaluate import Longer, Play, widened
 from backbench.errors import UserError
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.board.notes import notes_of
 from backbench.leaderboard.record.files import dump_record, load_record
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.plausible import impossible_returns
-from backbench.leaderboard.trust.verify import contradictions
+from backbench.leaderboard.trust.verify import doubts
 from backbench.leaderboard.views.page import build
 from backbench.leaderboard.views.tables import to_view
 from backbench.leaderboard.views.text import tabulate
@@ -60,10 +64,64 @@ def test_a_record_with_them_reads_as_it_was_written(record: Record, tmp_path: Pa
     path = tmp_path / f"{record.key}.json"
     dump_record(record, path)
     assert load_record(path) == record
-    assert list(contradictions(record)) == []
+    assert doubts(record) == []
     assert cell_of(record.provenance.config) == cell("repeat-4")
     bare = record.model_copy(update={"scores": record.scores.model_copy(update={"longer": ()})})  # type: ignore[union-attr]
     assert "longer" not in json.loads(bare.model_dump_json())["scores"]
+
+
+def test_a_carried_state_keeps_as_much_as_the_longer_window() -> None:
+    """At twice the length both protocols see the same, so they decide the same."""
+    one = cell("tmaze-24")
+    sources.make_all([one.task.data_id], 1, lambda name: None)
+    agent = make_agent(one, store.read(one.task.data_id)).eval()
+    agent.decide = lambda hidden, uniforms: hidden  # type: ignore[method-assign]
+    states = torch.from_numpy(np.random.default_rng(0).normal(size=(48, 3, 4)).astype(np.float32))
+
+    def decisions(acting: str) -> torch.Tensor:
+        actor = make_actor(agent, acting, torch.ones(3), 48)
+        found = []
+        for state in states:
+            found.append(actor.act(state))
+            actor.update(torch.zeros(3))
+        return torch.stack(found)
+
+    window = decisions("window")
+    with widened(agent.backbone, 2):
+        assert torch.allclose(decisions("recurrent"), window, atol=1e-5)
+    forgetful = decisions("recurrent")  # as before: a state of 24 steps
+    assert torch.allclose(forgetful[:24], window[:24], atol=1e-5)
+    assert not torch.allclose(forgetful[24:], window[24:], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda longer: longer.clear(), "scores.longer: [], and eval.lengths is [1, 2, 4]"),
+        (lambda longer: longer.pop(), "and eval.lengths is [1, 2, 4] in provenance.config"),
+        (lambda longer: longer[4].update(max_steps=97), "scores.longer.4.max_steps: 97, and 4 times"),
+        (lambda longer: longer[1].update(score=longer[3]["score"]), "scores.longer.1.score: is not the headline"),
+    ],
+)
+def test_scores_that_the_settings_do_not_make_are_doubted(record: Record, change: Any, said: str) -> None:
+    content: dict[str, Any] = json.loads(record.model_dump_json())
+    longer = content["scores"]["longer"]
+    longer[3]["score"]["lengths"] = [24] * 6
+    change(longer)
+    edited = Record.model_validate_json(json.dumps(content))
+    assert any(said in doubt for doubt in doubts(edited))
+
+
+def test_a_scale_of_its_own_is_doubted(record: Record) -> None:
+    content: dict[str, Any] = json.loads(record.model_dump_json())
+    content["protocol"]["reference"] = [0.0, 1.0]
+    for score in (content["scores"]["last"]["targets"][0], *(one["score"] for one in content["scores"]["longer"])):
+        score["normalised_mean"] = 100 * score["raw_mean"]
+    content["identity"]["data"]["normalised_mean"] = 100 * content["identity"]["data"]["return_mean"]
+    for one in content["curve"]["evaluations"]:
+        one["normalised"] = 100 * one["raw"]
+    edited = Record.model_validate_json(json.dumps(content))
+    assert any("repeat-4 of memory-length has (0.25, 1.0)" in doubt for doubt in doubts(edited))
 
 
 def test_another_return_there_is_another_run(record: Record) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from record_factory import full_suite, make_record
 
@@ -108,8 +110,38 @@ def test_a_task_decides_a_pair_only_beyond_seeds_and_episodes() -> None:
     assert (one.task, one.better, one.worse) == ("hopper-medium", 0, 1)
     assert 0 < one.low < 99.67 - 41 < one.high
     equal, _ = decided_tasks(section(*row("a", 100, 100), *row("b", 99, 99)))
-    assert equal == [], "equal seeds are no proof of a point: 500 episodes leave 0.6 open"
+    assert [(one.better, one.worse) for one in equal] == [(0, 1)], "returns that are no shares have the noise of seeds"
     assert decided_tasks(section(*row("a", 100), *row("b", 0)))[0] == []
+
+
+def test_equal_seeds_of_shares_are_no_proof() -> None:
+    """Two constant answers on 500 starts of a coin: one is right on 259 of them, whatever the seed."""
+
+    def coin(name: str, right: int) -> list[Record]:
+        returns = [1.0] * right + [0.0] * (500 - right)
+        protocol = {"normaliser": "declared", "reference": (0.5, 1.0), "episodes": 500, "targets": (3600.0, 1800.0)}
+        points = 200 * (right / 500 - 0.5)
+        found = []
+        for seed in range(3):
+            record = make_record(name, seed=seed, scores=(50.0,) * 500)
+            content = json.loads(record.model_dump_json())
+            content["identity"] |= {"suite": "mine", "task": "coin", "environment": "backbench/TMaze-v0"}
+            content["identity"]["data"] |= {
+                "return_mean": 0.5,
+                "normalised_mean": 0.0,
+                "return_min": 0,
+                "return_max": 1,
+            }
+            content["protocol"] |= protocol
+            for target in content["scores"]["last"]["targets"]:
+                target |= {"returns": returns, "raw_mean": right / 500, "normalised_mean": points}
+            content["curve"]["evaluations"] = []
+            found.append(Record.model_validate_json(json.dumps(content)))
+        return found
+
+    assert decided_tasks(section(*coin("left", 259), *coin("right", 241))) == ([], 1)
+    (one,), _ = decided_tasks(section(*coin("left", 259), *coin("oracle", 500)))
+    assert one.low > 0
 
 
 def test_learning_curves_are_means_over_the_seeds_that_have_the_step() -> None:
