@@ -149,6 +149,8 @@ class Suite(_Part):
             if self.normaliser != "declared" and row.reference is not None:
                 raise ValueError(f"{where}.reference goes with normaliser: declared, not {self.normaliser}")
             for source, of in row.sources.items():
+                if wrong := [name for name, value in of.longer.items() if of.env_kwargs.get(name, value) != value]:
+                    raise ValueError(f"{where}.sources.{source}.longer.{wrong[0]} is not what env_kwargs has")
                 self._check_scales(f"{where}.sources.{source}", row, of)
                 self._check_observed(name, source)
             try:

@@ -97,6 +97,11 @@ def tuning(request: Request, count: int) -> Tuning:
         raise UserError(f"--tune: match=params sets the size, and {wrong[0]} may change it; give one of the two")
     table = suites.table(request.suite)
     tasks = table.tune.tasks if table.tune is not None else _all_tasks(request, table)
+    if table.normaliser == "none" and len(tasks) > 1:
+        raise UserError(
+            f"--tune {count}: returns of suite '{table.name}' share no scale, so their mean chooses nothing; "
+            "give it a normaliser, or one task under tune"
+        )
     declared = table.tune.settings if table.tune is not None else ()
     base_request = replace(request, overrides=base)
     tag = tuning_tag([" ".join(sorted(setting)) for setting in settings], tasks)

@@ -68,11 +68,11 @@ def notes_of(section: Section, pairs: Sequence[Improvement], paired: Sequence[Pa
     if any(filters):
         said = _per_task(section, [json.dumps(one) if one else "complete" for one in filters])
         notes.append(f"Observations, in data and environment: {said}.")
-    if twins := [row.twin for row in section.rows if row.twin is not None]:
-        tasks = sorted(set().union(*(twin.tasks for twin in twins)))
+    if twins := together((row.twin.tasks, row.label) for row in section.rows if row.twin is not None):
+        means = [f"{', '.join(tasks)} ({', '.join(labels)})" for tasks, labels in twins.items()]
         notes.append(
             "Observability gap: score where nothing is hidden minus score here. Memory bias: score where nothing is "
-            f"hidden minus mlp's there. Means over {', '.join(tasks)}."
+            f"hidden minus mlp's there. Means over {'; '.join(means)}."
         )
     if any(row.longer for row in section.rows):
         notes.append(

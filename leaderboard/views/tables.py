@@ -77,7 +77,8 @@ def to_csv(view: Mapping[str, Any]) -> str:
     costs = [column.key for column in columns.COSTS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(["section", *_SETTING, "row", *_ROW, "failed", "kind", "name", *_SCORE, *costs])
+    tuned, twins = [one.key for one in columns.TUNING], [one.key for one in columns.TWIN]
+    writer.writerow(["section", *_SETTING, "row", *_ROW, "failed", "kind", "name", *_SCORE, *costs, *tuned, *twins])
     for section in view["sections"]:
         for row in section["rows"]:
             for kind, name, score in _lines(section, row):
@@ -85,6 +86,8 @@ def to_csv(view: Mapping[str, Any]) -> str:
                     section["id"], *(section[key] for key in _SETTING),
                     row["id"], *(row[key] for key in _ROW), len(row["failed"]),
                     kind, name, *(score.get(key) for key in _SCORE), *(row["cost"][key] for key in costs),
+                    *((row["tuning"] or {}).get(key) for key in tuned),
+                    *(((row["twin"] or {}).get(key) or {}).get("value") for key in twins),
                 ]  # fmt: skip
                 writer.writerow(
                     [f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell for cell in cells]

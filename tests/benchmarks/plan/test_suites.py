@@ -251,6 +251,10 @@ BAD: list[tuple[Any, str]] = [
     (changed(tune={"tasks": ["walk-fast"]}), "tune.tasks: no task 'walk-fast'; did you mean 'walk-far'"),
     (changed(tune={"tasks": []}), "tune.tasks: tuple should have at least 1 item"),
     (changed(tune={"task": ["walk-far"]}), "unknown key tune.task; did you mean 'tasks'"),
+    (
+        changed(tasks__walk_far__sources__local__longer={"n": 2}, tasks__walk_far__sources__local__env_kwargs={"n": 3}),
+        "tasks.walk-far.sources.local.longer.n is not what env_kwargs has",
+    ),
     (changed(presets="memry"), "presets: 'memry' has none; did you mean 'memory'"),
     (
         changed(tasks__walk_far__sources__local__longer={"length": 0}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,14 @@ def test_a_matched_width_is_that_of_the_complete_suite() -> None:
     assert widths == {(cell.backbone, cell.model.d_model) for cell in cells}
     assert len(widths) == 2
     assert [cell.backbone for cell in cells] == ["identity", "mlp"]
+
+
+def test_returns_without_a_scale_have_no_mean_to_choose_by(tmp_path: Path) -> None:
+    task = "{sources: {local: {env_id: Walk-v0, data_id: mine/walk-v0}}}"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"source: local\ntasks: {{walk: {task}, run: {task}}}")
+    with pytest.raises(UserError, match="returns of suite 'mine' share no scale"):
+        tuning(Request(("mlp",), str(path)), 2)
 
 
 def test_only_the_word_of_a_tuned_row_marks_one() -> None:
