@@ -214,6 +214,9 @@ def _refuse_unused(given: Sequence[str], declared: Sequence[str], task: suites.T
             raise UserError(f"override '{text}': data set {task.data_id!r} has one size; remove it")
 
 
+_KNOWN: dict[tuple[str, str, str], list[str]] = {}  # preset, backbone, its default options -> keys of the settings
+
+
 def check_models(made: Sequence[Cell]) -> None:
     """Build each model once, without memory: a width that does not fit the heads fails now, not in a cell.
 
@@ -250,7 +253,9 @@ def _compose(preset: str, backbone: str, options: Any, special: Sequence[str], g
     store.store(group="backbone", name="chosen", node=jsonable(dataclasses.asdict(options)))
     groups = [f"preset={preset}"]
     with initialize_config_module("backbench.configs", version_base="1.3"):
-        known = _leaves(OmegaConf.to_container(compose("root", overrides=groups)))
+        if (of := (preset, backbone, repr(options))) not in _KNOWN:
+            _KNOWN[of] = _leaves(OmegaConf.to_container(compose("root", overrides=groups)))
+        known = _KNOWN[of]
         for text in given:
             key = text.split("=", 1)[0].lstrip("+~")
             if key not in known:
