@@ -20,6 +20,8 @@ __all__ = ["BACKBONES", "UserError", "make_options", "suggest", "summary_of"]
 BACKBONES: Registry[type[Causal]] = Registry(
     kind="backbone",
     builtin={
+        "gru": "backbench.backbones.mixers.rnn:GRU",
+        "lstm": "backbench.backbones.mixers.rnn:LSTM",
         "gloma": "backbench.backbones.mixers.gloma:GLoMa",
         "identity": "backbench.backbones.mixers.identity:Identity",
         "mamba": "backbench.backbones.mixers.mamba:Mamba",
