@@ -20,6 +20,7 @@ __all__ = ["BACKBONES", "UserError", "make_options", "suggest", "summary_of"]
 BACKBONES: Registry[type[Causal]] = Registry(
     kind="backbone",
     builtin={
+        "convformer": "backbench.backbones.mixers.convformer:Convformer",
         "gru": "backbench.backbones.mixers.rnn:GRU",
         "lstm": "backbench.backbones.mixers.rnn:LSTM",
         "gloma": "backbench.backbones.mixers.gloma:GLoMa",
