@@ -28,6 +28,7 @@ BACKBONES: Registry[type[Causal]] = Registry(
         "mamba": "backbench.backbones.mixers.mamba:Mamba",
         "mlp": "backbench.backbones.mixers.mlp:StepMLP",
         "transformer": "backbench.backbones.mixers.transformer:Transformer",
+        "transformerpp": "backbench.backbones.mixers.transformer:TransformerPP",
     },
     bases=("backbench.backbones.contract:Backbone", "backbench.backbones.contract:Mixer"),
     group="backbench.backbones",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbench.backbones.contract import ALL, Mixer, Spec, State
+from backbench.backbones.flops import priced
 from backbench.errors import require
 
 
@@ -46,17 +47,7 @@ class Convformer(Mixer):
         self.bias = nn.Parameter(torch.stack([one.bias.detach() for one in convolutions]))  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (0, 0, self.taps - 1, -x.shape[1] % self.kinds))  # whole steps, zeros before the first token
-        last = padded.shape[1] - self.taps + 1
-        rows = [self._filter(padded, m, last) for m in range(self.kinds)]
-        return torch.stack(rows, dim=2).flatten(1, 2)[:, : x.shape[1]]
-
-    def _filter(self, padded: Tensor, kind: int, last: int) -> Tensor:
-        """The filtered tokens of one kind, (batch, steps, d_model): shifted adds, tap 0 is the oldest token."""
-        y = self.bias[kind].expand(padded.shape[0], last // self.kinds, -1)
-        for tap in range(self.taps):
-            y = torch.addcmul(y, padded[:, kind + tap : last + tap : self.kinds], self.weight[kind, tap])
-        return y
+        return filtered(x, self.weight, self.bias)
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The last tokens, (batch, taps - 1, d_model), and how many of the current step were seen, (batch,)."""
@@ -82,3 +73,18 @@ class Convformer(Mixer):
 
     def flops(self, length: int) -> float:
         return 2.0 * self.taps * self.spec.d_model
+
+
+@priced(lambda x, weight, _: 2.0 * x.shape[0] * x.shape[1] * weight[0].numel())
+def filtered(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(batch, length, d), (kinds, taps, d), (kinds, d) -> (batch, length, d): shifted adds. Tap 0 is the oldest."""
+    kinds, taps, _ = weight.shape
+    padded = F.pad(x, (0, 0, taps - 1, -x.shape[1] % kinds))  # whole steps, zeros before the first token
+    last = padded.shape[1] - taps + 1
+    rows = []
+    for kind in range(kinds):
+        y = bias[kind].expand(x.shape[0], last // kinds, -1)
+        for tap in range(taps):
+            y = torch.addcmul(y, padded[:, kind + tap : last + tap : kinds], weight[kind, tap])
+        rows.append(y)
+    return torch.stack(rows, dim=2).flatten(1, 2)[:, : x.shape[1]]

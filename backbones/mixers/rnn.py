@@ -31,7 +31,7 @@ class RNN(Mixer):
     def __init__(self, options: RNNOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         self.hidden = options.hidden or spec.d_model
-        self.rnn = self.layer(spec.d_model, self.hidden, batch_first=True)
+        self.rnn: Any = self.layer(spec.d_model, self.hidden, batch_first=True)
         self.out_proj = nn.Linear(self.hidden, spec.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
