@@ -101,7 +101,7 @@ class ResidualStack(Backbone):
     def __init__(self, mixer: type[Mixer], options: Any, spec: Spec) -> None:
         super().__init__(options, spec)
         self.layers = nn.ModuleList(Layer(mixer(options, replace(spec, layer=i)), spec) for i in range(spec.n_layers))
-        self.norm = NORMS[self._layers()[-1].mixer.norm](spec.d_model, eps=NORM_EPS)
+        self.norm: Any = NORMS[self._layers()[-1].mixer.norm](spec.d_model, eps=NORM_EPS)
         branches = sum(1 if layer.ffn is None else 2 for layer in self._layers())
         scale = branches**-0.5 if spec.residual_scale else 1.0
         for layer in self._layers():

@@ -26,7 +26,7 @@ class RNN(Mixer):
     """y = W h, with h of one recurrent layer. The state is what torch's layer carries, batch first."""
 
     Options: ClassVar[type] = RNNOptions
-    layer: ClassVar[type[nn.RNNBase]]
+    layer: ClassVar[Any]  # nn.GRU or nn.LSTM
 
     def __init__(self, options: RNNOptions, spec: Spec) -> None:
         super().__init__(options, spec)
@@ -57,7 +57,7 @@ class GRU(RNN):
 
     summary: ClassVar[str] = "GRU: a gated recurrence that is not linear in its state"
     paper: ClassVar[str] = "arXiv:1406.1078"
-    layer: ClassVar[type[nn.RNNBase]] = nn.GRU
+    layer: ClassVar[Any] = nn.GRU
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """h, (batch, hidden)."""
@@ -76,7 +76,7 @@ class LSTM(RNN):
 
     summary: ClassVar[str] = "LSTM: a gated recurrence with a cell of its own"
     paper: ClassVar[str] = "Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000"
-    layer: ClassVar[type[nn.RNNBase]] = nn.LSTM
+    layer: ClassVar[Any] = nn.LSTM
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """h and c, (batch, hidden) each."""
