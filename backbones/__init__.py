@@ -20,11 +20,15 @@ __all__ = ["BACKBONES", "UserError", "make_options", "suggest", "summary_of"]
 BACKBONES: Registry[type[Causal]] = Registry(
     kind="backbone",
     builtin={
+        "convformer": "backbench.backbones.mixers.convformer:Convformer",
+        "gru": "backbench.backbones.mixers.rnn:GRU",
+        "lstm": "backbench.backbones.mixers.rnn:LSTM",
         "gloma": "backbench.backbones.mixers.gloma:GLoMa",
         "identity": "backbench.backbones.mixers.identity:Identity",
         "mamba": "backbench.backbones.mixers.mamba:Mamba",
         "mlp": "backbench.backbones.mixers.mlp:StepMLP",
         "transformer": "backbench.backbones.mixers.transformer:Transformer",
+        "transformerpp": "backbench.backbones.mixers.transformer:TransformerPP",
     },
     bases=("backbench.backbones.contract:Backbone", "backbench.backbones.contract:Mixer"),
     group="backbench.backbones",

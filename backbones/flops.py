@@ -22,9 +22,11 @@ R = TypeVar("R")
 SLACK = 1.03  # what ran may exceed the formulas by this factor: padding, and products of a few numbers
 
 
-def of_attention(width: int, length: int) -> float:
-    """Scores and weighted values, ``width`` numbers over all heads. A token sees (length + 1) / 2 tokens on average."""
-    return 4 * width * (length + 1) / 2
+def of_attention(width: int, length: int, window: int = 0) -> float:
+    """Scores and weighted values, ``width`` numbers over all heads. A token sees (length + 1) / 2 tokens on average.
+    ``window``: most tokens that it sees, 0 for all before it."""
+    most = min(window or length, length)
+    return 4 * width * (most * (most + 1) / 2 + (length - most) * most) / length
 
 
 class Formula(NamedTuple):

@@ -20,6 +20,7 @@ from backbench.leaderboard.record.identity import (
     overridden,
     tuned,
     without,
+    without_added,
 )
 from backbench.leaderboard.record.returns import MEMORY
 from backbench.leaderboard.record.schema import Record
@@ -144,7 +145,8 @@ class RowId:
         width = 0 if cell.preset in WIDTH_BY_TASK else cell.model.d_model
         shape = [width, cell.model.n_layers, cell.model.dropout]
         start = newer("model", cell.model.extra)
-        content = {"options": cell.options, "model": shape, **({"start": start} if start else {})}
+        options = without_added({"options": cell.options})["options"]
+        content = {"options": options, "model": shape, **({"start": start} if start else {})}
         return cls(cell.backbone, cell.variant, cell_digest(content))
 
     @property

@@ -12,7 +12,8 @@ ADDED: dict[str, Any] = {
     "model.init": "gpt2", "model.residual_scale": True, "model.tokens": "rsa", "data.windows": "uniform",
     "data.top": 1.0, "train.decay": "matrices", "train.schedule_steps": 0, "train.cuda_graphs": False,
     "eval.timestep": "first", "eval.curve_episodes": 0, "eval.lengths": [], "task.observe": None, "task.longer": {},
-    "atari.stack": 4,
+    "atari.stack": 4, "options.kv_heads": 0, "options.positions": "none", "options.window": 0, "options.norm": "layer",
+    "options.bias": True,
 }  # fmt: skip
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``

@@ -14,17 +14,29 @@ from backbench.backbones.kernels.dispatch import Implementation, Operation, miss
 ALL = slice(None)
 
 
-@priced(lambda q, k, *_, **__: q.shape[0] * q.shape[2] * of_attention(q.shape[1] * q.shape[3], k.shape[2]))
+def _price(q: Tensor, k: Tensor, *_: object, window: int = 0, **__: object) -> float:
+    return q.shape[0] * q.shape[2] * of_attention(q.shape[1] * q.shape[3], k.shape[2], window)
+
+
+@priced(_price)
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, *, keep: slice = ALL, dropout: float = 0.0, implementation: str = "auto"
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    keep: slice = ALL,
+    window: int = 0,
+    dropout: float = 0.0,
+    implementation: str = "auto",
 ) -> Tensor:
     """(batch, heads, kept, d), for q at the positions ``keep`` only; k and v are of all positions.
 
-    Only `fused` implementations accept some positions. ``dropout`` is the probability that an attention weight is
-    dropped. Raises UserError if there is no such implementation.
+    ``window`` tokens are seen, 0 for all up to the own one. Only `fused` implementations accept some positions or a
+    window. ``dropout`` is the probability that an attention weight is dropped. Raises UserError if there is no such
+    implementation.
     """
     function = ATTENTION.pick(implementation, q).function
-    mask = () if keep == ALL else (naive.causal_mask(k.shape[2], q.device)[keep],)
+    mask = () if keep == ALL and not window else (naive.causal_mask(k.shape[2], q.device, window)[keep],)
     return function(q, k, v, dropout, *mask)
 
 

@@ -9,9 +9,10 @@ from backbench.backbones.dropout import dropout as drop
 
 
 @functools.lru_cache(maxsize=16)
-def causal_mask(length: int, device: torch.device) -> Tensor:
-    """(length, length) bool, true where a token may look."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+def causal_mask(length: int, device: torch.device, window: int = 0) -> Tensor:
+    """(length, length) bool, true where a token may look: at the last ``window`` tokens, or with 0 at all before it."""
+    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return mask.triu(1 - window) if window else mask
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, mask: Tensor | None = None) -> Tensor:
