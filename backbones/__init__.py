@@ -22,8 +22,12 @@ BACKBONES: Registry[type[Causal]] = Registry(
     builtin={
         "gloma": "backbench.backbones.mixers.gloma:GLoMa",
         "identity": "backbench.backbones.mixers.identity:Identity",
+        "lru": "backbench.backbones.mixers.lru:LRU",
         "mamba": "backbench.backbones.mixers.mamba:Mamba",
+        "mingru": "backbench.backbones.mixers.mingru:MinGRU",
         "mlp": "backbench.backbones.mixers.mlp:StepMLP",
+        "rglru": "backbench.backbones.mixers.rglru:RGLRU",
+        "s5": "backbench.backbones.mixers.s5:S5",
         "transformer": "backbench.backbones.mixers.transformer:Transformer",
     },
     bases=("backbench.backbones.contract:Backbone", "backbench.backbones.contract:Mixer"),

@@ -24,7 +24,8 @@ OPERATIONS = {operation.name: operation for operation in _ALL}
 
 __all__ = [
     "OPERATIONS", "Implementation", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen",
-    "diagonal_recurrence", "forget_ran", "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
+    "diagonal_recurrence", "forget_ran", "ran", "selective_scan", "selective_scan_extend", "selective_scan_step",
+    "slow_note",
 ]  # fmt: skip
 
 

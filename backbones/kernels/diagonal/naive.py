@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 
-def of_recurrence(b: Tensor) -> float:
-    """FLOPs of the recurrence over ``b``: a product and a sum for each entry, 2 if it is real and 8 if it is complex."""
-    return (8.0 if b.is_complex() else 2.0) * b.numel()
+def of_recurrence(channels: int, is_complex: bool = False) -> float:
+    """FLOPs per token: a product and a sum for each channel, 2 if it is real and 8 if it is complex."""
+    return (8.0 if is_complex else 2.0) * channels
 
 
 def diagonal_recurrence(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
