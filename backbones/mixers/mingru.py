@@ -19,9 +19,7 @@ class MinGRUOptions:
     """Options of minGRU."""
 
     expand: int = 1  # channels of the recurrence, as a multiple of d_model
-    candidate: Literal["positive", "linear"] = (
-        "positive"  # what a token may write: g of a projection, or the projection
-    )
+    candidate: Literal["positive", "linear"] = "positive"  # what is written: g of a projection, or the projection
     mlp: bool = True  # whether a feed-forward network follows each mixer; false for bare recurrences
     activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
     kernels: str = "auto"  # implementation of the recurrence; auto chooses the fastest

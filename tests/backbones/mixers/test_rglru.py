@@ -41,28 +41,24 @@ def test_rglru_equals_recurrent_gemma(options: dict[str, int], dtype: torch.dtyp
     )
     theirs: Any = RecurrentGemmaRecurrentBlock(config, 0).to(dtype)
     theirs.rg_lru._rnn_scan = functools.partial(theirs.rg_lru._rnn_scan, acc_dtype=dtype)  # single precision otherwise
+    left = (ours.x_proj, ours.gate_proj, ours.conv1d, ours.out_proj)
+    right = (theirs.linear_x, theirs.linear_y, theirs.conv_1d, theirs.linear_out)
+    pairs, parts = list(zip(left, right, strict=True)), ("weight", "bias")
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         unit, size = theirs.rg_lru, ours.gates.shape[1]
-        for mine, peer in zip(
-            (ours.x_proj, ours.gate_proj, ours.conv1d, ours.out_proj),
-            (theirs.linear_x, theirs.linear_y, theirs.conv_1d, theirs.linear_out),
-            strict=True,
-        ):
-            peer.load_state_dict(mine.state_dict())
+        for layer, peer in pairs:
+            peer.load_state_dict(layer.state_dict())
         unit.recurrent_param.copy_(ours.decay)
         for start, name in ((0, "input"), (size, "recurrent")):
             getattr(unit, f"{name}_gate_weight").copy_(ours.gates[..., start : start + size])
             getattr(unit, f"{name}_gate_bias").copy_(ours.gates_bias[..., start : start + size])
     x = torch.randn(3, 17, D, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
     positions = torch.arange(1, 18).expand(3, -1)
-    layers = ("weight", "bias")
-    mine = [getattr(m, n) for m in (ours.x_proj, ours.gate_proj, ours.conv1d, ours.out_proj) for n in layers]
-    peers = [
-        getattr(m, n) for m in (theirs.linear_x, theirs.linear_y, theirs.conv_1d, theirs.linear_out) for n in layers
-    ]
-    gates = [getattr(unit, f"{name}_gate_{part}") for part in layers for name in ("input", "recurrent")]
+    mine = [getattr(layer, part) for layer in left for part in parts]
+    peers = [getattr(layer, part) for layer in right for part in parts]
+    gates = [getattr(unit, f"{name}_gate_{part}") for part in parts for name in ("input", "recurrent")]
     got = values_and_gradients(lambda x, *_: ours(x), [x, *mine, ours.decay, ours.gates, ours.gates_bias])
     want = values_and_gradients(
         lambda x, *_: theirs(x, positions, None, use_cache=False)[0], [x, *peers, unit.recurrent_param, *gates]
@@ -74,7 +70,7 @@ def test_rglru_equals_recurrent_gemma(options: dict[str, int], dtype: torch.dtyp
 
 def test_it_starts_as_the_paper_says() -> None:
     """Decays a^c between 0.9 and 0.999, gates half open, and as many parameters as counted by hand."""
-    mixer = made(1024)
+    mixer = made(1024).requires_grad_(False)
     decay = torch.exp(-SHARPNESS * torch.nn.functional.softplus(mixer.decay))
     assert 0.9 <= float(decay.min()) < 0.91
     assert 0.99 < float(decay.max()) <= 0.999
