@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from backbench.backbones.contract import Spec
 from backbench.backbones.kernels.diagonal.diagonal_recurrence import DIAGONAL_RECURRENCE
 from backbench.backbones.kernels.diagonal.naive import of_recurrence
 from backbench.backbones.mixers.diagonal import DiagonalMixer
-from backbench.errors import require
+from backbench.errors import require, suggest
+
+CANDIDATES = ("positive", "linear")
 
 
 @dataclass(frozen=True)
@@ -19,21 +21,23 @@ class MinGRUOptions:
     """Options of minGRU."""
 
     expand: int = 1  # channels of the recurrence, as a multiple of d_model
-    candidate: Literal["positive", "linear"] = "positive"  # what is written: g of a projection, or the projection
+    candidate: str = "positive"  # what a token may write: positive, g of a projection; or linear, the projection
     mlp: bool = True  # whether a feed-forward network follows each mixer; false for bare recurrences
     activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
     kernels: str = "auto"  # implementation of the recurrence; auto chooses the fastest
 
     def __post_init__(self) -> None:
         require(self.expand >= 1, f"mingru: expand={self.expand}; give at least 1")
+        hint = suggest(self.candidate, CANDIDATES)
+        require(self.candidate in CANDIDATES, f"mingru: unknown candidate '{self.candidate}'{hint}")
         DIAGONAL_RECURRENCE.require(self.kernels)
 
 
 class MinGRU(DiagonalMixer):
     """h_t = (1 - z_t) h_{t-1} + z_t c_t with z_t = sigmoid(W_z x_t) and c_t = g(W_h x_t), then a projection out.
 
-    g(v) is v + 1/2 for v >= 0 and sigmoid(v) below (appendix B). The paper computes in logarithms because its scan
-    divides by products of decays. Ours does not, so the recurrence is computed directly.
+    g(v) is v + 1/2 for v >= 0 and sigmoid(v) below (appendix B). The paper keeps its scan stable with
+    logarithms. Ours never divides by a product of decays, so the recurrence is computed directly.
     """
 
     Options: ClassVar[type] = MinGRUOptions

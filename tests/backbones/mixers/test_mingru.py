@@ -71,5 +71,5 @@ def test_a_marked_value_is_there_after_ten_thousand_tokens() -> None:
 def test_wrong_options_are_one_line() -> None:
     with pytest.raises(UserError, match="mingru: expand=0; give at least 1"):
         made(expand=0)
-    with pytest.raises(UserError, match="option 'candidate' of MinGRU is 'linar'; did you mean 'linear'"):
+    with pytest.raises(UserError, match="mingru: unknown candidate 'linar'; did you mean 'linear'"):
         made(candidate="linar")
