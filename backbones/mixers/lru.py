@@ -63,7 +63,7 @@ class ComplexStates(DiagonalMixer):
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a = self.decays()
         b = F.linear(x, self.scaled_B(a).flatten(0, 1)).to(self.D.dtype)
-        return a, torch.view_as_complex(b.unflatten(-1, (-1, 2)))
+        return a, torch.view_as_complex(b.view(*b.shape[:2], -1, 2))
 
     def read(self, h: Tensor, x: Tensor) -> Tensor:
         """Re(C h) + D x, (batch, kept, d_model)."""
@@ -78,7 +78,7 @@ class ComplexStates(DiagonalMixer):
 class LRU(ComplexStates):
     """The recurrence, then GELU and a gated linear unit, as in the paper's block. Its step is recurrent.
 
-    a = exp(-exp(nu) + i exp(theta)), and gamma = sqrt(1 - |a|^2) at the start scales B x (equation 7).
+    a = exp(-exp(nu) + i exp(theta)), and gamma = sqrt(1 - |a|^2) at the start scales B x (section 3).
     """
 
     Options: ClassVar[type] = LRUOptions
@@ -89,8 +89,8 @@ class LRU(ComplexStates):
         d = spec.d_model
         super().__init__(options, spec, options.d_state or d)
         self.ffn_activation = options.activation if options.mlp else None
-        for name in ("nu_log", "theta_log", "gamma_log"):
-            setattr(self, name, no_weight_decay(nn.Parameter(torch.empty(self.channels))))
+        empty = torch.empty(3, self.channels)
+        self.nu_log, self.theta_log, self.gamma_log = (no_weight_decay(nn.Parameter(one.clone())) for one in empty)
         self.out_proj = nn.Linear(d, d)
         self.gate_proj = nn.Linear(d, d)
         self._start()

@@ -60,7 +60,7 @@ class RGLRU(Mixer):
         self.gate_proj = nn.Linear(d, width)
         self.conv1d = nn.Conv1d(width, width, options.d_conv, groups=width)  # its weights; the kernel applies them
         self.gates = nn.Parameter(torch.empty(blocks, size, 2 * size))  # of the input, and of the recurrence
-        self.gates_bias = nn.Parameter(torch.zeros(blocks, 2 * size))
+        self.gates_bias = no_weight_decay(nn.Parameter(torch.zeros(blocks, 2 * size)))
         self.decay = no_weight_decay(nn.Parameter(torch.empty(width)))  # the paper's Lambda
         self.out_proj = nn.Linear(width, d)
         self._start()
@@ -132,7 +132,7 @@ class RGLRU(Mixer):
     def _recur(self, u: Tensor, initial: Tensor | None = None) -> Tensor:
         """Every h, from the convolution's outputs u, both (batch, length, width)."""
         blocks, size = self.gates.shape[:2]
-        chosen = torch.einsum("blnw,nwv->blnv", u.unflatten(-1, (blocks, size)), self.gates) + self.gates_bias
+        chosen = torch.einsum("blnw,nwv->blnv", u.reshape(*u.shape[:2], blocks, size), self.gates) + self.gates_bias
         i, r = (part.flatten(-2).to(self.decay.dtype) for part in chosen.sigmoid().chunk(2, dim=-1))
         log_a = -SHARPNESS * F.softplus(self.decay) * r
         scale = (-torch.expm1(2 * log_a)).clamp(min=LEAST).sqrt()

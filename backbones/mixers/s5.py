@@ -41,7 +41,7 @@ class S5Options:
 def hippo(size: int) -> tuple[Tensor, Tensor]:
     """Eigenvalues (size / 2,) and eigenvectors (size, size / 2) of the normal part of HiPPO-LegS, double precision.
 
-    One of each conjugate pair (section 3.3 and appendix B.1.1).
+    One of each conjugate pair (section 3, appendix B).
     """
     n = torch.arange(size, dtype=torch.float64)
     root = torch.sqrt(n + 0.5)
@@ -53,10 +53,10 @@ def hippo(size: int) -> tuple[Tensor, Tensor]:
 
 
 class S5(ComplexStates):
-    """The state space by zero-order hold, then GELU and a gate: v * sigmoid(W v) (appendix G.1). Its step is recurrent.
+    """The state space by zero-order hold, then GELU and a gate: v * sigmoid(W v). Its step is recurrent.
 
     a = exp(L dt) and the recurrence's input is (a - 1) / L * B x, with eigenvalues L and a time step for each state
-    (equation 6). Of conjugate pairs one is computed, and C counts it twice.
+    (section 3). Of conjugate pairs one is computed, and C counts it twice.
     """
 
     Options: ClassVar[type] = S5Options
@@ -76,7 +76,7 @@ class S5(ComplexStates):
         """B and C are normal in the coordinates of HiPPO, D is normal, time steps are uniform in their logarithm."""
         o, d, blocks = self.options, self.spec.d_model, self.options.n_blocks
         values, vectors = hippo(2 * self.channels // blocks)
-        V = torch.block_diag(*[vectors] * blocks)
+        V = torch.block_diag(*[vectors] * blocks)  # type: ignore[no-untyped-call]
         B = V.mH @ (torch.randn(len(V), d, dtype=torch.float64) * d**-0.5).to(V.dtype)
         C = (torch.randn(d, len(V), dtype=torch.float64) * len(V) ** -0.5).to(V.dtype) @ V
         with torch.no_grad():

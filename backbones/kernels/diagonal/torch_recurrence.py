@@ -26,7 +26,7 @@ def recur(a: Tensor, b: Tensor, initial: Tensor, size: int) -> Tensor:
             initial = torch.addcmul(b[t], a[t], initial, out=states[t])
         return states
     count = -(-length // size)
-    a, b = (_padded(part, count * size).unflatten(0, (count, size)) for part in (a, b))
+    a, b = (_padded(part, count * size).view(count, size, *part.shape[1:]) for part in (a, b))
     states, products = torch.empty_like(b), torch.empty_like(a)
     states[:, 0], products[:, 0] = b[:, 0], a[:, 0]
     for t in range(1, size):

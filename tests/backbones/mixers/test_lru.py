@@ -24,7 +24,7 @@ def made(d: int = D, **options: Any) -> LRU:
 
 
 def by_the_paper(mixer: LRU, x: Tensor) -> Tensor:
-    """Equations 2, 6 and 7 with complex matrices, token by token."""
+    """The equations of section 3 with complex matrices, token by token."""
     a = torch.exp(torch.complex(-mixer.nu_log.exp(), mixer.theta_log.exp()))
     B, C = torch.complex(mixer.B[:, 0], mixer.B[:, 1]), torch.complex(mixer.C[..., 0], mixer.C[..., 1])
     h, columns = torch.zeros(len(x), len(a), dtype=a.dtype), []

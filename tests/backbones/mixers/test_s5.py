@@ -25,7 +25,7 @@ def made(d: int = D, **options: Any) -> S5:
 
 
 def by_the_paper(mixer: S5, x: Tensor) -> Tensor:
-    """Equations 2 and 6 with complex matrices, token by token, then the gated activation."""
+    """The equations of section 3 with complex matrices, token by token, then the gated activation."""
     L = torch.complex(mixer.L[:, 0], mixer.L[:, 1])
     dt = mixer.log_dt.exp()
     B, C = torch.complex(mixer.B[:, 0], mixer.B[:, 1]), torch.complex(mixer.C[..., 0], mixer.C[..., 1])
