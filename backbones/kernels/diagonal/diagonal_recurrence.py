@@ -30,7 +30,7 @@ def diagonal_recurrence(a: Tensor, b: Tensor, initial: Tensor | None = None, imp
         shapes = ", ".join(str(tuple(t.shape)) for t in (a, b, initial) if t is not None)
         raise ValueError(f"diagonal_recurrence: the shapes of a, b, initial do not fit each other: {shapes}")
     if not a.is_complex() and (b.is_complex() or (initial is not None and initial.is_complex())):
-        raise ValueError("diagonal_recurrence: a is real and b or initial complex; make a complex")
+        raise ValueError("diagonal_recurrence: a is real, and b or initial is complex; give complex a")
     entry = DIAGONAL_RECURRENCE.pick(implementation, a)
     with torch.autocast(b.device.type, enabled=False):
         return entry.function(a, b.to(a.dtype), None if initial is None else initial.to(a.dtype))

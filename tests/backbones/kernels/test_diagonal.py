@@ -79,10 +79,10 @@ def test_a_gpu_starts_a_square_root_of_the_length_in_operations() -> None:
 @pytest.mark.parametrize("size", [7, 1000])
 def test_strong_decays_neither_overflow_nor_cancel(size: int) -> None:
     """The product of 1,000 decays of 1e-30 is far below the smallest number; nothing is divided by it."""
-    a, b = torch.full((1000, 1, 2), 1e-30), torch.ones(1000, 1, 2)
+    a, b = torch.full((1, 1000, 2), 1e-30), torch.ones(1, 1000, 2)
     states = torch_recurrence.recur(a, b, torch.full((1, 2), 1e30), size)
-    torch.testing.assert_close(states[1:], torch.ones(999, 1, 2), rtol=0, atol=0)
-    torch.testing.assert_close(states[0], torch.full((1, 2), 2.0))
+    torch.testing.assert_close(states[:, 1:], torch.ones(1, 999, 2), rtol=0, atol=0)
+    torch.testing.assert_close(states[:, 0], torch.full((1, 2), 2.0))
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -165,5 +165,5 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
     for a, initial in ((torch.zeros(3), None), (torch.zeros(2, 3, 1), None), (b, torch.zeros(4))):
         with pytest.raises(ValueError, match="do not fit"):
             diagonal_recurrence(a, b, initial)
-    with pytest.raises(ValueError, match="make a complex"):
+    with pytest.raises(ValueError, match="give complex a"):
         diagonal_recurrence(b, b.to(torch.complex64))
