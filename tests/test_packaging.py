@@ -180,7 +180,7 @@ from backbench.backbones.contract import Spec
 from backbench.backbones.kernels import chosen, ran
 
 assert chosen("selective_scan") == "torch", chosen("selective_scan")
-for name in ("mamba", "gloma"):
+for name in ("mamba", "gloma", "rglru", "s5"):
     model = build(name, {}, Spec(d_model=8, n_layers=1, max_length=30))
     before = [p.clone() for p in model.parameters()]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

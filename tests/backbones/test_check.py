@@ -23,6 +23,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gloma", {"local": "blocks", "share_weights": True}),
     ("gloma", {"window_of": "scan", "window": 1, "fusion": "concat", "share_weights": True}),
     ("gloma", {"local_d_conv": 1, "local_d_state": 4, "mlp": False}),
+    ("rglru", {"width": 24, "n_blocks": 4, "d_conv": 1, "mlp": False}),
+    ("lru", {"d_state": 5, "r_min": 0.9, "max_phase": 0.3, "mlp": False}),
+    ("mingru", {"expand": 2, "candidate": "linear", "kernels": "reference"}),
+    ("s5", {"d_state": 12, "n_blocks": 2, "kernels": "torch", "mlp": False}),
 ]
 
 

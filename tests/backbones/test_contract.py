@@ -92,7 +92,7 @@ def test_build_refuses_other_classes() -> None:
         build(nn.Linear, None, SPEC)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["transformer", "mamba", "gloma"])
+@pytest.mark.parametrize("name", ["transformer", "mamba", "gloma", "rglru", "lru", "mingru", "s5"])
 def test_half_precision_trains_and_stays_close_to_single_precision(name: str) -> None:
     torch.manual_seed(0)
     model, x = build(name, None, SPEC), torch.randn(2, 9, 16)

@@ -52,6 +52,7 @@ const Kernels& kernels() {
 
 int64_t size_of(const ScanArguments& a) { return a.batch * a.length * a.channels * a.state; }
 int64_t size_of(const ConvArguments& a) { return a.batch * a.length * a.channels * a.taps; }
+int64_t size_of(const DiagonalArguments& a) { return a.batch * a.length * a.width; }
 
 int64_t line(int64_t count) { return (count + 15) / 16 * 16; }
 
@@ -145,7 +146,7 @@ int64_t backward_scratch(const ScanArguments& a) {
 extern "C" {
 
 // The version of this interface. The caller refuses a library of another version.
-int64_t backbench_interface() { return 1; }
+int64_t backbench_interface() { return 2; }
 
 const char* backbench_instruction_set() { return kernels().name; }
 
@@ -213,6 +214,22 @@ int64_t backbench_conv_backward(const ConvBackward* given, int64_t threads) try 
   b.in.taps_first = own.data();
   return share(b.in.batch, size_of(b.in), threads, 2 * b.in.taps * kWidest,
                [&](int64_t group, float* scratch) { k.conv_backward(b, group, scratch); });
+} catch (...) {
+  return 0;
+}
+
+int64_t backbench_diagonal_forward(const DiagonalForward* f, int64_t threads) try {
+  const Kernels& k = kernels();
+  return share(f->in.batch, size_of(f->in), threads, f->in.width,
+               [&](int64_t group, float* scratch) { k.diagonal_forward(*f, group, scratch); });
+} catch (...) {
+  return 0;
+}
+
+int64_t backbench_diagonal_backward(const DiagonalBackward* b, int64_t threads) try {
+  const Kernels& k = kernels();
+  return share(b->in.batch, size_of(b->in), threads, b->in.width,
+               [&](int64_t group, float* scratch) { k.diagonal_backward(*b, group, scratch); });
 } catch (...) {
   return 0;
 }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backbench.errors import one_line
 
-INTERFACE = 1  # version of the library's structures; change both together
+INTERFACE = 2  # version of the library's structures; change both together
 FOLDER = Path(__file__).parent
 REMEDY = "install a C++ compiler (Debian, Ubuntu: apt install g++), then: pip install --force-reinstall --no-deps"
 
@@ -54,6 +54,18 @@ class ConvBackward(ctypes.Structure):
     _fields_ = (("inputs", ConvArguments), *_fields("", "dy", "dx dweight dbias"))
 
 
+class DiagonalArguments(ctypes.Structure):
+    _fields_ = _fields("batch length width complex constant", "a", "initial")
+
+
+class DiagonalForward(ctypes.Structure):
+    _fields_ = (("inputs", DiagonalArguments), *_fields("", "b", "h"))
+
+
+class DiagonalBackward(ctypes.Structure):
+    _fields_ = (("inputs", DiagonalArguments), *_fields("", "dh", "h da db dinitial"))
+
+
 class OutOfMemory(MemoryError):
     """The kernels could not allocate their scratch memory."""
 
@@ -75,7 +87,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         library.backbench_instruction_set_at.restype = ctypes.c_char_p
         library.backbench_saved_size.restype = _int
         library.backbench_use.argtypes = [ctypes.c_char_p]
-        for name in ("scan_forward", "scan_backward", "conv_backward"):
+        for name in ("scan_forward", "scan_backward", "conv_backward", "diagonal_forward", "diagonal_backward"):
             getattr(library, f"backbench_{name}").argtypes = [_pointer, _int]
         library.backbench_conv_forward.argtypes = [_pointer, _pointer, _int]
     except (OSError, AttributeError) as error:

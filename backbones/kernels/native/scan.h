@@ -48,6 +48,29 @@ struct ConvBackward {
   float *dweight, *dbias;  // one partial sum for each group of rows: (groups, taps, channels), (groups, channels)
 };
 
+struct DiagonalArguments {
+  int64_t batch, length;
+  int64_t width;  // numbers of one token's state: its channels, or twice as many if they are complex
+  int64_t complex;  // whether a number pair is one complex channel
+  int64_t constant;  // whether a is the same for all rows and tokens; its strides are zero then
+  Rows a;
+  const float* initial;  // (batch, width): the state before the first token; null: zero
+};
+
+struct DiagonalForward {
+  DiagonalArguments in;
+  Rows b;
+  float* h;  // (batch, length, width)
+};
+
+struct DiagonalBackward {
+  DiagonalArguments in;
+  Rows dh;
+  const float* h;
+  float* da;  // zeros; (batch, length, width), or if a is constant one partial sum for each group: (groups, width)
+  float *db, *dinitial;  // (batch, length, width), (batch, width); dinitial may be null
+};
+
 // States that are scanned together: their recurrences hide each other's latency.
 constexpr int kBlock = 4;
 // Tokens whose states the backward pass holds at a time. With their decays they fit the first-level cache.
@@ -86,6 +109,8 @@ struct Kernels {
   void (*scan_backward)(const ScanBackward&, int64_t group, float* scratch);
   void (*conv_forward)(const ConvArguments&, float* y, int64_t group);
   void (*conv_backward)(const ConvBackward&, int64_t group, float* scratch);
+  void (*diagonal_forward)(const DiagonalForward&, int64_t group, float* scratch);
+  void (*diagonal_backward)(const DiagonalBackward&, int64_t group, float* scratch);
 };
 
 int64_t forward_scratch(const ScanArguments& a);

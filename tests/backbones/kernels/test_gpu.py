@@ -14,9 +14,18 @@ import torch
 from kernel_inputs import assert_equal, scan_inputs, values_and_gradients
 from torch import Tensor
 
-from backbench.backbones.kernels import OPERATIONS, ScanInputs, attention, causal_conv1d, chosen, selective_scan
+from backbench.backbones.kernels import (
+    OPERATIONS,
+    ScanInputs,
+    attention,
+    causal_conv1d,
+    chosen,
+    diagonal_recurrence,
+    selective_scan,
+)
 from backbench.backbones.kernels.attention.naive import attention as attention_reference
 from backbench.backbones.kernels.conv.naive import causal_conv1d as conv_reference
+from backbench.backbones.kernels.diagonal.naive import diagonal_recurrence as diagonal_reference
 from backbench.backbones.kernels.scan.naive import selective_scan as scan_reference
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
@@ -63,6 +72,14 @@ def test_scan(name: str, shape: tuple[int, ...], window: int | None) -> None:
         lambda *a: scan_reference(ScanInputs(*a, window)),
         inputs,
     )
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 25, 5), (4, 1026, 37)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_diagonal_recurrence(shape: tuple[int, int, int], constant: bool) -> None:
+    a, b, initial = draw(torch.float32, shape[2:] if constant else shape, shape, shape[::2])
+    a = a.detach().tanh().requires_grad_()
+    compare(lambda *given: diagonal_recurrence(*given, implementation="torch"), diagonal_reference, [a, b, initial])
 
 
 @pytest.mark.parametrize(("name", "dtype"), list(here("causal_conv1d")))

@@ -19,6 +19,8 @@ int64_t backbench_scan_forward(const ScanForward*, int64_t threads);
 int64_t backbench_scan_backward(const ScanBackward*, int64_t threads);
 int64_t backbench_conv_forward(const ConvArguments*, float* y, int64_t threads);
 int64_t backbench_conv_backward(const ConvBackward*, int64_t threads);
+int64_t backbench_diagonal_forward(const DiagonalForward*, int64_t threads);
+int64_t backbench_diagonal_backward(const DiagonalBackward*, int64_t threads);
 }
 
 extern const Kernels backbench_generic;
@@ -207,6 +209,36 @@ void conv_case(const Shape& s, int64_t taps, const char* set, int64_t threads) {
   compare("dbias", where, total(dbias, groups, 1, s.channels, 1, s.channels).data(), expected.dbias);
 }
 
+// state = 0: decays that change in time; gate: complex channels; softplus: a state before the first token.
+void diagonal_case(const Shape& s, const char* set, int64_t threads) {
+  const int64_t width = s.channels * (s.gate ? 2 : 1), wide = s.batch * s.length * width;
+  const int64_t groups = backbench_groups(s.batch), constant = s.state != 0;
+  Input decays(s.batch, s.length, width, s.gap, -0.7, 0.7), b(s.batch, s.length, width, s.gap, -1, 1);
+  Input dh(s.batch, s.length, width, s.gap, -1, 1);
+  Buffer one(width, -0.7, 0.7), initial(s.batch * width, -1, 1), h(wide), db(wide), dinitial(s.batch * width);
+  Buffer da(constant ? groups * width : wide);
+  const Rows a = constant ? Rows{one.data(), 0, 0} : decays.rows();
+  const DiagonalArguments in = {s.batch, s.length, width, s.gate, constant, a, s.softplus ? initial.data() : nullptr};
+  const DiagonalForward f = {in, b.rows(), h.data()};
+  const DiagonalBackward g = {in, dh.rows(), h.data(), da.data(), db.data(), s.softplus ? dinitial.data() : nullptr};
+  if (threads > 0) {
+    if (!backbench_diagonal_forward(&f, threads) || !backbench_diagonal_backward(&g, threads)) std::abort();
+  } else {
+    const Kernels& k = kernels(set);
+    each_group(s.batch, width, [&](int64_t group, float* memory) { k.diagonal_forward(f, group, memory); });
+    each_group(s.batch, width, [&](int64_t group, float* memory) { k.diagonal_backward(g, group, memory); });
+  }
+  const NaiveDiagonal expected = naive_diagonal(in, b.rows(), dh.rows());
+  const std::string where = "diagonal " + s.text(set, threads);
+  compare("h", where, h.data(), expected.h);
+  compare("db", where, db.data(), expected.db);
+  if (s.softplus) compare("dinitial", where, dinitial.data(), expected.dinitial);
+  if (constant)
+    compare("da", where, total(da, groups, 1, width, 1, width).data(), expected.da);
+  else
+    compare("da", where, da.data(), expected.da);
+}
+
 }  // namespace
 
 int main(int, char** given) {
@@ -225,16 +257,22 @@ int main(int, char** given) {
         if (s.batch > 3 && s.length > 40) s.channels = 5;
         scan_case(s, set, threads);
         conv_case(s, one_of({1, 2, 3, 4, 5, 9}), set, threads ? threads : 1);
-        ran += 2;
+        s.state = k % 2;
+        diagonal_case(s, set, threads);
+        ran += 3;
       }
     // Large enough for threads of their own.
     for (int64_t window : {0, 3, 9}) scan_case({5, 70, 129, 20, window, 1, 1, 0}, set, 3);
     conv_case({16, 128, 129, 0, 0, 1, 0, 1}, 4, set, 3);
+    diagonal_case({16, 70, 301, 0, 0, 1, 1, 1}, set, 3);
+    diagonal_case({16, 70, 301, 1, 0, 1, 1, 1}, set, 3);
+    for (int64_t state : {0, 1}) diagonal_case({0, 7, 5, state, 0, 1, 1, 0}, set, 1);
+    for (int64_t state : {0, 1}) diagonal_case({2, 0, 5, state, 0, 1, 1, 0}, set, 1);
     scan_case({0, 7, 5, 3, 0, 1, 1, 0}, set, 1);
     scan_case({2, 0, 5, 3, 0, 1, 1, 0}, set, 1);
     conv_case({0, 7, 5, 0, 0, 1, 0, 0}, 4, set, 1);
     conv_case({2, 0, 5, 0, 0, 1, 0, 0}, 4, set, 1);
-    ran += 8;
+    ran += 14;
   }
   std::printf("%lld cases, largest error %.1e\n", static_cast<long long>(ran), worst);
   return wrong ? 1 : 0;

@@ -1,8 +1,10 @@
-// The selective scan and the convolution by their definitions, in double precision: slow, short and plainly right.
+// The selective scan, the convolution and the diagonal recurrence by their definitions, in double precision: slow, short
+// and plainly right.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <complex>
 #include <vector>
 
 #include "scan.h"
@@ -101,5 +103,43 @@ inline NaiveConv naive_conv(const ConvArguments& a, const Rows& dy) {
           r.dx[(b * a.length + from) * a.channels + c] += ds * a.weight[c * a.taps + k];
         }
       }
+  return r;
+}
+
+struct NaiveDiagonal {
+  Numbers h, da, db, dinitial;
+};
+
+// Values, and gradients of sum(dh * h), of the diagonal recurrence. Real channels are complex ones without imaginary
+// part.
+inline NaiveDiagonal naive_diagonal(const DiagonalArguments& a, const Rows& b, const Rows& dh) {
+  using Complex = std::complex<double>;
+  NaiveDiagonal r;
+  for (Numbers* n : {&r.h, &r.db}) n->assign(a.batch * a.length * a.width, 0);
+  r.da.assign(a.constant ? a.width : a.batch * a.length * a.width, 0);
+  r.dinitial.assign(a.batch * a.width, 0);
+  const auto get = [&](const float* p) { return Complex(p[0], a.complex ? p[1] : 0); };
+  const auto add = [&](double* p, Complex v) {
+    p[0] += v.real();
+    if (a.complex) p[1] += v.imag();
+  };
+  std::vector<Complex> h(a.length + 1);
+  for (int64_t row = 0; row < a.batch; ++row)
+    for (int64_t c = 0; c < a.width; c += a.complex ? 2 : 1) {
+      const auto place = [&](int64_t t) { return (row * a.length + t) * a.width + c; };
+      h[0] = a.initial ? get(a.initial + row * a.width + c) : 0;
+      for (int64_t t = 0; t < a.length; ++t) {
+        h[t + 1] = get(a.a.at(row, t) + c) * h[t] + get(b.at(row, t) + c);
+        add(&r.h[place(t)], h[t + 1]);
+      }
+      Complex g = 0;
+      for (int64_t t = a.length - 1; t >= 0; --t) {
+        g += get(dh.at(row, t) + c);
+        add(&r.db[place(t)], g);
+        add(&r.da[a.constant ? c : place(t)], g * std::conj(h[t]));
+        g *= std::conj(get(a.a.at(row, t) + c));
+      }
+      add(&r.dinitial[row * a.width + c], g);
+    }
   return r;
 }
