@@ -8,6 +8,12 @@ import torch
 from backbench.backbones.kernels.attention.attention import ATTENTION, attention
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
 from backbench.backbones.kernels.dispatch import Implementation
+from backbench.backbones.kernels.linear.linear_recurrence import (
+    LINEAR_RECURRENCE,
+    linear_recurrence,
+    linear_recurrence_extend,
+)
+from backbench.backbones.kernels.linear.naive import Recurrence
 from backbench.backbones.kernels.scan.naive import ScanInputs, selective_scan_step
 from backbench.backbones.kernels.scan.selective_scan import (
     SELECTIVE_SCAN,
@@ -18,11 +24,11 @@ from backbench.backbones.kernels.scan.selective_scan import (
 )
 from backbench.errors import UserError, suggest
 
-OPERATIONS = {operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL_CONV1D, ATTENTION)}
+OPERATIONS = {operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL_CONV1D, LINEAR_RECURRENCE, ATTENTION)}
 
 __all__ = [
-    "OPERATIONS", "Implementation", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen", "forget_ran",
-    "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
+    "OPERATIONS", "Implementation", "Recurrence", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen",
+    "forget_ran", "linear_recurrence", "linear_recurrence_extend", "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
 ]  # fmt: skip
 
 

@@ -1,0 +1,139 @@
+"""The recurrence by matrix products: tokens of one chunk see each other at once, chunks follow one another.
+
+As in Gated Linear Attention (arXiv:2312.06635, section 4) and, for the low-rank term, the WY form of DeltaNet
+(arXiv:2406.06484, section 3): what the tokens of a chunk read from each other is a triangular system.
+
+Decays between two tokens are differences of cumulative sums. They never exceed 0, so no exponential overflows however
+strong a decay is. The sums are in double precision, because a difference of large sums cancels.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from backbench.backbones.kernels.linear.naive import Recurrence
+
+CHUNK, CHUNK_OF_VECTORS = 64, 32  # tokens, with one decay for each head, or for each channel of the keys
+TILE = 4  # tokens among which decays of channels are taken pair by pair
+
+
+class Sums(NamedTuple):
+    """Cumulative log decays within each chunk, (…, tokens, 1 or d_k), float64."""
+
+    before: Tensor  # without the token's own decay
+    after: Tensor  # with it
+
+    def to_end(self) -> Tensor:
+        """The log decay from each token to the end of its chunk."""
+        return self.after[..., -1:, :] - self.after
+
+
+def chunked(r: Recurrence, initial: Tensor | None, final: bool) -> tuple[Tensor, Tensor | None]:
+    """o, and the state after the last token if ``final``; ``initial`` None is zero."""
+    length, size = r.q.shape[1], _size(r)
+    q, k, v, read, write = (None if part is None else _split(part, size) for part in (r.q, r.k, r.v, r.read, r.write))
+    assert q is not None and k is not None and v is not None  # for the type checker
+    sums = None if r.log_decay is None else _sums(r.log_decay, size)
+    after = None if sums is None else sums.after
+    weights, keys = _products(q, k, sums, after, 0), _scaled(k, None if sums is None else sums.to_end())
+    solved = None
+    if read is not None:
+        before = None if sums is None else sums.before
+        seen, reads = _products(read, k, sums, before, -1), _scaled(read, before)
+        if write is None:  # k (v + S^T read): the system gives both values at once
+            rhs, among = torch.cat((v, reads), -1), seen
+        else:
+            rhs, among = torch.cat((seen @ v, reads), -1), _products(read, write, sums, before, -1)
+            keys = torch.cat((keys, _scaled(write, None if sums is None else sums.to_end())), -2)
+            weights = torch.cat((weights, _products(q, write, sums, after, 0)), -1)
+        both = torch.linalg.solve_triangular(-among, rhs, upper=False, unitriangular=True)
+        own, solved = both.split([v.shape[-1], reads.shape[-1]], -1)
+        v = own if write is None else torch.cat((v, own), -2)
+        if write is not None:  # the values themselves read nothing
+            solved = torch.cat((torch.zeros_like(solved), solved), -2)
+    total = None if after is None else torch.exp(after[..., -1, :]).to(q.dtype).unsqueeze(-1)
+    o, state = _through_chunks(v, solved, keys, total, initial, final)
+    y = weights @ o[0]
+    if o[1] is not None:
+        y = y + _scaled(q, after) @ o[1]
+    return y.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], state
+
+
+def _through_chunks(
+    v: Tensor, solved: Tensor | None, keys: Tensor, total: Tensor | None, initial: Tensor | None, final: bool
+) -> tuple[tuple[Tensor, Tensor | None], Tensor | None]:
+    """(the values that are written, the state before each chunk or None if all are zero), the last state."""
+    chunks = v.shape[2]
+    if chunks == 1 and initial is None:
+        return (v, None), keys[:, :, 0].mT @ v[:, :, 0] if final else None
+    state = initial if initial is not None else v.new_zeros(*v.shape[:2], keys.shape[-1], v.shape[-1])
+    states, values = [], []
+    for i in range(chunks):
+        states.append(state)
+        values.append(v[:, :, i] if solved is None else v[:, :, i] + solved[:, :, i] @ state)
+        if final or i + 1 < chunks:
+            kept = state if total is None else total[:, :, i] * state
+            state = kept + keys[:, :, i].mT @ values[-1]
+    return (torch.stack(values, 2), torch.stack(states, 2)), state if final else None
+
+
+def _size(r: Recurrence) -> int:
+    """Tokens of a chunk."""
+    length = r.q.shape[1]
+    if r.log_decay is None or r.log_decay.dim() < r.q.dim():
+        return min(CHUNK, length)
+    size = TILE
+    while size < min(CHUNK_OF_VECTORS, length):
+        size *= 2
+    return size
+
+
+def _split(x: Tensor, size: int) -> Tensor:
+    """(batch, length, heads, d) -> (batch, heads, chunks, size, d), padded with zeros at the end."""
+    x = F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % size)) if x.shape[1] % size else x
+    return x.unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4)
+
+
+def _sums(log_decay: Tensor, size: int) -> Sums:
+    g = _split(log_decay.unsqueeze(-1) if log_decay.dim() == 3 else log_decay, size).double()
+    after = g.cumsum(-2)
+    return Sums(after - g, after)
+
+
+def _scaled(x: Tensor, log_decay: Tensor | None) -> Tensor:
+    return x if log_decay is None else x * torch.exp(log_decay.to(x.dtype))
+
+
+def _products(x: Tensor, y: Tensor, sums: Sums | None, to: Tensor | None, diagonal: int) -> Tensor:
+    """(…, tokens, tokens): x_t · y_s, decayed from s to t, for s <= t + ``diagonal`` and zero elsewhere."""
+    if sums is None or to is None:
+        return (x @ y.mT).tril(diagonal)
+    if to.shape[-1] == 1:
+        return (x @ y.mT) * _decays(to, sums.after, diagonal, x.dtype).squeeze(-1)
+    return _halves(x, y, to, sums.after, diagonal)
+
+
+def _decays(to: Tensor, since: Tensor, diagonal: int, dtype: torch.dtype) -> Tensor:
+    """exp(to_t - since_s), (…, tokens, tokens, channels), zero where s > t + ``diagonal``."""
+    tokens = to.shape[-2]
+    later = torch.ones(tokens, tokens, dtype=torch.bool, device=to.device).triu(diagonal + 1).unsqueeze(-1)
+    return torch.exp((to.unsqueeze(-2) - since.unsqueeze(-3)).to(dtype).masked_fill(later, -torch.inf))
+
+
+def _halves(x: Tensor, y: Tensor, to: Tensor, since: Tensor, diagonal: int) -> Tensor:
+    """`_products` for a decay in each channel: the later half sees the earlier one through the moment between them.
+
+    Both factors are decays. Within a half it is done again, and among few tokens pair by pair.
+    """
+    tokens = x.shape[-2]
+    if tokens <= TILE:
+        return (x.unsqueeze(-2) * y.unsqueeze(-3) * _decays(to, since, diagonal, x.dtype)).sum(-1)
+    half = tokens // 2
+    between = since[..., half - 1 : half, :]
+    later = _scaled(x[..., half:, :], to[..., half:, :] - between)
+    earlier = _scaled(y[..., :half, :], between - since[..., :half, :])
+    inner = _halves(*(part.unflatten(-2, (2, half)) for part in (x, y, to, since)), diagonal)
+    top, bottom = inner.unbind(-3)
+    return torch.cat((F.pad(top, (0, half)), torch.cat((later @ earlier.mT, bottom), -1)), -2)
