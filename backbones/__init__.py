@@ -20,9 +20,12 @@ __all__ = ["BACKBONES", "UserError", "make_options", "suggest", "summary_of"]
 BACKBONES: Registry[type[Causal]] = Registry(
     kind="backbone",
     builtin={
+        "deltanet": "backbench.backbones.mixers.deltanet:DeltaNet",
+        "gated_deltanet": "backbench.backbones.mixers.deltanet:GatedDeltaNet",
         "gloma": "backbench.backbones.mixers.gloma:GLoMa",
         "identity": "backbench.backbones.mixers.identity:Identity",
         "mamba": "backbench.backbones.mixers.mamba:Mamba",
+        "mamba2": "backbench.backbones.mixers.mamba2:Mamba2",
         "mlp": "backbench.backbones.mixers.mlp:StepMLP",
         "transformer": "backbench.backbones.mixers.transformer:Transformer",
     },

@@ -4,7 +4,7 @@ For each batch row and head, with a state S (d_k, d_v):
 
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T + w_t (r_t^T S_{t-1}),      o_t = S_t^T q_t
 
-Layout: q, k, r, w (batch, length, heads, d_k); v, o (batch, length, heads, d_v); S (batch, heads, d_k, d_v).
+Layout: q, k, r, w (batch, length, heads, d_k), where q and k may have one head that all share; v, o (batch, length, heads, d_v); S (batch, heads, d_k, d_v).
 The log decay g <= 0 is one number a head, (batch, length, heads), or one a channel of the keys, (…, heads, d_k).
 r is ``read`` and w is ``write``, by default k. The delta rule (arXiv:2406.06484) with rate b, unit key c and decay
 exp(g) is k = b c and r = -exp(g) c: it writes what lacks to v.
@@ -23,8 +23,8 @@ FEW = 4  # tokens for which stepping costs less than a chunk
 
 
 def _price(r: Recurrence, *_: object, **__: object) -> float:
-    batch, length, heads, d_k = r.q.shape
-    return batch * length * of_recurrence(d_k, r.v.shape[-1], heads, r.read is not None)
+    batch, length, heads, d_v = r.v.shape
+    return batch * length * of_recurrence(r.q.shape[-1], d_v, heads, r.read is not None)
 
 
 @priced(_price)
@@ -41,7 +41,7 @@ def linear_recurrence_extend(
     r: Recurrence, state: Tensor, *, implementation: str = "auto"
 ) -> tuple[Tensor, Tensor]:
     """Further tokens after ``state`` (batch, heads, d_k, d_v): o, the state after the last token. Errors as above."""
-    wanted = (len(r.q), *r.q.shape[2:], r.v.shape[-1])
+    wanted = (len(r.v), r.v.shape[2], r.q.shape[-1], r.v.shape[-1])
     if state.shape != wanted:
         raise ValueError(f"linear_recurrence: the state is {tuple(state.shape)}; it must be {wanted}")
     o, after = _run(r, state, implementation, True)
@@ -61,10 +61,12 @@ def _run(r: Recurrence, state: Tensor | None, implementation: str, final: bool) 
 
 
 def _check(r: Recurrence) -> None:
-    lead, keys = r.q.shape[:3], r.q.shape
-    same = all(part is None or part.shape == keys for part in (r.k, r.read, r.write))
-    decay = r.log_decay is None or r.log_decay.shape in (lead, keys)
-    if r.q.dim() != 4 or r.v.dim() != 4 or r.v.shape[:3] != lead or not (same and decay):
+    lead, d_k = r.v.shape[:3], r.q.shape[-1]
+    keys, shared = (*lead, d_k), (*lead[:2], 1, d_k)
+    same = all(part.shape in (keys, shared) for part in (r.q, r.k))
+    same &= all(part is None or part.shape == keys for part in (r.read, r.write))
+    same &= r.log_decay is None or r.log_decay.shape in (lead, keys)
+    if r.v.dim() != 4 or not same:
         shapes = ", ".join("none" if part is None else str(tuple(part.shape)) for part in r)
         raise ValueError(f"linear_recurrence: the shapes of {', '.join(r._fields)} do not fit each other: {shapes}")
     if r.write is not None and r.read is None:
@@ -73,8 +75,8 @@ def _check(r: Recurrence) -> None:
 
 def reference(r: Recurrence, state: Tensor | None, final: bool) -> tuple[Tensor, Tensor | None]:
     """The definition, one token after the other."""
-    batch, _, heads, d_k = r.q.shape
-    state = r.v.new_zeros(batch, heads, d_k, r.v.shape[-1]) if state is None else state
+    batch, _, heads, d_v = r.v.shape
+    state = r.v.new_zeros(batch, heads, r.q.shape[-1], d_v) if state is None else state
     return naive.recurrence_from(state, r)
 
 

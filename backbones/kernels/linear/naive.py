@@ -9,8 +9,8 @@ from torch import Tensor
 class Recurrence(NamedTuple):
     """All that a linear recurrence takes, see :mod:`backbench.backbones.kernels.linear.linear_recurrence`."""
 
-    q: Tensor  # (batch, length, heads, d_k)
-    k: Tensor  # (batch, length, heads, d_k)
+    q: Tensor  # (batch, length, heads, d_k), or one head that all share
+    k: Tensor  # (batch, length, heads, d_k), or one head that all share
     v: Tensor  # (batch, length, heads, d_v)
     log_decay: Tensor | None = None  # (batch, length, heads) or (batch, length, heads, d_k), at most 0; None for 0
     read: Tensor | None = None  # (batch, length, heads, d_k); None for no low-rank term
