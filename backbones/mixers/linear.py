@@ -57,7 +57,9 @@ class LinearMixer(Mixer):
         heads = options.n_heads
         for width in (key_width, value_width):
             fits = width % heads == 0
-            require(fits, f"{options.name}: n_heads={heads} does not divide the {width} channels of d_model={spec.d_model}")
+            require(
+                fits, f"{options.name}: n_heads={heads} does not divide the {width} channels of d_model={spec.d_model}"
+            )
         self.ffn_activation = options.activation if options.mlp else None
         self.sizes = (key_width // heads, value_width // heads)  # of a head's keys and values
 

@@ -37,9 +37,7 @@ def linear_recurrence(r: Recurrence, *, implementation: str = "auto") -> Tensor:
 
 
 @priced(_price)
-def linear_recurrence_extend(
-    r: Recurrence, state: Tensor, *, implementation: str = "auto"
-) -> tuple[Tensor, Tensor]:
+def linear_recurrence_extend(r: Recurrence, state: Tensor, *, implementation: str = "auto") -> tuple[Tensor, Tensor]:
     """Further tokens after ``state`` (batch, heads, d_k, d_v): o, the state after the last token. Errors as above."""
     wanted = (len(r.v), r.v.shape[2], r.q.shape[-1], r.v.shape[-1])
     if state.shape != wanted:
