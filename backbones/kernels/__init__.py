@@ -28,7 +28,8 @@ OPERATIONS = {operation.name: operation for operation in (SELECTIVE_SCAN, CAUSAL
 
 __all__ = [
     "OPERATIONS", "Implementation", "Recurrence", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen",
-    "forget_ran", "linear_recurrence", "linear_recurrence_extend", "ran", "selective_scan", "selective_scan_extend", "selective_scan_step", "slow_note",
+    "forget_ran", "linear_recurrence", "linear_recurrence_extend", "ran", "selective_scan", "selective_scan_extend",
+    "selective_scan_step", "slow_note",
 ]  # fmt: skip
 
 

@@ -91,7 +91,7 @@ class LinearMixer(Mixer):
 
     def heads(self, x: Tensor) -> Tensor:
         """(…, width) -> (…, heads, width / heads)."""
-        return x.unflatten(-1, (self.options.n_heads, -1))
+        return torch.unflatten(x, -1, (self.options.n_heads, -1))
 
     def zeros(self, batch: int, device: Any, dtype: torch.dtype | None) -> Callable[..., Tensor]:
         """A function that makes the zeros of an initial state, (batch, *shape)."""

@@ -41,7 +41,7 @@ class LinearAttention(LinearMixer):
     def run(self, x: Tensor, state: State, keep: slice) -> tuple[Tensor, State]:
         q, k, v = (self.heads(part) for part in self.qkv_proj(x).chunk(3, -1))
         o, state = self.recur(Recurrence(F.elu(q) + 1, F.elu(k) + 1, F.pad(v, (0, 1), value=1.0)), state)
-        sums, normaliser = o[:, keep].split([self.sizes[1] - 1, 1], -1)
+        sums, normaliser = o[:, keep, :, :-1], o[:, keep, :, -1:]
         return self.out_proj((sums / (normaliser + EPS)).flatten(-2)), state
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:

@@ -69,7 +69,7 @@ class MLSTM(LinearMixer):
         k = self.heads(k) * (self.sizes[0] ** -0.5 * torch.exp(log_input)).unsqueeze(-1)
         values = F.pad(self.heads(v), (0, 1), value=1.0)  # the column of ones gives the normaliser
         o, memory = self.recur(Recurrence(self.heads(q), k, values, log_decay), memory)
-        sums, normaliser = o[:, keep].split([self.sizes[1] - 1, 1], -1)
+        sums, normaliser = o[:, keep, :, :-1], o[:, keep, :, -1:]
         h = sums / (torch.maximum(normaliser.abs(), torch.exp(-m[:, keep]).unsqueeze(-1)) + EPS)
         h = F.layer_norm(h, h.shape[-1:], eps=NORM_EPS).flatten(-2) * self.norm + self.skip * c[:, keep]
         return self.out_proj(h * F.silu(gate[:, keep])), (taps, memory, m[:, -1])
@@ -96,7 +96,7 @@ class MLSTM(LinearMixer):
 
 def blocks(x: Tensor, weight: Tensor) -> Tensor:
     """x (…, channels) times a block-diagonal matrix with blocks (blocks, out, in)."""
-    return torch.einsum("...bi,boi->...bo", x.unflatten(-1, (-1, weight.shape[-1])), weight).flatten(-2)
+    return torch.einsum("...bi,boi->...bo", torch.unflatten(x, -1, (-1, weight.shape[-1])), weight).flatten(-2)
 
 
 def stabilised(log_f: Tensor, a: Tensor, m: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

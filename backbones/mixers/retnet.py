@@ -5,6 +5,7 @@
 Queries and keys are rotated by their positions, as in RoPE (arXiv:2104.09864).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -39,7 +40,6 @@ class RetNet(LinearMixer):
     Options: ClassVar[type] = RetNetOptions
     summary: ClassVar[str] = "Retention: linear attention with a constant decay a head, recurrent step"
     paper: ClassVar[str] = "arXiv:2307.08621 (RetNet)"
-    log_decay: Tensor
 
     def __init__(self, options: RetNetOptions, spec: Spec) -> None:
         d, values = spec.d_model, options.expand_v * spec.d_model
@@ -53,8 +53,7 @@ class RetNet(LinearMixer):
         self.gate_proj = nn.Linear(d, values, bias=False)
         self.norm = nn.RMSNorm(self.sizes[1], eps=NORM_EPS)
         self.out_proj = nn.Linear(values, d, bias=False)
-        rates = torch.log1p(-(2.0 ** (-5.0 - torch.arange(options.n_heads, dtype=torch.float64))))
-        self.register_buffer("log_decay", rates.float(), persistent=False)
+        self.log_decays = [math.log1p(-(2.0 ** (-5 - head))) for head in range(options.n_heads)]
 
     def run(self, x: Tensor, state: State, keep: slice) -> tuple[Tensor, State]:
         batch, length, _ = x.shape
@@ -62,7 +61,7 @@ class RetNet(LinearMixer):
         q, k, v = (self.heads(part) for part in self.qkv_proj(x).split(self.split, -1))
         turn = rotation(seen.unsqueeze(1) + torch.arange(length, device=x.device), self.sizes[0], x.dtype)
         q, k = rotated(q * self.sizes[0] ** -0.5, *turn), rotated(k, *turn)
-        decay = self.log_decay.to(x.dtype).expand(batch, length, -1)
+        decay = x.new_tensor(self.log_decays).expand(batch, length, -1)
         o, memory = self.recur(Recurrence(q, k, v, decay), memory)
         gate = self.heads(self.gate_proj(x[:, keep]))
         return self.out_proj((self.norm(o[:, keep]) * F.silu(gate)).flatten(-2)), (memory, seen + length)

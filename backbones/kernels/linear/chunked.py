@@ -33,8 +33,8 @@ class Sums(NamedTuple):
 def chunked(r: Recurrence, initial: Tensor | None, final: bool) -> tuple[Tensor, Tensor | None]:
     """o, and the state after the last token if ``final``; ``initial`` None is zero."""
     length, size = r.q.shape[1], _size(r)
-    q, k, v, read, write = (None if part is None else _split(part, size) for part in (r.q, r.k, r.v, r.read, r.write))
-    assert q is not None and k is not None and v is not None  # for the type checker
+    q, k, v = (_split(part, size) for part in (r.q, r.k, r.v))
+    read, write = (None if part is None else _split(part, size) for part in (r.read, r.write))
     sums = None if r.log_decay is None else _sums(r.log_decay, size)
     after = None if sums is None else sums.after
     weights, keys = _products(q, k, sums, after, 0), _scaled(k, None if sums is None else sums.to_end())
@@ -93,7 +93,7 @@ def _size(r: Recurrence) -> int:
 def _split(x: Tensor, size: int) -> Tensor:
     """(batch, length, heads, d) -> (batch, heads, chunks, size, d), padded with zeros at the end."""
     x = F.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % size)) if x.shape[1] % size else x
-    return x.unflatten(1, (-1, size)).permute(0, 3, 1, 2, 4)
+    return torch.unflatten(x, 1, (-1, size)).permute(0, 3, 1, 2, 4)
 
 
 def _sums(log_decay: Tensor, size: int) -> Sums:
@@ -134,6 +134,7 @@ def _halves(x: Tensor, y: Tensor, to: Tensor, since: Tensor, diagonal: int) -> T
     between = since[..., half - 1 : half, :]
     later = _scaled(x[..., half:, :], to[..., half:, :] - between)
     earlier = _scaled(y[..., :half, :], between - since[..., :half, :])
-    inner = _halves(*(part.unflatten(-2, (2, half)) for part in (x, y, to, since)), diagonal)
+    x, y, to, since = (torch.unflatten(part, -2, (2, half)) for part in (x, y, to, since))
+    inner = _halves(x, y, to, since, diagonal)
     top, bottom = inner.unbind(-3)
     return torch.cat((F.pad(top, (0, half)), torch.cat((later @ earlier.mT, bottom), -1)), -2)

@@ -4,7 +4,8 @@ For each batch row and head, with a state S (d_k, d_v):
 
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T + w_t (r_t^T S_{t-1}),      o_t = S_t^T q_t
 
-Layout: q, k, r, w (batch, length, heads, d_k), where q and k may have one head that all share; v, o (batch, length, heads, d_v); S (batch, heads, d_k, d_v).
+Layout: q, k, r, w (batch, length, heads, d_k); v, o (batch, length, heads, d_v); S (batch, heads, d_k, d_v).
+q and k may have one head, which all share.
 The log decay g <= 0 is one number a head, (batch, length, heads), or one a channel of the keys, (…, heads, d_k).
 r is ``read`` and w is ``write``, by default k. The delta rule (arXiv:2406.06484) with rate b, unit key c and decay
 exp(g) is k = b c and r = -exp(g) c: it writes what lacks to v.
@@ -54,7 +55,7 @@ def _run(r: Recurrence, state: Tensor | None, implementation: str, final: bool) 
         _check(r)
         entry = LINEAR_RECURRENCE.pick(implementation, r.v)
         function = reference if state is not None and r.q.shape[1] <= FEW else entry.function
-        o, after = function(r, None if state is None else state.to(wide), final)  # type: ignore[misc]
+        o, after = function(r, None if state is None else state.to(wide), final)
         return o.to(kind), after if after is None or state is None else after.to(state.dtype)
 
 
