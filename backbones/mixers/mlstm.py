@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbench.backbones.contract import Spec, State, initialise_gpt2
+from backbench.backbones.contract import Spec, State
 from backbench.backbones.kernels.linear.naive import Recurrence
 from backbench.backbones.mixers.linear import NORM_EPS, LinearMixer, LinearOptions, ShortConv
 from backbench.errors import require
@@ -57,7 +57,12 @@ class MLSTM(LinearMixer):
         self.norm = nn.Parameter(torch.ones(channels))
         self.skip = nn.Parameter(torch.ones(channels))
         self.out_proj = nn.Linear(channels, spec.d_model, bias=False)
-        self.initialise(1.0)
+        with torch.no_grad():  # as the authors' code: at the start, memories of 20 to 400 tokens
+            self.qkv.normal_(0, (2 / (5 * spec.d_model)) ** 0.5)
+            self.gates.weight.zero_()
+            inputs, forgets = self.gates.bias.chunk(2)
+            inputs.normal_(0, 0.1)
+            forgets.copy_(torch.linspace(3, 6, options.n_heads))
 
     def run(self, x: Tensor, state: State, keep: slice) -> tuple[Tensor, State]:
         taps, memory, stabiliser = state or (None, None, None)
@@ -79,16 +84,11 @@ class MLSTM(LinearMixer):
         zeros, heads = self.zeros(batch, device, dtype), self.options.n_heads
         return zeros(self.options.d_conv - 1, len(self.skip)), zeros(heads, *self.sizes), zeros(heads)
 
-    def initialise(self, residual_scale: float) -> None:
-        """GPT-2's weights for the projections in and out, the authors' for all others: memories of 20 to 400 tokens."""
-        initialise_gpt2(self.in_proj, self.out_proj)
-        inputs, forgets = self.gates.bias.chunk(2)
-        with torch.no_grad():
-            self.out_proj.weight.mul_(residual_scale)
-            self.qkv.normal_(0, (2 / (5 * self.spec.d_model)) ** 0.5)
-            self.gates.weight.zero_()
-            inputs.normal_(0, 0.1)
-            forgets.copy_(torch.linspace(3, 6, len(forgets)))
+    def projections(self) -> Iterable[nn.Module]:
+        return (self.in_proj,)
+
+    def residual_outputs(self) -> Iterable[nn.Linear]:
+        return (self.out_proj,)
 
     def flops(self, length: int) -> float:
         return super().flops(length) + 2.0 * self.qkv.numel()

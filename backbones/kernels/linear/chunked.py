@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from backbench.backbones.kernels.linear.naive import Recurrence
 
-CHUNK, CHUNK_OF_VECTORS = 64, 32  # tokens, with one decay for each head, or for each channel of the keys
-TILE = 4  # tokens among which decays of channels are taken pair by pair
+CHUNK, CHUNK_OF_VECTORS = 64, 16  # tokens, with one decay for each head, or for each channel of the keys
 
 
 class Sums(NamedTuple):
@@ -84,7 +83,7 @@ def _size(r: Recurrence) -> int:
     length = r.q.shape[1]
     if r.log_decay is None or r.log_decay.dim() < r.q.dim():
         return min(CHUNK, length)
-    size = TILE
+    size = 1
     while size < min(CHUNK_OF_VECTORS, length):
         size *= 2
     return size
@@ -111,26 +110,20 @@ def _products(x: Tensor, y: Tensor, sums: Sums | None, to: Tensor | None, diagon
     if sums is None or to is None:
         return (x @ y.mT).tril(diagonal)
     if to.shape[-1] == 1:
-        return (x @ y.mT) * _decays(to, sums.after, diagonal, x.dtype).squeeze(-1)
+        later = torch.ones(x.shape[-2], x.shape[-2], dtype=torch.bool, device=x.device).triu(diagonal + 1)
+        return (x @ y.mT) * torch.exp((to - sums.after.mT).to(x.dtype).masked_fill(later, -torch.inf))
     return _halves(x, y, to, sums.after, diagonal)
-
-
-def _decays(to: Tensor, since: Tensor, diagonal: int, dtype: torch.dtype) -> Tensor:
-    """exp(to_t - since_s), (…, tokens, tokens, channels), zero where s > t + ``diagonal``."""
-    tokens = to.shape[-2]
-    later = torch.ones(tokens, tokens, dtype=torch.bool, device=to.device).triu(diagonal + 1).unsqueeze(-1)
-    return torch.exp((to.unsqueeze(-2) - since.unsqueeze(-3)).to(dtype).masked_fill(later, -torch.inf))
 
 
 def _halves(x: Tensor, y: Tensor, to: Tensor, since: Tensor, diagonal: int) -> Tensor:
     """`_products` for a decay in each channel: the later half sees the earlier one through the moment between them.
 
-    Both factors are decays. Within a half it is done again, and among few tokens pair by pair.
+    Both factors are decays. Within a half it is done again, down to single tokens.
     """
-    tokens = x.shape[-2]
-    if tokens <= TILE:
-        return (x.unsqueeze(-2) * y.unsqueeze(-3) * _decays(to, since, diagonal, x.dtype)).sum(-1)
-    half = tokens // 2
+    if x.shape[-2] == 1:
+        own = (x * y).sum(-1, keepdim=True)
+        return own if diagonal == 0 else torch.zeros_like(own)
+    half = x.shape[-2] // 2
     between = since[..., half - 1 : half, :]
     later = _scaled(x[..., half:, :], to[..., half:, :] - between)
     earlier = _scaled(y[..., :half, :], between - since[..., :half, :])
