@@ -6,6 +6,7 @@ with i_t = exp(a_t), f_t = sigmoid(b_t) and keys over sqrt(d_k). All are kept ti
 m_t = max(log f_t + m_{t-1}, a_t), so that no exponential overflows (equations 15 and 27 to 29).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
