@@ -3,7 +3,7 @@
     S_t = f_t S_{t-1} + i_t k_t v_t^T,      n_t = f_t n_{t-1} + i_t k_t,      h_t = S_t^T q_t / max(|n_t · q_t|, 1)
 
 with i_t = exp(a_t), f_t = sigmoid(b_t) and keys over sqrt(d_k). All are kept times exp(-m_t), where
-m_t = max(log f_t + m_{t-1}, a_t), so that no exponential overflows (equations 15 and 27 to 29).
+m_t = max(log f_t + m_{t-1}, a_t), so that no exponential overflows (equations 15 and 19 to 27).
 """
 
 from collections.abc import Iterable

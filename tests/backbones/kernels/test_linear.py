@@ -77,3 +77,34 @@ def test_chunks_equal_the_definition_in_single_precision(decay: str, low_rank: s
 @pytest.mark.parametrize("strength", ["strong", "zero"])
 def test_decays_may_be_strong_or_none(decay: str, strength: str) -> None:
     compare(70, decay, "delta", torch.float32, strength)
+
+
+def test_heads_may_share_queries_and_keys() -> None:
+    q, k, v, g = inputs(70, "head", "none", torch.float64)
+    shared = linear_recurrence(Recurrence(q[:, :, :1], k[:, :, :1], v, g))
+    each = linear_recurrence(Recurrence(q[:, :, :1].expand_as(q), k[:, :, :1].expand_as(k), v, g))
+    torch.testing.assert_close(shared, each, atol=1e-12, rtol=1e-12)
+
+
+def test_pieces_from_state_to_state_equal_the_complete_sequence() -> None:
+    tensors = [t.detach() for t in inputs(131, "channel", "general", torch.float64)]
+    state, outputs, start = torch.zeros(2, 2, D_K, D_V, dtype=torch.float64), [], 0
+    for count in (1, 3, 40, 1, 86):
+        piece = recurrence(tuple(t[:, start : start + count] for t in tensors), "channel")
+        o, state = linear_recurrence_extend(piece, state)
+        outputs.append(o)
+        start += count
+    whole = linear_recurrence(recurrence(tuple(tensors), "channel"))
+    torch.testing.assert_close(torch.cat(outputs, 1), whole, atol=1e-12, rtol=1e-12)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    q, k, v = inputs(5, "none", "none", torch.float32)
+    with pytest.raises(ValueError, match="do not fit each other"):
+        linear_recurrence(Recurrence(q, k[:, :4], v))
+    with pytest.raises(ValueError, match="write without read"):
+        linear_recurrence(Recurrence(q, k, v, write=k))
+    with pytest.raises(ValueError, match="the state is"):
+        linear_recurrence_extend(Recurrence(q, k, v), torch.zeros(2, 2, 1, 1))
+    with pytest.raises(UserError, match="no implementation 'fast'"):
+        linear_recurrence(Recurrence(q, k, v), implementation="fast")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from mixer_references import D, assert_equals_loop, convolved, outer, perturbed, read, rms, split
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backbench.backbones import UserError
@@ -150,3 +150,33 @@ def test_a_decay_near_one_keeps_the_first_token_for_10_000_tokens(bias: float, k
 def test_options_that_make_no_sense_are_refused(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(name, options, Spec(32))
+
+
+# Parameters of a mixer of width 128, FLOPs per token besides those of its linear layers and convolutions.
+GOLDEN = {
+    "linear_attention": (66_048, 5 * 4 * 32 * 33), "retnet": (131_136, 5 * 4 * 32 * 64),
+    "gla": (68_704, 5 * 4 * 16 * 32), "hgrn2": (65_664, 5 * 4 * 32 * 32),
+    "mlstm": (109_320, 5 * 4 * 64 * 65 + 2 * 3 * 64 * 16), "mamba2": (117_388, 5 * 4 * 64 * 64),
+    "deltanet": (67_616, 9 * 4 * 32 * 32), "gated_deltanet": (134_216, 9 * 4 * 32 * 64),
+    "rwkv7": (91_776, 9 * 4 * 32 * 32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_parameters_and_flops_stay(name: str) -> None:
+    mixer = build(name, None, Spec(128)).get_submodule("layers.0.mixer")
+    layers = [layer for layer in mixer.modules() if isinstance(layer, nn.Linear | nn.Conv1d)]
+    products = sum(2 * layer.weight.numel() for layer in layers)
+    assert sum(parameter.numel() for parameter in mixer.parameters()) == GOLDEN[name][0]
+    assert mixer.flops(60) - products == GOLDEN[name][1]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_half_precision_stays_close_to_single_precision(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = build(name, None, Spec(16, n_layers=2, max_length=30)).eval(), torch.randn(2, 9, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(x)
+    half.float().square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    torch.testing.assert_close(half.float(), model(x), atol=0.1, rtol=0.1)
