@@ -10,6 +10,7 @@ from kernel_inputs import assert_equal, values_and_gradients
 from torch import Tensor
 from torch.nn import functional as F
 
+from backbench.backbones import UserError
 from backbench.backbones.kernels import Recurrence, linear_recurrence, linear_recurrence_extend
 
 DECAYS = ("none", "head", "channel")
