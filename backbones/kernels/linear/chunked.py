@@ -36,17 +36,19 @@ def chunked(r: Recurrence, initial: Tensor | None, final: bool) -> tuple[Tensor,
     read, write = (None if part is None else _split(part, size) for part in (r.read, r.write))
     sums = None if r.log_decay is None else _sums(r.log_decay, size)
     after = None if sums is None else sums.after
-    weights, keys = _products(q, k, sums, after, 0), _scaled(k, None if sums is None else sums.to_end())
-    solved = None
-    if read is not None:
-        before = None if sums is None else sums.before
-        seen, reads = _products(read, k, sums, before, -1), _scaled(read, before)
+    to_end = None if sums is None else sums.to_end()
+    keys, solved = _scaled(k, to_end), None
+    if read is None:
+        ((weights,),) = _products([q], [k], sums)
+    else:
+        reads = _scaled(read, None if sums is None else sums.before)
         if write is None:  # k (v + S^T read): the system gives both values at once
-            rhs, among = torch.cat((v, reads), -1), seen
+            (weights,), (among,) = _products([q, read], [k], sums)
+            rhs = torch.cat((v, reads), -1)
         else:
-            rhs, among = torch.cat((seen @ v, reads), -1), _products(read, write, sums, before, -1)
-            keys = torch.cat((keys, _scaled(write, None if sums is None else sums.to_end())), -2)
-            weights = torch.cat((weights, _products(q, write, sums, after, 0)), -1)
+            (seen_k, seen_w), (read_k, among) = _products([q, read], [k, write], sums)
+            rhs = torch.cat((read_k @ v, reads), -1)
+            weights, keys = torch.cat((seen_k, seen_w), -1), torch.cat((keys, _scaled(write, to_end)), -2)
         both = torch.linalg.solve_triangular(-among, rhs, upper=False, unitriangular=True)
         own, solved = both.split([v.shape[-1], reads.shape[-1]], -1)
         v = own if write is None else torch.cat((v, own), -2)
@@ -105,29 +107,44 @@ def _scaled(x: Tensor, log_decay: Tensor | None) -> Tensor:
     return x if log_decay is None else x * torch.exp(log_decay.to(x.dtype))
 
 
-def _products(x: Tensor, y: Tensor, sums: Sums | None, to: Tensor | None, diagonal: int) -> Tensor:
-    """(…, tokens, tokens): x_t · y_s, decayed from s to t, for s <= t + ``diagonal`` and zero elsewhere."""
-    if sums is None or to is None:
-        return (x @ y.mT).tril(diagonal)
-    if to.shape[-1] == 1:
-        later = torch.ones(x.shape[-2], x.shape[-2], dtype=torch.bool, device=x.device).triu(diagonal + 1)
-        return (x @ y.mT) * torch.exp((to - sums.after.mT).to(x.dtype).masked_fill(later, -torch.inf))
-    return _halves(x, y, to, sums.after, diagonal)
+def _products(rows: list[Tensor], columns: list[Tensor], sums: Sums | None) -> list[list[Tensor]]:
+    """x_t · y_s, decayed from s to t, (…, tokens, tokens), for each of ``rows`` and each of ``columns``.
 
-
-def _halves(x: Tensor, y: Tensor, to: Tensor, since: Tensor, diagonal: int) -> Tensor:
-    """`_products` for a decay in each channel: the later half sees the earlier one through the moment between them.
-
-    Both factors are decays. Within a half it is done again, down to single tokens.
+    The first of ``rows`` sees s <= t, another s < t without the decay of t. Zero elsewhere.
     """
-    if x.shape[-2] == 1:
-        own = (x * y).sum(-1, keepdim=True)
-        return own if diagonal == 0 else torch.zeros_like(own)
-    half = x.shape[-2] // 2
+    if sums is None:
+        return [[(x @ y.mT).tril(-i) for y in columns] for i, x in enumerate(rows)]
+    tos = [sums.after, sums.before][: len(rows)]
+    if sums.after.shape[-1] == 1:
+        decays = [_decays(to, sums.after, -i, rows[0].dtype) for i, to in enumerate(tos)]
+        return [[(x @ y.mT) * decay for y in columns] for x, decay in zip(rows, decays, strict=True)]
+    x, y, to = (torch.stack(parts, -2) for parts in (rows, columns, tos))  # (…, tokens, rows or columns, d_k)
+    grid = _halves(x, y, to, sums.after)
+    return [[grid[..., i, :, j] for j in range(len(columns))] for i in range(len(rows))]
+
+
+def _decays(to: Tensor, since: Tensor, diagonal: int, dtype: torch.dtype) -> Tensor:
+    """exp(to_t - since_s), (…, tokens, tokens), zero where s > t + ``diagonal``."""
+    tokens = to.shape[-2]
+    later = torch.ones(tokens, tokens, dtype=torch.bool, device=to.device).triu(diagonal + 1)
+    return torch.exp((to - since.mT).to(dtype).masked_fill(later, -torch.inf))
+
+
+def _halves(x: Tensor, y: Tensor, to: Tensor, since: Tensor) -> Tensor:
+    """`_products` for a decay in each channel, (…, tokens, rows, tokens, columns).
+
+    The later half sees the earlier one through the moment between them: both factors are decays. Within a half it is
+    done again, down to single tokens.
+    """
+    tokens, rows, columns = since.shape[-2], x.shape[-2], y.shape[-2]
+    if tokens == 1:
+        own = (x[..., :1, :].unsqueeze(-2) * y.unsqueeze(-3)).sum(-1)  # (…, 1, 1, columns): only the first row sees it
+        return F.pad(own, (0, 0, 0, rows - 1)).unsqueeze(-2)
+    half = tokens // 2
     between = since[..., half - 1 : half, :]
-    later = _scaled(x[..., half:, :], to[..., half:, :] - between)
-    earlier = _scaled(y[..., :half, :], between - since[..., :half, :])
-    x, y, to, since = (torch.unflatten(part, -2, (2, half)) for part in (x, y, to, since))
-    inner = _halves(x, y, to, since, diagonal)
-    top, bottom = inner.unbind(-3)
-    return torch.cat((F.pad(top, (0, half)), torch.cat((later @ earlier.mT, bottom), -1)), -2)
+    later = _scaled(x[..., half:, :, :], to[..., half:, :, :] - between.unsqueeze(-2)).flatten(-3, -2)
+    earlier = _scaled(y[..., :half, :, :], (between - since[..., :half, :]).unsqueeze(-2)).flatten(-3, -2)
+    across = torch.unflatten(torch.unflatten(later @ earlier.mT, -1, (half, columns)), -3, (half, rows))
+    parts = (torch.unflatten(part, -3, (2, half)) for part in (x, y, to))
+    top, bottom = _halves(*parts, torch.unflatten(since, -2, (2, half))).unbind(-5)
+    return torch.cat((F.pad(top, (0, 0, 0, half)), torch.cat((across, bottom), -2)), -4)
