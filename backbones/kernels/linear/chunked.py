@@ -145,6 +145,6 @@ def _halves(x: Tensor, y: Tensor, to: Tensor, since: Tensor) -> Tensor:
     later = _scaled(x[..., half:, :, :], to[..., half:, :, :] - between.unsqueeze(-2)).flatten(-3, -2)
     earlier = _scaled(y[..., :half, :, :], (between - since[..., :half, :]).unsqueeze(-2)).flatten(-3, -2)
     across = torch.unflatten(torch.unflatten(later @ earlier.mT, -1, (half, columns)), -3, (half, rows))
-    parts = (torch.unflatten(part, -3, (2, half)) for part in (x, y, to))
-    top, bottom = _halves(*parts, torch.unflatten(since, -2, (2, half))).unbind(-5)
+    x, y, to = (torch.unflatten(part, -3, (2, half)) for part in (x, y, to))
+    top, bottom = _halves(x, y, to, torch.unflatten(since, -2, (2, half))).unbind(-5)
     return torch.cat((F.pad(top, (0, 0, 0, half)), torch.cat((across, bottom), -2)), -4)
