@@ -9,6 +9,12 @@ from backbench.backbones.kernels.attention.attention import ATTENTION, attention
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
 from backbench.backbones.kernels.diagonal.diagonal_recurrence import DIAGONAL_RECURRENCE, diagonal_recurrence
 from backbench.backbones.kernels.dispatch import Implementation
+from backbench.backbones.kernels.linear.linear_recurrence import (
+    LINEAR_RECURRENCE,
+    linear_recurrence,
+    linear_recurrence_extend,
+)
+from backbench.backbones.kernels.linear.naive import Recurrence
 from backbench.backbones.kernels.scan.naive import ScanInputs, selective_scan_step
 from backbench.backbones.kernels.scan.selective_scan import (
     SELECTIVE_SCAN,
@@ -19,13 +25,13 @@ from backbench.backbones.kernels.scan.selective_scan import (
 )
 from backbench.errors import UserError, suggest
 
-_ALL = (SELECTIVE_SCAN, DIAGONAL_RECURRENCE, CAUSAL_CONV1D, ATTENTION)
+_ALL = (SELECTIVE_SCAN, DIAGONAL_RECURRENCE, LINEAR_RECURRENCE, CAUSAL_CONV1D, ATTENTION)
 OPERATIONS = {operation.name: operation for operation in _ALL}
 
 __all__ = [
-    "OPERATIONS", "Implementation", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen",
-    "diagonal_recurrence", "forget_ran", "ran", "selective_scan", "selective_scan_extend", "selective_scan_step",
-    "slow_note",
+    "OPERATIONS", "Implementation", "Recurrence", "ScanInputs", "SlowKernels", "attention", "causal_conv1d", "chosen",
+    "diagonal_recurrence", "forget_ran", "linear_recurrence", "linear_recurrence_extend", "ran", "selective_scan",
+    "selective_scan_extend", "selective_scan_step", "slow_note",
 ]  # fmt: skip
 
 
