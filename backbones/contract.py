@@ -177,7 +177,7 @@ class Mixer(Causal):
     """
 
     ffn_activation: str | None = "gelu"  # of the feed-forward network that follows; None for no such network
-    norm: str = "layer"  # before it and before the feed-forward network: layer, or rms for RMSNorm
+    norm_kind: str = "layer"  # before it and before the feed-forward network: layer, or rms for RMSNorm
 
     def projections(self) -> Iterable[nn.Module]:
         """Modules whose linear layers and embeddings the stack initialises, as GPT-2's. Default: none.

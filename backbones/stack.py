@@ -69,7 +69,7 @@ class Layer(nn.Module):
     def __init__(self, mixer: Mixer, spec: Spec) -> None:
         super().__init__()
         self.mixer = mixer
-        norm, active = NORMS[mixer.norm], mixer.ffn_activation
+        norm, active = NORMS[mixer.norm_kind], mixer.ffn_activation
         self.norm1 = norm(spec.d_model, eps=NORM_EPS)
         self.drop = Dropout(spec.dropout)
         self.norm2 = None if active is None else norm(spec.d_model, eps=NORM_EPS)
@@ -101,7 +101,7 @@ class ResidualStack(Backbone):
     def __init__(self, mixer: type[Mixer], options: Any, spec: Spec) -> None:
         super().__init__(options, spec)
         self.layers = nn.ModuleList(Layer(mixer(options, replace(spec, layer=i)), spec) for i in range(spec.n_layers))
-        self.norm: Any = NORMS[self._layers()[-1].mixer.norm](spec.d_model, eps=NORM_EPS)
+        self.norm: Any = NORMS[self._layers()[-1].mixer.norm_kind](spec.d_model, eps=NORM_EPS)
         branches = sum(1 if layer.ffn is None else 2 for layer in self._layers())
         scale = branches**-0.5 if spec.residual_scale else 1.0
         for layer in self._layers():

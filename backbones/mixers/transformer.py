@@ -77,7 +77,7 @@ class Transformer(Mixer):
             f"transformer: rotary positions turn pairs, and a head has {self.head} numbers; change n_heads or d_model"
         )
         require(not rotary or self.head % 2 == 0, pairs)
-        self.ffn_activation, self.norm = options.activation, options.norm
+        self.ffn_activation, self.norm_kind = options.activation, options.norm
         self.n_heads, self.kv_heads = heads, options.kv_heads or heads
         self.window = options.window * spec.tokens_per_step
         self.kernels = options.kernels
