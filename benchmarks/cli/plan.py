@@ -1,4 +1,4 @@
-"""``--dry-run`` and ``--tune N``: what a request comes to before its cells run."""
+"""``--dry-run`` lists the cells of a request. ``--tune N`` runs its trials first and chooses a setting from them."""
 
 from __future__ import annotations
 

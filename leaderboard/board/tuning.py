@@ -28,7 +28,8 @@ class Key(NamedTuple):
     """What a tuned record and its trials have in common."""
 
     row: tuple[str, ...]  # the backbone, and the words that no tuning chose
-    rest: tuple[str, ...]
+    tag: str
+    rest: tuple[str, ...]  # suite, preset, source, versions and protocol
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def key_of(record: Record) -> Key:
     starts = record.protocol.eval_seed - SELECTION * (trial(cell.variant) is not None)
     rest = " ".join(versions), " ".join(cell.suite_tasks), record.protocol.acting, record.protocol.sampling, str(starts)
     words = (word for word in base if not word.startswith(width))
-    return Key((cell.backbone, *sorted(words)), (cell.suite, cell.preset, cell.source, tag, *rest))
+    return Key((cell.backbone, *sorted(words)), tag, (cell.suite, cell.preset, cell.source, *rest))
 
 
 def tunings(records: Iterable[Record]) -> dict[Key, Tuning]:
@@ -89,7 +90,7 @@ def tunings(records: Iterable[Record]) -> dict[Key, Tuning]:
         if tag is not None and record.identity.seed == SELECTION:
             words = setting_of(record.identity.variant, tag)
             found[key_of(record)][words][record.identity.task] = record
-    return {key: _tuning(key.rest[3], settings) for key, settings in found.items()}
+    return {key: _tuning(key.tag, settings) for key, settings in found.items()}
 
 
 def _tuning(tag: str, settings: Mapping[str, Mapping[str, Record]]) -> Tuning:
