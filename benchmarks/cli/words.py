@@ -72,16 +72,17 @@ def options(pairs: list[str]) -> dict[str, Any]:
 
 
 # Completion, an option a function. Imports happen in the functions, so that help is instant.
-def _ending(incomplete: str, names: list[str]) -> list[str]:
-    """Completions of the last part of a comma-separated list."""
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+def _ending(incomplete: str, names: list[str], separators: str = ",") -> list[str]:
+    """Completions of the last part of a list."""
+    last = re.split(f"[{separators}]", incomplete)[-1]
+    before = incomplete.removesuffix(last)
+    return [f"{before}{name}" for name in names if name.startswith(last)]
 
 
 def backbones(incomplete: str) -> list[str]:
     from backbench.backbones import BACKBONES
 
-    return _ending(incomplete, BACKBONES.names())
+    return _ending(incomplete, BACKBONES.names(), ",+")
 
 
 def suites(incomplete: str) -> list[str]:
