@@ -11,7 +11,7 @@ _D4RL = _pairs(_GYM, ("medium", "medium-replay", "medium-expert"))
 _GAMES = ("breakout", "qbert", "pong", "seaquest")
 _MEMORY = (
     "tmaze-24", "tmaze-96", "tmaze-256", "repeat-4", "repeat-16", "copy-12", "copy-32", "recall-8", "recall-32",
-    "parity", "count", "tmaze-long",
+    "parity", "count",
 )  # fmt: skip
 SUITES: dict[str, tuple[str, ...]] = {
     "d4rl": _D4RL,
@@ -31,6 +31,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "memory": _MEMORY,
     "memory-seen": _MEMORY,
     "memory-length": ("tmaze-24", "repeat-4", "copy-12", "parity", "count"),
+    "memory-long": ("tmaze-long",),
 }
 """Suite -> its tasks, in the order of the tables."""
 
@@ -38,7 +39,7 @@ SUITES: dict[str, tuple[str, ...]] = {
 NORMALISERS: dict[str, str] = (
     dict.fromkeys(SUITES, "d4rl")
     | dict.fromkeys(("atari", "atari-1frame"), "dt-gamer")
-    | dict.fromkeys(("memory", "memory-seen", "memory-length"), "declared")
+    | dict.fromkeys(("memory", "memory-seen", "memory-length", "memory-long"), "declared")
 )
 _TWO_ANSWERS = ("tmaze", "parity")  # the other memory tasks have four
 REFERENCES: dict[str, dict[str, tuple[float, float]]] = {

@@ -255,7 +255,7 @@ def test_list_shows_backbones_suites_tasks_and_presets(call: Call) -> None:
     assert "backbone.mamba.d_state=16" in call("list", "gru+mamba").out
     assert "9 tasks" in call("list", "suites").out
     listed = call("list", "tasks").out
-    assert listed.count("\n") == 102
+    assert listed.count("\n") == 101
     assert "hopper-medium-replay" in listed
     assert call("list", "presets").out.split() == ["paper", "paper-decision-mamba", "quick", "smoke"]
     assert call("--version").out.startswith("backbench ")
