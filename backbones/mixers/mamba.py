@@ -165,8 +165,9 @@ class MambaBlock(nn.Module):
         )
 
     def _scan(self, inputs: ScanInputs, window: int | None, gate: Tensor | None = None) -> Tensor:
-        options: dict[str, Any] = {"softplus": True, "negative": self.negative, "implementation": self.kernels}
-        return selective_scan(*inputs[:6], window=window, gate=gate, **options)
+        return selective_scan(
+            *inputs[:6], window=window, gate=gate, softplus=True, negative=self.negative, implementation=self.kernels
+        )
 
 
 class Mamba(Mixer):

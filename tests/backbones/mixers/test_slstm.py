@@ -1,4 +1,4 @@
-"""sLSTM equals its paper's equations without a stabiliser, stays finite where they overflow, and starts as published."""
+"""sLSTM equals its paper's equations without a stabiliser, stays finite where they overflow, starts as published."""
 
 from __future__ import annotations
 
