@@ -84,6 +84,7 @@ def test_half_precision_stays_close_to_single_precision() -> None:
         ({"n_heads": 0}, "slstm: n_heads=0; give at least 1"),
         ({"d_conv": 0}, "slstm: d_conv=0; give at least 1"),
         ({"n_heads": 3}, "slstm: n_heads=3 does not divide the 16 channels of d_model=16"),
+        ({"n_heads": 16}, "slstm: n_heads=16 gives heads of one channel, which their norm makes zero; give fewer"),
     ],
 )
 def test_wrong_options_are_one_line(options: dict[str, int], line: str) -> None:
