@@ -143,6 +143,24 @@ def test_flips_of_rwkv7_leave_less_than_half() -> None:
     assert float(found.real.max()) <= 1 + 1e-5
 
 
+@pytest.mark.parametrize("name", ["lru", "s5", "retnet", "linear_attention"])
+def test_without_decays_from_the_token_the_state_is_a_sum_over_marks(name: str) -> None:
+    """So no mark can flip what another wrote, whatever the weights."""
+    torch.manual_seed(0)
+    mixer = blank(name, **({"n_heads": 1} if name in ("retnet", "linear_attention") else {})).double()
+    for parameter in mixer.parameters():
+        parameter.normal_()
+    x = torch.randn(1, 2, 4).double()
+
+    def state(*marks: int) -> Tensor:
+        tokens = x[:, :1].repeat(1, 1_000, 1)
+        tokens[:, list(marks)] = x[:, 1:]
+        return leaves(mixer.extend(tokens, mixer.initial_state(1))[1])[0]
+
+    alone = [state(*marks) - state() for marks in ((100,), (700,), (998,))]
+    torch.testing.assert_close(state(100, 700, 998) - state(), alone[0] + alone[1] + alone[2])
+
+
 # Modulo 3 by linear recurrences
 
 
@@ -257,7 +275,7 @@ def test_without_its_recurrence_nothing_passes_the_filter_whatever_the_weights(
 # Retention
 
 
-@pytest.mark.parametrize("name", ["gla", "mingru", "rglru", "mamba", "deltanet"])
+@pytest.mark.parametrize("name", ["gla", "mingru", "rglru", "mamba", "deltanet", "gated_deltanet"])
 def test_a_decay_of_one_keeps_the_first_token(name: str) -> None:
     y = keeper(name)(counting_tokens(torch.zeros(LENGTH)))[0, :, 0]
     assert float(y[1].abs()) > 0.1

@@ -143,10 +143,10 @@ def delta_rotation() -> tuple[Any, Tensor]:
 
 
 def keeper(name: str) -> Any:
-    """A gla, mingru, rglru, mamba or deltanet that writes at the start and then decays by exactly 1. Output 0 reads."""
+    """A gla, mingru, rglru, mamba, deltanet or gated_deltanet that writes at the start and then decays by exactly 1. Output 0 reads."""
     if name == "mamba":
         return mamba_signs("positive")
-    if name == "deltanet":
+    if name.endswith("deltanet"):
         return delta_signs(name, negative=False)
     if name == "gla":
         mixer = blank(name, n_heads=1, shrink_k=1, rank=1)
