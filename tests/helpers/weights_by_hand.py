@@ -143,7 +143,7 @@ def delta_rotation() -> tuple[Any, Tensor]:
 
 
 def keeper(name: str) -> Any:
-    """A gla, mingru, rglru, mamba, deltanet or gated_deltanet that writes at the start and then decays by exactly 1. Output 0 reads."""
+    """A linear recurrence that writes at the start and then decays by exactly 1. Output 0 reads."""
     if name == "mamba":
         return mamba_signs("positive")
     if name.endswith("deltanet"):
