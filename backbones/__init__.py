@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backbench.backbones.options import make_options
-from backbench.errors import UserError, suggest
+from backbench.errors import UserError, require, suggest
 from backbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -17,7 +17,26 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKBONES", "UserError", "make_options", "suggest", "summary_of"]
 
-BACKBONES: Registry[type[Causal]] = Registry(
+
+class Backbones(Registry["type[Causal]"]):
+    """The registry of backbones, which also makes hybrids: ``mamba+mamba+transformer`` joins three mixers."""
+
+    def get(self, name: str) -> type[Causal]:
+        parts = name.split("+")
+        if len(parts) == 1:
+            return super().get(name)
+        require(all(parts), f"hybrid '{name}': a part has no name; write it as in mamba+mamba+transformer")
+        from backbench.backbones.hybrid import hybrid
+
+        return hybrid(name, tuple(map(super().get, parts)))
+
+    def origin(self, name: str) -> str:
+        """Where ``name`` comes from. Of a hybrid: where its part does that is trusted least."""
+        origins = [super(Backbones, self).origin(part) for part in name.split("+")]
+        return max(origins, key=lambda origin: (origin == "command line", origin != "built-in"))
+
+
+BACKBONES = Backbones(
     kind="backbone",
     builtin={
         "convformer": "backbench.backbones.mixers.convformer:Convformer",

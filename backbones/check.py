@@ -198,13 +198,27 @@ def window_acting(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     return within(max(errors), f"{end} tokens, windows of up to {size}")
 
 
+def of_parts(model: Backbone, rule: Callable[[Any], Outcome]) -> Outcome:
+    """The outcome of a rule on one mixer of each kind in a stack, or on a complete backbone."""
+    mixers = [layer.mixer for layer in model.layers] if isinstance(model, ResidualStack) else [model]
+    outcomes = {part: rule(part) for part in {type(mixer): mixer for mixer in mixers}.values()}
+    if len(outcomes) == 1:
+        return next(iter(outcomes.values()))
+    said = "; ".join(f"{type(part).__name__}: {detail}" for part, (_, detail) in outcomes.items())
+    return all(passed for passed, _ in outcomes.values()), said
+
+
 @rule("recurrent acting past the context")
 def recurrent_acting(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Past max_length, `step` is `forward` over the complete history, or over the last complete steps.
 
-    Measured on one mixer: in a stack of windows each layer remembers what the layer below saw.
+    Measured on one mixer of each kind: in a stack of windows each layer remembers what the layer below saw.
     """
-    part: Causal = model.layers[0].mixer if isinstance(model, ResidualStack) else model  # type: ignore[assignment]
+    return of_parts(model, lambda part: recurrent_acting_of(candidate, part))
+
+
+def recurrent_acting_of(candidate: Candidate, part: Causal) -> Outcome:
+    """The rule for one mixer, or for a complete backbone."""
     tokens, pieces = candidate.episode()
     generator = torch.Generator().manual_seed(5)
     for parameter in part.parameters():  # at the start, many mixers hardly mix
@@ -350,7 +364,11 @@ def initialisation(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """The stack sets the parameters that a mixer hands over, and leaves what carries `_no_reinit`."""
     if not isinstance(model, ResidualStack):
         return True, "a complete stack initialises itself"
-    known: Any = model.layers[0].mixer
+    return of_parts(model, initialisation_of)
+
+
+def initialisation_of(known: Any) -> Outcome:
+    """The rule for one mixer."""
     mixer = type(known)(known.options, known.spec)
     before = {name: parameter.clone() for name, parameter in mixer.named_parameters()}
     mixer.initialise(0.5)
@@ -385,11 +403,12 @@ def check(
 ) -> list[CheckResult]:
     """Check every rule of the contract on a backbone, on the CPU in float32, within seconds.
 
-    Takes what `build` takes. Default ``spec``: width 32, two layers, dropout 0.1, contexts of up to 21 tokens. Returns
-    one result per rule, in a fixed order. If a rule raises, it has failed, and the detail is the error. Raises
-    UserError if the backbone cannot be built at all.
+    Takes what `build` takes. Default ``spec``: width 32, two layers or as many as a hybrid has parts, dropout 0.1,
+    contexts of up to 21 tokens. Returns one result per rule, in a fixed order. If a rule raises, it has failed, and
+    the detail is the error. Raises UserError if the backbone cannot be built at all.
     """
-    usual = spec or Spec(d_model=32, n_layers=2, max_length=21)
+    parts = name.count("+") + 1 if isinstance(name, str) else 1
+    usual = spec or Spec(d_model=32, n_layers=max(2, parts), max_length=21)
 
     def make(spec: Spec = usual) -> Backbone:
         torch.manual_seed(0)

@@ -16,7 +16,7 @@ def make_options(cls: type, values: Mapping[str, Any] | object | None = None) ->
     Raises UserError: an unknown or missing key, a value of another type, or one that the dataclass itself refuses.
     """
     options_type: type = getattr(cls, "Options", cls)
-    owner = cls.__name__
+    owner = cls.__name__.removesuffix("Options") or cls.__name__
     values = {} if values is None else values
     if isinstance(values, options_type):
         return values
@@ -50,6 +50,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
                 continue
     elif hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return make_options(hint, value)
     elif origin is tuple and isinstance(value, list | tuple):
         return tuple(value)
     elif not isinstance(hint, type) or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):

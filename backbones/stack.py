@@ -91,16 +91,16 @@ class Layer(nn.Module):
 
 
 class ResidualStack(Backbone):
-    """``spec.n_layers`` layers around mixers of one class, then a final layer norm.
+    """``spec.n_layers`` layers around the mixers that ``mixer`` makes, then a final norm.
 
     Feed-forward networks, and what a mixer hands over by `projections` and `residual_outputs`, start as GPT-2's:
     weights N(0, 0.02), biases zero. What writes to the residual stream is scaled by 1/sqrt(number of residual
     branches) if ``spec.residual_scale``. A mixer's other parameters keep the values that it gave them.
     """
 
-    def __init__(self, mixer: type[Mixer], options: Any, spec: Spec) -> None:
+    def __init__(self, mixer: Callable[[Spec], Mixer], options: Any, spec: Spec) -> None:
         super().__init__(options, spec)
-        self.layers = nn.ModuleList(Layer(mixer(options, replace(spec, layer=i)), spec) for i in range(spec.n_layers))
+        self.layers = nn.ModuleList(Layer(mixer(replace(spec, layer=i)), spec) for i in range(spec.n_layers))
         self.norm: Any = NORMS[self._layers()[-1].mixer.norm_kind](spec.d_model, eps=NORM_EPS)
         branches = sum(1 if layer.ffn is None else 2 for layer in self._layers())
         scale = branches**-0.5 if spec.residual_scale else 1.0

@@ -41,13 +41,15 @@ class S5Options:
 def hippo(size: int) -> tuple[Tensor, Tensor]:
     """Eigenvalues (size / 2,) and eigenvectors (size, size / 2) of the normal part of HiPPO-LegS, double precision.
 
-    One of each conjugate pair (section 3, appendix B).
+    One of each conjugate pair (section 3, appendix B). The first entry of a vector is real and positive: a library is
+    free to turn it, and equal seeds should give equal weights on every machine.
     """
     n = torch.arange(size, dtype=torch.float64)
     root = torch.sqrt(n + 0.5)
     lower = torch.tril(root[:, None] * root)
     skew = torch.tril(lower, -1).t() - torch.tril(lower, -1)
     frequencies, vectors = torch.linalg.eigh(-1j * skew)
+    vectors = vectors * vectors[0].conj() / vectors[0].abs()
     half = size // 2
     return torch.complex(torch.full((half,), -0.5, dtype=torch.float64), frequencies[:half]), vectors[:, :half]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import textwrap
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -15,15 +16,16 @@ KINDS = ("backbones", "suites", "tasks", "presets")
 
 
 def _kinds(incomplete: str) -> list[str]:
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+    return [kind for kind in KINDS if kind.startswith(incomplete)] + words.backbones(incomplete)
 
 
 def list_(
     what: Annotated[
-        str, typer.Argument(help="backbones, suites, tasks or presets.", autocompletion=_kinds)
+        str, typer.Argument(help="backbones, suites, tasks, presets, or one backbone.", autocompletion=_kinds)
     ] = "backbones",
 ) -> None:
-    """List backbones with their options, suites, tasks or presets."""
+    """List backbones, suites, tasks or presets, or the options of one backbone."""
+    from backbench.backbones import BACKBONES
     from backbench.benchmarks.plan import compose, suites
 
     if what == "backbones":
@@ -37,26 +39,46 @@ def list_(
                 terminal.line(f"{table.name:<16} {name:<28} data: {', '.join(row.sources)}")
     elif what == "presets":
         terminal.write("".join(f"{name}\n" for name in compose.presets()))
+    elif what in BACKBONES.names() or set(what) & set(":+"):
+        _list_backbone(what)
     else:
-        raise UserError(f"cannot list '{what}'{suggest(what, KINDS)}")
+        raise UserError(f"cannot list '{what}'{suggest(what, (*KINDS, *BACKBONES.names()))}")
 
 
 def _list_backbones() -> None:
     from backbench.backbones import BACKBONES, summary_of
 
-    for name in BACKBONES.names():
+    names = BACKBONES.names()
+    width = max(map(len, names)) + 1
+    for name in names:
         try:
-            cls = BACKBONES.get(name)
+            said, origin = summary_of(BACKBONES.get(name)), BACKBONES.origin(name)
         except UserError as error:  # one broken plug-in does not hide the others
-            terminal.line(f"{name:<12} broken: {error}")
-            continue
-        origin, paper = BACKBONES.origin(name), getattr(cls, "paper", "")
-        terminal.line(f"{name:<12} {summary_of(cls)}{'' if origin == 'built-in' else f' [{origin}]'}")
-        options = "  ".join(f"backbone.{field.name}={_default(field)}" for field in dataclasses.fields(cls.Options))
-        for text in (paper and f"paper: {paper}", options):
-            terminal.write(
-                textwrap.fill(text, 110, initial_indent=" " * 13, subsequent_indent=" " * 13) + "\n" * bool(text)
-            )
+            said, origin = f"broken: {error}", "built-in"
+        terminal.line(f"{name:<{width}}{said}{'' if origin == 'built-in' else f' [{origin}]'}")
+    terminal.line("")
+    terminal.line("Options of one: bench list mamba. Several in turn: --backbone mamba+mamba+transformer.")
+
+
+def _list_backbone(name: str) -> None:
+    """A backbone with its papers and options."""
+    from backbench.backbones import BACKBONES, summary_of
+
+    (name,) = words.backbone_names(name) or ("",)
+    cls = BACKBONES.get(name)
+    paper, values = getattr(cls, "paper", ""), _values(cls.Options, "backbone")
+    terminal.line(f"{name}: {summary_of(cls)}")
+    for text in (paper and f"paper: {paper}", "  ".join(values)):
+        terminal.write(textwrap.fill(text, 110, initial_indent="  ", subsequent_indent="  ") + "\n" * bool(text))
+
+
+def _values(options: Any, prefix: str) -> Iterator[str]:
+    """``key=default`` of each option; a hybrid's parts have groups of them."""
+    for field in dataclasses.fields(options):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            yield from _values(field.type, f"{prefix}.{field.name}")
+        else:
+            yield f"{prefix}.{field.name}={_default(field)}"
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

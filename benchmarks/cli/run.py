@@ -30,7 +30,11 @@ Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpo
 # A command has as many parameters as flags.
 def run(
     backbone: Annotated[
-        str, typer.Option(help="Names, comma-separated, module:Class or file.py:Class.", autocompletion=words.backbones)
+        str,
+        typer.Option(
+            help="Names, comma-separated; module:Class or file.py:Class; a+b for layers in turn.",
+            autocompletion=words.backbones,
+        ),
     ] = "",
     suite: Annotated[
         str, typer.Option(help="Suite of tasks: a name, or the path of a YAML file.", autocompletion=words.suites)

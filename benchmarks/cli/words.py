@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from backbench.errors import UserError
+from backbench.errors import UserError, require
 from backbench.text import plain
 
 
@@ -18,7 +18,7 @@ def split(text: str) -> tuple[str, ...]:
 def backbone_names(text: str) -> tuple[str, ...]:
     """Comma-separated names. A file's class, ``folder/mixer.py:Mine``, becomes ``mixer:Mine`` with its folder searched
     first, here and in worker processes."""
-    return tuple(map(_module_name, split(text)))
+    return tuple("+".join(map(_module_name, name.split("+"))) for name in split(text))
 
 
 def _module_name(name: str) -> str:
@@ -56,29 +56,33 @@ def seeds(text: str, most: int) -> tuple[int, ...]:
 
 
 def options(pairs: list[str]) -> dict[str, Any]:
-    """Options of a backbone from ``key=value`` or ``backbone.key=value``."""
+    """Options of a backbone from ``key=value`` or ``backbone.key=value``; a hybrid's are ``part.key=value``."""
     from backbench.reading import parse_yaml
 
-    found = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign:
             raise UserError(f"option '{pair}': write key=value")
-        found[key.removeprefix("backbone.")] = parse_yaml(value, f"option '{plain(pair)[:80]}'")
+        part, dot, name = key.removeprefix("backbone.").rpartition(".")
+        group = found.setdefault(part, {}) if dot else found
+        require(isinstance(group, dict), f"option '{plain(pair)[:80]}': {part} has a value already; remove that")
+        group[name] = parse_yaml(value, f"option '{plain(pair)[:80]}'")
     return found
 
 
 # Completion, an option a function. Imports happen in the functions, so that help is instant.
-def _ending(incomplete: str, names: list[str]) -> list[str]:
-    """Completions of the last part of a comma-separated list."""
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+def _ending(incomplete: str, names: list[str], separators: str = ",") -> list[str]:
+    """Completions of the last part of a list."""
+    last = re.split(f"[{separators}]", incomplete)[-1]
+    before = incomplete.removesuffix(last)
+    return [f"{before}{name}" for name in names if name.startswith(last)]
 
 
 def backbones(incomplete: str) -> list[str]:
     from backbench.backbones import BACKBONES
 
-    return _ending(incomplete, BACKBONES.names())
+    return _ending(incomplete, BACKBONES.names(), ",+")
 
 
 def suites(incomplete: str) -> list[str]:

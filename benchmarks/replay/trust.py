@@ -5,7 +5,7 @@ own suites or of Gymnasium's registry. Anything else is code, or goes to code, t
 needs ``--trust``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,17 @@ def _foreign(cell: Cell) -> Iterator[str]:
     if cell.model.n_layers > LAYERS:
         yield f"it asks for model.n_layers={cell.model.n_layers:,}"
     sizes = {f"model.{name}": value for name, value in vars(cell.model).items()}
-    sizes |= {f"backbone.{name}": value for name, value in cell.options.items()}
+    sizes |= dict(_flat(cell.options, "backbone"))
     sizes |= {"train.batch_size": cell.train.batch_size, "eval.episodes": cell.eval.episodes}
     for name, value in sizes.items():
         if isinstance(value, int) and value > SIZE:
             yield f"it asks for {name}={value:,}"
+
+
+def _flat(options: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Options by their dotted names: those of a hybrid's parts are one level down."""
+    for name, value in options.items():
+        yield from _flat(value, f"{prefix}.{name}") if isinstance(value, Mapping) else [(f"{prefix}.{name}", value)]
 
 
 def _of_a_suite(cell: Cell) -> bool:

@@ -22,7 +22,7 @@ SCORE_SLACK = 0.05  # of a normalised score: what a table shows
 TIMES = {"train_tokens_per_s", "train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "decision"}
 _NEEDED = ("backbench", "torch", "numpy", "gymnasium")
 _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z][\w-]*")
-_BACKBONE = re.compile(r"[\w.+-]+(:[\w.]+)?")
+_BACKBONE = re.compile(r"[\w.-]+(:[\w.]+)?(\+[\w.-]+(:[\w.]+)?)*")
 
 
 def doubts(record: Record, now: datetime | None = None) -> list[str]:

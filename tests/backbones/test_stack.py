@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
 from backbench.backbones.contract import Mixer, Spec
 from backbench.backbones.mixers.mamba import MambaBlock
@@ -73,13 +74,32 @@ def test_residual_outputs_may_start_without_a_scale(name: str) -> None:
     assert all(layer.get_parameter("weight").std().item() == pytest.approx(0.02, rel=0.03) for layer in outputs)
 
 
+BUILT_IN = [name for name in BACKBONES.names() if BACKBONES.origin(name) == "built-in"]
 # Of each model with seed 0: all parameters, weighted so that any change of values or order shows.
 STARTS = {
     "transformer": 463.862435, "mamba": 10899.748970, "gloma": 21256.430311, "mlp": 472.924089, "identity": 475.974735,
+    "convformer": 450.467044, "deltanet": 520.965179, "gated_deltanet": 519.721853, "gla": 510.366538,
+    "gru": 503.060444, "hgrn2": 655.686360, "linear_attention": 463.862435, "lru": 300.829356, "lstm": 685.235680,
+    "mamba2": 872.808101, "mingru": 485.490611, "mlstm": 1299.830850, "retnet": 566.532253, "rglru": -621.936161,
+    "rwkv7": 571.064131, "s5": -7067.594107, "transformerpp": 473.723110,
+}  # fmt: skip
+
+# Of each model of width 128 with three layers. docs/reference/backbones.md has them.
+PARAMETERS = {
+    "convformer": 404_992, "deltanet": 599_776, "gated_deltanet": 799_576, "gla": 603_040, "gloma": 1_095_808,
+    "gru": 743_680, "hgrn2": 593_920, "identity": 396_928, "linear_attention": 595_072, "lru": 694_144,
+    "lstm": 842_752, "mamba": 746_368, "mamba2": 749_092, "mingru": 545_536, "mlp": 544_768, "mlstm": 724_888,
+    "retnet": 790_336, "rglru": 646_912, "rwkv7": 672_256, "s5": 545_728, "transformer": 595_072,
+    "transformerpp": 544_640,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_backbones_have_the_listed_number_of_parameters(name: str) -> None:
+    assert size(stack(name)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_backbones_start_as_they_always_did(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, None, Spec(64, n_layers=2, max_length=30))

@@ -15,6 +15,7 @@ from bench_calls import Call
 from planning import cells
 from record_factory import make_record
 
+from backbench.backbones import BACKBONES
 from backbench.benchmarks.cli.words import seeds
 from backbench.benchmarks.data import store
 from backbench.benchmarks.plan.settings import Cell
@@ -246,10 +247,12 @@ def test_an_override_that_says_the_default_is_the_same_cell() -> None:
 
 
 def test_list_shows_backbones_suites_tasks_and_presets(call: Call) -> None:
-    backbones = call("list").out
-    assert all(name in backbones for name in ("gloma", "transformer", "mamba", "mlp", "identity"))
-    assert "backbone.window=2" in backbones, "options with their defaults"
-    assert "arXiv:2312.00752" in backbones, "papers"
+    listed = call("list").out.partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == BACKBONES.names(), "a line each"
+    one = call("list", "gloma").out
+    assert "backbone.window=2" in one, "options with their defaults"
+    assert "arXiv:2406.02013" in one, "papers"
+    assert "backbone.mamba.d_state=16" in call("list", "gru+mamba").out
     assert "9 tasks" in call("list", "suites").out
     listed = call("list", "tasks").out
     assert listed.count("\n") == 102
@@ -296,12 +299,13 @@ def test_a_dry_run_estimates_time_from_finished_records(call: Call, hopper_store
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("bench run --backbone gl", "gloma"),
-        ("bench run --backbone mamba,gl", "mamba,gloma"),
+        ("bench run --backbone glo", "gloma"),
+        ("bench run --backbone mamba,glo", "mamba,gloma"),
+        ("bench run --backbone mamba+transformerp", "mamba+transformerpp"),
         ("bench run --suite d4rl-k", "d4rl-kitchen"),
         ("bench run --suite atari --task bre", "breakout"),
         ("bench run --preset sm", "smoke"),
-        ("bench check tr", "transformer"),
+        ("bench check id", "identity"),
         ("bench list su", "suites"),
         ("bench run --data d4", "d4rl"),
         ("bench watch glo", "gloma.hopper-medium"),
