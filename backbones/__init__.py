@@ -59,6 +59,7 @@ BACKBONES = Backbones(
         "rglru": "backbench.backbones.mixers.rglru:RGLRU",
         "rwkv7": "backbench.backbones.mixers.rwkv7:RWKV7",
         "s5": "backbench.backbones.mixers.s5:S5",
+        "slstm": "backbench.backbones.mixers.slstm:SLSTM",
         "transformer": "backbench.backbones.mixers.transformer:Transformer",
         "transformerpp": "backbench.backbones.mixers.transformer:TransformerPP",
     },

@@ -12,10 +12,16 @@ from backbench.backbones.contract import ALL, Mixer, Spec, State, initialise_gpt
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
 from backbench.backbones.kernels.conv.naive import of_conv
 from backbench.backbones.kernels.scan.naive import ScanInputs, of_scan
-from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN, selective_scan, selective_scan_extend
-from backbench.errors import require
+from backbench.backbones.kernels.scan.selective_scan import (
+    NEGATIVE,
+    SELECTIVE_SCAN,
+    selective_scan,
+    selective_scan_extend,
+)
+from backbench.errors import require, suggest
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4
+EIGENVALUES = ("positive", "negative")
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,17 @@ class MambaOptions:
     dt_rank: int = 0  # rank of the projection to the time step; 0 means d_model / 16, rounded up
     mlp: bool = True  # whether a feed-forward network follows each mixer, as in Decision Mamba; false for bare blocks
     activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
+    eigenvalues: str = "positive"  # decays exp(dt A), in (0, 1); or negative, 2 exp(dt A) - 1, in (-1, 1)
     kernels: str = "auto"  # implementation of the scan; auto chooses the fastest
 
     def __post_init__(self) -> None:
         for name, least in (("d_state", 1), ("d_conv", 1), ("expand", 1), ("dt_rank", 0)):
             value = getattr(self, name)
             require(value >= least, f"mamba: {name}={value}; give at least {least}")
+        hint = suggest(self.eigenvalues, EIGENVALUES)
+        require(self.eigenvalues in EIGENVALUES, f"mamba: unknown eigenvalues '{self.eigenvalues}'{hint}")
+        fits = self.eigenvalues == "positive" or self.kernels in ("auto", *NEGATIVE)
+        require(fits, f"mamba: kernels={self.kernels} has no negative eigenvalues; use {', '.join(NEGATIVE)} or auto")
         SELECTIVE_SCAN.require(self.kernels)
 
 
@@ -49,6 +60,7 @@ class MambaBlock(nn.Module):
         channels = expand * d_model
         rank = dt_rank or math.ceil(d_model / 16)
         self.kernels = kernels
+        self.negative = False  # whether decays are 2 exp(dt A) - 1
         # If an implementation of the scan has no matching convolution, the fastest convolution runs.
         conv_kernels = {"mamba_ssm": "causal_conv1d"}.get(kernels, kernels)
         self.conv_kernels = conv_kernels if conv_kernels in CAUSAL_CONV1D.here() else "auto"
@@ -148,14 +160,21 @@ class MambaBlock(nn.Module):
     def _scan_inputs(self, u: Tensor) -> ScanInputs:
         """u (batch, length, channels) selects the time step, B and C."""
         dt, B, C = self.x_proj(u).split(self.split, dim=-1)
-        return ScanInputs(u, self.dt_proj(dt), -torch.exp(self.A_log), B, C, self.D, softplus=True)
+        return ScanInputs(
+            u, self.dt_proj(dt), -torch.exp(self.A_log), B, C, self.D, softplus=True, negative=self.negative
+        )
 
     def _scan(self, inputs: ScanInputs, window: int | None, gate: Tensor | None = None) -> Tensor:
-        return selective_scan(*inputs[:6], window=window, gate=gate, softplus=True, implementation=self.kernels)
+        return selective_scan(
+            *inputs[:6], window=window, gate=gate, softplus=True, negative=self.negative, implementation=self.kernels
+        )
 
 
 class Mamba(Mixer):
-    """A Mamba block as a mixer. Its step is recurrent: work and state do not grow with the context."""
+    """A Mamba block as a mixer. Its step is recurrent: work and state do not grow with the context.
+
+    Negative eigenvalues are those of Grazzi et al., arXiv:2411.12537, section 4: the decay is 2 exp(dt A) - 1.
+    """
 
     Options: ClassVar[type] = MambaOptions
     summary: ClassVar[str] = "Mamba block: selective state space with a recurrent step"
@@ -166,6 +185,7 @@ class Mamba(Mixer):
         o = options
         self.ffn_activation = o.activation if o.mlp else None
         self.block = MambaBlock(spec.d_model, o.d_state, o.d_conv, o.expand, o.dt_rank, o.kernels)
+        self.block.negative = o.eigenvalues == "negative"
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x)  # type: ignore[no-any-return]

@@ -19,6 +19,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("transformer", {"n_heads": 4, "activation": "gelu_tanh", "kernels": "reference"}),
     ("mamba", {"mlp": False, "d_conv": 1, "d_state": 4}),
     ("mamba", {"kernels": "reference", "dt_rank": 3, "expand": 1}),
+    ("mamba", {"eigenvalues": "negative"}),
     ("gloma", {"local": "blocks", "fusion": "gated"}),
     ("gloma", {"local": "blocks", "share_weights": True}),
     ("gloma", {"window_of": "scan", "window": 1, "fusion": "concat", "share_weights": True}),

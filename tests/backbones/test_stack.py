@@ -81,7 +81,7 @@ STARTS = {
     "convformer": 450.467044, "deltanet": 520.965179, "gated_deltanet": 519.721853, "gla": 510.366538,
     "gru": 503.060444, "hgrn2": 655.686360, "linear_attention": 463.862435, "lru": 300.829356, "lstm": 685.235680,
     "mamba2": 872.808101, "mingru": 485.490611, "mlstm": 1299.830850, "retnet": 566.532253, "rglru": -621.936161,
-    "rwkv7": 571.064131, "s5": -7067.594107, "transformerpp": 473.723110,
+    "rwkv7": 571.064131, "s5": -7067.594107, "slstm": 330.261271, "transformerpp": 473.723110,
 }  # fmt: skip
 
 # Of each model of width 128 with three layers. docs/reference/backbones.md has them.
@@ -89,8 +89,8 @@ PARAMETERS = {
     "convformer": 404_992, "deltanet": 599_776, "gated_deltanet": 799_576, "gla": 603_040, "gloma": 1_095_808,
     "gru": 743_680, "hgrn2": 593_920, "identity": 396_928, "linear_attention": 595_072, "lru": 694_144,
     "lstm": 842_752, "mamba": 746_368, "mamba2": 749_092, "mingru": 545_536, "mlp": 544_768, "mlstm": 724_888,
-    "retnet": 790_336, "rglru": 646_912, "rwkv7": 672_256, "s5": 545_728, "transformer": 595_072,
-    "transformerpp": 544_640,
+    "retnet": 790_336, "rglru": 646_912, "rwkv7": 672_256, "s5": 545_728, "slstm": 499_072,
+    "transformer": 595_072, "transformerpp": 544_640,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backbench.errors import one_line
 
-INTERFACE = 2  # version of the library's structures; change both together
+INTERFACE = 3  # version of the library's structures; change both together
 FOLDER = Path(__file__).parent
 REMEDY = "install a C++ compiler (Debian, Ubuntu: apt install g++), then: pip install --force-reinstall --no-deps"
 
@@ -35,7 +35,7 @@ def _fields(integers: str = "", rows: str = "", pointers: str = "") -> Any:
 
 
 class ScanArguments(ctypes.Structure):
-    _fields_ = _fields("batch length channels state window softplus", "x dt B C gate", "A D decays")
+    _fields_ = _fields("batch length channels state window softplus negative", "x dt B C gate", "A D decays")
 
 
 class ScanForward(ctypes.Structure):

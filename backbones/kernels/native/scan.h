@@ -14,6 +14,7 @@ struct ScanArguments {
   int64_t batch, length, channels, state;
   int64_t window;  // tokens that are remembered; 0: all
   int64_t softplus;  // whether softplus is still to be applied to dt
+  int64_t negative;  // whether decays are 2 exp(dt A) - 1; without a window only
   Rows x, dt, B, C, gate;  // gate.data may be null
   const float *A, *D;  // (channels, state), (channels)
   const float* decays;  // filled in by the library, see decays_size

@@ -3,7 +3,7 @@
 // backwards.
 //
 // With g_t the gradient of h_t: g_t = C_t dy_t + exp(dt_{t+1} A) g_{t+1}. The exponent dt_t A gets a_t g_t h_{t-1}, and
-// a_t g_t is also the gradient that h_{t-1} receives. Windows: see scan_window.h and scan_long.h.
+// a_t g_t is also the gradient that h_{t-1} receives. A negative decay a_t = 2 exp(dt_t A) - 1 has the slope a_t + 1. Windows: see scan_window.h and scan_long.h.
 #pragma once
 
 #include "scan_long.h"
@@ -13,6 +13,7 @@ namespace {
 
 constexpr float kLn2 = 0.6931471805599453f;
 
+template <bool kNegative>
 INLINE void retreat(int64_t size, int64_t states, const float* dt, const float* u, const float* dy, const float* B,
                     const float* C, const Vec* A, Vec* h, float* a_kept, float* h_kept, Vec* g, Vec* dA,
                     const Gradients& d) {
@@ -20,7 +21,7 @@ INLINE void retreat(int64_t size, int64_t states, const float* dt, const float* 
   for (int64_t i = 0; i < size; ++i) {
     const Vec step = load(dt + i * kWidth), input = load(u + i * kWidth);
     for (int j = 0; j < kBlock; ++j) {
-      const Vec a = exp2_of_product(step, A[j]);
+      const Vec a = decay_of<kNegative>(step, A[j]);
       h[j] = a * h[j] + input * B[i * states + j];
       store(a_kept + (i * kBlock + j) * kWidth, a);
       store(h_kept + ((i + 1) * kBlock + j) * kWidth, h[j]);
@@ -36,7 +37,7 @@ INLINE void retreat(int64_t size, int64_t states, const float* dt, const float* 
       to_B[j] = grad * input;
       du += grad * B[i * states + j];
       g[j] = grad * load(a_kept + (i * kBlock + j) * kWidth);
-      const Vec exponent = g[j] * load(h_kept + (i * kBlock + j) * kWidth);
+      const Vec exponent = (kNegative ? g[j] + grad : g[j]) * load(h_kept + (i * kBlock + j) * kWidth);
       dA[j] += exponent * step;
       ddt += exponent * A[j];
     }
@@ -61,7 +62,7 @@ INLINE void spill_states(const ScanArguments& a, const float* sums, int64_t row,
 }
 
 // kMode: 0, no window; 1, a window of any length; else one of kMode tokens.
-template <int kMode>
+template <int kMode, bool kNegative = false>
 void backward_rows(const ScanBackward& b, int64_t group, float* memory) {
   const ScanArguments& a = b.in;
   constexpr bool kLong = kMode == 1, kDirect = kMode > 1;
@@ -168,7 +169,7 @@ void backward_rows(const ScanBackward& b, int64_t group, float* memory) {
             retreat_window<kMode>(count, states, dt, u, dy, B_now, C + n, decay, a_kept, g, dA, part.du, part.ddt,
                                   part.dB, part.dC);
           } else {
-            retreat(count, states, dt, u, dy, B_now, C + n, decay, h, a_kept, h_kept, g, dA, part);
+            retreat<kNegative>(count, states, dt, u, dy, B_now, C + n, decay, h, a_kept, h_kept, g, dA, part);
           }
           for (int j = 0; j < kBlock; ++j) {
             const int64_t place = (n + j) * width + c;
@@ -202,7 +203,7 @@ void backward_rows(const ScanBackward& b, int64_t group, float* memory) {
 
 void scan_backward(const ScanBackward& b, int64_t group, float* scratch) {
   switch (b.in.window) {
-    case 0: return backward_rows<0>(b, group, scratch);
+    case 0: return b.in.negative ? backward_rows<0, true>(b, group, scratch) : backward_rows<0>(b, group, scratch);
     case 2: return backward_rows<2>(b, group, scratch);
     case 3: return backward_rows<3>(b, group, scratch);
     case 4: return backward_rows<4>(b, group, scratch);

@@ -71,6 +71,13 @@ struct Gradients {
   float *du_before, *ddt_before, *dB_before;  // the same for the previous chunk, if a long window reaches into it
 };
 
+// The decay of a token: exp(step A), or with kNegative 2 exp(step A) - 1, with A in units of log2(e).
+template <bool kNegative>
+INLINE Vec decay_of(Vec step, Vec A) {
+  const Vec power = exp2_of_product(step, A);
+  return kNegative ? 2.0f * power - 1.0f : power;
+}
+
 INLINE void add_states(float* sums, const Vec part[kBlock]) {
   store(sums, load(sums) + gather4(part[0], part[1], part[2], part[3]));
 }

@@ -1,4 +1,4 @@
-// h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t, y_t = C_t h_t + D x_t.
+// h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t, y_t = C_t h_t + D x_t. With `negative` the decay is 2 exp(dt_t A) - 1.
 // With a window the state depends on the last tokens alone: see scan_window.h (short windows) and scan_long.h (others).
 #pragma once
 
@@ -8,13 +8,14 @@
 namespace {
 
 // Advances kBlock states over the chunk and adds their part of y.
+template <bool kNegative>
 INLINE void advance(int64_t size, int64_t states, const float* dt, const float* u, const float* B, const float* C,
                     const Vec* A, Vec* h, float* y) {
   for (int64_t i = 0; i < size; ++i) {
     const Vec step = load(dt + i * kWidth), input = load(u + i * kWidth);
     Vec out = load(y + i * kWidth);
     for (int j = 0; j < kBlock; ++j) {
-      h[j] = exp2_of_product(step, A[j]) * h[j] + input * B[i * states + j];
+      h[j] = decay_of<kNegative>(step, A[j]) * h[j] + input * B[i * states + j];
       out += h[j] * C[i * states + j];
     }
     store(y + i * kWidth, out);
@@ -22,7 +23,7 @@ INLINE void advance(int64_t size, int64_t states, const float* dt, const float* 
 }
 
 // kMode: 0, no window; 1, a window of any length; else one of kMode tokens.
-template <int kMode>
+template <int kMode, bool kNegative = false>
 void forward_rows(const ScanForward& f, int64_t group, float* memory) {
   const ScanArguments& a = f.in;
   constexpr bool kLong = kMode == 1, kDirect = kMode > 1;
@@ -80,7 +81,7 @@ void forward_rows(const ScanForward& f, int64_t group, float* memory) {
           } else if constexpr (kDirect) {
             advance_window<kMode>(count, states, dt, u, B_now, C + n, decay, y);
           } else {
-            advance(count, states, dt, u, B_now, C + n, decay, h, y);
+            advance<kNegative>(count, states, dt, u, B_now, C + n, decay, h, y);
             for (int j = 0; j < kBlock; ++j) store(state + (n + j) * width + c, h[j]);
           }
         }
@@ -103,7 +104,7 @@ void forward_rows(const ScanForward& f, int64_t group, float* memory) {
 
 void scan_forward(const ScanForward& f, int64_t group, float* scratch) {
   switch (f.in.window) {
-    case 0: return forward_rows<0>(f, group, scratch);
+    case 0: return f.in.negative ? forward_rows<0, true>(f, group, scratch) : forward_rows<0>(f, group, scratch);
     case 2: return forward_rows<2>(f, group, scratch);
     case 3: return forward_rows<3>(f, group, scratch);
     case 4: return forward_rows<4>(f, group, scratch);

@@ -19,6 +19,7 @@ class ScanInputs(NamedTuple):
     window: int | None = None  # tokens that are remembered; None for all
     gate: Tensor | None = None  # (batch, length, channels): y is multiplied by silu(gate)
     softplus: bool = False  # whether softplus is still to be applied to dt
+    negative: bool = False  # whether decays are 2 exp(dt A) - 1, in (-1, 1), instead of exp(dt A)
 
     def want_gradients(self) -> bool:
         """Whether autograd records an operation on these inputs."""
@@ -36,10 +37,12 @@ def of_scan(A: Tensor, window: int | None = None) -> float:
 
 
 def selective_scan_step(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, negative: bool = False
 ) -> tuple[Tensor, Tensor]:
     """One token: x, dt (batch, channels), B, C (batch, state), state (batch, state, channels) -> y, the next state."""
-    state = torch.exp(dt.unsqueeze(1) * A.t()) * state + (dt * x).unsqueeze(1) * B.unsqueeze(2)
+    decay = torch.exp(dt.unsqueeze(1) * A.t())
+    decay = 2 * decay - 1 if negative else decay
+    state = decay * state + (dt * x).unsqueeze(1) * B.unsqueeze(2)
     return (C.unsqueeze(1) @ state).squeeze(1) + D * x, state
 
 
@@ -52,7 +55,7 @@ def scan_from(state: Tensor, inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     x, dt, A, B, C, D = inputs[:6]
     outputs = []
     for x_t, dt_t, B_t, C_t in zip(x.unbind(1), dt.unbind(1), B.unbind(1), C.unbind(1), strict=True):
-        y_t, state = selective_scan_step(x_t, dt_t, A, B_t, C_t, D, state)
+        y_t, state = selective_scan_step(x_t, dt_t, A, B_t, C_t, D, state, inputs.negative)
         outputs.append(y_t)
     return torch.stack(outputs, dim=1), state
 
@@ -67,5 +70,5 @@ def selective_scan(inputs: ScanInputs) -> Tensor:
         # Each window becomes a row of a larger batch. Its zeros before the first token leave the state at zero.
         padded = (F.pad(part, (0, 0, window - 1, 0)) for part in (x, dt, B, C))
         x_, dt_, B_, C_ = (part.unfold(1, window, 1).transpose(2, 3).flatten(0, 1) for part in padded)
-        return selective_scan(ScanInputs(x_, dt_, A, B_, C_, D))[:, -1].view(x.shape)
+        return selective_scan(ScanInputs(x_, dt_, A, B_, C_, D, negative=inputs.negative))[:, -1].view(x.shape)
     return scan_from(x.new_zeros(x.shape[0], A.shape[1], A.shape[0]), inputs)[0]

@@ -6,7 +6,8 @@ For each batch row, channel c and state n, with dt already positive (softplus ap
 
 Layout: x, dt (batch, length, channels); A (channels, state), negative; B, C (batch, length, state); D (channels,).
 With ``window`` = w, y_t is the last output of a scan of the tokens t-w+1..t alone, from zero. With a gate z,
-(batch, length, channels), the output is y_t silu(z_t), as in the Mamba block.
+(batch, length, channels), the output is y_t silu(z_t), as in the Mamba block. With ``negative`` the decay is
+2 exp(dt_t A) - 1, in (-1, 1) (Grazzi et al., arXiv:2411.12537, section 4), and there is no window.
 """
 
 import ctypes
@@ -25,9 +26,10 @@ from backbench.backbones.kernels.native import loader
 from backbench.backbones.kernels.scan import naive
 from backbench.backbones.kernels.scan.naive import ScanInputs
 from backbench.backbones.kernels.scan.torch_scan import SelectiveScan
-from backbench.errors import UserError
+from backbench.errors import UserError, require
 
 LONG = 200  # tokens
+NEGATIVE = ("reference", "torch", "cpp")  # implementations that have negative decays
 
 
 class SlowKernels(UserWarning):
@@ -49,24 +51,26 @@ def slow_note() -> str | None:
 @priced(lambda x, dt, A, *_, window=None, **__: x.shape[0] * x.shape[1] * naive.of_scan(A, window))
 def selective_scan(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, *,
-    window: int | None = None, gate: Tensor | None = None, softplus: bool = False, implementation: str = "auto",
+    window: int | None = None, gate: Tensor | None = None, softplus: bool = False, negative: bool = False,
+    implementation: str = "auto",
 ) -> Tensor:  # fmt: skip
     """y, (batch, length, channels); see the module for shapes. ``softplus`` is applied to dt first.
 
     The scan computes in the type of A, also under autocast, because states multiply rounding errors. y has x's type.
-    Raises UserError if ``window`` is below 1 or there is no such implementation.
+    Raises UserError if ``window`` is below 1 or there is no such implementation, also of negative decays.
     """
     if window is not None and window < 1:
         raise UserError(f"selective_scan: window={window}; give at least 1, or None for no window")
     if window is not None and window >= x.shape[1]:
         window = None  # no token is old enough to be forgotten
-    entry = SELECTIVE_SCAN.pick(implementation, A)
+    entry = SELECTIVE_SCAN.pick(_with_signs(implementation, A) if negative else implementation, A)
+    require(not negative or window is None, f"selective_scan: negative decays have no window (window={window})")
     if entry.name == "torch" and implementation == "auto" and A.device.type == "cpu" and (note := slow_note()):
         warn_once(note)
     elif entry.name == "reference" and x.shape[1] > LONG:
         warn_once(f"the reference implementation of the scan runs on {x.shape[1]} tokens; kernels=auto is much faster")
     with torch.autocast(x.device.type, enabled=False):
-        inputs = _in_type_of_A(ScanInputs(x, dt, A, B, C, D, window, gate, softplus))
+        inputs = _in_type_of_A(ScanInputs(x, dt, A, B, C, D, window, gate, softplus, negative))
         y = entry.function(inputs) if entry.fused else _gated(entry.function(_positive(inputs)), inputs.gate)
         return y.to(x.dtype)
 
@@ -78,7 +82,7 @@ def selective_scan_extend(inputs: ScanInputs, state: Tensor, implementation: str
     Raises ValueError if the state does not fit the inputs, UserError if there is no such implementation.
     """
     x, A = inputs.x, inputs.A
-    entry = SELECTIVE_SCAN.pick(implementation, A)
+    entry = SELECTIVE_SCAN.pick(_with_signs(implementation, A) if inputs.negative else implementation, A)
     if state.shape != (len(x), A.shape[1], A.shape[0]) or state.dtype != A.dtype:
         wanted = f"{(len(x), A.shape[1], A.shape[0])}, {A.dtype}"
         raise ValueError(f"selective_scan: the state is {tuple(state.shape)}, {state.dtype}; it must be {wanted}")
@@ -88,6 +92,15 @@ def selective_scan_extend(inputs: ScanInputs, state: Tensor, implementation: str
         return y.to(x.dtype), state
     y, state = naive.scan_from(state, _positive(inputs))
     return _gated(y, inputs.gate).to(x.dtype), state
+
+
+def _with_signs(implementation: str, A: Tensor) -> str:
+    """The implementation for negative decays. UserError if the one that the user names has none."""
+    if implementation == "auto":
+        return "auto" if A.device.type == "cpu" else "torch"
+    known = f"use {', '.join(NEGATIVE)} or auto"
+    require(implementation in NEGATIVE, f"selective_scan: '{implementation}' has no negative eigenvalues; {known}")
+    return implementation
 
 
 def _in_type_of_A(inputs: ScanInputs) -> ScanInputs:
@@ -106,7 +119,8 @@ def _gated(y: Tensor, gate: Tensor | None) -> Tensor:
 def by_hand(inputs: ScanInputs) -> Tensor:
     """The same with a backward pass written by hand."""
     x, dt, A, B, C, D, window, *_ = inputs
-    y: Tensor = SelectiveScan.apply(x, dt, A, B, C, window, inputs.want_gradients())  # type: ignore[no-untyped-call]
+    options = (window, inputs.negative, inputs.want_gradients())
+    y: Tensor = SelectiveScan.apply(x, dt, A, B, C, *options)  # type: ignore[no-untyped-call]
     return y + D * x
 
 
@@ -119,7 +133,7 @@ def prepared(inputs: ScanInputs) -> ScanInputs:
 
 def arguments(inputs: ScanInputs) -> loader.ScanArguments:
     """The library's view of `prepared` inputs, which must outlive the call. Shapes are checked here, and only here."""
-    x, dt, A, B, C, D, window, gate, softplus = inputs
+    x, dt, A, B, C, D, window, gate, softplus, negative = inputs
     (batch, length, channels), state = x.shape, A.shape[1]
     expected = ((x, (channels,)), (dt, (channels,)), (B, (state,)), (C, (state,)))
     same = all(t.shape == (batch, length, *d) for t, d in expected) and (gate is None or gate.shape == x.shape)
@@ -127,7 +141,7 @@ def arguments(inputs: ScanInputs) -> loader.ScanArguments:
         shapes = ", ".join(str(tuple(t.shape)) for t in (x, dt, A, B, C, D))
         raise ValueError(f"selective_scan: the shapes of x, dt, A, B, C, D do not fit each other: {shapes}")
     return loader.ScanArguments(
-        *(batch, length, channels, state, window or 0, int(softplus)),
+        *(batch, length, channels, state, window or 0, int(softplus), int(negative)),
         *(loader.rows(tensor) for tensor in (x, dt, B, C, gate)),
         *(A.data_ptr(), D.data_ptr()),
     )
@@ -151,7 +165,7 @@ class SelectiveScanCpp(torch.autograd.Function):
             saved = torch.empty(loader.library().backbench_saved_size(ctypes.byref(passed)))
             ungated = None if gate is None else torch.empty(x.shape)
             ctx.save_for_backward(*inputs[:6], gate, ungated, saved)
-            ctx.window, ctx.softplus = inputs.window, inputs.softplus
+            ctx.window, ctx.signs = inputs.window, (inputs.softplus, inputs.negative)
         forward = loader.ScanForward(passed, *(loader.pointer(t) for t in (y, ungated, saved, None)))
         loader.run("scan_forward", ctypes.byref(forward))
         return y
@@ -161,7 +175,7 @@ class SelectiveScanCpp(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, dt, A, B, C, D, gate, ungated, saved = ctx.saved_tensors
         dy = loader.innermost(dy)
-        inputs = arguments(ScanInputs(x, dt, A, B, C, D, ctx.window, gate, ctx.softplus))
+        inputs = arguments(ScanInputs(x, dt, A, B, C, D, ctx.window, gate, *ctx.signs))
         dx, ddt, dB, dC = (torch.empty(t.shape) for t in (x, dt, B, C))
         dgate = None if gate is None else torch.empty(x.shape)
         channels, state = A.shape
@@ -171,7 +185,7 @@ class SelectiveScanCpp(torch.autograd.Function):
             inputs, loader.rows(dy), *(loader.pointer(t) for t in (ungated, saved, dx, ddt, dB, dC, dgate, dA, dD))
         )
         loader.run("scan_backward", ctypes.byref(backward))
-        return dx, ddt, dA.sum(0)[:state, :channels].t(), dB, dC, dD.sum(0)[:channels], None, dgate, None, None
+        return dx, ddt, dA.sum(0)[:state, :channels].t(), dB, dC, dD.sum(0)[:channels], None, dgate, None, None, None
 
 
 def scan_on(inputs: ScanInputs, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,7 +204,7 @@ def cpp(inputs: ScanInputs) -> Tensor:
 
 def mamba_ssm(inputs: ScanInputs) -> Tensor:
     """The CUDA kernels of Mamba's authors; without a window, and not deterministic backward."""
-    x, dt, A, B, C, D, window, gate, softplus = inputs
+    x, dt, A, B, C, D, window, gate, softplus, _ = inputs
     if window is not None:
         raise UserError(f"selective_scan: mamba_ssm has no window (window={window}); use triton, torch or auto")
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn

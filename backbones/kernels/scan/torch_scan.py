@@ -39,7 +39,7 @@ class SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, window: int | None, save: bool
+        ctx: Any, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, window: int | None, negative: bool, save: bool
     ) -> Tensor:
         A = A.t().contiguous()
         x, dt, B, C = time_major(x, dt, B, C)
@@ -48,12 +48,12 @@ class SelectiveScan(torch.autograd.Function):
         rows = max(1, BLOCK // A.numel()) if x.device.type == "cpu" else x.shape[1]
         blocks = [slice(start, start + rows) for start in range(0, x.shape[1], rows)]
         states = [
-            _forward(x[:, block], dt[:, block], A, B[:, block], C[:, block], window, y[:, block], save)
+            _forward(x[:, block], dt[:, block], A, B[:, block], C[:, block], (window, negative), y[:, block], save)
             for block in blocks
         ]
         if save:
             ctx.save_for_backward(x, dt, A, B, C, *states)
-            ctx.window, ctx.blocks = window, blocks
+            ctx.kind, ctx.blocks = (window, negative), blocks
         return y.transpose(0, 1).contiguous()  # the next operations are faster on it
 
     @staticmethod
@@ -66,16 +66,19 @@ class SelectiveScan(torch.autograd.Function):
         for block, h in zip(ctx.blocks, states, strict=True):
             inputs = (x[:, block], dt[:, block], A, B[:, block], C[:, block])
             grads = (dx[:, block], ddt[:, block], dA, dB[:, block], dC[:, block])
-            _backward(*inputs, h, ctx.window, dy[:, block], grads)
+            _backward(*inputs, h, ctx.kind, dy[:, block], grads)
         dx, ddt, dB, dC = (grad.transpose(0, 1) for grad in (dx, ddt, dB, dC))
-        return dx, ddt, dA.t().contiguous(), dB, dC, None, None
+        return dx, ddt, dA.t().contiguous(), dB, dC, None, None, None
 
 
 def _forward(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, window: int | None, y: Tensor, save: bool
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, kind: tuple[int | None, bool], y: Tensor, save: bool
 ) -> Tensor:
-    """Scan one block of rows into ``y``; returns its states, (length, rows, state, channels), if ``save``."""
-    length, batch = x.shape[:2]
+    """Scan one block of rows into ``y``; returns its states, (length, rows, state, channels), if ``save``.
+
+    ``kind`` is the window, and whether decays are negative.
+    """
+    (length, batch), (window, negative) = x.shape[:2], kind
     u = dt * x
     sums = windowed_sum(dt, window) if window else dt
     keep = length if save else min(length, (window or 1) + 1)  # else a ring of the states that are still needed
@@ -86,6 +89,8 @@ def _forward(
         torch.mul(u[t].unsqueeze(1), B[t].unsqueeze(2), out=h)
         if t > 0:
             torch.mul(dt[t].unsqueeze(1), A, out=work).exp_()
+            if negative:
+                work.mul_(2).sub_(1)
             h.addcmul_(work, states[(t - 1) % keep])
         if window and t >= window:
             torch.mul(sums[t].unsqueeze(1), A, out=work).exp_()
@@ -96,14 +101,14 @@ def _forward(
 
 def _backward(
     x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor,
-    states: Tensor, window: int | None, dy: Tensor, grads: tuple[Tensor, ...],
+    states: Tensor, kind: tuple[int | None, bool], dy: Tensor, grads: tuple[Tensor, ...],
 ) -> None:  # fmt: skip
     """The gradients of one block of rows, written into ``grads`` = (dx, ddt, dA, dB, dC), and added to dA.
 
     ``g`` is the gradient of h_t. With the decay a_t = exp(dt_t A), the exponent's gradient is (a_t g_t) h_{t-1}, where
-    a_t g_t is also the gradient that h_{t-1} receives.
+    a_t g_t is also the gradient that h_{t-1} receives. A negative decay 2 exp(dt_t A) - 1 has the slope a_t + 1.
     """
-    dx, ddt, dA, dB, dC = grads
+    (dx, ddt, dA, dB, dC), (window, negative) = grads, kind
     length = len(x)
     u = dt * x
     du = torch.empty_like(u)
@@ -135,8 +140,13 @@ def _backward(
         torch.bmm(B[t].unsqueeze(1), g, out=du[t].unsqueeze(1))
         if t > 0:
             torch.mul(dt[t].unsqueeze(1), A, out=work).exp_()
-            g.mul_(work)
-            torch.mul(g, states[t - 1], out=work)
+            if negative:
+                work.mul_(2).mul_(g)
+                torch.sub(work, g, out=g)
+                work.mul_(states[t - 1])
+            else:
+                g.mul_(work)
+                torch.mul(g, states[t - 1], out=work)
             total.addcmul_(work, dt[t].unsqueeze(1))
             torch.sum(work.mul_(A), 1, out=ddt[t])
     if window != 1:  # a memory of one token never decays: the sum is only rounding errors

@@ -12,7 +12,6 @@ from mixer_references import D, assert_equals_loop, convolved, outer, perturbed,
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbench.backbones.contract import Spec
 from backbench.backbones.mixers.deltanet import DeltaNet, GatedDeltaNet
 from backbench.backbones.mixers.rwkv7 import RWKV7
 
@@ -112,32 +111,3 @@ def test_gated_deltanet_equals_the_layer_of_qwen3_next() -> None:
     errors = [float((a - b).abs().max() / b.abs().max()) for a, b in pairs]
     assert len(errors) == 2 + len(gradients)
     assert max(errors) <= 1e-5, errors
-
-
-def parity(negative: bool, bits: Tensor) -> Tensor:
-    """Signs of the output of a DeltaNet whose weights say: 1 at the start, times 1 - rate at each set bit.
-
-    A token is (1, bit, start, 0). The key is always the same, and only the start has a value.
-    """
-    mixer: Any = DeltaNet(DeltaNet.Options(n_heads=1, d_conv=1, negative=negative), Spec(4, n_layers=1))  # type: ignore[call-arg]
-    with torch.no_grad():
-        for parameter in mixer.parameters():
-            parameter.zero_()
-        q, k, v = mixer.qkv_proj.weight.split(mixer.split)
-        q[0, 0] = k[0, 0] = v[0, 2] = 1_000.0
-        mixer.rate_proj.weight.copy_(torch.tensor([[-100.0, 200.0, 100.0, 0.0]]))
-        mixer.conv.conv.weight.fill_(1.0)
-        mixer.norm.weight.fill_(1.0)
-        mixer.out_proj.weight.copy_(torch.eye(4))
-        start = torch.zeros_like(bits)
-        start[0] = 1
-        x = torch.stack((torch.ones_like(bits), bits, start, torch.zeros_like(bits)), -1).float().unsqueeze(0)
-        return mixer(x)[0, :, 0].sign()  # type: ignore[no-any-return]
-
-
-def test_negative_eigenvalues_compute_parity_of_10_000_bits_and_others_do_not() -> None:
-    bits = (torch.rand(10_000, generator=torch.Generator().manual_seed(0)) < 0.5).long()
-    bits[0] = 0
-    expected = 1.0 - 2.0 * (bits.cumsum(0) % 2)
-    assert torch.equal(parity(True, bits), expected)
-    assert set(parity(False, bits).tolist()) <= {0.0, 1.0}  # the sign never changes

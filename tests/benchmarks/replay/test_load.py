@@ -19,6 +19,7 @@ from planning import GYM_ONLY
 from planning import cells as planned
 
 from backbench.agents.heads import HEADS, ActionSpace, TanhHead
+from backbench.backbones import BACKBONES, make_options
 from backbench.benchmarks.data import store
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import suites
@@ -78,14 +79,21 @@ def test_any_cell_is_rebuilt_from_json(
 
 @pytest.mark.parametrize(("suite", "task"), [("d4rl", "hopper-medium"), ("atari", "pong")])
 def test_a_record_from_before_a_setting_existed_has_its_default(suite: str, task: str) -> None:
-    (cell,) = planned(["transformer"], suite, "smoke", [0], [task])
-    older = through_json(cell)
-    for name in ADDED:
-        group, _, setting = name.partition(".")
-        if older[group] is not None:
-            del older[group][setting]
-    assert cell_of(older) == cell
-    assert cell_of(older).key == cell.key
+    options = set()
+    for cell in planned(["transformer", "mamba"], suite, "smoke", [0], [task]):
+        older = through_json(cell)
+        for name in ADDED:
+            group, _, setting = name.partition(".")
+            if group == "options" and setting in older[group]:  # an option is of one backbone
+                options.add(name)
+                del older[group][setting]
+            elif group != "options" and older[group] is not None:
+                del older[group][setting]
+        read, backbone = cell_of(older), BACKBONES.get(cell.backbone)
+        assert make_options(backbone, read.options) == make_options(backbone, cell.options)
+        assert replace(read, options=cell.options) == cell
+        assert read.key == cell.key
+    assert options == {name for name in ADDED if name.startswith("options.")}
 
 
 def _without(content: Any, *path: str) -> Any:

@@ -43,7 +43,7 @@ int main(int count, char** given) {
   std::vector<float> y(x), ungated(x), dx(x), ddt(x), dgate(x), dB(B), dC(C);
   std::vector<float> dA(kBatch * kState * channels), dD(kBatch * channels), dtaps(kBatch * kTaps * channels);
   const auto rows = [&](const std::vector<float>& v, int64_t d) { return Rows{v.data(), length * d, d}; };
-  const ScanArguments in = {kBatch, length, channels, kState, window, 1, rows(x, channels), rows(dt, channels),
+  const ScanArguments in = {kBatch, length, channels, kState, window, 1, 0, rows(x, channels), rows(dt, channels),
                             rows(B, kState), rows(C, kState), rows(gate, channels), A.data(), D.data(), nullptr};
   std::vector<float> saved(static_cast<size_t>(backbench_saved_size(&in)));
   const ScanForward f = {in, y.data(), ungated.data(), saved.data(), nullptr};

@@ -139,8 +139,9 @@ void scan_case(const Shape& s, const char* set, int64_t threads) {
   Input B(s.batch, s.length, s.state, s.gap, -2, 2), C(s.batch, s.length, s.state, s.gap, -2, 2);
   Buffer A(s.channels * s.state, -4, -0.01), D(s.channels, -1, 1);
   const Rows gates = s.gate ? gate.rows() : Rows{nullptr, 0, 0};
-  ScanArguments in = {s.batch, s.length,  s.channels, s.state,  s.window, s.softplus, x.rows(),
-                      dt.rows(), B.rows(), C.rows(),   gates, A.data(), D.data(),   nullptr};
+  const int64_t negative = s.window == 0 && s.gap;
+  ScanArguments in = {s.batch,   s.length,  s.channels, s.state, s.window,  s.softplus, negative, x.rows(),
+                      dt.rows(), B.rows(), C.rows(),   gates,   A.data(), D.data(),   nullptr};
   const int64_t padded_state = padded_states(s.state), width = backbench_padded(s.channels);
   const int64_t groups = backbench_groups(s.batch);
   Buffer decays(decays_size(in));

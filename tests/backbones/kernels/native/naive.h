@@ -44,7 +44,7 @@ inline NaiveScan naive_scan(const ScanArguments& a, const Rows& dy) {
         const double A = a.A[c * a.state + n];
         h[first] = 0;
         for (int64_t t = first; t <= last; ++t) {
-          decay[t] = std::exp(step[t] * A);
+          decay[t] = a.negative ? 2 * std::exp(step[t] * A) - 1 : std::exp(step[t] * A);
           h[t + 1] = decay[t] * h[t] + step[t] * x(t) * a.B.at(b, t)[n];
           if (t >= seen) r.y[place(t)] += a.C.at(b, t)[n] * h[t + 1];
         }
@@ -57,8 +57,8 @@ inline NaiveScan naive_scan(const ScanArguments& a, const Rows& dy) {
           }
           r.dB[token] += g * step[t] * x(t);
           r.dx[place(t)] += g * step[t] * a.B.at(b, t)[n];
-          r.ddt[place(t)] += g * (x(t) * a.B.at(b, t)[n] + A * decay[t] * h[t]);
-          r.dA[c * a.state + n] += g * step[t] * decay[t] * h[t];
+          r.ddt[place(t)] += g * (x(t) * a.B.at(b, t)[n] + A * (decay[t] + a.negative) * h[t]);
+          r.dA[c * a.state + n] += g * step[t] * (decay[t] + a.negative) * h[t];
           g *= decay[t];
         }
       };
