@@ -173,7 +173,7 @@ class MambaBlock(nn.Module):
 class Mamba(Mixer):
     """A Mamba block as a mixer. Its step is recurrent: work and state do not grow with the context.
 
-    Negative eigenvalues are those of Grazzi et al., arXiv:2411.12537, section 4: the decay is 2 exp(dt A) - 1.
+    Negative eigenvalues are those of Grazzi et al., arXiv:2411.12537: the decay is 2 exp(dt A) - 1.
     """
 
     Options: ClassVar[type] = MambaOptions

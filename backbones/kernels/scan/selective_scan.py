@@ -7,7 +7,7 @@ For each batch row, channel c and state n, with dt already positive (softplus ap
 Layout: x, dt (batch, length, channels); A (channels, state), negative; B, C (batch, length, state); D (channels,).
 With ``window`` = w, y_t is the last output of a scan of the tokens t-w+1..t alone, from zero. With a gate z,
 (batch, length, channels), the output is y_t silu(z_t), as in the Mamba block. With ``negative`` the decay is
-2 exp(dt_t A) - 1, in (-1, 1) (Grazzi et al., arXiv:2411.12537, section 4), and there is no window.
+2 exp(dt_t A) - 1, in (-1, 1) (Grazzi et al., arXiv:2411.12537), and there is no window.
 """
 
 import ctypes
