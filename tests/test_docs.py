@@ -16,14 +16,20 @@ from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
+import torch
 from paths import ROOT
 
 from backbench.backbones import BACKBONES
+from backbench.backbones.build import build
 from backbench.backbones.check import check
+from backbench.backbones.contract import Spec
+from backbench.backbones.fast import map_state
 from backbench.backbones.kernels import OPERATIONS, chosen
 
 DOCS = ROOT / "docs"
-BACKBONES_PAGE = (DOCS / "reference" / "backbones.md").read_text()
+KERNELS = (DOCS / "reference" / "backbones.md").read_text()
+BACKBONES_PAGE = (DOCS / "reference" / "built-in-backbones.md").read_text()
+COMMON = BACKBONES_PAGE.partition("## Common options\n")[2].partition("\n## ")[0]
 PAGES = sorted(
     path
     for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob(".github/**/*.md"))
@@ -138,11 +144,22 @@ def test_the_way_of_a_cell_names_files_that_exist() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_option_is_listed_with_its_default(name: str) -> None:
-    assert f"`{name}`" in BACKBONES_PAGE
     section = BACKBONES_PAGE.partition(f"### `{name}`\n")[2].partition("\n###")[0]
     for field in dataclasses.fields(BACKBONES.get(name).Options):
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-        assert f"| `{field.name}` | {default} |" in section
+        listed = section if f"| `{field.name}` |" in section else COMMON
+        assert f"| `{field.name}` | {default} |" in listed
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_sizes_of_backbones_are_listed(name: str) -> None:
+    model = build(name, None, Spec(d_model=128, n_layers=3))
+    with torch.no_grad():
+        _, state = model.step(torch.zeros(1, 128), model.initial_state(1))
+    leaves: list[int] = []
+    map_state(lambda leaf: leaves.append(leaf.nbytes), state)
+    parameters = sum(p.numel() for p in model.parameters())
+    assert f"| `{name}` | {parameters:,} | {model.flops(60):,.0f} | {sum(leaves):,} |\n" in BACKBONES_PAGE
 
 
 def test_every_option_of_gloma_has_a_reason() -> None:
@@ -153,7 +170,7 @@ def test_every_option_of_gloma_has_a_reason() -> None:
 
 def test_every_kernel_is_listed() -> None:
     for operation in OPERATIONS.values():
-        row = next(line for line in BACKBONES_PAGE.splitlines() if line.startswith(f"| `{operation.name}`"))
+        row = next(line for line in KERNELS.splitlines() if line.startswith(f"| `{operation.name}`"))
         assert all(f"`{name}`" in row for name in operation.table)
         assert row.endswith(f"| `{chosen(operation.name)}` |")
 

@@ -84,20 +84,6 @@ STARTS = {
     "rwkv7": 571.064131, "s5": -7067.594107, "slstm": 330.261271, "transformerpp": 473.723110,
 }  # fmt: skip
 
-# Of each model of width 128 with three layers. docs/reference/backbones.md has them.
-PARAMETERS = {
-    "convformer": 404_992, "deltanet": 599_776, "gated_deltanet": 799_576, "gla": 603_040, "gloma": 1_095_808,
-    "gru": 743_680, "hgrn2": 593_920, "identity": 396_928, "linear_attention": 595_072, "lru": 694_144,
-    "lstm": 842_752, "mamba": 746_368, "mamba2": 749_092, "mingru": 545_536, "mlp": 544_768, "mlstm": 724_888,
-    "retnet": 790_336, "rglru": 646_912, "rwkv7": 672_256, "s5": 545_728, "slstm": 499_072,
-    "transformer": 595_072, "transformerpp": 544_640,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_built_in_backbones_have_the_listed_number_of_parameters(name: str) -> None:
-    assert size(stack(name)) == PARAMETERS[name]
-
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_backbones_start_as_they_always_did(name: str) -> None:
