@@ -32,6 +32,16 @@ def select_rows(state: State, index: Tensor) -> State:
     return map_state(lambda leaf: leaf[index], state)
 
 
+def state_bytes(backbone: Any) -> int:
+    """Bytes of the tensors that a backbone carries for one environment, in all layers, after a token."""
+    sizes: list[int] = []
+    with torch.no_grad():
+        like = next(backbone.parameters(), torch.empty(0))
+        _, state = backbone.step(like.new_zeros(1, backbone.spec.d_model), backbone.initial_state(1))
+    map_state(lambda leaf: sizes.append(leaf.nbytes), state)
+    return sum(sizes)
+
+
 class FastCausal(nn.Module):
     """For mixers and backbones. Acting keeps what `project` returns from window to window."""
 

@@ -18,6 +18,7 @@ from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
 from backbench.agents.heads import head_for
 from backbench.backbones.contract import estimated_flops
+from backbench.backbones.fast import state_bytes
 from backbench.backbones.kernels import ran
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan.settings import Cell
@@ -92,6 +93,7 @@ class Draft:
             parameters_backbone=count_parameters(agent.backbone),
             flops_per_token=flops,
             flops_estimated=flops is not None and bool(estimated_flops(agent.backbone)),
+            state_bytes=state_bytes(agent.backbone),
             train_tokens_per_s=progress.tokens_per_second(cell),
             train_seconds=progress.seconds,
             eval_seconds=progress.eval_seconds,

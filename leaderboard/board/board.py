@@ -99,7 +99,7 @@ class Row:
 
     def unknown(self, column: columns.CostColumn) -> bool:
         """Whether a cost that is counted is not known, though the row has finished cells."""
-        return column.counted and bool(self.used) and column.key not in self.cost
+        return column.counted and column.required and bool(self.used) and column.key not in self.cost
 
     @property
     def mean(self) -> Estimate | None:

@@ -46,6 +46,7 @@ class CostColumn(Column):
     read: Callable[[Cost], float | None]  # The cost of one record; None where it is not known.
     counted: bool = False  # Counted, not measured: exact, where a measured cost has four digits and noise.
     integer: bool = False  # Whether CSV and JSON have it as an integer.
+    required: bool = True  # False: older records lack it, and views do not say so.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,10 @@ COSTS: tuple[CostColumn, ...] = (
         integer=True, shown_in=frozenset({"page"}),
     ),
     CostColumn(key="flops_per_token", title="FLOPs per token", read=attrgetter("flops_per_token"), counted=True),
+    CostColumn(
+        key="state_bytes", title="State", unit="bytes", read=attrgetter("state_bytes"), counted=True,
+        integer=True, required=False,
+    ),
     CostColumn(
         key="train_tokens_per_s", title="Training speed", unit="tokens/s", text="train tokens/s",
         read=attrgetter("train_tokens_per_s"), larger_is_better=True,

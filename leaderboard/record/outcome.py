@@ -85,6 +85,9 @@ class Cost(Part):
     parameters_backbone: Count = Field(description="Of these, the backbone's.")
     flops_per_token: Flops | None = Field(description="FLOPs of a forward pass at the training length. None: unknown.")
     flops_estimated: bool = Field(default=False, description="Whether some weights count as one product each.")
+    state_bytes: Count | None = Field(
+        default=None, description="What protocol recurrent carries for one environment. None: an older record."
+    )
     train_tokens_per_s: Amount = Field(description="Tokens per second of training, without warm-up and evaluation.")
     train_seconds: Amount = Field(description="Wall time of training, in seconds, without evaluation.")
     eval_seconds: Amount = Field(description="Wall time of all evaluations, in seconds.")
@@ -94,9 +97,10 @@ class Cost(Part):
     wall_seconds: Amount = Field(description="Wall time of the cell from start to record, in seconds.")
 
     @model_serializer(mode="wrap")
-    def _without_false(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Records without an estimate have the text that they had before this field.
-        return {name: value for name, value in dump(self).items() if name != "flops_estimated" or value}
+    def _without_added(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Records without these fields keep the text that they had before them.
+        added = {"flops_estimated": False, "state_bytes": None}
+        return {name: value for name, value in dump(self).items() if name not in added or value != added[name]}
 
     @model_validator(mode="after")
     def _part_of_total(self) -> Self:

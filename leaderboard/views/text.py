@@ -116,7 +116,8 @@ def _table(section: Section, number: int) -> TextTable:
         for column in columns.TUNING:
             lines[column.label] = [_cost(None if row.tuning is None else column.read(row.tuning)) for row in rows]
     for one in columns.shown(columns.COSTS, "text"):
-        lines[one.label] = [UNKNOWN if row.unknown(one) else _cost(row.cost.get(one.key)) for row in rows]
+        if one.required or any(one.key in row.cost for row in rows):
+            lines[one.label] = [UNKNOWN if row.unknown(one) else _cost(row.cost.get(one.key)) for row in rows]
     lines |= {"failed cells": [str(row.failed) for row in rows], "machines": [str(row.machines) for row in rows]}
     lines["trust"] = [row.trust for row in rows]
     blocks.append(tuple(_line(name, "", *values) for name, values in lines.items()))

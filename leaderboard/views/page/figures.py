@@ -60,7 +60,7 @@ def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterato
     costs = columns.shown(columns.COSTS, "page")
     if alike := ", ".join(cost.name for cost in costs if cost.key in section["undecided_costs"]):
         says += f" No front for {alike}: rows differ by less than {ALIKE:.0%}."
-    for cost in (cost for cost in costs if cost.counted):
+    for cost in (cost for cost in costs if cost.counted and cost.required):
         if unknown := [row["label"] for row in rows if row["aggregates"] and row["cost"].get(cost.key) is None]:
             says += f" {cost.title}: unknown for {', '.join(unknown)}."
     measured = fold("How costs were measured", el("p", None, section["measured"]))

@@ -87,7 +87,7 @@ def _facts(section: View, row: View) -> Iterable[tuple[str, Child]]:
     for cost in columns.shown(columns.COSTS, "page"):
         if row["cost"].get(cost.key) is not None:
             yield cost.title, f"{exact(row['cost'][cost.key])} {cost.unit}".strip()
-        elif cost.counted and row["cells"]:
+        elif cost.counted and cost.required and row["cells"]:
             yield cost.title, UNKNOWN
     if row["tuning"] is not None:
         said = [

@@ -143,7 +143,7 @@ def _score(one: View | None) -> Cell:
 
 def _cost(row: View, cost: columns.CostColumn) -> Cell:
     if (value := row["cost"].get(cost.key)) is None:
-        return (None, UNKNOWN) if cost.counted and row["cells"] else None
+        return (None, UNKNOWN) if cost.counted and cost.required and row["cells"] else None
     low, high = map(exact, row["spread"][cost.key])
     return value, el("span", {"title": f"median of {row['cells']} cells, {low} to {high}"}, exact(value))
 

@@ -36,6 +36,8 @@ def test_each_ends_with_finite_scores_and_known_costs(records: list[Record]) -> 
         assert record.cost is not None
         assert record.cost.flops_per_token is not None, record.identity.backbone
         assert not record.cost.flops_estimated, record.identity.backbone
+        assert record.cost.state_bytes is not None
+        assert (record.cost.state_bytes > 0) == (record.identity.backbone != "identity")
 
 
 def test_one_board_shows_them_all(records: list[Record]) -> None:

@@ -145,10 +145,11 @@ def test_no_field_is_removed_or_renamed() -> None:
     assert Record.model_fields["schema_version"].default == 1
 
 
-def test_a_record_without_an_estimate_keeps_its_text(tmp_path: Path) -> None:
-    old, new = make_record(), make_record(cost__flops_estimated=True)
-    assert "flops_estimated" not in json.loads(canonical(old))["cost"]
-    assert json.loads(canonical(new))["cost"]["flops_estimated"] is True
+def test_a_record_without_later_fields_keeps_its_text(tmp_path: Path) -> None:
+    old, new = make_record(), make_record(cost__flops_estimated=True, cost__state_bytes=0)
+    assert not {"flops_estimated", "state_bytes"} & set(json.loads(canonical(old))["cost"])
+    cost = json.loads(canonical(new))["cost"]
+    assert (cost["flops_estimated"], cost["state_bytes"]) == (True, 0)
     dump_record(new, tmp_path / "a.json")
     assert load_record(tmp_path / "a.json") == new
     unknown = make_record(cost__flops_per_token=None)
