@@ -15,6 +15,7 @@ from backbench.benchmarks.speed.report import KernelEntry, LatencyEntry, Report,
 from backbench.text import count, markdown
 
 NOTHING = "—"
+BASE = "mamba"  # training speeds are shown against it, or against the first model
 # (a, b): how many times faster a is than b, where both were measured.
 PAIRS = (
     ("transformer", "DecisionTransformerModel"), ("mamba", "mambapy"), ("mamba", "mamba-ssm"),
@@ -34,7 +35,8 @@ class Table:
 
 def tables(report: Report) -> list[Table]:
     """The tables of a report that have at least one line."""
-    found = [_models(report), _training(report), *_over_sizes(report), _acting(report), _ratios(report)]
+    found = [_models(report), _side_by_side(report), _training(report), *_over_sizes(report), _acting(report)]
+    found.append(_ratios(report))
     return [table for table in (*found, *_kernels(report)) if table.lines]
 
 
@@ -97,6 +99,26 @@ def _models(report: Report) -> Table:
     notes = [f"refused: {text}" for text in report.refused]
     notes += [f"{one.name}: {one.reason}" for one in report.missing]
     return Table("Models", ("", "peer of", "kernels", "largest error"), lines, notes)
+
+
+def _side_by_side(report: Report) -> Table:
+    """What one chooses a backbone by: training speed against the base at each length, decisions, state."""
+    names = [one.model for one in report.models if one.refused is None]
+    base = BASE if BASE in names else names[0] if names else ""
+    timed = sorted((*report.training, *report.lengths), key=lambda one: one.length)
+    training = {length: {one.model: one.seconds for one in timed if one.length == length} for length in
+                dict.fromkeys(one.length for one in timed)}  # fmt: skip
+    alone = {(one.model, one.acting): one.seconds for one in report.latency if one.batch == 1}
+    lines = []
+    for one in report.models:
+        if one.refused is None:
+            cells = [_ratio(taken[base], taken[one.model]) for taken in training.values()]
+            decisions = [alone.get((one.model, acting)) for acting in ("window", "recurrent")]
+            cells += [NOTHING if taken is None else _number(1000 * middle(taken)[0]) for taken in decisions]
+            lines.append((one.model, *cells, NOTHING if one.state_bytes is None else f"{one.state_bytes:,}"))
+    columns = ("", *(f"{length:,} tokens" for length in training), "window, ms", "recurrent, ms", "state bytes")
+    note = f"Training tokens/s over those of {base}, at each length. A decision of one environment in either protocol. "
+    return Table("Side by side", columns, lines, [f"{note}What a backbone carries for one environment, all layers."])
 
 
 def _training(report: Report) -> Table:
