@@ -124,8 +124,8 @@ def check_operation(
 ) -> float:
     """Compare an implementation with the reference in float64; the largest error. Raises ``Unequal``.
 
-    ``bf16``: inputs are as under autocast: bfloat16, except decays and the scan's D. ``other``: another package's function,
-    which is checked in the plain use only; ours are checked in all.
+    ``bf16``: inputs are as under autocast: bfloat16, except decays and the scan's D. ``other``: another package's
+    function, which is checked in the plain use only; ours are checked in all.
     """
     largest = 0.0
     fused = other is None and OPERATIONS[operation].table[implementation].fused

@@ -114,9 +114,8 @@ class Examiner:
         other = dict(zip(map(id, theirs.parameters()), got[1:], strict=True))
         actual, expected = [got[0]], [wanted[0]]
         for pair in pairs:
-            gradient = other[id(pair.theirs)]
-            actual.append(gradient.t() if pair.transposed else gradient)
-            expected.append(own[id(pair.ours)])
+            actual.append(other[id(pair.theirs)])
+            expected.append(pair.arranged(*(own[id(parameter)] for parameter in pair.ours)))
         return largest_error(actual, expected, ["actions", *(f"gradient of {pair.name}" for pair in pairs)])
 
     @torch.no_grad()
