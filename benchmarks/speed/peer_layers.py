@@ -191,10 +191,10 @@ def gated_deltanet(mixer: Any) -> dict[str, Arranged]:
     heads, split = mixer.options.n_heads, mixer.split
 
     def of_heads(*weights: Tensor) -> Tensor:
-        return torch.cat([weight.unflatten(0, (heads, -1)) for weight in weights], 1).flatten(0, 1)
+        return torch.cat([torch.unflatten(weight, 0, (heads, -1)) for weight in weights], 1).flatten(0, 1)
 
     def of_all(qkv: Tensor, gate: Tensor) -> Tensor:
-        return of_heads(*qkv.split(split), gate)
+        return of_heads(*torch.split(qkv, split), gate)
 
     alike = {"conv1d.weight": mixer.conv.conv.weight, "dt_bias": mixer.time_step.dt_bias, "norm.weight":
              mixer.norm.weight, "A_log": mixer.time_step.A_log, "out_proj.weight": mixer.out_proj.weight}  # fmt: skip
@@ -232,4 +232,4 @@ def transformerpp(mixer: Any) -> dict[str, Arranged]:
 
 
 def _rows(sizes: list[int], index: int, x: Tensor) -> Tensor:
-    return x.split(sizes)[index]
+    return torch.split(x, sizes)[index]
