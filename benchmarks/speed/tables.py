@@ -100,19 +100,20 @@ def _models(report: Report) -> Table:
 
 def _side_by_side(report: Report) -> Table:
     """What one chooses a backbone by: training speed against the base at each length, decisions, state."""
-    names = [one.model for one in report.models if one.refused is None]
-    base = BASE if BASE in names else names[0] if names else ""
     timed = sorted((*report.training, *report.lengths), key=lambda one: one.length)
+    names = [one.model for one in timed]
+    base = BASE if BASE in names else names[0] if names else ""
     training = {length: {one.model: one.seconds for one in timed if one.length == length} for length in
                 dict.fromkeys(one.length for one in timed)}  # fmt: skip
     alone = {(one.model, one.acting): one.seconds for one in report.latency if one.batch == 1}
     lines = []
     for one in report.models:
         if one.refused is None:
-            cells = [_ratio(taken[base], taken[one.model]) for taken in training.values()]
+            pairs = [(taken.get(base), taken.get(one.model)) for taken in training.values()]
+            ratios = [_ratio(a, b) if a and b else NOTHING for a, b in pairs]
             decisions = [alone.get((one.model, acting)) for acting in ("window", "recurrent")]
-            cells += [NOTHING if taken is None else _number(1000 * middle(taken)[0]) for taken in decisions]
-            lines.append((one.model, *cells, NOTHING if one.state_bytes is None else f"{one.state_bytes:,}"))
+            cells = [NOTHING if taken is None else _number(1000 * middle(taken)[0]) for taken in decisions]
+            lines.append((one.model, *ratios, *cells, NOTHING if one.state_bytes is None else f"{one.state_bytes:,}"))
     columns = ("", *(f"{length:,} tokens" for length in training), "window, ms", "recurrent, ms", "state bytes")
     note = f"Training tokens/s over those of {base}, at each length. A decision of one environment in either protocol. "
     return Table("Side by side", columns, lines, [f"{note}What a backbone carries for one environment, all layers."])
