@@ -106,15 +106,21 @@ def _side_by_side(report: Report) -> Table:
     training = {length: {one.model: one.seconds for one in timed if one.length == length} for length in
                 dict.fromkeys(one.length for one in timed)}  # fmt: skip
     alone = {(one.model, one.acting): one.seconds for one in report.latency if one.batch == 1}
+    shown = ("window", "recurrent") if alone else ()
     lines = []
     for one in report.models:
         if one.refused is None:
             pairs = [(taken.get(base), taken.get(one.model)) for taken in training.values()]
             ratios = [_ratio(a, b) if a and b else NOTHING for a, b in pairs]
-            decisions = [alone.get((one.model, acting)) for acting in ("window", "recurrent")]
+            decisions = [alone.get((one.model, acting)) for acting in shown]
             cells = [NOTHING if taken is None else _number(1000 * middle(taken)[0]) for taken in decisions]
             lines.append((one.model, *ratios, *cells, NOTHING if one.state_bytes is None else f"{one.state_bytes:,}"))
-    columns = ("", *(f"{length:,} tokens" for length in training), "window, ms", "recurrent, ms", "state bytes")
+    columns = (
+        "",
+        *(f"{length:,} tokens" for length in training),
+        *(f"{acting}, ms" for acting in shown),
+        "state bytes",
+    )
     note = f"Training tokens/s over those of {base}, at each length. A decision of one environment in either protocol. "
     return Table("Side by side", columns, lines, [f"{note}What a backbone carries for one environment, all layers."])
 
