@@ -82,8 +82,8 @@ def count(module: nn.Module, length: int, tokens_per_step: int, width: int) -> C
     for name, part, formula in layers(module):
         if formula is not None:
             total += formula.per_token(part, length)
-        elif (own := getattr(part, "flops", None)) is not None and part is not module:  # a mixer within a mixer
-            if (of_part := own(length)) is None:
+        elif _counts_itself(part) and part is not module:  # a mixer within a mixer
+            if (of_part := part.flops(length)) is None:  # type: ignore[operator]
                 return Count(None, reason=f"the FLOPs of {name} are unknown")
             total += of_part
         else:
@@ -102,11 +102,16 @@ def count(module: nn.Module, length: int, tokens_per_step: int, width: int) -> C
     return Count(total, tuple(estimated))
 
 
+def _counts_itself(module: nn.Module) -> bool:
+    """Whether it is a mixer or backbone of the contract. The `flops` of another module may be anything."""
+    return hasattr(module, "flops") and hasattr(module, "uses_all_weights")
+
+
 def layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module, Formula | None]]:
     """(path, module, formula) of ``module`` and all below, but nothing below what counts itself."""
     formula = formula_of(module)
     yield name, module, formula
-    if formula is None and not (name and hasattr(module, "flops")):
+    if formula is None and not (name and _counts_itself(module)):
         for key, child in module.named_children():
             yield from layers(child, f"{name}.{key}".lstrip("."))
 

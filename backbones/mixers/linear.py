@@ -3,6 +3,7 @@
 Each mixer gives q, k, v, decays and the low-rank term to :mod:`backbench.backbones.kernels.linear`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -50,6 +51,7 @@ class LinearMixer(Mixer):
     """A mixer around `run`. The state is a matrix a head, so that work and state do not grow with the context."""
 
     low_rank: ClassVar[bool] = False  # whether the recurrence has the low-rank term
+    strongest: ClassVar[float] = -math.inf  # what no log decay is below
 
     def __init__(self, options: Any, spec: Spec, key_width: int, value_width: int) -> None:
         """Widths are over all heads. Raises UserError if they are no multiples of the number of heads."""
@@ -85,9 +87,10 @@ class LinearMixer(Mixer):
 
     def recur(self, recurrence: Recurrence, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """o (batch, count, heads, d_v), and the next state unless ``state`` is None."""
+        how: Any = {"implementation": self.options.kernels, "strongest": self.strongest}
         if state is None:
-            return linear_recurrence(recurrence, implementation=self.options.kernels), None
-        return linear_recurrence_extend(recurrence, state, implementation=self.options.kernels)
+            return linear_recurrence(recurrence, **how), None
+        return linear_recurrence_extend(recurrence, state, **how)
 
     def heads(self, x: Tensor) -> Tensor:
         """(…, width) -> (…, heads, width / heads)."""

@@ -18,7 +18,6 @@ from backbench.backbones.contract import Spec, State, no_weight_decay
 from backbench.backbones.kernels.linear.naive import Recurrence
 from backbench.backbones.mixers.linear import LinearMixer, LinearOptions
 
-STRONGEST = -math.exp(-0.5)  # log decay of a token
 HEAD_EPS = 64e-5  # of the norm of each head, as in the authors' code
 MIXED = 6  # what sees a mixture of the token and the one before: r, decay, k, v, rate, gate
 
@@ -42,6 +41,7 @@ class RWKV7(LinearMixer):
     summary: ClassVar[str] = "RWKV-7: a generalised delta rule, diagonal plus low rank, recurrent step"
     paper: ClassVar[str] = "arXiv:2503.14456 (RWKV-7)"
     low_rank: ClassVar[bool] = True
+    strongest: ClassVar[float] = -math.exp(-0.5)
 
     def __init__(self, options: RWKV7Options, spec: Spec) -> None:
         d, rank = spec.d_model, options.rank
@@ -64,7 +64,7 @@ class RWKV7(LinearMixer):
         last, memory = state or (x.new_zeros(len(x), 1, x.shape[-1]), None)
         change = torch.cat((last.to(x.dtype), x[:, :-1]), 1) - x
         x_r, x_w, x_k, x_v, x_a, x_g = (torch.addcmul(x, change, part) for part in self.mixture)
-        log_decay = STRONGEST * torch.sigmoid(self.decay_bias + self.decay_up(torch.tanh(self.decay_down(x_w))))
+        log_decay = self.strongest * torch.sigmoid(self.decay_bias + self.decay_up(torch.tanh(self.decay_down(x_w))))
         rate = torch.sigmoid(self.rate_bias + self.rate_up(self.rate_down(x_a)))
         r, k, v = self.r_proj(x_r), self.k_proj(x_k), self.v_proj(x_v)
         removed = F.normalize(self.heads(k * self.removed), dim=-1)

@@ -30,7 +30,7 @@ class SpeedConfig:
     """Settings of one measurement: plain values, which a fresh process gets as JSON."""
 
     backbones: tuple[str, ...] = option(
-        ("transformer", "mamba", "gloma"), "Names, comma-separated, module:Class or file.py:Class.", "--backbone"
+        ("transformer", "mamba", "gloma"), "Names, comma-separated, module:Class, file.py:Class; or all.", "--backbone"
     )
     peers: bool = option(False, "Other packages' implementations too.")
     lengths: tuple[int, ...] = option((20, 64, 256, 1024), "Contexts in tokens, comma-separated.")

@@ -7,10 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backbench.backbones.kernels import OPERATIONS, attention, causal_conv1d, selective_scan
+from backbench.backbones.kernels import (
+    OPERATIONS,
+    Recurrence,
+    attention,
+    causal_conv1d,
+    diagonal_recurrence,
+    linear_recurrence,
+    selective_scan,
+)
 
 TOLERANCE, TOLERANCE_BF16 = 1e-5, 1e-2  # largest allowed error, relative to the largest entry of each tensor
 SHAPES = ((3, 37, 24, 5), (2, 60, 256, 16))  # batch, length, channels, state: an odd shape, and a model's
+EXACT = ("A", "D", "a", "g")  # decays, which stay in single precision under autocast
 Shape = tuple[int, int, int, int]
 Function = Callable[..., Tensor]
 
@@ -55,6 +64,11 @@ def operation_inputs(operation: str, shape: Shape, device: str) -> dict[str, Ten
         made = {"x": randn(batch, length, channels), "dt": dt, "A": A, "B": B, "C": C, "D": randn(channels)}
     elif operation == "causal_conv1d":
         made = {"x": randn(batch, length, channels), "weight": randn(channels, 4), "bias": randn(channels)}
+    elif operation == "diagonal_recurrence":
+        made = {"a": torch.tanh(2 * randn(batch, length, channels)), "b": randn(batch, length, channels)}
+    elif operation == "linear_recurrence":
+        made = {name: F.normalize(randn(batch, length, 2, channels // 2), dim=-1) for name in "qkv"}
+        made["g"] = -F.softplus(2 * randn(batch, length, 2, channels // 2) - 2)
     else:
         made = {name: randn(batch, 2, length, channels // 2) for name in "qkv"}
     return {name: tensor.to(device) for name, tensor in made.items()}
@@ -72,6 +86,11 @@ def uses(operation: str) -> dict[str, Function]:
     if operation == "causal_conv1d":
         return {"": causal_conv1d, " silu": partial(causal_conv1d, silu=True)}
 
+    if operation == "diagonal_recurrence":
+        return {"": diagonal_recurrence, " constant": _constant, " complex": _complex}
+    if operation == "linear_recurrence":
+        return {name: partial(_linear, name) for name in ("", " decay of channels", " delta rule", " bounded")}
+
     def some(q: Tensor, k: Tensor, v: Tensor, implementation: str) -> Tensor:
         keep = slice(1, None, 3)
         return attention(q[:, :, keep], k, v, keep=keep, implementation=implementation)
@@ -79,20 +98,41 @@ def uses(operation: str) -> dict[str, Function]:
     return {"": attention, " some positions": some}
 
 
+def _constant(a: Tensor, b: Tensor, implementation: str) -> Tensor:
+    return diagonal_recurrence(a[0, 0], b, implementation=implementation)
+
+
+def _complex(a: Tensor, b: Tensor, implementation: str) -> Tensor:
+    turning = 0.7 * torch.complex(a, a.flip(1))  # of size 1 at most
+    return torch.view_as_real(diagonal_recurrence(turning, b, implementation=implementation))
+
+
+def _linear(use: str, q: Tensor, k: Tensor, v: Tensor, g: Tensor, implementation: str) -> Tensor:
+    """With one decay a head, or with one a channel and perhaps a low-rank term, or as RWKV-7."""
+    made = {
+        "": Recurrence(q, k, v, g[..., 0]),
+        " decay of channels": Recurrence(q, k, v, g),
+        " delta rule": Recurrence(q, k, v, g[..., 0], -k),
+        " bounded": Recurrence(q, v, v, g.clamp(min=-0.6), -k, k),
+    }
+    strongest = {"strongest": -0.6} if use == " bounded" else {}
+    return linear_recurrence(made[use], implementation=implementation, **strongest)
+
+
 def check_operation(
     operation: str, implementation: str, device: str, bf16: bool = False, other: Function | None = None
 ) -> float:
     """Compare an implementation with the reference in float64; the largest error. Raises ``Unequal``.
 
-    ``bf16``: inputs are as under autocast: bfloat16, except the scan's A and D. ``other``: another package's function,
-    which is checked in the plain use only; ours are checked in all.
+    ``bf16``: inputs are as under autocast: bfloat16, except decays and the scan's D. ``other``: another package's
+    function, which is checked in the plain use only; ours are checked in all.
     """
     largest = 0.0
     fused = other is None and OPERATIONS[operation].table[implementation].fused
     for shape in SHAPES:
         inputs = operation_inputs(operation, shape, device)
         if bf16:
-            inputs = {name: t if name in ("A", "D") else t.bfloat16() for name, t in inputs.items()}
+            inputs = {name: t if name in EXACT else t.bfloat16() for name, t in inputs.items()}
         doubles = [t.double() for t in inputs.values()]
         names = ("values", *(f"gradient of {name}" for name in inputs))
         for use, function in uses(operation).items():

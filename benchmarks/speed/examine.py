@@ -10,6 +10,8 @@ from torch import Tensor
 from backbench.agents.acting import ACTING, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
+from backbench.backbones.contract import Backbone
+from backbench.backbones.fast import map_state
 from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.equality import Unequal, check_operation, largest_error
@@ -17,6 +19,15 @@ from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, W
 from backbench.benchmarks.speed.report import ModelEntry
 from backbench.errors import UserError, one_line
 from backbench.leaderboard.record.fields import without_paths
+
+
+@torch.no_grad()
+def state_bytes(backbone: Backbone) -> int:
+    """Bytes of what the backbone carries for one environment, all layers, after a token."""
+    like, sizes = next(backbone.parameters()), list[int]()
+    _, state = backbone.step(like.new_zeros(1, backbone.spec.d_model), backbone.initial_state(1))
+    map_state(lambda leaf: sizes.append(leaf.nbytes), state)
+    return sum(sizes)
 
 
 @dataclass
@@ -44,11 +55,13 @@ class Examiner:
     def entry(self, model: Model) -> ModelEntry:
         """The model's facts, what was checked, and why it is refused, if it is. UserError: a wrong option."""
         found: dict[str, Any] = {"parameters": 0, "flops_per_token": None, "kernels": {}, "checks": (), "refused": None}
+        found["state_bytes"] = None
         try:
             policy = model.make(self.config, self.config.context)
             found["parameters"] = count_parameters(policy)
             if isinstance(policy, Agent):
                 found["flops_per_token"] = policy.backbone.flops(policy.backbone.spec.max_length)
+                found["state_bytes"] = state_bytes(policy.backbone)
             found["kernels"], found["checks"] = self.check(model)
         except Unequal as error:
             found["refused"] = without_paths(str(error))
@@ -101,9 +114,8 @@ class Examiner:
         other = dict(zip(map(id, theirs.parameters()), got[1:], strict=True))
         actual, expected = [got[0]], [wanted[0]]
         for pair in pairs:
-            gradient = other[id(pair.theirs)]
-            actual.append(gradient.t() if pair.transposed else gradient)
-            expected.append(own[id(pair.ours)])
+            actual.append(other[id(pair.theirs)])
+            expected.append(pair.arranged(*(own[id(parameter)] for parameter in pair.ours)))
         return largest_error(actual, expected, ["actions", *(f"gradient of {pair.name}" for pair in pairs)])
 
     @torch.no_grad()

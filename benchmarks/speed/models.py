@@ -33,20 +33,29 @@ Policy: TypeAlias = Agent | PeerPolicy
 Make = Callable[[SpeedConfig, int], Policy]  # a policy for windows of so many steps, with the same weights each time
 
 
+def alone(value: Tensor) -> Tensor:
+    """The arrangement of a parameter that both have alike."""
+    return value
+
+
+# Parameters of ours, and how they make one of the peer's; by default a single one that is the same.
+Arranged: TypeAlias = tuple[tuple[nn.Parameter, ...]] | tuple[tuple[nn.Parameter, ...], Callable[..., Tensor]]
+
+
 @dataclass(frozen=True)
 class Weight:
-    """One parameter of our model and the peer's parameter that holds the same, perhaps transposed."""
+    """A parameter of the peer, and how parameters of ours, or their gradients, make its value."""
 
     name: str
-    ours: nn.Parameter
     theirs: nn.Parameter
-    transposed: bool = False
+    ours: tuple[nn.Parameter, ...]
+    arranged: Callable[..., Tensor] = alone
 
 
-def same_names(ours: nn.Module, theirs: nn.Module) -> list[Weight]:
-    """Pairs of parameters with the same name."""
-    others = dict(theirs.named_parameters())
-    return [Weight(name, p, others.pop(name)) for name, p in ours.named_parameters()]
+def same_names(ours: nn.Module, theirs: nn.Module, but: str = "") -> list[Weight]:
+    """Pairs of parameters with the same name, but for names with ``but`` in them."""
+    mine = {name: p for name, p in ours.named_parameters() if not (but and but in name)}
+    return [Weight(name, theirs.get_parameter(name), (parameter,)) for name, parameter in mine.items()]
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def make_policy(model: Model, config: SpeedConfig, context: int) -> Policy:
         ours = model.ours.make(config, context)
         with torch.no_grad():
             for pair in model.weights(ours, policy):
-                pair.theirs.copy_(pair.ours.t() if pair.transposed else pair.ours)
+                pair.theirs.copy_(pair.arranged(*pair.ours))
     return policy.to(config.device)
 
 

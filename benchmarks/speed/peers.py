@@ -5,67 +5,17 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from backbench.agents.agent import Agent, Windows
-from backbench.backbones.contract import Mixer, Spec, State
-from backbench.backbones.mixers.mamba import Mamba, MambaOptions
 from backbench.backbones.mixers.transformer import TransformerOptions
+from backbench.benchmarks.speed import peer_layers as layers
 from backbench.benchmarks.speed.config import ACTION, EPISODE, OBSERVATION, RETURN_SCALE, SpeedConfig
-from backbench.benchmarks.speed.models import Model, PeerPolicy, Policy, Weight, agent, same_names
+from backbench.benchmarks.speed.models import Model, PeerPolicy, Policy, Weight, agent, alone, same_names
 from backbench.benchmarks.speed.report import Missing
-
-
-class _MambaPeer(Mixer):
-    """Another package's Mamba block in our residual stack. Only the mixer differs; its weights have the same names."""
-
-    Options: ClassVar[type] = MambaOptions
-    block: Any
-
-    def __init__(self, options: MambaOptions, spec: Spec) -> None:
-        super().__init__(options, spec)
-        self.ffn_activation = options.activation if options.mlp else None
-        # The name of ``expand`` differs between the packages.
-        self.shape: dict[str, Any] = {"d_model": spec.d_model, "d_state": options.d_state, "d_conv": options.d_conv,
-                                      "dt_rank": options.dt_rank or "auto"}  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)  # type: ignore[no-any-return]
-
-    def flops(self, length: int) -> float:
-        with torch.device("meta"):
-            return Mamba(self.options, self.spec).flops(length)
-
-
-class MambapyMixer(_MambaPeer):
-    """mambapy's block, with its parallel scan."""
-
-    def __init__(self, options: MambaOptions, spec: Spec) -> None:
-        super().__init__(options, spec)
-        package = importlib.import_module("mambapy.mamba")
-        config = package.MambaConfig(n_layers=1, expand_factor=options.expand, **self.shape)
-        self.block = package.MambaBlock(config)
-
-    def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
-        """The scan's state and the convolution's last inputs."""
-        channels, d_state = self.block.A_log.shape
-        zeros = partial(self.block.A_log.new_zeros, device=device, dtype=dtype)
-        return zeros(batch, channels, d_state), zeros(batch, channels, self.options.d_conv - 1)
-
-    def step(self, x_t: Tensor, state: State) -> tuple[Tensor, State]:
-        return self.block.step(x_t, state)  # type: ignore[no-any-return]
-
-
-class MambaSSMMixer(_MambaPeer):
-    """mamba-ssm's block, with its fused CUDA kernels. Its step is not used: recurrent acting recomputes a window."""
-
-    def __init__(self, options: MambaOptions, spec: Spec) -> None:
-        super().__init__(options, spec)
-        block = importlib.import_module("mamba_ssm.modules.mamba_simple").Mamba
-        self.block = block(expand=options.expand, **self.shape)
 
 
 class DecisionTransformer(PeerPolicy):
@@ -122,7 +72,8 @@ def decision_transformer_weights(ours: nn.Module, theirs: nn.Module) -> list[Wei
     for name, parameter in ours.named_parameters():
         owner, _, kind = name.rpartition(".")
         transposed = ".h." in names[owner] and parameter.dim() == 2
-        found.append(Weight(name, parameter, model.get_parameter(f"{names[owner]}.{kind}"), transposed))
+        other = model.get_parameter(f"{names[owner]}.{kind}")
+        found.append(Weight(name, other, (parameter,), torch.t if transposed else alone))
     return found
 
 
@@ -146,23 +97,42 @@ class Peer:
         return Model(name, partial(self.build, options), ours, self.weights)
 
 
+TRANSFORMERS = "pip install 'transformers>=5,<6'"
+
+
+def of_layer(ours: str, layer: type[layers.LayerPeer], module: str, command: str, **facts: Any) -> Peer:
+    """A peer that is one layer in our agent."""
+    return Peer(ours, layer.Options, module, command, partial(agent, layer), **facts)
+
+
+def of_transformers(ours: str, layer: type[layers.LayerPeer], arrangement: layers.Arrangement) -> Peer:
+    """A layer of transformers in our agent."""
+    return of_layer(ours, layer, "transformers", TRANSFORMERS, weights=layers.in_layers(arrangement))
+
+
 PEERS = {
     "DecisionTransformerModel": Peer(
-        "transformer", TransformerOptions, "transformers", "pip install 'transformers>=5,<6'", DecisionTransformer,
+        "transformer", TransformerOptions, "transformers", TRANSFORMERS, DecisionTransformer,
         decision_transformer_weights,
     ),
-    "mambapy": Peer("mamba", MambaOptions, "mambapy", "pip install mambapy==1.2.0", partial(agent, MambapyMixer)),
-    "mamba-ssm": Peer(
-        "mamba", MambaOptions, "mamba_ssm", "pip install --no-build-isolation causal-conv1d mamba-ssm (CUDA and nvcc)",
-        partial(agent, MambaSSMMixer), cuda_only=True,
+    "mambapy": of_layer("mamba", layers.MambapyMixer, "mambapy", "pip install mambapy==1.2.0"),
+    "mamba-ssm": of_layer(
+        "mamba", layers.MambaSSMMixer, "mamba_ssm",
+        "pip install --no-build-isolation causal-conv1d mamba-ssm (CUDA and nvcc)", cuda_only=True,
     ),
+    "Mamba2Mixer": of_transformers("mamba2", layers.Mamba2Peer, layers.mamba2),
+    "Qwen3NextGatedDeltaNet": of_transformers("gated_deltanet", layers.GatedDeltaNetPeer, layers.gated_deltanet),
+    "RecurrentGemma": of_transformers("rglru", layers.RGLRUPeer, layers.rglru),
+    "LlamaAttention": of_transformers("transformerpp", layers.LlamaPeer, layers.transformerpp),
 }  # fmt: skip
 
 
 def peers(config: SpeedConfig) -> tuple[list[Model], list[Missing]]:
-    """The peers that run here, and the others with the reason."""
+    """The peers of the measured backbones that run here, and the others with the reason."""
     here, missing = [], []
     for name, peer in PEERS.items():
+        if peer.ours not in config.backbones:
+            continue
         if importlib.util.find_spec(peer.module) is None:
             missing.append(Missing(name=name, reason=f"not installed: {peer.command}"))
         elif peer.cuda_only and torch.device(config.device).type != "cuda":

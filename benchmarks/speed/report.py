@@ -37,6 +37,7 @@ class ModelEntry(Entry):
     peer_of: str | None  # our model that a peer is compared with; None for ours
     parameters: int  # trainable, of the complete policy
     flops_per_token: float | None  # forward, of the backbone at the configured context; None for a complete peer
+    state_bytes: int | None = None  # carried for one environment; None for a complete peer and in older reports
     kernels: dict[str, str]  # operation to the implementation that ran
     checks: tuple[str, ...]  # each check with the largest error found
     refused: str | None  # why nothing of it was timed

@@ -15,11 +15,9 @@ from backbench.benchmarks.speed.report import KernelEntry, LatencyEntry, Report,
 from backbench.text import count, markdown
 
 NOTHING = "—"
-# (a, b): how many times faster a is than b, where both were measured.
-PAIRS = (
-    ("transformer", "DecisionTransformerModel"), ("mamba", "mambapy"), ("mamba", "mamba-ssm"),
-    ("mamba", "transformer"), ("gloma", "mamba"), ("gloma", "transformer"),
-)  # fmt: skip
+BASE = "mamba"  # training speeds are shown against it, or against the first model
+# (a, b): how many times faster a is than b, where both were measured, after each peer's backbone and the peer.
+PAIRS = (("mamba", "transformer"), ("gloma", "mamba"), ("gloma", "transformer"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,8 @@ class Table:
 
 def tables(report: Report) -> list[Table]:
     """The tables of a report that have at least one line."""
-    found = [_models(report), _training(report), *_over_sizes(report), _acting(report), _ratios(report)]
+    found = [_models(report), _side_by_side(report), _training(report), *_over_sizes(report), _acting(report)]
+    found.append(_ratios(report))
     return [table for table in (*found, *_kernels(report)) if table.lines]
 
 
@@ -97,6 +96,33 @@ def _models(report: Report) -> Table:
     notes = [f"refused: {text}" for text in report.refused]
     notes += [f"{one.name}: {one.reason}" for one in report.missing]
     return Table("Models", ("", "peer of", "kernels", "largest error"), lines, notes)
+
+
+def _side_by_side(report: Report) -> Table:
+    """What one chooses a backbone by: training speed against the base at each length, decisions, state."""
+    timed = sorted((*report.training, *report.lengths), key=lambda one: one.length)
+    names = [one.model for one in timed]
+    base = BASE if BASE in names else names[0] if names else ""
+    training = {length: {one.model: one.seconds for one in timed if one.length == length} for length in
+                dict.fromkeys(one.length for one in timed)}  # fmt: skip
+    alone = {(one.model, one.acting): one.seconds for one in report.latency if one.batch == 1}
+    shown = ("window", "recurrent") if alone else ()
+    lines = []
+    for one in report.models:
+        if one.refused is None:
+            pairs = [(taken.get(base), taken.get(one.model)) for taken in training.values()]
+            ratios = [_ratio(a, b) if a and b else NOTHING for a, b in pairs]
+            decisions = [alone.get((one.model, acting)) for acting in shown]
+            cells = [NOTHING if taken is None else _number(1000 * middle(taken)[0]) for taken in decisions]
+            lines.append((one.model, *ratios, *cells, NOTHING if one.state_bytes is None else f"{one.state_bytes:,}"))
+    columns = (
+        "",
+        *(f"{length:,} tokens" for length in training),
+        *(f"{acting}, ms" for acting in shown),
+        "state bytes",
+    )
+    note = f"Training tokens/s over those of {base}, at each length. A decision of one environment in either protocol. "
+    return Table("Side by side", columns, lines, [f"{note}What a backbone carries for one environment, all layers."])
 
 
 def _training(report: Report) -> Table:
@@ -171,7 +197,7 @@ def _ratios(report: Report) -> Table:
     ]
     measured.append({one.model: (one.megabytes,) for one in report.memory if one.megabytes})
     lines = []
-    for a, b in PAIRS:
+    for a, b in (*((one.peer_of, one.model) for one in report.models if one.peer_of), *PAIRS):
         cells = [_ratio(taken[b], taken[a]) if a in taken and b in taken else NOTHING for taken in measured]
         if set(cells) != {NOTHING}:
             lines.append((f"{a} : {b}", *cells))

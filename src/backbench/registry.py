@@ -55,9 +55,9 @@ class Registry(Generic[T]):
         if origin == "command line" and os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # last: a file here hides nothing that is installed
         where = f"{self.kind} '{name}' ({origin}: {target})" if name != target else f"{self.kind} '{name}'"
-        found = _load(target, where, origin)
+        found = load(target, where, origin)
         bases = tuple(
-            cast("type", _load(base, f"base of {self.kind}", "built-in") if isinstance(base, str) else base) for base in self._bases
+            cast("type", load(base, f"base of {self.kind}", "built-in") if isinstance(base, str) else base) for base in self._bases
         )
         fits = issubclass(found, bases) if isinstance(found, type) else isinstance(found, bases)
         if bases and not fits:
@@ -90,7 +90,7 @@ class Registry(Generic[T]):
         raise UserError(f"unknown {self.kind} '{name}'{suggest(name, self.names())}{other}")
 
 
-def _load(target: str, where: str, origin: str) -> object:
+def load(target: str, where: str, origin: str) -> object:
     """Import ``"module:Name"``; every failure becomes one line that names the place and the remedy."""
     module_name, _, attribute = target.partition(":")
     try:

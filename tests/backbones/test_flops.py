@@ -6,6 +6,7 @@ import mixers
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
@@ -49,6 +50,29 @@ def test_flops_equal_a_count_by_hand(mixer: type[Mixer] | str, by_hand: float) -
 def test_the_formulas_equal_what_ran(mixer: type[Mixer] | str) -> None:
     model = build(mixer, None, SPEC)
     assert measured(model, LENGTH, D) == pytest.approx(model.flops(LENGTH), rel=1e-9)
+
+
+WITH_ATTENTION = {"transformer", "transformerpp"}
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+def test_no_cost_but_attentions_is_quadratic_in_the_length(name: str) -> None:
+    """By the formulas, and by the matrix products that PyTorch counts, among them those of a recurrence's chunks."""
+    model = build(name, None, Spec(D, n_layers=1, max_length=1024)).eval()
+    short, long = (model.flops(length) or 0.0 for length in (256, 1024))
+    assert (long > 1.2 * short) == (name in WITH_ATTENTION)
+    assert growth(model) <= 1.05  # PyTorch counts no attention on a CPU
+    assert growth(mixers.HandAttention(NoOptions(), SPEC)) > 2  # but products written out
+
+
+def growth(model: nn.Module) -> float:
+    """How many times more FLOPs a token costs in a context of 1,024 than in one of 256."""
+    counted = []
+    for length in (256, 1024):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.randn(1, length, D))
+        counted.append(counter.get_total_flops() / length)
+    return counted[1] / max(counted[0], 1)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,12 @@ As in Gated Linear Attention (arXiv:2312.06635, section 4) and, for the low-rank
 
 Decays between two tokens are differences of cumulative sums. They never exceed 0, so no exponential overflows however
 strong a decay is. The sums are in double precision, because a difference of large sums cancels.
+
+If no decay of a channel is stronger than a known one, a chunk needs no differences: each factor is scaled by its decay
+since, or until, half of the strongest possible sum. That half is a constant, so no bit depends on later tokens.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -15,7 +19,8 @@ from torch.nn import functional as F
 
 from backbench.backbones.kernels.linear.naive import Recurrence
 
-CHUNK, CHUNK_OF_VECTORS = 64, 16  # tokens, with one decay for each head, or for each channel of the keys
+CHUNK, CHUNK_OF_VECTORS = 64, 16  # tokens, with one decay for each head, or for each channel
+REACH = 40.0  # most that a chunk's bounded log decays may sum up to: exp(20) times exp(20) is far from overflow
 
 
 class Sums(NamedTuple):
@@ -29,66 +34,104 @@ class Sums(NamedTuple):
         return self.after[..., -1:, :] - self.after
 
 
-def chunked(r: Recurrence, initial: Tensor | None, final: bool) -> tuple[Tensor, Tensor | None]:
-    """o, and the state after the last token if ``final``; ``initial`` None is zero."""
-    length, size = r.q.shape[1], _size(r)
+class Tokens(NamedTuple):
+    """Factors of the tokens of all chunks, (batch, heads, chunks, tokens, d_k)."""
+
+    q: Tensor
+    k: Tensor
+    read: Tensor | None
+    write: Tensor | None
+
+    def scaled(self, after: Tensor, before: Tensor, since: Tensor) -> "Tokens":
+        """q by exp(``after``), read by exp(``before``), both keys by exp(``since``)."""
+        up, down = (torch.exp(part.to(self.q.dtype)) for part in (after, since))
+        read = None if self.read is None else self.read * torch.exp(before.to(self.q.dtype))
+        return Tokens(self.q * up, self.k * down, read, None if self.write is None else self.write * down)
+
+    def decayed(self, total: Tensor) -> "Tokens":
+        """Both keys times ``total``, (…, 1, d_k)."""
+        return self._replace(k=self.k * total, write=None if self.write is None else self.write * total)
+
+
+def chunked(r: Recurrence, initial: Tensor | None, strongest: float = -math.inf) -> tuple[Tensor, Tensor | None]:
+    """o, and the state after the last token; from zeros and without that state if ``initial`` is None.
+
+    No log decay of a channel is below ``strongest``.
+    """
+    strongest = strongest if -strongest <= REACH else -math.inf
+    length, size = r.q.shape[1], _size(r, strongest)
     q, k, v = (_split(part, size) for part in (r.q, r.k, r.v))
     read, write = (None if part is None else _split(part, size) for part in (r.read, r.write))
-    sums = None if r.log_decay is None else _sums(r.log_decay, size)
-    after = None if sums is None else sums.after
-    to_end = None if sums is None else sums.to_end()
-    keys, solved = _scaled(k, to_end), None
-    if read is None:
-        ((weights,),) = _products([q], [k], sums)
+    alone = v.shape[2] == 1 and initial is None  # one chunk, which meets no state
+    tokens, sums, total, scale = Tokens(q, k, read, write), None, None, 1.0
+    ends = tokens  # as tokens meet the states before and after their chunk
+    if r.log_decay is not None:
+        sums = _sums(r.log_decay, size)
+        total = torch.exp(sums.after[..., -1:, :]).to(q.dtype)
+        if sums.after.shape[-1] > 1 and strongest > -math.inf:
+            middle = size * strongest / 2
+            tokens = tokens.scaled(sums.after - middle, sums.before - middle, middle - sums.after)
+            ends = tokens if alone else tokens.decayed(total)
+            sums, scale = None, math.exp(middle)
+        elif not alone:
+            ends = tokens.scaled(sums.after, sums.before, sums.to_end())
+    weights, v, solved = _within(tokens, v, sums, None if alone else ends.read)
+    if alone:
+        y, state = weights @ v, None
     else:
-        reads = _scaled(read, None if sums is None else sums.before)
-        if write is None:  # k (v + S^T read): the system gives both values at once
-            (weights,), (among,) = _products([q, read], [k], sums)
-            rhs = torch.cat((v, reads), -1)
-        else:
-            (seen_k, seen_w), (read_k, among) = _products([q, read], [k, write], sums)
-            rhs = torch.cat((read_k @ v, reads), -1)
-            weights, keys = torch.cat((seen_k, seen_w), -1), torch.cat((keys, _scaled(write, to_end)), -2)
-        both = torch.linalg.solve_triangular(-among, rhs, upper=False, unitriangular=True)
-        own, solved = both.split([v.shape[-1], reads.shape[-1]], -1)
-        v = own if write is None else torch.cat((v, own), -2)
-        if write is not None:  # the values themselves read nothing
-            solved = torch.cat((torch.zeros_like(solved), solved), -2)
-    total = None if after is None else torch.exp(after[..., -1, :]).to(q.dtype).unsqueeze(-1)
-    o, state = _through_chunks(v, solved, keys, total, initial, final)
-    y = weights @ o[0]
-    if o[1] is not None:
-        y = y + _scaled(q, after) @ o[1]
-    return y.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], state
+        keys = ends.k if ends.write is None else torch.cat((ends.k, ends.write), -2)
+        v, states, state = _through_chunks(v, solved, keys, total, None if initial is None else initial * scale)
+        y = weights @ v + ends.q @ states
+    o = y.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length]
+    return o, state if state is None else state / scale
+
+
+def _within(t: Tokens, v: Tensor, sums: Sums | None, reads: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Weights of values for each token, the values, and what they read from the state before their chunk by ``reads``.
+
+    With a low-rank term, what its tokens read from each other is solved. Then its keys follow the others in all three.
+    """
+    if t.read is None:
+        ((weights,),) = _products([t.q], [t.k], sums)
+        return weights, v, None
+    if t.write is None:  # k (v + S^T read): the system gives both values at once
+        (weights,), (among,) = _products([t.q, t.read], [t.k], sums)
+        known = v
+    else:
+        (seen_k, seen_w), (read_k, among) = _products([t.q, t.read], [t.k, t.write], sums)
+        weights, known = torch.cat((seen_k, seen_w), -1), read_k @ v
+    rhs = known if reads is None else torch.cat((known, reads), -1)
+    both = torch.linalg.solve_triangular(-among, rhs, upper=False, unitriangular=True)
+    own, solved = both.split([v.shape[-1], both.shape[-1] - v.shape[-1]], -1)
+    if t.write is not None:  # the values themselves read nothing
+        own, solved = torch.cat((v, own), -2), F.pad(solved, (0, 0, v.shape[-2], 0))
+    return weights, own, None if reads is None else solved
 
 
 def _through_chunks(
-    v: Tensor, solved: Tensor | None, keys: Tensor, total: Tensor | None, initial: Tensor | None, final: bool
-) -> tuple[tuple[Tensor, Tensor | None], Tensor | None]:
-    """(the values that are written, the state before each chunk or None if all are zero), the last state."""
-    chunks = v.shape[2]
-    if chunks == 1 and initial is None:
-        return (v, None), keys[:, :, 0].mT @ v[:, :, 0] if final else None
-    state = initial if initial is not None else v.new_zeros(*v.shape[:2], keys.shape[-1], v.shape[-1])
+    v: Tensor, solved: Tensor | None, keys: Tensor, total: Tensor | None, initial: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The values that are written, the state before each chunk, and the last one unless ``initial`` is None."""
+    state = v.new_zeros(*v.shape[:2], keys.shape[-1], v.shape[-1]) if initial is None else initial
     states, values = [], []
-    for i in range(chunks):
+    for i in range(v.shape[2]):
         states.append(state)
         values.append(v[:, :, i] if solved is None else v[:, :, i] + solved[:, :, i] @ state)
-        if final or i + 1 < chunks:
-            kept = state if total is None else total[:, :, i] * state
+        if initial is not None or i + 1 < v.shape[2]:
+            kept = state if total is None else total[:, :, i].mT * state
             state = kept + keys[:, :, i].mT @ values[-1]
-    return (torch.stack(values, 2), torch.stack(states, 2)), state if final else None
+    return torch.stack(values, 2), torch.stack(states, 2), None if initial is None else state
 
 
-def _size(r: Recurrence) -> int:
-    """Tokens of a chunk."""
+def _size(r: Recurrence, strongest: float) -> int:
+    """Tokens of a chunk: as even as possible, or a power of 2 where chunks are halved."""
     length = r.q.shape[1]
-    if r.log_decay is None or r.log_decay.dim() < r.q.dim():
-        return min(CHUNK, length)
-    size = 1
-    while size < min(CHUNK_OF_VECTORS, length):
-        size *= 2
-    return size
+    most = CHUNK
+    if r.log_decay is not None and r.log_decay.dim() == r.q.dim():
+        if strongest == -math.inf:
+            return min(CHUNK_OF_VECTORS, 1 << (length - 1).bit_length())
+        most = min(CHUNK, int(-REACH / min(strongest, -1e-9)))
+    return math.ceil(length / math.ceil(length / most))
 
 
 def _split(x: Tensor, size: int) -> Tensor:

@@ -11,6 +11,8 @@ r is ``read`` and w is ``write``, by default k. The delta rule (arXiv:2406.06484
 exp(g) is k = b c and r = -exp(g) c: it writes what lacks to v.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,33 +31,36 @@ def _price(r: Recurrence, *_: object, **__: object) -> float:
 
 
 @priced(_price)
-def linear_recurrence(r: Recurrence, *, implementation: str = "auto") -> Tensor:
+def linear_recurrence(r: Recurrence, *, implementation: str = "auto", strongest: float = -math.inf) -> Tensor:
     """o, in v's type, from a state of zeros. Computes in single precision at least, also under autocast.
 
+    ``strongest``: a number that no log decay is below; a faster form is used if decays in channels have one.
     Raises ValueError if the shapes do not fit each other, UserError if there is no such implementation.
     """
-    return _run(r, None, implementation, False)[0]
+    return _run(r, None, implementation, strongest)[0]
 
 
 @priced(_price)
-def linear_recurrence_extend(r: Recurrence, state: Tensor, *, implementation: str = "auto") -> tuple[Tensor, Tensor]:
-    """Further tokens after ``state`` (batch, heads, d_k, d_v): o, the state after the last token. Errors as above."""
+def linear_recurrence_extend(
+    r: Recurrence, state: Tensor, *, implementation: str = "auto", strongest: float = -math.inf
+) -> tuple[Tensor, Tensor]:
+    """Further tokens after ``state`` (batch, heads, d_k, d_v): o, the state after the last one. Otherwise as above."""
     wanted = (len(r.v), r.v.shape[2], r.q.shape[-1], r.v.shape[-1])
     if state.shape != wanted:
         raise ValueError(f"linear_recurrence: the state is {tuple(state.shape)}; it must be {wanted}")
-    o, after = _run(r, state, implementation, True)
+    o, after = _run(r, state, implementation, strongest)
     assert after is not None
     return o, after
 
 
-def _run(r: Recurrence, state: Tensor | None, implementation: str, final: bool) -> tuple[Tensor, Tensor | None]:
+def _run(r: Recurrence, state: Tensor | None, implementation: str, strongest: float) -> tuple[Tensor, Tensor | None]:
     kind, wide = r.v.dtype, torch.promote_types(r.v.dtype, torch.float32)
     with torch.autocast(r.v.device.type, enabled=False):
         r = Recurrence._make(part if part is None else part.to(wide) for part in r)
         _check(r)
         entry = LINEAR_RECURRENCE.pick(implementation, r.v)
         function = reference if state is not None and r.q.shape[1] <= FEW else entry.function
-        o, after = function(r, None if state is None else state.to(wide), final)
+        o, after = function(r, None if state is None else state.to(wide), strongest)
         return o.to(kind), after if after is None or state is None else after.to(state.dtype)
 
 
@@ -72,7 +77,7 @@ def _check(r: Recurrence) -> None:
         raise ValueError("linear_recurrence: write without read; give both, or read alone")
 
 
-def reference(r: Recurrence, state: Tensor | None, final: bool) -> tuple[Tensor, Tensor | None]:
+def reference(r: Recurrence, state: Tensor | None, strongest: float = -math.inf) -> tuple[Tensor, Tensor | None]:
     """The definition, one token after the other."""
     batch, _, heads, d_v = r.v.shape
     state = r.v.new_zeros(batch, heads, r.q.shape[-1], d_v) if state is None else state

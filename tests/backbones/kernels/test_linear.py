@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ def inputs(length: int, decay: str, low_rank: str, dtype: torch.dtype, strength:
 
     q, k, v = randn(D_K), F.normalize(randn(D_K), dim=-1), randn(D_V)
     shape = () if decay == "head" else (D_K,)
-    logs = torch.tensor({"mixed": [0.0, -0.01, -1.0, -50.0], "strong": [-50.0], "zero": [0.0]}[strength])
+    logs = torch.tensor({"mixed": [0.0, -0.01, -1.0, -50.0], "strong": [-50.0], "zero": [0.0],
+                         "bounded": [0.0, -0.01, -0.6], "least": [-0.6]}[strength])  # fmt: skip
     g_t = logs.double()[torch.randint(len(logs), (2, length, 2, *shape), generator=g)]
     rate = 2 * torch.rand(2, length, 2, 1, generator=g, dtype=torch.float64)
     rate[:, ::3] = 2.0
@@ -45,15 +47,18 @@ def recurrence(tensors: tuple[Tensor, ...], decay: str) -> Recurrence:
     return Recurrence(q, k, v, *([None] if decay == "none" else []), *rest)
 
 
-def compare(length: int, decay: str, low_rank: str, dtype: torch.dtype, strength: str = "mixed") -> None:
+def compare(
+    length: int, decay: str, low_rank: str, dtype: torch.dtype, strength: str = "mixed", strongest: float = -math.inf
+) -> None:
     made = inputs(length, decay, low_rank, dtype, strength)
     state = torch.randn(2, 2, D_K, D_V, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
 
     def run(implementation: str) -> Any:
         def function(*tensors: Tensor) -> Tensor:
             *tensors, initial = tensors  # type: ignore[assignment]
-            o, after = linear_recurrence_extend(recurrence(tensors, decay), initial, implementation=implementation)
-            fresh = linear_recurrence(recurrence(tensors, decay), implementation=implementation)
+            how: Any = {"implementation": implementation, "strongest": strongest}
+            o, after = linear_recurrence_extend(recurrence(tensors, decay), initial, **how)
+            fresh = linear_recurrence(recurrence(tensors, decay), **how)
             return torch.cat((o.flatten(), fresh.flatten(), after.flatten()))
 
         return values_and_gradients(function, [*made, state])
@@ -78,6 +83,29 @@ def test_chunks_equal_the_definition_in_single_precision(decay: str, low_rank: s
 @pytest.mark.parametrize("strength", ["strong", "zero"])
 def test_decays_may_be_strong_or_none(decay: str, strength: str) -> None:
     compare(70, decay, "delta", torch.float32, strength)
+
+
+@pytest.mark.parametrize("low_rank", LOW_RANK)
+@pytest.mark.parametrize("length", [1, 7, 64, 131])
+def test_chunks_of_bounded_decays_equal_the_definition(length: int, low_rank: str) -> None:
+    compare(length, "channel", low_rank, torch.float64, "bounded", -0.6)
+
+
+@pytest.mark.parametrize("strength", ["bounded", "least", "zero"])
+@pytest.mark.parametrize("strongest", [-0.6, -3.0, -50.0])
+def test_bounded_decays_may_all_be_the_strongest_or_none(strength: str, strongest: float) -> None:
+    compare(70, "channel", "general", torch.float32, strength, strongest)
+
+
+@pytest.mark.parametrize("strongest", [-math.inf, -0.6])
+def test_no_bit_of_an_output_depends_on_later_tokens(strongest: float) -> None:
+    tensors = tuple(t.detach() for t in inputs(100, "channel", "general", torch.float32, "bounded"))
+    later = tuple(t.detach() for t in inputs(100, "channel", "general", torch.float32, "least"))
+    y = linear_recurrence(recurrence(tensors, "channel"), strongest=strongest)
+    for at in (1, 31, 32, 49, 50, 51, 99):
+        mixed = tuple(torch.cat((a[:, :at], 2 * b[:, at:] if i != 3 else b[:, at:]), 1)
+                      for i, (a, b) in enumerate(zip(tensors, later, strict=True)))  # fmt: skip
+        assert torch.equal(linear_recurrence(recurrence(mixed, "channel"), strongest=strongest)[:, :at], y[:, :at])
 
 
 def test_heads_may_share_queries_and_keys() -> None:

@@ -10,6 +10,7 @@ import pytest
 from speed_settings import WORDS
 from typer.testing import CliRunner
 
+from backbench.backbones import BACKBONES
 from backbench.benchmarks.cli.app import app
 from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.benchmarks.speed.report import read
@@ -41,6 +42,13 @@ def test_a_wrong_option_is_one_line(bench: Callable[..., Any], words: list[str],
     assert done.code == 2
     assert message in done.err.splitlines()[-1]
     assert "Traceback" not in done.err
+
+
+def test_all_backbones_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SpeedConfig] = []
+    monkeypatch.setattr("backbench.benchmarks.speed.run.speed", lambda config: asked.append(config) or 0)
+    assert CliRunner().invoke(app, ["speed", "--backbone", "all"]).exit_code == 0
+    assert asked[0].backbones == tuple(BACKBONES.names())
 
 
 def test_every_setting_has_an_option_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:

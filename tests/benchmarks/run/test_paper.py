@@ -84,7 +84,7 @@ def test_the_first_loss_equals_that_of_transformers(hopper_store: Path, tiny_cel
     theirs = theirs_for(cell, len(agent.tokenizer.embed_timestep.weight))
     for weight in decision_transformer_weights(agent, theirs):
         with torch.no_grad():
-            weight.theirs.copy_(weight.ours.t() if weight.transposed else weight.ours)
+            weight.theirs.copy_(weight.arranged(*weight.ours))
     made = list(left_padded(data, starts, cell.model.context))
     inputs = {name: torch.stack([one[name] for one in made]) for name in made[0]}
     with torch.no_grad():

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from speed_settings import tiny
 from torch import Tensor, nn
 
 from backbench.backbones.contract import Mixer, Spec
-from backbench.backbones.kernels import Implementation, ScanInputs
+from backbench.backbones.kernels import OPERATIONS, Implementation, ScanInputs
+from backbench.backbones.kernels.diagonal.diagonal_recurrence import DIAGONAL_RECURRENCE
+from backbench.backbones.kernels.dispatch import Operation
+from backbench.backbones.kernels.linear.linear_recurrence import LINEAR_RECURRENCE
 from backbench.backbones.kernels.scan.selective_scan import SELECTIVE_SCAN
+from backbench.benchmarks.speed.equality import TOLERANCE, Unequal, check_operation
 from backbench.benchmarks.speed.examine import Examiner
 from backbench.benchmarks.speed.models import backbone_model
 from backbench.benchmarks.speed.report import read
@@ -50,6 +55,40 @@ def test_a_wrong_kernel_is_refused(wrong_scan: None, tmp_path: Path, capsys: pyt
     printed = capsys.readouterr().out
     assert "refused: mamba:" in printed
     assert "refused: selective_scan wrong" in printed
+
+
+def test_every_kernel_equals_its_reference_in_all_its_uses() -> None:
+    for operation, one in OPERATIONS.items():
+        for name in one.here():
+            if one.table[name].takes("cpu", torch.float32):
+                assert check_operation(operation, name, "cpu") <= TOLERANCE, (operation, name)
+
+
+@pytest.mark.parametrize(("operation", "use"), [(LINEAR_RECURRENCE, ""), (DIAGONAL_RECURRENCE, " complex")])
+def test_a_recurrence_with_a_wrong_gradient_is_refused(
+    operation: Operation, use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second only for complex numbers."""
+
+    def wrong(first: Any, *rest: Any) -> Any:
+        if operation is LINEAR_RECURRENCE:
+            return operation.table["chunked"].function(
+                first._replace(q=first.q + 1e-3 * (first.q - first.q.detach())), *rest
+            )
+        off = 1e-3 * (first - first.detach()) if first.is_complex() else 0
+        return operation.table["torch"].function(first + off, *rest)
+
+    monkeypatch.setattr(operation, "table", operation.table | {"wrong": Implementation("wrong", wrong)})
+    monkeypatch.setattr(operation, "_found", {})
+    with pytest.raises(Unequal, match=rf"{operation.name} wrong{use} at 3x37x24x5: gradient of . off by"):
+        check_operation(operation.name, "wrong", "cpu")
+
+
+def test_state_bytes_are_those_of_all_layers_for_one_environment() -> None:
+    config = tiny("mamba", "gru", "identity", n_layers=2)
+    entries = [Examiner(config).entry(backbone_model(name, config)) for name in config.backbones]
+    taps, states, hidden = 3 * 32, 32 * 16, 16
+    assert [one.state_bytes for one in entries] == [2 * 4 * (taps + states), 2 * 4 * hidden, 0]
 
 
 def test_kernels_in_bfloat16_have_a_larger_tolerance() -> None:

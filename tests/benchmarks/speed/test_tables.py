@@ -39,3 +39,16 @@ def test_tables_print_in_100_columns_without_cut_cells(report: Report, tmp_path:
     markdown = tables.to_markdown(wide)
     assert markdown.count("### ") == len(tables.tables(wide))
     assert "| DecisionTransformerModel |" in markdown
+
+
+def test_training_speeds_stand_beside_mambas(report: Report) -> None:
+    """At every length, with decisions and the state."""
+    (side,) = (table for table in tables.tables(report) if table.title == "Side by side")
+    assert side.columns == ("", "6 tokens", "12 tokens", "window, ms", "recurrent, ms", "state bytes")
+    cells = {line[0]: line[1:] for line in side.lines}
+    assert cells["mamba"][:2] == ("×1.00", "×1.00")
+    assert set(cells) == {"transformer", "mamba", "gloma"}
+    assert [one.state_bytes for one in report.models] == [int(row[-1].replace(",", "")) for row in cells.values()]
+    one = {entry.model: entry.seconds for entry in report.lengths if entry.length == 6}
+    ratio = sorted(a / b for a, b in zip(one["mamba"], one["gloma"], strict=True))[len(one["gloma"]) // 2]
+    assert cells["gloma"][0] == f"×{ratio:#.3g}"
