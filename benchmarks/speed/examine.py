@@ -10,8 +10,7 @@ from torch import Tensor
 from backbench.agents.acting import ACTING, make_actor
 from backbench.agents.agent import Agent
 from backbench.agents.build import count_parameters
-from backbench.backbones.contract import Backbone
-from backbench.backbones.fast import map_state
+from backbench.backbones.fast import state_bytes
 from backbench.backbones.kernels import forget_ran, ran
 from backbench.benchmarks.speed.config import OBSERVATION, SpeedConfig
 from backbench.benchmarks.speed.equality import Unequal, check_operation, largest_error
@@ -19,15 +18,6 @@ from backbench.benchmarks.speed.models import Model, Policy, RecomputingActor, W
 from backbench.benchmarks.speed.report import ModelEntry
 from backbench.errors import UserError, one_line
 from backbench.leaderboard.record.fields import without_paths
-
-
-@torch.no_grad()
-def state_bytes(backbone: Backbone) -> int:
-    """Bytes of what the backbone carries for one environment, all layers, after a token."""
-    like, sizes = next(backbone.parameters()), list[int]()
-    _, state = backbone.step(like.new_zeros(1, backbone.spec.d_model), backbone.initial_state(1))
-    map_state(lambda leaf: sizes.append(leaf.nbytes), state)
-    return sum(sizes)
 
 
 @dataclass
