@@ -40,7 +40,6 @@ FUZZ ?= 10000
 DEVICE ?= cuda
 WHEELS ?= wheels
 GPU_PYTHON ?= 3.12
-BACKBONES := transformer,transformerpp,mamba,mamba2,gloma,gru,lstm,rglru,lru,mingru,s5,linear_attention,retnet,gla,hgrn2,mlstm,slstm,deltanet,gated_deltanet,rwkv7,convformer,mlp,identity
 NIGHTLY := build/nightly
 SITE := build/site
 SBOM := build/sbom
@@ -98,8 +97,8 @@ chaos: $(VENV)/.ready-test
 
 nightly: $(VENV)/.ready test
 	@rm -rf $(NIGHTLY) $(SITE)
-	@$(MAKE) --no-print-directory bench ARGS="--backbone $(BACKBONES) --suite d4rl --preset smoke --out $(NIGHTLY)"
-	@$(MAKE) --no-print-directory bench ARGS="--backbone $(BACKBONES) --suite atari --preset smoke --out $(NIGHTLY)"
+	@$(MAKE) --no-print-directory bench ARGS="--backbone all --suite d4rl --preset smoke --out $(NIGHTLY)"
+	@$(MAKE) --no-print-directory bench ARGS="--backbone all --suite atari --preset smoke --out $(NIGHTLY)"
 	@$(BIN)/bench leaderboard --check
 	@$(BIN)/python -m backbench.leaderboard render --pages $(SITE)
 	@$(BIN)/bench leaderboard $(NIGHTLY) --format html --out $(SITE)/nightly

@@ -9,7 +9,7 @@ import typer
 
 from backbench import terminal
 from backbench.benchmarks.cli import words
-from backbench.errors import UserError, suggest
+from backbench.errors import UserError, require, suggest
 from backbench.text import plain
 
 KINDS = ("backbones", "suites", "tasks", "presets")
@@ -64,7 +64,7 @@ def _list_backbone(name: str) -> None:
     """A backbone with its papers and options."""
     from backbench.backbones import BACKBONES, summary_of
 
-    (name,) = words.backbone_names(name) or ("",)
+    name = ",".join(words.backbone_names(name))
     cls = BACKBONES.get(name)
     paper, values = getattr(cls, "paper", ""), _values(cls.Options, "backbone")
     terminal.line(f"{name}: {summary_of(cls)}")
@@ -89,25 +89,34 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def check(
     backbone: Annotated[
-        str, typer.Argument(help="Name, module:Class or file.py:Class.", autocompletion=words.backbones)
+        str,
+        typer.Argument(
+            help="Names, comma-separated, or all; module:Class, file.py:Class.", autocompletion=words.backbones
+        ),
     ],
     options: Annotated[list[str] | None, typer.Argument(help="Options of the backbone, key=value.")] = None,
 ) -> None:
     """Check that a backbone keeps the contract: shapes, causality, step equals forward, reset, gradients, repeats."""
+    names, given = words.backbone_names(backbone), words.options(options or [])
+    require(bool(names), "name a backbone; bench list backbones")
+    raise typer.Exit(1 if sum(_failures(name, given) for name in names) else 0)
+
+
+def _failures(name: str, options: dict[str, Any]) -> int:
+    """How many rules of the contract a backbone fails, after printing all."""
     from rich.table import Table
 
     from backbench.backbones.check import check as run_checks
 
-    (backbone,) = words.backbone_names(backbone) or ("",)
-    results = run_checks(backbone, words.options(options or []))
+    results = run_checks(name, options)
     table = Table(box=None, pad_edge=False)
-    for name in ("", "check", "measured"):
-        table.add_column(name)
+    for title in ("", "check", "measured"):
+        table.add_column(title)
     for result in results:
         mark = terminal.styled("ok", "green") if result.passed else terminal.styled("FAILED", "red")
         table.add_row(mark, result.name, plain(result.detail))
     console = terminal.console()
     console.print(table)
     failed = sum(not result.passed for result in results)
-    terminal.say(console, f"{backbone}: {len(results) - failed} of {len(results)} checks passed")
-    raise typer.Exit(1 if failed else 0)
+    terminal.say(console, f"{name}: {len(results) - failed} of {len(results)} checks passed")
+    return failed

@@ -32,7 +32,7 @@ def run(
     backbone: Annotated[
         str,
         typer.Option(
-            help="Names, comma-separated; module:Class or file.py:Class; a+b for layers in turn.",
+            help="Names, comma-separated, or all; module:Class, file.py:Class; a+b for layers in turn.",
             autocompletion=words.backbones,
         ),
     ] = "",

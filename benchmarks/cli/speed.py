@@ -7,7 +7,6 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from backbench.backbones import BACKBONES
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.speed.config import SpeedConfig
 from backbench.errors import UserError
@@ -38,7 +37,7 @@ def _listed(name: str, text: str) -> tuple[Any, ...]:
         return getattr(SpeedConfig, name)  # type: ignore[no-any-return]
     try:
         if name == "backbones":
-            return tuple(BACKBONES.names()) if text == "all" else words.backbone_names(text)
+            return words.backbone_names(text)
         return tuple(int(word) if HINTS[name] == tuple[int, ...] else word for word in words.split(text))
     except ValueError as error:
         raise UserError(f"--{name} {text}: give whole numbers, such as 20,64,256") from error

@@ -16,8 +16,12 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def backbone_names(text: str) -> tuple[str, ...]:
-    """Comma-separated names. A file's class, ``folder/mixer.py:Mine``, becomes ``mixer:Mine`` with its folder searched
-    first, here and in worker processes."""
+    """Comma-separated names, or ``all`` for all that are registered. A file's class, ``folder/mixer.py:Mine``, becomes
+    ``mixer:Mine`` with its folder searched first, here and in worker processes."""
+    if text.strip() == "all":
+        from backbench.backbones import BACKBONES
+
+        return tuple(BACKBONES.names())
     return tuple("+".join(map(_module_name, name.split("+"))) for name in split(text))
 
 
