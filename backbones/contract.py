@@ -67,6 +67,7 @@ class Causal(FastCausal):
     Options: ClassVar[type] = NoOptions  # the frozen dataclass of what a user may set
     summary: ClassVar[str] = ""  # one line for lists; default: the docstring's first line
     paper: ClassVar[str] = ""
+    least_layers: ClassVar[int] = 1  # of a stack; a hybrid has one for each part
     # False declares that a token does not meet each weight once: experts, or a table of positions.
     uses_all_weights: ClassVar[bool] = True
 

@@ -57,7 +57,7 @@ def hybrid(pattern: str, classes: tuple[type[Causal], ...]) -> type[Backbone]:
         (Hybrid,),
         {
             "Options": made, "pattern": pattern, "parts": parts, "order": tuple(fields),
-            "summary": f"Layers in turn: {', '.join(names)}",
+            "least_layers": len(names), "summary": f"Layers in turn: {', '.join(names)}",
             "uses_all_weights": all(part.uses_all_weights for part in classes),
         },
     )  # fmt: skip

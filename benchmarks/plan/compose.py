@@ -23,6 +23,7 @@ from backbench.leaderboard.record.identity import SELECTION, TAG, TUNE
 from backbench.text import count
 
 if TYPE_CHECKING:
+    from backbench.backbones.contract import Causal
     from backbench.benchmarks.plan.suite_file import Suite
 
 GROUPS: dict[str, type] = {
@@ -135,17 +136,17 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     made = []
     for backbone in request.backbones:
         cls = BACKBONES.get(backbone)
-        composed: dict[Any, dict[str, Any]] = {}
-        for variant, task_name in itertools.product(variants, request.tasks):
+        composed: dict[Any, tuple[tuple[str, ...], dict[str, Any]]] = {}
+        for asked, task_name in itertools.product(variants, request.tasks):
             own = (*special["backbones"].get(backbone, ()), *special["tasks"].get(task_name, ()))
-            words = (*declared[task_name], *last, *variant)
-            if (words, own) not in composed:
+            before = (*declared[task_name], *last)
+            if (before, asked, own) not in composed:
                 try:
-                    composed[words, own] = _compose(name, backbone, make_options(cls), own, words)
+                    composed[before, asked, own] = _deep_enough((name, backbone, cls), own, before, asked)
                 except UserError as error:
                     _blame_suite(table, declared[task_name], (name, backbone, make_options(cls)), error)
                     raise
-            settings = composed[words, own]
+            variant, settings = composed[before, asked, own]
             if source:
                 settings["data"]["source"] = source
             for group, of in GROUPS.items():
@@ -164,6 +165,20 @@ def _grid(request: Request, table: Suite) -> list[Cell]:
     if len({cell.key for cell in made}) != len(made):
         raise UserError("the same cell was asked for twice: look for a repeated backbone, seed or value")
     return made
+
+
+def _deep_enough(
+    of: tuple[str, str, type[Causal]], own: Sequence[str], before: Sequence[str], given: tuple[str, ...]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The overrides ``given``, and the settings with them and with those ``before``. A hybrid gets a layer for each
+    part, as an override that its row shows, unless there are enough or the number of layers is given."""
+    preset, backbone, cls = of
+    settings = _compose(preset, backbone, make_options(cls), own, (*before, *given))
+    said = any(text.startswith("model.n_layers=") for text in (*before, *given))
+    if said or settings["model"]["n_layers"] >= cls.least_layers:
+        return given, settings
+    given = (*given, f"model.n_layers={cls.least_layers}")
+    return given, _compose(preset, backbone, make_options(cls), own, (*before, *given))
 
 
 def _blame_suite(table: Suite, declared: tuple[str, ...], of: tuple[str, str, Any], error: UserError) -> None:
