@@ -24,7 +24,7 @@ def test_a_hybrid_gets_a_layer_for_each_part_and_its_row_says_so(
 
 
 def test_fewer_layers_than_parts_are_refused_when_asked_for() -> None:
-    with pytest.raises(UserError, match="model.n_layers=1 has no room for its 2 parts; give model.n_layers=2 or more"):
+    with pytest.raises(UserError, match=r"n_layers=1 has no room for its 2 parts; give model\.n_layers=2 or more"):
         check_models(planned(["mamba+gru"], *ASKED, overrides=["model.n_layers=1"]))
 
 
@@ -32,5 +32,5 @@ def test_options_of_a_part_are_overrides_under_its_name() -> None:
     (cell,) = planned(["mamba+gru"], *ASKED, overrides=["backbone.mamba.d_state=4"])
     assert cell.options["mamba"]["d_state"] == 4
     assert cell.variant == "backbone.mamba.d_state=4"
-    with pytest.raises(UserError, match="unknown override key 'backbone.d_state'"):
+    with pytest.raises(UserError, match=r"unknown override key .backbone\.d_state."):
         planned(["mamba+gru"], *ASKED, overrides=["backbone.d_state=4"])
