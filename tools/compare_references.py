@@ -83,7 +83,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    quiet()
     chosen = [one for one in COMPARISONS if one.backbone in names]
     found = [row(one) for one in chosen if one.package.installed]
     if found:
@@ -100,4 +99,5 @@ def quiet() -> None:
 
 
 if __name__ == "__main__":
+    quiet()
     sys.exit(main())
