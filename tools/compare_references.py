@@ -18,13 +18,14 @@ from collections.abc import Sequence
 
 import torch
 from references.comparison import Comparison, Package
+from references.fla_layers import FLA_LAYERS
 from references.layers import LAYERS
 from references.recurrences import RECURRENCES
 
 from backbench.backbones import BACKBONES
 from backbench.errors import UserError, one_line
 
-COMPARISONS = sorted((*LAYERS, *RECURRENCES), key=lambda one: one.backbone)
+COMPARISONS = sorted((*LAYERS, *FLA_LAYERS, *RECURRENCES), key=lambda one: one.backbone)
 COMPARED = {one.backbone for one in COMPARISONS}
 ALLOWED = 1e-4  # error in float32
 FOLDER = "build/references"
@@ -56,7 +57,7 @@ def table(rows: Sequence[Row], markdown: bool = False) -> str:
 def missing(package: Package) -> str:
     """What to do about a package that is not installed."""
     backbones = ", ".join(one.backbone for one in COMPARISONS if one.package == package)
-    command = f"pip install --no-deps --target {FOLDER} {package.requirements}"
+    command = f"pip install --no-deps --upgrade --target {FOLDER} {package.requirements}"
     return f"{package.distribution} is not installed (for {backbones}): {command}"
 
 

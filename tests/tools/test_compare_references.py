@@ -66,7 +66,7 @@ def test_a_missing_package_is_one_line_with_its_command(
     assert tool.main(["mingru", "convformer"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "minGRU-pytorch is not installed (for mingru): "
-        "pip install --no-deps --target build/references minGRU-pytorch==0.2.1",
+        "pip install --no-deps --upgrade --target build/references minGRU-pytorch==0.2.1",
         "then: PYTHONPATH=src:build/references python tools/compare_references.py",
         "no other package's implementation: convformer; the tests compare with equations",
     ]

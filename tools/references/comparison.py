@@ -25,15 +25,17 @@ Function = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution, and the requirements that install it for a comparison."""
+    """A distribution, the requirements that install it for a comparison, and another that it cannot do without."""
 
     distribution: str
     requirements: str
+    needs: str = "torch"
 
     @property
     def installed(self) -> str | None:
         """Name and version, None if it is not installed."""
         try:
+            version(self.needs)
             return f"{self.distribution} {version(self.distribution)}"
         except PackageNotFoundError:
             return None

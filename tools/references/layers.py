@@ -50,13 +50,15 @@ Arrangement = Callable[[Any], Mapping[str, Arranged]]
 @contextmanager
 def without(*modules: str) -> Iterator[None]:
     """Where these modules are not imported anew: transformers would run their GPU kernels on the CPU too."""
-    hidden = [name for name in modules if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    found = {name: sys.modules.pop(name, None) for name in modules}
+    sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for name in hidden:
+        for name, module in found.items():
             del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
 
 
 def same(mixer: nn.Module) -> dict[str, Arranged]:

@@ -19,7 +19,9 @@ from backbench.backbones.kernels import Recurrence, linear_recurrence
 from backbench.backbones.mixers.rwkv7 import RWKV7
 from references.comparison import BATCH, LENGTH, RECURRENCE, Comparison, Function, Package
 
-FLA = Package("fla-core", "fla-core==0.6.0 einops==0.8.2")
+# Both distributions fill one folder, so they are installed by one command.
+FLA_REQUIREMENTS = "flash-linear-attention==0.6.0 fla-core==0.6.0 einops==0.8.2"
+FLA = Package("fla-core", FLA_REQUIREMENTS)
 HEADS, KEYS, VALUES = 3, 16, 24
 SCALE = KEYS**0.5  # that fla divides queries by
 EPS = 1e-10  # that fla adds to the normaliser
