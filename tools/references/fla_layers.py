@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from backbench.backbones.mixers.retnet import BASE
 from backbench.benchmarks.speed.models import Arranged
 from references.comparison import LAYER, Comparison, D, Package, Running, our_mixer, sides_of_modules
-from references.recurrences import FLA_REQUIREMENTS, naive
+from references.recurrences import FLA_REQUIREMENTS, heads_first, naive
 
 PACKAGE = Package("flash-linear-attention", f"{FLA_REQUIREMENTS} triton", needs="triton")
 
@@ -60,9 +60,7 @@ def stand_ins() -> dict[str, Callable[..., Any]]:
 
 
 def by_head(function: Callable[..., Any], *inputs: Tensor) -> tuple[Tensor, None]:
-    """A function whose layout is (batch, heads, length, …)."""
-    found = function(*(tensor.transpose(1, 2) for tensor in inputs))
-    return (found[0] if isinstance(found, tuple) else found).transpose(1, 2), None
+    return heads_first(function, *inputs), None
 
 
 def unit(x: Tensor) -> Tensor:
@@ -81,7 +79,7 @@ def convolution(self: Any, x: Tensor, **_: Any) -> tuple[Tensor, None]:
 
 def part(width: list[int], index: int) -> Callable[[Tensor], Tensor]:
     """The rows ``index`` of a matrix that is split into parts."""
-    return lambda weight: weight.split(width)[index]
+    return lambda weight: torch.split(weight, width)[index]
 
 
 def compared(

@@ -6,7 +6,7 @@ They are functions of PyTorch alone, but ``import fla`` needs Triton. So each fi
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,15 @@ def linear_attention(f: Function, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return f(F.elu(q) + 1, F.elu(k) + 1, v, normalize=True)[0]
 
 
+def heads_first(f: Callable[..., Any], *inputs: Tensor) -> Tensor:
+    """The output of a function whose layout is (batch, heads, length, …)."""
+    found = f(*(tensor.transpose(1, 2) for tensor in inputs))
+    output: Tensor = found[0] if isinstance(found, tuple) else found
+    return output.transpose(1, 2)
+
+
 def by_head(f: Function, q: Tensor, *others: Tensor) -> Tensor:
-    """Of a function whose layout is (batch, heads, length, …)."""
-    found = f(SCALE * q.transpose(1, 2), *(other.transpose(1, 2) for other in others))
-    return (found[0] if isinstance(found, tuple) else found).transpose(1, 2)
+    return heads_first(f, SCALE * q, *others)
 
 
 def by_token(f: Function, q: Tensor, *others: Tensor) -> Tensor:
