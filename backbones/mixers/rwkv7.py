@@ -2,7 +2,7 @@
 
     S_t = diag(w_t) S_{t-1} - (a_t ⊙ c_t) (c_t^T S_{t-1}) + k_t v_t^T,      o_t = S_t^T r_t
 
-c_t is the unit key that is removed, a_t in (0, 1) the rate, w_t in (0.545, 1) the decay (section 4).
+c_t is the unit key that is removed, a_t in (0, 1) the rate, w_t in (0.545, 1) the decay.
 """
 
 import math

@@ -1,5 +1,6 @@
 """Causal self-attention: as in the Decision Transformer (Chen et al., arXiv:2106.01345), which is GPT-2's, and with the
-parts that Llama added (Touvron et al., arXiv:2302.13971): rotary positions, RMSNorm, SwiGLU, grouped heads, no biases.
+parts that Llama added (Touvron et al., arXiv:2302.13971): rotary positions, RMSNorm, SwiGLU, no biases, and the grouped
+heads of its later versions (Ainslie et al., arXiv:2305.13245).
 
 Without rotary positions there are none: the agent's tokenizer adds an embedding of the environment's timestep.
 """

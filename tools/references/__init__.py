@@ -1,0 +1,1 @@
+"""Other packages' implementations of our backbones, for ``compare_references.py``."""
