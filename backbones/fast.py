@@ -35,9 +35,12 @@ def select_rows(state: State, index: Tensor) -> State:
 def state_bytes(backbone: Any) -> int:
     """Bytes of the tensors that a backbone carries for one environment, in all layers, after a token."""
     sizes: list[int] = []
+    training = backbone.training
+    backbone.eval()  # a step in training could draw random numbers, or need more than one row
     with torch.no_grad():
         like = next(backbone.parameters(), torch.empty(0))
         _, state = backbone.step(like.new_zeros(1, backbone.spec.d_model), backbone.initial_state(1))
+    backbone.train(training)
     map_state(lambda leaf: sizes.append(leaf.nbytes), state)
     return sum(sizes)
 

@@ -32,7 +32,7 @@ class LinearOptions:
 
     n_heads: int = 4  # heads, each with a state of its own
     mlp: bool = True  # whether a feed-forward network follows each mixer
-    activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
+    activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh, relu or swiglu
     kernels: str = "auto"  # implementation of the recurrence; auto chooses the fastest
     name: ClassVar[str] = "linear"  # of the backbone, for errors
 
@@ -52,6 +52,7 @@ class LinearMixer(Mixer):
 
     low_rank: ClassVar[bool] = False  # whether the recurrence has the low-rank term
     strongest: ClassVar[float] = -math.inf  # what no log decay is below
+    centred: ClassVar[bool] = False  # whether a norm of each head subtracts the mean: of one channel it leaves nothing
 
     def __init__(self, options: Any, spec: Spec, key_width: int, value_width: int) -> None:
         """Widths are over all heads. Raises UserError if they are no multiples of the number of heads."""
@@ -62,6 +63,8 @@ class LinearMixer(Mixer):
             require(
                 fits, f"{options.name}: n_heads={heads} does not divide the {width} channels of d_model={spec.d_model}"
             )
+        alone = f"{options.name}: n_heads={heads} gives heads of one channel, which their norm makes zero; give fewer"
+        require(not self.centred or value_width > heads, alone)
         self.ffn_activation = options.activation if options.mlp else None
         self.sizes = (key_width // heads, value_width // heads)  # of a head's keys and values
 

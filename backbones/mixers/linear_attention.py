@@ -40,7 +40,7 @@ class LinearAttention(LinearMixer):
 
     def run(self, x: Tensor, state: State, keep: slice) -> tuple[Tensor, State]:
         q, k, v = (self.heads(part) for part in self.qkv_proj(x).chunk(3, -1))
-        o, state = self.recur(Recurrence(F.elu(q) + 1, F.elu(k) + 1, F.pad(v, (0, 1), value=1.0)), state)
+        o, state = self.recur(Recurrence(features(q), features(k), F.pad(v, (0, 1), value=1.0)), state)
         sums, normaliser = o[:, keep, :, :-1], o[:, keep, :, -1:]
         return self.out_proj((sums / (normaliser + EPS)).flatten(-2)), state
 
@@ -53,3 +53,8 @@ class LinearAttention(LinearMixer):
 
     def residual_outputs(self) -> Iterable[nn.Linear]:
         return (self.out_proj,)
+
+
+def features(x: Tensor) -> Tensor:
+    """elu(x) + 1, without the cancellation of large negative numbers."""
+    return F.relu(x) + x.clamp(max=0).exp()

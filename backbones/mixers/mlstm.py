@@ -42,6 +42,7 @@ class MLSTM(LinearMixer):
     Options: ClassVar[type] = MLSTMOptions
     summary: ClassVar[str] = "mLSTM of xLSTM: a matrix memory with exponential gates, recurrent step"
     paper: ClassVar[str] = "arXiv:2405.04517 (xLSTM)"
+    centred: ClassVar[bool] = True
 
     def __init__(self, options: MLSTMOptions, spec: Spec) -> None:
         channels = options.expand * spec.d_model

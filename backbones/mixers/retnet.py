@@ -45,9 +45,7 @@ class RetNet(LinearMixer):
         d, values = spec.d_model, options.expand_v * spec.d_model
         super().__init__(options, spec, d, values)
         even = self.sizes[0] % 2 == 0
-        require(
-            even, f"retnet: heads of {self.sizes[0]} channels do not rotate in pairs; give n_heads={d // 2} or fewer"
-        )
+        require(even, f"retnet: heads of {self.sizes[0]} channels do not rotate in pairs; give another n_heads")
         self.split = [d, d, values]
         self.qkv_proj = nn.Linear(d, sum(self.split), bias=False)
         self.gate_proj = nn.Linear(d, values, bias=False)

@@ -19,7 +19,7 @@ class RNNOptions:
     hidden: int = 0  # width of the state; 0 for d_model
 
     def __post_init__(self) -> None:
-        require(self.hidden >= 0, f"rnn: hidden={self.hidden}; give 0, for d_model, or more")
+        require(self.hidden >= 0, f"gru and lstm: hidden={self.hidden}; give 0, for d_model, or more")
 
 
 class RNN(Mixer):

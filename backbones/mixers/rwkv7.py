@@ -40,6 +40,7 @@ class RWKV7(LinearMixer):
     Options: ClassVar[type] = RWKV7Options
     summary: ClassVar[str] = "RWKV-7: a generalised delta rule, diagonal plus low rank, recurrent step"
     paper: ClassVar[str] = "arXiv:2503.14456 (RWKV-7)"
+    centred: ClassVar[bool] = True
     low_rank: ClassVar[bool] = True
     strongest: ClassVar[float] = -math.exp(-0.5)
 

@@ -67,6 +67,8 @@ class S5(ComplexStates):
 
     def __init__(self, options: S5Options, spec: Spec) -> None:
         unit = 2 * options.n_blocks
+        blocks = f"s5: n_blocks={options.n_blocks}, and d_model is {spec.d_model}; give at most that many"
+        require(options.n_blocks <= spec.d_model, blocks)
         super().__init__(options, spec, (options.d_state or -(-spec.d_model // unit) * unit) // 2)
         self.ffn_activation = options.activation if options.mlp else None
         self.L = no_weight_decay(nn.Parameter(torch.empty(self.channels, 2)))  # eigenvalues: real, imaginary

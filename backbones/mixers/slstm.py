@@ -46,12 +46,11 @@ class SLSTM(LinearMixer):
     Options: ClassVar[type] = SLSTMOptions
     summary: ClassVar[str] = "sLSTM of xLSTM: an LSTM with exponential gates and heads"
     paper: ClassVar[str] = "arXiv:2405.04517 (xLSTM)"
+    centred: ClassVar[bool] = True
 
     def __init__(self, options: SLSTMOptions, spec: Spec) -> None:
         super().__init__(options, spec, spec.d_model, spec.d_model)
         heads, size = options.n_heads, self.sizes[0]
-        norm = f"slstm: n_heads={heads} gives heads of one channel, which their norm makes zero; give fewer"
-        require(size > 1, norm)
         self.conv = ShortConv(spec.d_model, options.d_conv, bias=True)
         self.inputs = nn.Parameter(torch.empty(GATES, heads, size, size))  # the last two: from, to
         self.recurrent = nn.Parameter(torch.zeros(GATES, heads, size, size))

@@ -35,18 +35,19 @@ class TransformerOptions:
     bias: bool = True  # whether the projections have biases
     activation: str = "relu"  # of the feed-forward network: gelu, gelu_tanh, relu or swiglu
     kernels: str = "auto"  # implementation of attention; auto chooses the fastest
+    name: ClassVar[str] = "transformer"  # of the backbone, for errors
 
     def __post_init__(self) -> None:
-        require(self.n_heads >= 1, f"transformer: n_heads={self.n_heads}; give at least 1")
+        require(self.n_heads >= 1, f"{self.name}: n_heads={self.n_heads}; give at least 1")
         groups = 0 <= self.kv_heads <= self.n_heads and self.n_heads % (self.kv_heads or 1) == 0
-        require(groups, f"transformer: kv_heads={self.kv_heads}; give 0 or a divisor of n_heads={self.n_heads}")
-        require(self.window >= 0, f"transformer: window={self.window}; give 0, for no limit, or more")
+        require(groups, f"{self.name}: kv_heads={self.kv_heads}; give 0 or a divisor of n_heads={self.n_heads}")
+        require(self.window >= 0, f"{self.name}: window={self.window}; give 0, for no limit, or more")
         for name, known in (("positions", POSITIONS), ("norm", NORMS)):
             value = getattr(self, name)
-            require(value in known, f"transformer: {name}={value}; give one of {', '.join(known)}")
+            require(value in known, f"{self.name}: {name}={value}; give one of {', '.join(known)}")
         ATTENTION.require(self.kernels)
         masked = self.kernels == "auto" or ATTENTION.table[self.kernels].fused
-        require(masked or not self.window, f"transformer: kernels={self.kernels} has no window; give window=0 or auto")
+        require(masked or not self.window, f"{self.name}: kernels={self.kernels} has no window; give window=0 or auto")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class TransformerPPOptions(TransformerOptions):
     norm: str = "rms"
     bias: bool = False
     activation: str = "swiglu"
+    name: ClassVar[str] = "transformerpp"
 
 
 class Transformer(Mixer):
@@ -71,13 +73,11 @@ class Transformer(Mixer):
     def __init__(self, options: TransformerOptions, spec: Spec) -> None:
         super().__init__(options, spec)
         d, heads = spec.d_model, options.n_heads
-        require(d % heads == 0, f"transformer: d_model={d} is not a multiple of n_heads={heads}; change one of them")
+        require(d % heads == 0, f"{options.name}: d_model={d} is not a multiple of n_heads={heads}; change one of them")
         self.head = d // heads
         rotary = options.positions == "rotary"
-        pairs = (
-            f"transformer: rotary positions turn pairs, and a head has {self.head} numbers; change n_heads or d_model"
-        )
-        require(not rotary or self.head % 2 == 0, pairs)
+        odd = f"rotary positions turn pairs, and a head has {self.head} numbers; change n_heads or d_model"
+        require(not rotary or self.head % 2 == 0, f"{options.name}: {odd}")
         self.ffn_activation, self.norm_kind = options.activation, options.norm
         self.n_heads, self.kv_heads = heads, options.kv_heads or heads
         self.window = options.window * spec.tokens_per_step
@@ -142,14 +142,14 @@ class Transformer(Mixer):
         if self.rotary:
             q, k = turned(q, now), turned(k, now)
         rows = torch.arange(len(x), device=x.device).unsqueeze(1)
-        cache[rows, now % cache.shape[1]] = torch.stack((k, v), 1).permute(0, 3, 1, 2, 4)
+        cache[rows, now % cache.shape[1]] = torch.stack((k, v), 1).permute(0, 3, 1, 2, 4).to(cache.dtype)
         numbers[rows, now % cache.shape[1]] = now
         seen_by, others = now[:, keep].unsqueeze(2), numbers.unsqueeze(1)  # (batch, kept, 1), (batch, 1, slots)
         first = self.spec.first_kept(seen_by)
         if self.window:
             first = torch.maximum(first, seen_by - self.window + 1)
         mask = ((others <= seen_by) & (others >= first)).unsqueeze(1)
-        k, v = (self._repeated(part) for part in cache.permute(2, 0, 3, 1, 4))
+        k, v = (self._repeated(part.to(q.dtype)) for part in cache.permute(2, 0, 3, 1, 4))
         y = F.scaled_dot_product_attention(q[:, :, keep], k, v, mask)
         y = self.out_proj(y.transpose(1, 2).flatten(2))
         return y, (cache, numbers, seen + count)

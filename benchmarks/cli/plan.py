@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backbench import terminal
-from backbench.benchmarks.plan.compose import plan
+from backbench.benchmarks.plan.compose import check_models, plan
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.tune import Tuning, tuning
 from backbench.benchmarks.run import machine
@@ -90,6 +90,7 @@ def show_plan(request: Request, out: Path, jobs: int, tune: int = 0) -> None:
     """Print the plan. ``out`` is the folder of results; nothing is written there."""
     console, estimator = terminal.console(), Estimator([out, FOLDER])
     cells, later = _tuned(request, out, tune) if tune else (plan(request), 0)
+    check_models(cells)
     left = {cell.key: estimator.seconds(cell) for cell in remaining(cells, out)}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cell", "state", "about"):

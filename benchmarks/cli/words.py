@@ -16,13 +16,28 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def backbone_names(text: str) -> tuple[str, ...]:
-    """Comma-separated names, or ``all`` for all that are registered. A file's class, ``folder/mixer.py:Mine``, becomes
-    ``mixer:Mine`` with its folder searched first, here and in worker processes."""
-    if text.strip() == "all":
-        from backbench.backbones import BACKBONES
+    """Comma-separated names; ``all`` stands for those that are registered and can be imported. A file's class,
+    ``folder/mixer.py:Mine``, becomes ``mixer:Mine`` with its folder searched first, here and in worker processes."""
+    names: list[str] = []
+    for name in split(text):
+        names += _importable() if name == "all" else ["+".join(map(_module_name, name.split("+")))]
+    return tuple(dict.fromkeys(names) if "all" in split(text) else names)
 
-        return tuple(BACKBONES.names())
-    return tuple("+".join(map(_module_name, name.split("+"))) for name in split(text))
+
+def _importable() -> list[str]:
+    """Registered backbones, without those of broken packages, which are named on the terminal."""
+    from backbench import terminal
+    from backbench.backbones import BACKBONES
+
+    found = []
+    for name in BACKBONES.names():
+        try:
+            BACKBONES.get(name)
+        except UserError as error:
+            terminal.line(f"bench: left out: {error}", error=True)
+        else:
+            found.append(name)
+    return found
 
 
 def _module_name(name: str) -> str:

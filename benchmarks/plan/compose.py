@@ -309,7 +309,7 @@ def _meant(key: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, [k.rpartition(".")[2] for k in known], n=1, cutoff=0.8)
     if not dot and close:
         return "; did you mean " + " or ".join(f"'{k}'" for k in known if k.endswith(f".{close[0]}")) + "?"
-    same = [k for k in known if k.split(".")[0] == group]
+    same = [k for k in known if k.rpartition(".")[0] == group] or [k for k in known if k.split(".")[0] == group]
     near = difflib.get_close_matches(key, known, n=1)
     groups = ", ".join(dict.fromkeys(k.split(".")[0] for k in known))  # all keys would hide the hint
     return suggest(key, same) if same else (f"; did you mean '{near[0]}'?" if near else f"; groups: {groups}")

@@ -4,12 +4,16 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from backbench.agents.build import ModelSettings
+from backbench.backbones import BACKBONES
+from backbench.backbones.check import check
 from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Trajectories, by_rule
@@ -28,6 +32,11 @@ from backbench.errors import UserError, require
 from backbench.leaderboard.record.schema import Record
 
 FOREIGN = ("local", "minari")  # sources of data sets that other programs recorded, with spaces of their own
+STEPS_CHECKED = 7  # environment steps in which a foreign backbone could see the future
+
+
+class BrokenContract(RuntimeError):
+    """A backbone sees what it must not."""
 
 
 def choose_device(name: str, cells: Iterable[Cell] = ()) -> torch.device:
@@ -101,6 +110,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     draft = Draft(cell, data, targets, where, job.command, watch)
     forget_ran()
     try:
+        check_foreign(cell)
         agent = make_agent(cell, data).to(where)
         where = next(agent.parameters()).device  # with its number
         sampling = SAMPLERS[cell.data.windows]
@@ -121,6 +131,21 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
         record = draft.failed(error)
     accepted = files.accept(cell, job.results, record, claim)
     return accepted, accepted == record
+
+
+def check_foreign(cell: Cell) -> None:
+    """Raise ``BrokenContract`` if a backbone, not Backbench's own, sees the future or other rows.
+
+    Its scores would mean nothing. In the cell's process, so that a crash of foreign code loses this cell alone.
+    """
+    if BACKBONES.origin(cell.backbone) == "built-in":
+        return
+    spec = ModelSettings(**vars(cell.model)).spec
+    short = replace(spec, max_length=STEPS_CHECKED * spec.tokens_per_step)
+    for one in check(cell.backbone, cell.options, short, only=("causality", "batch independence")):
+        # What raises or is not finite fails in training too, where the reason is plainer.
+        if not one.passed and not one.detail.startswith("raised ") and "nan" not in one.detail:
+            raise BrokenContract(f"{one.name}: {one.detail}; mend it, bench check {cell.backbone} says more")
 
 
 def check_data(cell: Cell, data: Trajectories) -> None:

@@ -14,12 +14,16 @@ def require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
+MANY = 120  # names that a message may list
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown ``name``: the closest known one, then all of them."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ";"
-    return f"{guess} known: {', '.join(names) if names else 'none'}"
+    shown = names if len(names) <= MANY else [*names[:MANY], "…"]
+    return f"{guess} known: {', '.join(shown) if shown else 'none'}"
 
 
 def one_line(error: BaseException, most: int = 300) -> str:

@@ -54,6 +54,17 @@ class Sound(Mixer):
         return x.cumsum(1) / torch.arange(1, x.shape[1] + 1).view(-1, 1)
 
 
+class Normalised(Mixer):
+    """Takes statistics over rows and tokens, but in training only."""
+
+    def __init__(self, options: Any, spec: Spec) -> None:
+        super().__init__(options, spec)
+        self.statistics = nn.BatchNorm1d(spec.d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.statistics(x.mT).mT  # type: ignore[no-any-return]
+
+
 class Leaking(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         return x + 1e-3 * x.mean(1, keepdim=True)
@@ -242,6 +253,8 @@ FAULTS: list[tuple[type, str]] = [
     (Free, "cost"),
     (ForgetsTheScores, "cost"),
     (Leaking, "causality"),
+    (Normalised, "causality"),
+    (Normalised, "batch independence"),
     (Leaking, "parallel equals step by step"),
     (Leaking, "padded equals unpadded"),
     (WrongStep, "parallel equals step by step"),

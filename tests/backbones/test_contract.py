@@ -92,7 +92,9 @@ def test_build_refuses_other_classes() -> None:
         build(nn.Linear, None, SPEC)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["transformer", "mamba", "gloma", "rglru", "lru", "mingru", "s5"])
+@pytest.mark.parametrize(
+    "name", ["transformer", "transformerpp", "mamba", "gloma", "rglru", "lru", "mingru", "s5", "gru"]
+)
 def test_half_precision_trains_and_stays_close_to_single_precision(name: str) -> None:
     torch.manual_seed(0)
     model, x = build(name, None, SPEC), torch.randn(2, 9, 16)
@@ -103,4 +105,6 @@ def test_half_precision_trains_and_stays_close_to_single_precision(name: str) ->
     model.eval()
     with torch.autocast("cpu", torch.bfloat16):
         half = model(x)
-    torch.testing.assert_close(half.float(), model(x), atol=0.1, rtol=0.1)
+        stepped = model.extend(x, model.initial_state(2))[0]
+    for y in (half, stepped):
+        torch.testing.assert_close(y.float(), model(x), atol=0.1, rtol=0.1)

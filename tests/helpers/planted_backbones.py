@@ -23,6 +23,16 @@ class Sound(Mixer):
         return self.linear(x)  # type: ignore[no-any-return]
 
 
+class SeesTheFuture(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(1, keepdim=True))
+
+
+class SeesOtherRows(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(0, keepdim=True))
+
+
 class NotANumber(Sound):
     """From the eighth update on."""
 

@@ -16,7 +16,7 @@ from backbench.backbones.build import build
 from backbench.backbones.contract import Spec
 from backbench.backbones.mixers.gla import GLA
 from backbench.backbones.mixers.hgrn2 import HGRN2
-from backbench.backbones.mixers.linear_attention import LinearAttention
+from backbench.backbones.mixers.linear_attention import LinearAttention, features
 from backbench.backbones.mixers.mlstm import MLSTM
 from backbench.backbones.mixers.retnet import RetNet
 
@@ -118,11 +118,13 @@ def test_mlstm_stays_finite_where_its_gates_would_overflow() -> None:
 @pytest.mark.parametrize(("name", "options", "message"), [
     ("gla", {"n_heads": 3}, "gla: n_heads=3 does not divide the 16 channels"),
     ("gla", {"shrink_k": 3}, "gla: d_model=32 is not a multiple of shrink_k=3"),
-    ("retnet", {"n_heads": 32}, "retnet: heads of 1 channels do not rotate in pairs; give n_heads=16 or fewer"),
+    ("retnet", {"n_heads": 32}, "retnet: heads of 1 channels do not rotate in pairs; give another n_heads"),
     ("linear_attention", {"n_heads": 0}, "linear_attention: n_heads=0; give at least 1"),
     ("hgrn2", {"kernels": "fla"}, "linear_recurrence has no implementation 'fla'"),
     ("mlstm", {"d_conv": 0}, "mlstm: d_conv=0; give at least 1"),
     ("rwkv7", {"rank": 0}, "rwkv7: rank=0; give at least 1"),
+    ("rwkv7", {"n_heads": 32}, "rwkv7: n_heads=32 gives heads of one channel, which their norm makes zero"),
+    ("mlstm", {"n_heads": 64}, "mlstm: n_heads=64 gives heads of one channel, which their norm makes zero"),
     ("deltanet", {"expand_v": 0}, "deltanet: expand_v=0; give at least 1"),
     ("gated_deltanet", {"n_heads": 5}, "gated_deltanet: n_heads=5 does not divide the 32 channels"),
     ("mamba2", {"d_state": 0}, "mamba2: d_state=0; give at least 1"),
@@ -160,3 +162,9 @@ def test_half_precision_stays_close_to_single_precision(name: str) -> None:
     half.float().square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
     torch.testing.assert_close(half.float(), model(x), atol=0.1, rtol=0.1)
+
+
+def test_features_of_linear_attention_do_not_cancel() -> None:
+    x = torch.tensor([-30.0, -20.0, -1.0, 0.0, 2.0])
+    expected = torch.where(x > 0, x.double() + 1, x.double().exp())
+    torch.testing.assert_close(features(x).double(), expected, rtol=1e-6, atol=0)

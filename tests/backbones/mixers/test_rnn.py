@@ -66,5 +66,5 @@ def test_forget_gates_start_open() -> None:
 
 
 def test_a_negative_width_is_refused() -> None:
-    with pytest.raises(UserError, match="rnn: hidden=-1; give 0, for d_model, or more"):
+    with pytest.raises(UserError, match="gru and lstm: hidden=-1; give 0, for d_model, or more"):
         RNNOptions(-1)

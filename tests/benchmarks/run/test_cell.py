@@ -35,6 +35,8 @@ Build = Callable[..., Cell]
         ("RaisesSilently", "AssertionError", "AssertionError"),
         ("WrongShape", "RuntimeError", "size"),
         ("NegativeCost", "ValidationError", "flops_per_token"),
+        ("SeesTheFuture", "BrokenContract", "the future leaks at"),
+        ("SeesOtherRows", "BrokenContract", "batch independence: each row"),
     ],
 )
 def test_what_a_backbone_raises_is_recorded(

@@ -97,3 +97,13 @@ def test_an_error_in_the_file_is_one_line_with_its_place(bench: Callable[..., An
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert f"ZeroDivisionError: division by zero ({tmp_path / 'own_mixer.py'}, line 3)" in answer.err
     assert "pip install" not in answer.err
+
+
+def test_all_leaves_out_a_broken_package_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = BACKBONES.names()
+    monkeypatch.setattr(BACKBONES, "names", lambda: [*names, "no_module:Mine"])
+    assert backbone_names("all,mamba") == tuple(names)
+    assert backbone_names("mamba,mamba") == ("mamba", "mamba"), "a name given twice is a mistake that the plan reports"
+    assert "left out: backbone 'no_module:Mine' cannot be imported" in capsys.readouterr().err
