@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import yaml
 
-from backbench.backbones import BACKBONES
-
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -94,11 +92,9 @@ def test_the_night() -> None:
 
 
 def test_the_night_runs_every_backbone_on_both_suites() -> None:
-    (names,) = re.findall(r"^BACKBONES := (.*)$", MAKEFILE, re.MULTILINE)
-    assert sorted(names.split(",")) == sorted(n for n in BACKBONES.names() if BACKBONES.origin(n) == "built-in")
     plan = dry("nightly")
     for suite in ("d4rl", "atari"):
-        assert f"bench run --backbone {names} --suite {suite} --preset smoke --out build/nightly" in plan
+        assert f"bench run --backbone all --suite {suite} --preset smoke --out build/nightly" in plan
     order = [plan.index(word) for word in ("--suite atari", "leaderboard --check", "render --pages build/site")]
     assert order == sorted(order)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backbench.backbones.contract import ALL, Mixer, Spec, State
+from backbench.backbones.contract import ALL, Mixer, Spec, State, no_weight_decay
 from backbench.backbones.flops import priced
 from backbench.errors import require
 
@@ -44,7 +44,8 @@ class Convformer(Mixer):
         ]
         # As in the authors' code, filters start as torch's.
         self.weight = nn.Parameter(torch.stack([one.weight.detach().squeeze(1).t() for one in convolutions]))
-        self.bias = nn.Parameter(torch.stack([one.bias.detach() for one in convolutions]))  # type: ignore[union-attr]
+        biases = torch.stack([one.bias.detach() for one in convolutions])  # type: ignore[union-attr]
+        self.bias = no_weight_decay(nn.Parameter(biases))
 
     def forward(self, x: Tensor) -> Tensor:
         return filtered(x, self.weight, self.bias)

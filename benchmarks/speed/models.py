@@ -44,7 +44,7 @@ Arranged: TypeAlias = tuple[tuple[nn.Parameter, ...]] | tuple[tuple[nn.Parameter
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter of the peer, and how parameters of ours, or their gradients, make its value."""
+    """A parameter of the peer, and how its value follows from parameters of ours, or from their gradients."""
 
     name: str
     theirs: nn.Parameter

@@ -23,14 +23,16 @@ NOISE = (0, 3, 7)  # tenths of an episode's actions that are random, in turn
 FIRST_SEED = 400_000_000  # of the environments; no evaluation starts there
 TASKS = (
     "tmaze-24", "tmaze-96", "tmaze-256", "repeat-4", "repeat-16", "copy-12", "copy-32", "recall-8", "recall-32",
-    "parity-24", "count-24", "tmaze-1000",
+    "parity-24", "count-24",
 )  # fmt: skip
+LONG = "tmaze-1000"  # of suite memory-long; it has no twin
 PATTERN = re.compile(rf"{memory.NAMESPACE}/memory/(?P<task>[a-z]+-\d+(-seen)?)-v{VERSION}")
 
 
 def ids() -> list[str]:
     """The data sets of the suites."""
-    return [f"{memory.NAMESPACE}/memory/{task}{twin}-v{VERSION}" for task in TASKS for twin in ("", f"-{memory.SEEN}")]
+    names = [f"{task}{twin}" for task in TASKS for twin in ("", f"-{memory.SEEN}")]
+    return [f"{memory.NAMESPACE}/memory/{name}-v{VERSION}" for name in (*names, LONG)]
 
 
 def is_one(name: str) -> bool:
