@@ -172,7 +172,7 @@ class VectorKind(kind.EnvironmentKind):
         robot = environments.envs[0]
         require(
             isinstance(robot, MujocoEnv),
-            f"environment {robot!r}: bench watch shows Atari games and Gymnasium's own MuJoCo robots only",
+            f"environment {spec.env_id}: bench watch shows Atari games and Gymnasium's own MuJoCo robots only",
         )
         return kind.Camera(float(robot.dt), lambda _: robot.data.qpos.copy())
 

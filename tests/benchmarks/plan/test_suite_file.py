@@ -121,7 +121,8 @@ def test_from_a_file_to_a_board(new_store: Path, tmp_path: Path, bench: Callable
     assert load.cell_of(pendulum.provenance.config).key == pendulum.key
     watched = bench("watch", walk.key, "--trust", **environment)
     assert watched.code == 2
-    assert "bench watch shows Atari games and Gymnasium's own MuJoCo robots only" in watched.err
+    shows = "bench watch shows Atari games and Gymnasium's own MuJoCo robots only"
+    assert f"environment lands:Walk-v0: {shows}" in watched.err
     shown = bench("data", "show", "walk", "--data", "local", **environment)
     assert shown.code == 0, shown.err
     assert "me/walk/random-v0" in shown.out
