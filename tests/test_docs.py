@@ -194,7 +194,7 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
 
 def test_the_pictures_are_what_the_records_give() -> None:
     images = script("make_images").images()
-    assert sorted(images) == ["board-dark.svg", "board-light.svg"]
+    assert sorted(images) == ["board-dark.svg", "board-light.svg", "memory-dark.svg", "memory-light.svg"]
     for name, text in images.items():
         written = (DOCS / "images" / name).read_text()
         assert written == text, "run: PYTHONPATH=src python tools/make_images.py"

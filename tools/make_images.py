@@ -1,4 +1,4 @@
-"""Draw the picture of the committed board for the README, in a light and in a dark version.
+"""Draw the pictures of the committed board for the README, in a light and in a dark version.
 
 Run ``PYTHONPATH=src python tools/make_images.py`` after ``make leaderboard``. It needs no torch.
 Equal records give equal bytes. A test compares the files with a fresh drawing.
@@ -22,6 +22,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "leaderboard" / "published" / "records"
 IMAGES = ROOT / "docs" / "images"
 SECTION = "d4rl-embedded-quick-window"
+MEMORY = "memory-embedded-quick-recurrent"  # begins the name of the tuned table
+# What a memory task asks for -> its tasks.
+NEEDS = {
+    "retention": ("tmaze-24", "tmaze-96", "tmaze-256"), "delay": ("repeat-4", "repeat-16"),
+    "capacity": ("copy-12", "copy-32"), "addressing": ("recall-8", "recall-32"), "tracking": ("parity",),
+    "counting": ("count",),
+}  # fmt: skip
+SQUARE, GAP, LINE, LEFT, HEAD = 56, 18, 34, 120, 100  # of the picture of tasks
+DARKEST = 0.6  # opacity of a score of 100
 WIDTH, HEIGHT, TOP, BOTTOM = 880, 292, 70, 238
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
@@ -49,13 +58,56 @@ PALETTES = {
 }
 
 
-def section(records: Path = RECORDS) -> Mapping[str, Any]:
-    """The table that is drawn, as ``board.json`` has it. ``RecordError`` if a record is broken."""
+def sections(records: Path = RECORDS) -> list[Mapping[str, Any]]:
+    """The tables of a board, as ``board.json`` has them. ``RecordError`` if a record is broken."""
     found, errors = load_records(records)
     if errors:
         raise errors[0]
-    sections = json.loads(pages_of(found)["board.json"])["sections"]
-    return next(one for one in sections if one["id"] == SECTION)
+    made: list[Mapping[str, Any]] = json.loads(pages_of(found)["board.json"])["sections"]
+    return made
+
+
+def draw_tasks(board: Mapping[str, Any], palette: Palette) -> str:
+    """The scores on the memory tasks as SVG: a line for each backbone, a square for each task, best mean first."""
+    rows = sorted(board["rows"], key=lambda row: -sum(one["value"] for one in row["scores"].values()))
+    width, height = LEFT + _column("count") + SQUARE + 20, HEAD + LINE * len(rows) + 12
+    seeds = min(len(row["seeds"]) for row in rows)
+    about = "; ".join(
+        f"{_name(row)} " + ", ".join(f"{task} {one['value']:.0f}" for task, one in row["scores"].items())
+        for row in rows
+    )
+    parts = [
+        f"<title>Scores on tasks that need memory: {escape(about)}</title>",
+        _text(8, 20, "Which backbone remembers what", palette.ink, size=16, weight=600),
+        _text(8, 40, f"0: no memory. 100: perfect. Means of {seeds} seeds, each backbone tuned.", palette.soft),
+    ]
+    for need, tasks in NEEDS.items():
+        middle = LEFT + (_column(tasks[0]) + _column(tasks[-1]) + SQUARE) / 2
+        parts.append(_text(middle, HEAD - 28, need, palette.ink, anchor="middle", weight=600))
+        for task in tasks:
+            size = task.partition("-")[2] or task
+            parts.append(_text(LEFT + _column(task) + SQUARE / 2, HEAD - 10, size, palette.soft, anchor="middle"))
+    for line, row in enumerate(rows):
+        y = HEAD + LINE * line
+        parts.append(_text(LEFT - 12, y + LINE / 2 + 4, _name(row), palette.ink, anchor="end"))
+        for task, one in row["scores"].items():
+            parts += _score(LEFT + _column(task), y, one["value"], palette)
+    return _svg(width, height, parts)
+
+
+def _column(task: str) -> float:
+    """Where the column of a task begins, from the first one."""
+    group = next(index for index, tasks in enumerate(NEEDS.values()) if task in tasks)
+    return [name for tasks in NEEDS.values() for name in tasks].index(task) * SQUARE + group * GAP
+
+
+def _score(x: float, y: float, value: float, palette: Palette) -> list[str]:
+    opacity = DARKEST * min(max(value / 100, 0), 1)
+    place = f'x="{x + 1:.0f}" y="{y + 1}" width="{SQUARE - 2}" height="{LINE - 2}" rx="3"'
+    text = _text(
+        x + SQUARE / 2, y + LINE / 2 + 4, f"{round(value)}".replace("-", "\u2212"), palette.ink, anchor="middle"
+    )
+    return [f'<rect {place} fill="{palette.rows[0]}" fill-opacity="{opacity:.3f}"/>', text]
 
 
 def draw(board: Mapping[str, Any], palette: Palette) -> str:
@@ -72,10 +124,14 @@ def draw(board: Mapping[str, Any], palette: Palette) -> str:
         *_intervals(rows, colours, palette),
         *_against_speed(rows, colours, palette),
     ]
+    return _svg(WIDTH, HEIGHT, parts)
+
+
+def _svg(width: float, height: float, parts: Sequence[str]) -> str:
     body = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="{FONT}">\n'
-        f"{body}\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'font-family="{FONT}">\n{body}\n</svg>\n'
     )
 
 
@@ -155,9 +211,12 @@ def _text(
 
 
 def images() -> dict[str, str]:
-    """File name to text of both pictures."""
-    board = section()
-    return {f"board-{name}.svg": draw(board, palette) for name, palette in PALETTES.items()}
+    """File name to text of the pictures."""
+    found = sections()
+    board = next(one for one in found if one["id"] == SECTION)
+    memory = next(one for one in found if one["id"].startswith(MEMORY) and one["tuning"])
+    drawn = {f"board-{name}.svg": draw(board, palette) for name, palette in PALETTES.items()}
+    return drawn | {f"memory-{name}.svg": draw_tasks(memory, palette) for name, palette in PALETTES.items()}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from backbench.leaderboard.views.page.numbers import coordinate, minus
 from backbench.leaderboard.views.page.parts import scroll
 from backbench.leaderboard.views.page.plots.panel import label, shorten
 
-LEFT, WIDE, HIGH, HEAD = 130, 62, 30, 46  # of the names, of a square, and of the tasks' names
+LEFT, WIDE, HIGH, HEAD = 170, 62, 30, 46  # of the names, of a square, and of the tasks' names
 DARKEST = 0.55  # opacity of the best squares: numbers stay readable
 WORDS = 3  # lines of a task's name
 
