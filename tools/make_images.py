@@ -72,14 +72,13 @@ def draw_tasks(board: Mapping[str, Any], palette: Palette) -> str:
     rows = sorted(board["rows"], key=lambda row: -sum(one["value"] for one in row["scores"].values()))
     width, height = LEFT + _column("count") + SQUARE + 20, HEAD + LINE * len(rows) + 12
     seeds = min(len(row["seeds"]) for row in rows)
-    about = "; ".join(
-        f"{_name(row)} " + ", ".join(f"{task} {one['value']:.0f}" for task, one in row["scores"].items())
-        for row in rows
-    )
+    said = [", ".join(f"{task} {one['value']:.0f}" for task, one in row["scores"].items()) for row in rows]
+    about = "; ".join(f"{_name(row)} {scores}" for row, scores in zip(rows, said, strict=True))
+    runs = "One seed" if seeds == 1 else f"Means of {seeds} seeds"
     parts = [
         f"<title>Scores on tasks that need memory: {escape(about)}</title>",
         _text(8, 20, "Which backbone remembers what", palette.ink, size=16, weight=600),
-        _text(8, 40, f"0: no memory. 100: perfect. Means of {seeds} seeds, each backbone tuned.", palette.soft),
+        _text(8, 40, f"0: no memory. 100: perfect. {runs}, each backbone tuned.", palette.soft),
     ]
     for need, tasks in NEEDS.items():
         middle = LEFT + (_column(tasks[0]) + _column(tasks[-1]) + SQUARE) / 2
