@@ -140,7 +140,7 @@ def finite(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
 @rule("causality")
 def causality(candidate: Candidate, model: Backbone, x: Tensor) -> Outcome:
     """Changing the tokens from t on changes no output before t, exactly, for every t. In training, for a few t."""
-    other, leaks = candidate.inputs(seed=2), {}
+    other, leaks = candidate.inputs(seed=2), dict[int, float]()
     places = range(1, candidate.length)
     for training, where in ((False, places), (True, places[:: max(1, len(places) // 3)])):
         model.train(training)
