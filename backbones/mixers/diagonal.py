@@ -20,11 +20,11 @@ class DiagonalMixer(Mixer):
 
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (batch, length, d_model) -> decays a and inputs b of the recurrence, both of a's type."""
-        raise NotImplementedError(f"{type(self).__name__} must define enter")
+        raise NotImplementedError(f"{type(self).__name__} must define enter")  # abstract: each mixer has its own
 
     def leave(self, h: Tensor, x: Tensor) -> Tensor:
         """States (batch, kept, channels) and the inputs x of the same positions -> outputs (batch, kept, d_model)."""
-        raise NotImplementedError(f"{type(self).__name__} must define leave")
+        raise NotImplementedError(f"{type(self).__name__} must define leave")  # abstract: each mixer has its own
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_at(x, ALL)

@@ -73,7 +73,7 @@ class LinearMixer(Mixer):
 
         A state of None means the beginning and that no state is needed afterwards: the result's may be anything.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define run")
+        raise NotImplementedError(f"{type(self).__name__} must define run")  # abstract: each mixer has its own
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x, None, ALL)[0]

@@ -54,11 +54,11 @@ class ComplexStates(DiagonalMixer):
 
     def decays(self) -> Tensor:
         """a, complex, (channels,)."""
-        raise NotImplementedError(f"{type(self).__name__} must define decays")
+        raise NotImplementedError(f"{type(self).__name__} must define decays")  # abstract: each mixer has its own
 
     def scaled_B(self, a: Tensor) -> Tensor:
         """B as the recurrence with the decays ``a`` uses it, real and imaginary, (channels, 2, d_model)."""
-        raise NotImplementedError(f"{type(self).__name__} must define scaled_B")
+        raise NotImplementedError(f"{type(self).__name__} must define scaled_B")  # abstract: each mixer has its own
 
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a = self.decays()
