@@ -21,6 +21,7 @@ class Column:
     text: str = ""  # Name with unit in the terminal and in Markdown, if it is not the title with the unit.
     larger_is_better: bool = False
     shown_in: frozenset[str] = frozenset({"text", "page"})  # ``text``: terminal and Markdown; ``page``: HTML.
+    plotted: bool = True  # Whether the page has a plot of it.
 
     @property
     def name(self) -> str:
@@ -79,7 +80,7 @@ COSTS: tuple[CostColumn, ...] = (
     CostColumn(key="parameters", title="Parameters", read=attrgetter("parameters_total"), counted=True, integer=True),
     CostColumn(
         key="parameters_backbone", title="Backbone parameters", read=attrgetter("parameters_backbone"), counted=True,
-        integer=True, shown_in=frozenset({"page"}),
+        integer=True, shown_in=frozenset({"page"}), plotted=False,
     ),
     CostColumn(key="flops_per_token", title="FLOPs per token", read=attrgetter("flops_per_token"), counted=True),
     CostColumn(
@@ -91,17 +92,19 @@ COSTS: tuple[CostColumn, ...] = (
         read=attrgetter("train_tokens_per_s"), larger_is_better=True,
     ),
     CostColumn(key="decision_p50_ms", title="Decision p50", unit="ms", read=attrgetter("decision.p50_ms")),
-    CostColumn(key="decision_p95_ms", title="Decision p95", unit="ms", read=attrgetter("decision.p95_ms")),
-    CostColumn(key="peak_memory_mb", title="Peak memory", unit="MB", read=attrgetter("peak_memory_mb")),
-    CostColumn(key="wall_seconds", title="Wall time", unit="s", read=attrgetter("wall_seconds")),
+    CostColumn(
+        key="decision_p95_ms", title="Decision p95", unit="ms", read=attrgetter("decision.p95_ms"), plotted=False,
+    ),
+    CostColumn(key="peak_memory_mb", title="Peak memory", unit="MB", read=attrgetter("peak_memory_mb"), plotted=False),
+    CostColumn(key="wall_seconds", title="Wall time", unit="s", read=attrgetter("wall_seconds"), plotted=False),
 )  # fmt: skip
 METRICS: tuple[Metric, ...] = (
     Metric(key="mean", title="Mean", statistic=mean, of_data=True),
-    Metric(key="median", title="Median", statistic=median),
+    Metric(key="median", title="Median", statistic=median, plotted=False),
     Metric(key="iqm", title="IQM", statistic=iqm, of_data=True),
     Metric(
         key="optimality_gap", title="Optimality gap", unit="lower is better", statistic=optimality_gap, digits=2,
-        larger_is_better=False,
+        larger_is_better=False, plotted=False,
     ),
 )  # fmt: skip
 

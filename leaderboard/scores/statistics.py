@@ -134,17 +134,19 @@ def paired_difference(x: ArrayLike, y: ArrayLike) -> Estimate:
     value, (fewest, starts) = float(sides[0].mean() - sides[1].mean()), (min(map(len, sides)), sides[0].shape[2])
     if starts < 2:
         return Estimate(value, None)
-    means = [_resampled(side, stream if fewest > 1 else None) for stream, side in enumerate(sides)]
+    streams = (0, 1) if fewest > 1 else (None, None)
+    means = [_resampled(side.tobytes(), side.shape, stream) for side, stream in zip(sides, streams, strict=True)]
     low, high = _percentiles(means[0] - means[1])
     return Estimate(value, Interval(low, high, *(("seeds and starts", fewest) if fewest > 1 else ("starts", starts))))
 
 
-def _resampled(scores: Floats, stream: int | None) -> Floats:
+@lru_cache(maxsize=128)  # a row of a table is a side of many pairs
+def _resampled(scores: bytes, shape: tuple[int, int, int], stream: int | None) -> Floats:
     """(resamples,) means over tasks and resampled starts, equal ones in every call, of (runs, tasks, starts).
     ``stream``: which samples of runs; None takes the runs as they are."""
-    runs, tasks, starts = scores.shape
+    runs, tasks, starts = shape
     weights = _weights(starts, tasks, 2).transpose(2, 0, 1)  # (tasks, resamples, starts)
-    by_task = scores.transpose(1, 0, 2)
+    by_task = np.frombuffer(scores).reshape(shape).transpose(1, 0, 2)
     if stream is None:
         drawn = by_task.mean(axis=1)[:, None, :]
     else:

@@ -23,6 +23,7 @@ from backbench.leaderboard.board.analysis import (
 )
 from backbench.leaderboard.board.board import Board, Longer, Row, Score, Section
 from backbench.leaderboard.board.columns import CostColumn
+from backbench.leaderboard.board.mechanisms import mechanism
 from backbench.leaderboard.board.reproduction import reported, reproduction, why_none
 from backbench.leaderboard.board.tuning import Tuning
 from backbench.leaderboard.board.twins import Twin
@@ -34,7 +35,7 @@ VERSION = 1
 _FORMULA = {*"=+-@\t\r\n"}
 _SETTING = ("suite", "source", "preset", "acting", "sampling", "episodes", "eval_seed", "normaliser", "tuning")
 _TASK_SETTING = ("context", "targets", "max_steps", "environment", "returns_to_go", "data_sha256")
-_ROW = ("label", "backbone", "variant", "matched", "trust", "machines", "cells", "reproduced_cells")
+_ROW = ("label", "backbone", "mechanism", "variant", "matched", "trust", "machines", "cells", "reproduced_cells")
 _SCORE = ("value", "low", "high", "over", "n", "method", "seeds", "raw", "ratio", "data")
 
 
@@ -160,6 +161,7 @@ def _row(row: Row, row_id: str, profile: Profile | None) -> dict[str, Any]:
         "id": row_id,
         "label": row.label,
         **_picked(row.row, ("backbone", "variant", "matched", "control")),
+        "mechanism": mechanism(row.row.backbone),
         "options": cell.options,
         "model": cell.model.model_dump(mode="json"),
         "trust": row.trust,

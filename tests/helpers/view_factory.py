@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from backbench.leaderboard.board.mechanisms import mechanism
+
 TASKS = tuple(
     f"{body}-{data}"
     for body in ("halfcheetah", "hopper", "walker2d")
@@ -69,6 +71,7 @@ def make_row(
         "id": f"{prefix}-row-{index}",
         "label": label,
         "backbone": label,
+        "mechanism": mechanism(label),
         "variant": "",
         "options": {"n_heads": 4, "kernels": "auto"},
         "model": {"d_model": 64, "n_layers": 2, "context": 10},

@@ -8,7 +8,10 @@ from backbench.leaderboard.views.page.section import Detail
 LIMIT = 500_000  # index.html has fewer bytes
 SECTIONS = 40  # most tables on index.html
 # A view that is too large loses first what row pages and the CSV view have as well.
-DETAILS = (Detail(), Detail(single_tasks=False), *(Detail(False, False, rows) for rows in (None, 100, 30, 10, 3)))
+DETAILS = (
+    Detail(), Detail(single_tasks=False), Detail(single_tasks=False, drawn=6),
+    *(Detail(single_tasks=False, plots=False, rows=rows) for rows in (None, 100, 30, 10, 3)),
+)  # fmt: skip
 
 
 def build(view: View, folder: str | None = None, repository: str | None = None) -> dict[str, str]:

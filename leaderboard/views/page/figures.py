@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Sequence
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.analysis import ALIKE, SURE
+from backbench.leaderboard.board.analysis import ALIKE
 from backbench.leaderboard.views.page.markup import Html, View, el, name
-from backbench.leaderboard.views.page.parts import figure, fold, grid
-from backbench.leaderboard.views.page.plots import comparisons, heat, tasks
+from backbench.leaderboard.views.page.parts import figure, fold
+from backbench.leaderboard.views.page.plots import comparisons, tasks
 from backbench.leaderboard.views.page.plots.panel import Styles, shorten
 
 
 def figures(section: View, rows: Sequence[View], styles: Styles, *, single_tasks: bool) -> Html | None:
-    """Plots of the rows that have a style. ``single_tasks``: with the plots of each task."""
+    """Plots of the rows that have a style. ``single_tasks``: with those of each task."""
     drawn = [row for row in rows if row["id"] in styles]
-    found = [*_comparisons(section, drawn, styles), *(_tasks(section, drawn, styles) if single_tasks else ())]
+    found = [
+        *(_comparisons(section, drawn, styles) if len(drawn) > 1 else ()),
+        *(_tasks(section, drawn, styles) if single_tasks else ()),
+    ]
     if not any(found):
         return None
     swatches = [el("li", {"data-row": row["id"]}, styles[row["id"]].swatch(), " ", name(row["label"])) for row in drawn]
@@ -40,12 +43,12 @@ def _omitted(section: View, rows: Sequence[View], styles: Styles, single_tasks: 
 
 def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:
     """Over all tasks."""
-    says = "Scores, darker towards 100. The table above has the intervals."
-    yield figure("Rows by tasks", heat.heat(section, rows), says, _decided_tasks(section), kind="whole")
+    several = len(section["tasks"]) > 1
     says = "Value and 95 % interval. Where intervals overlap, the order of the rows says little."
-    yield figure("Aggregates", comparisons.aggregates(rows, styles), says, kind="four")
+    yield figure("Aggregates", comparisons.aggregates(rows, styles) if several else (), says, kind="four")
     says = (
-        "The profile shows how many runs score above each threshold, with pointwise 95 % bands. The probability of "
+        "The profile shows how many runs score above each threshold, with pointwise 95 % bands "
+        "where there are few rows. The probability of "
         "improvement is how often a run of one row scores higher than a run of another on the same task. An interval "
         "that includes one half decides nothing. The paired difference compares mean scores from the same starts. Its "
         "interval resamples each row's seeds, and starts jointly for both rows. The mark s means over starts only: a "
@@ -53,7 +56,7 @@ def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterato
         "pairs."
     )
     how = fold("How to read profiles and pairs", el("p", None, says))
-    panels = [*comparisons.profiles(rows, styles), *comparisons.improvement(section, styles)]
+    panels = [*(comparisons.profiles(rows, styles) if several else ()), *comparisons.improvement(section, styles)]
     panels += comparisons.paired(section, styles)
     yield figure("Profiles and improvement", panels, _decided(section), how, kind="wide")
     says = "Rings mark rows that no other row beats in both IQM and that cost, by point estimates."
@@ -65,20 +68,6 @@ def _comparisons(section: View, rows: Sequence[View], styles: Styles) -> Iterato
             says += f" {cost.title}: unknown for {', '.join(unknown)}."
     measured = fold("How costs were measured", el("p", None, section["measured"]))
     yield figure("Score and cost", comparisons.pareto(section, rows, styles), says, measured, kind="four")
-
-
-def _decided_tasks(section: View) -> Html | None:
-    """The pairs of rows that differ on a single task beyond doubt."""
-    labels = {row["id"]: row["label"] for row in section["rows"]}
-    lines = [
-        (one["task"], name(labels[one["better"]]), name(labels[one["worse"]]), f"{one['low']:.0f} to {one['high']:.0f}")
-        for one in section["decided"]
-    ]
-    if not lines:
-        return None
-    title = f"{len(lines)} of {section['decided_of']} pairs are decided on single tasks"
-    caption = f"At {SURE:.0%} after Bonferroni’s correction, Welch’s t over seeds"
-    return fold(title, grid(caption, ("Task", "Higher", "Lower", "Difference"), lines, left=(1, 2)))
 
 
 def _tasks(section: View, rows: Sequence[View], styles: Styles) -> Iterator[Html | None]:

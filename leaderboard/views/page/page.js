@@ -47,7 +47,7 @@
 
   const entries = JSON.parse(data.textContent);
   const form = document.getElementById("switches");
-  const first = { section: entries[0].id, sort: "iqm", dir: "descending", filter: "", hide: "" };
+  const first = { section: entries[0].id, sort: "iqm", dir: "descending", filter: "", hide: "", group: "" };
   let state = { ...first };
 
   const read = () => {
@@ -67,14 +67,46 @@
     show();
   };
 
+  // Both tables of a section have the order of the first. Groups follow their best row.
+  const arrange = (section, grouped) => {
+    const order = all("table.board tbody.rows tr[data-row]", section);
+    const groups = [...new Set(order.map((row) => row.dataset.group))];
+    if (grouped) order.sort((a, b) => groups.indexOf(a.dataset.group) - groups.indexOf(b.dataset.group));
+    for (const table of all("table.board, table.heat", section)) {
+      for (const head of all("tr.group", table)) head.remove();
+      const lines = new Map(all("tbody.rows tr", table).map((row) => [row.dataset.row, row]));
+      let last = "";
+      for (const { dataset } of order) {
+        const line = lines.get(dataset.row);
+        if (!line) continue;
+        if (grouped && dataset.group !== last) {
+          const head = document.createElement("tr");
+          head.className = "group";
+          head.dataset.group = last = dataset.group;
+          head.append(document.createElement("th"), document.createElement("td"));
+          head.firstChild.scope = "rowgroup";
+          head.firstChild.textContent = dataset.group;
+          head.lastChild.colSpan = line.children.length - 1;
+          line.parentElement.append(head);
+        }
+        line.parentElement.append(line);
+      }
+    }
+  };
+
   const sort = (table, key, direction) => {
     const heads = all("thead tr:last-child > th", table);
     let column = heads.findIndex((head) => head.dataset.key === key);
     if (column < 0) return;
     const sign = direction === "ascending" ? 1 : -1;
     const body = table.querySelector("tbody.rows");
-    const value = (row) => row.children[column].dataset.v;
-    const lines = all("tr", body).sort((a, b) => {
+    const value = (row) => {
+      const cell = row.children[column];
+      if (cell.dataset.v) return cell.dataset.v;
+      const [found] = cell.textContent.replace("\u2212", "-").replaceAll(",", "").match(/^-?[\d.]+/) || [];
+      return found;
+    };
+    const lines = all("tr[data-row]", body).sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);  // rows without a value come last
       return sign * (key === "name" ? (x < y ? -1 : x > y ? 1 : 0) : Number(x) - Number(y));
@@ -87,13 +119,13 @@
   };
 
   const filter = (section, wanted) => {
-    const rows = all("tbody.rows tr", section);
+    const rows = all("table.board tbody.rows tr[data-row]", section);
     const words = wanted.toLowerCase().split(/\s+/).filter(Boolean);
     const out = new Set();
-    for (const row of rows) {
-      row.hidden = !words.every((word) => row.dataset.name.includes(word));
-      if (row.hidden) out.add(row.dataset.row);
-    }
+    for (const row of rows) if (!words.every((word) => row.dataset.name.includes(word))) out.add(row.dataset.row);
+    for (const row of all("tbody.rows tr[data-row]", section)) row.hidden = out.has(row.dataset.row);
+    const kept = new Set(rows.filter((row) => !row.hidden).map((row) => row.dataset.group));
+    for (const head of all("tr.group", section)) head.hidden = !kept.has(head.dataset.group);
     for (const mark of all(".plots [data-row]", section)) mark.classList.toggle("off", out.has(mark.dataset.row));
     section.querySelector("output").textContent = words.length ? `${rows.length - out.size} of ${rows.length} rows` : "";
   };
@@ -106,9 +138,11 @@
     const field = section.querySelector(".filter");
     if (field.value !== state.filter) field.value = state.filter;
     sort(section.querySelector("table.board"), state.sort, state.dir);
+    arrange(section, state.group === "mechanism");
+    for (const box of all(".grouped", section)) box.checked = state.group === "mechanism";
     filter(section, state.filter);
     const hidden = state.hide.split(",");
-    for (const box of all("[data-group]", section)) {
+    for (const box of all("input[data-group]", section)) {
       box.checked = !hidden.includes(box.dataset.group);
       section.querySelector("table.board").classList.toggle(`hide-${box.dataset.group}`, !box.checked);
     }
@@ -122,6 +156,11 @@
     const [next] = entries.filter((entry) => entry[name] === value).sort((a, b) => alike(b) - alike(a));
     write({ section: next.id });
   });
+  // Cells have the group of their column. The page does not repeat it, to be small.
+  for (const table of all("table.board")) {
+    const kinds = all("thead tr:last-child > th", table).map((head) => head.className);
+    for (const line of all("tbody tr", table)) Array.from(line.children).slice(1).forEach((cell, index) => cell.classList.add(kinds[index + 1]));
+  }
   for (const head of all("table.board th[data-key]")) head.querySelector("button").disabled = false;
   for (const head of all("table.board th[data-key]")) head.querySelector("button").addEventListener("click", () => {
     const now = head.getAttribute("aria-sort");
@@ -129,8 +168,9 @@
     write({ sort: head.dataset.key, dir: other[now] || head.dataset.first || "descending" });
   });
   for (const field of all(".filter")) field.addEventListener("input", () => write({ filter: field.value }));
-  for (const section of all("main > .section")) for (const box of all("[data-group]", section)) box.addEventListener("change", () => {
-    write({ hide: all("[data-group]", section).filter((one) => !one.checked).map((one) => one.dataset.group).join(",") });
+  for (const box of all(".grouped")) box.addEventListener("change", () => write({ group: box.checked ? "mechanism" : "" }));
+  for (const section of all("main > .section")) for (const box of all("input[data-group]", section)) box.addEventListener("change", () => {
+    write({ hide: all("input[data-group]", section).filter((one) => !one.checked).map((one) => one.dataset.group).join(",") });
   });
 
   // Pointing at a row in the legend highlights it in every plot.

@@ -64,6 +64,12 @@ def grid(
     return scroll(caption, el("table", {"class": f"plain {kind}".strip()}, content))
 
 
+def row_attributes(row: View) -> View:
+    """What the script filters, sorts and groups a line of a table by."""
+    named = f"{row['label']} {row['backbone']} {row['variant']} {row['mechanism']}".lower()
+    return {"data-row": row["id"], "data-name": named, "data-group": row["mechanism"]}
+
+
 def figure(
     title: str, panels: Sequence[Html], says: str = "", more: Child = None, *, kind: str = "", level: str = "h4"
 ) -> Html | None:

@@ -12,6 +12,8 @@ from backbench.leaderboard.views.page.plots.panel import Style
 
 Cells = Sequence[tuple[str, View]]  # key and cell, with its complete record
 
+LISTED = 20  # most that are shown of a record's list
+
 
 def row_page(section: View, row: View, cells: View, folder: str | None, repository: str | None) -> str:
     """The page of ``row`` of ``section``. ``cells``: key to cell, of the whole board. ``folder``, ``repository``: see
@@ -152,7 +154,7 @@ def _record(key: str, cell: View, folder: str | None) -> Html:
     result = el("span", {"class": "bad" if failed else "good"}, "failed" if failed else f"score {score(cell['score'])}")
     head = join(el("b", None, cell["task"]), f", seed {cell['seed']}: ", result, " ", el("code", None, key))
     made_by = _command("Made by", record["provenance"]["command"])
-    everything = parts.fold("The complete record", el("div", {"class": "tree"}, _tree(record)))
+    everything = parts.fold("All fields of the record", el("div", {"class": "tree"}, _tree(record)))
     content = _reproduce(key, record, folder), made_by, _episodes(record), everything
     return parts.fold(head, content, **{"class": "record", "id": f"record-{key}"})
 
@@ -175,7 +177,7 @@ def _command(title: str, command: str) -> Html:
 
 
 def _episodes(record: View) -> Html:
-    """Return and length of every episode, of the last checkpoint and of the best one."""
+    """Return and length of the first episodes, of the last checkpoint and of the best one."""
     scores, tables = record["scores"] or {}, []
     for which in ("last", "best"):
         if not (checkpoint := scores.get(which)):
@@ -186,16 +188,18 @@ def _episodes(record: View) -> Html:
             heads += [f"return, target {one['target']:g}", "length"]
             means += [f"{score(one['raw_mean'], 2)} (score {score(one['normalised_mean'])})", ""]
         lines = []
-        for index in range(max(len(one["returns"]) for one in targets)):
+        played = max(len(one["returns"]) for one in targets)
+        for index in range(min(played, LISTED)):
             pairs = [(score(one["returns"][index], 2), one["lengths"][index]) for one in targets]
             lines.append([str(index), *(each for pair in pairs for each in pair)])
-        caption = f"Every episode, {which} checkpoint, step {checkpoint['step']:,}"
+        which_of = "Every episode" if played <= LISTED else f"{LISTED} of {played} episodes (the record has all)"
+        caption = f"{which_of}, {which} checkpoint, step {checkpoint['step']:,}"
         tables.append(parts.grid(caption, heads, [*lines, means], kind="sums"))
     return join(tables)
 
 
 def _tree(value: object) -> Html:
-    """Nested mappings as nested lists of names and values; lists of scalars on one line."""
+    """Nested mappings as nested lists of names and values; lists of scalars on one line, long ones by their start."""
     if isinstance(value, Mapping) and value:
         return el("dl", None, [(el("dt", None, key), el("dd", None, _tree(item))) for key, item in value.items()])
     if isinstance(value, bool):
@@ -203,9 +207,10 @@ def _tree(value: object) -> Html:
     if value is None or isinstance(value, Mapping):
         return el("span", {"class": "none"}, "none")
     if isinstance(value, list | tuple):
+        some, rest = value[:LISTED], f", … ({len(value):,} in all)" if len(value) > LISTED else ""
         if all(isinstance(item, int | float | str) for item in value):
-            return name(", ".join(str(item) for item in value) or "none")
+            return name((", ".join(map(str, some)) or "none") + rest)
         if all(isinstance(item, list | tuple) for item in value):
-            return name("; ".join(" ".join(str(part) for part in item) for item in value) or "none")
+            return name(("; ".join(" ".join(map(str, item)) for item in some) or "none") + rest)
         return el("ol", None, [el("li", None, _tree(item)) for item in value])
     return name(value)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backbench.leaderboard.views.page.figures import figures
+from backbench.leaderboard.views.page.heat import at_a_glance
 from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, cite, el, join, name
 from backbench.leaderboard.views.page.numbers import NOTHING, score, short
 from backbench.leaderboard.views.page.parts import badge, choice, estimate, fold, grid, protocol, warning
@@ -11,7 +12,6 @@ from backbench.leaderboard.views.page.plots.panel import Style
 from backbench.leaderboard.views.page.table import GROUPS, main_table, ordered
 from backbench.text import count
 
-DRAWN = 12  # most rows in a plot
 EMBEDDED = (
     "Small policies generated these data. They are not the published data sets of the same names. No score here "
     "compares with a paper."
@@ -33,6 +33,7 @@ class Detail:
 
     single_tasks: bool = True  # plots of single tasks
     plots: bool = True  # any plots
+    drawn: int = 12  # most rows in a plot
     rows: int | None = None  # rows of a section; None for all
 
 
@@ -40,7 +41,7 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
     """``section`` of ``sections``. Scores come first, and every explanation is folded."""
     rows = ordered(section["rows"])
     shown = rows[: detail.rows]
-    styles = {row["id"]: Style(row["id"], row["label"], index) for index, row in enumerate(rows[:DRAWN])}
+    styles = {row["id"]: Style(row["id"], row["label"], index) for index, row in enumerate(rows[: detail.drawn])}
     generated = section["source"] == "embedded"
     scores = [one for row in rows for one in row["scores"].values()]
     one_seed = any(one["over"] == "episodes" and len(one["seeds"]) == 1 for one in scores)
@@ -62,6 +63,7 @@ def section_part(section: View, sections: Sequence[View], detail: Detail) -> Htm
         [warning(says) for says, holds in warnings.items() if holds],
         _controls(section),
         main_table(section, shown, styles),
+        at_a_glance(section, shown),
         _longer(shown),
         _apart(section, sections),
         fold(f"{count(len(notes), 'note')} on these records", listed) if notes else None,
@@ -83,7 +85,10 @@ def _controls(section: View) -> Html:
     box = {"type": "checkbox", "checked": True}
     choices = [choice(title.split(",")[0], {**box, "data-group": group}) for group, title in GROUPS.items()]
     columns = el("fieldset", None, el("legend", None, "Columns"), el("div", {"class": "choices"}, choices))
-    return el("div", {"class": "controls js-only"}, el("p", None, rows, found), columns)
+    by = el("div", {"class": "choices"}, choice("by mechanism", {"type": "checkbox", "class": "grouped"}))
+    kinds = {row["mechanism"] for row in section["rows"]}
+    grouping = el("fieldset", None, el("legend", None, "Group rows"), by) if len(kinds) > 1 else None
+    return el("div", {"class": "controls js-only"}, el("p", None, rows, found), grouping, columns)
 
 
 def _apart(section: View, sections: Sequence[View]) -> Html | None:

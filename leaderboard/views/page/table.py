@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from backbench.leaderboard.board import columns
 from backbench.leaderboard.views.page.markup import Child, Html, View, breakable, el, row_file
 from backbench.leaderboard.views.page.numbers import NOTHING, UNKNOWN, coordinate, exact, score
-from backbench.leaderboard.views.page.parts import badges, estimate, scroll
+from backbench.leaderboard.views.page.parts import badges, estimate, row_attributes, scroll
 from backbench.leaderboard.views.page.plots.panel import Style, Styles
 from backbench.leaderboard.views.page.plots.scales import Scale, interval_ends
 
 GROUPS = {"agg": "Aggregates", "task": "Tasks, scores", "cost": "Costs", "run": "Runs"}
 
 
-Cell = tuple[float | None, Child] | None  # the sort value and the content; None comes last
+Cell = Child  # The script sorts by the number that a cell begins with. Cells without one come last.
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,11 @@ def main_table(section: View, rows: Sequence[View], styles: Styles) -> Html:
     corner = _head(Column("name", "name", "Row", higher=False), None)
     has_iqm = any(row["aggregates"] for row in rows)
     heads = [_head(column, "descending" if has_iqm and column.key == "iqm" else None) for column in shown]
-    data = [el("td", {"class": f"g-{one.group}"}, None if one.data is None else score(one.data)) for one in shown]
+    data = [el("td", None, None if one.data is None else score(one.data)) for one in shown]
     lines = []
     for index, row in enumerate(rows):
-        attrs = {"data-row": row["id"], "data-name": f"{row['label']} {row['backbone']} {row['variant']}".lower()}
-        cells = []
-        for column in shown:
-            value, content = column.cells[index] or (None, NOTHING)
-            sort = None if value is None else f"{value:.6g}"
-            cells.append(el("td", {"class": f"g-{column.group}", "data-v": sort}, content))
-        lines.append(el("tr", attrs, _name(row, styles.get(row["id"])), cells))
+        cells = [el("td", None, NOTHING if (cell := column.cells[index]) is None else cell) for column in shown]
+        lines.append(el("tr", row_attributes(row), _name(row, styles.get(row["id"])), cells))
     table = el(
         "table",
         {"class": "board"},
@@ -90,7 +85,8 @@ def _name(row: View, style: Style | None) -> Html:
         lacks = el("small", {"class": "lacks", "title": tasks}, few)
     label = el("span", {"class": "label"}, style.swatch() if style else None, link)
     attrs = {"scope": "row", "data-v": row["label"]}
-    return el("th", attrs, label, el("span", {"class": "badges"}, badges(row)), lacks)
+    kind = el("small", {"class": "kind"}, row["mechanism"])
+    return el("th", attrs, label, kind, el("span", {"class": "badges"}, badges(row)), lacks)
 
 
 def _columns(section: View, rows: Sequence[View]) -> list[Column]:
@@ -103,12 +99,12 @@ def _columns(section: View, rows: Sequence[View]) -> list[Column]:
             for row in rows:
                 one = row["aggregates"] and row["aggregates"][metric.key]
                 strip = _strip(one, scale) if one and metric.key == "iqm" and scale else None
-                cells.append((one["value"], (estimate(one, metric.digits), strip)) if one else None)
+                cells.append((estimate(one, metric.digits), strip) if one else None)
             own, unit = section.get(f"data_{metric.key}"), "" if metric.unit == "score" else metric.unit
             found.append(Column(metric.key, "agg", metric.title, cells, own, metric.larger_is_better, unit))
     for one in columns.TWIN if any(row["twin"] for row in rows) else ():
         found_of = [row["twin"] and row["twin"][one.key] for row in rows]
-        cells = [(value["value"], estimate(value)) if value else None for value in found_of]
+        cells = [estimate(value) if value else None for value in found_of]
         found.append(Column(one.key, "agg", one.title, cells, higher=one.larger_is_better))
     for task in section["tasks"]:
         if any(task in row["scores"] for row in rows):
@@ -116,14 +112,14 @@ def _columns(section: View, rows: Sequence[View]) -> list[Column]:
             found.append(Column(f"task:{task}", "task", breakable(task), cells, section["data"].get(task)))
     for cost in columns.shown(columns.COSTS, "page"):
         cells = [_cost(row, cost) for row in rows]
-        if any(cells):
+        if any(cell is not None for cell in cells):
             higher = cost.larger_is_better
             found.append(Column(cost.key, "cost", cost.title, cells, higher=higher, unit=cost.unit))
     for one in columns.TUNING if section["tuning"] else ():
         values = [row["tuning"] and row["tuning"][one.key] for row in rows]
-        cells = [None if value is None else (value, exact(value)) for value in values]
+        cells = [None if value is None else exact(value) for value in values]
         found.append(Column(one.key, "run", one.title, cells, higher=one.larger_is_better, unit=one.unit))
-    found.append(Column("seeds", "run", "Seeds", [(len(row["seeds"]), len(row["seeds"])) for row in rows]))
+    found.append(Column("seeds", "run", "Seeds", [len(row["seeds"]) for row in rows]))
     return [*found, Column("failed", "run", "Failed", list(map(_failed, rows)))]
 
 
@@ -138,17 +134,17 @@ def _strip(one: View, scale: Scale) -> Html:
 
 def _score(one: View | None) -> Cell:
     ratio = el("small", None, f"×{score(one['ratio'], 2)}") if one and one["ratio"] is not None else None
-    return (one["value"], (estimate(one), ratio)) if one else None
+    return (estimate(one), ratio) if one else None
 
 
 def _cost(row: View, cost: columns.CostColumn) -> Cell:
     if (value := row["cost"].get(cost.key)) is None:
-        return (None, UNKNOWN) if cost.counted and cost.required and row["cells"] else None
+        return UNKNOWN if cost.counted and cost.required and row["cells"] else None
     low, high = map(exact, row["spread"][cost.key])
-    return value, el("span", {"title": f"median of {row['cells']} cells, {low} to {high}"}, exact(value))
+    return el("span", {"title": f"{low} to {high}"}, exact(value)) if low != high else exact(value)
 
 
 def _failed(row: View) -> Cell:
     count = len(row["failed"])
     attrs = {"href": f"{row_file(row)}#failed", "class": "bad"}
-    return count, el("a", attrs, f"{count} failed") if count else 0
+    return el("a", attrs, f"{count} failed") if count else 0

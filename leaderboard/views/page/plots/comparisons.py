@@ -14,6 +14,7 @@ from backbench.leaderboard.views.page.plots.scales import Scale, axis, interval_
 
 PAIRS = 15  # of more pairs the plot of improvement shows only those of the first row
 Box = tuple[float, float, float, float]  # left, top, right, bottom
+BANDS = 6  # of more profiles the bands would hide each other
 NAMED = 8  # with more points than that, their names would hide the plot
 # Offsets of a name from its point, the preferred one first.
 OFFSETS = ((12, 4), (-12, 4), (12, 16), (-12, 16), (12, -9), (-12, -9), (12, 28), (-12, 28))
@@ -22,7 +23,7 @@ OFFSETS = ((12, 4), (-12, 4), (12, 16), (-12, 16), (12, -9), (-12, -9), (12, 28)
 def aggregates(rows: Sequence[View], styles: Styles) -> list[Html]:
     """A panel for each aggregate, with value and interval of each complete row."""
     rows, panels = [row for row in rows if row["aggregates"]], []
-    for measure in columns.shown(columns.METRICS, "page") if rows else ():
+    for measure in (one for one in columns.shown(columns.METRICS, "page") if one.plotted and rows):
         found = [row["aggregates"][measure.key] for row in rows]
         title, about = f"{measure.title} ({measure.unit})", f"{measure.title} of each row with its 95 % interval."
         panel = Panel(title, about, width=310, height=68 + 24 * len(rows), left=112, foot=28)
@@ -48,7 +49,7 @@ def _interval(panel: Panel, style: Style, y: float, one: View, said: str, digits
 
 
 def profiles(rows: Sequence[View], styles: Styles) -> list[Html]:
-    """Share of runs that score above each threshold, with pointwise bands."""
+    """Share of runs that score above each threshold, with pointwise bands where there are few rows."""
     rows = [row for row in rows if row["profile"] and len(row["profile"]["tau"]) > 1]
     if not rows:
         return []
@@ -62,7 +63,7 @@ def profiles(rows: Sequence[View], styles: Styles) -> list[Html]:
     for row in rows:
         one, style = row["profile"], styles[row["id"]]
         xs, shares = [x(tau) for tau in one["tau"]], [y(share) for share in one["share"]]
-        if one["low"] is not None and one["high"] is not None:
+        if len(rows) <= BANDS and one["low"] is not None and one["high"] is not None:
             bands.append(style.band(xs, [y(share) for share in one["low"]], [y(share) for share in one["high"]]))
         lines.append(style.line(zip(xs, shares, strict=True), row["label"]))
     panel.add(*bands, *lines)
@@ -143,7 +144,7 @@ def improvement(section: View, styles: Styles) -> list[Html]:
 def pareto(section: View, rows: Sequence[View], styles: Styles) -> list[Html]:
     """A panel for each cost. Rings mark the rows that no other row beats in both, and a line joins them."""
     panels = []
-    for measure in columns.shown(columns.COSTS, "page"):
+    for measure in (one for one in columns.shown(columns.COSTS, "page") if one.plotted):
         if found := [row for row in rows if row["aggregates"] and row["cost"].get(measure.key) is not None]:
             panels.append(_cost(measure, found, set(section["pareto"].get(measure.key, ())), styles))
     return panels

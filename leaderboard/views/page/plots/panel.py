@@ -67,8 +67,13 @@ Styles = Mapping[str, Style]  # row id to style, in the order of rows
 
 
 def path(dots: Iterable[tuple[float, float]]) -> str:
-    """The attribute ``points`` of an SVG shape."""
-    return " ".join(f"{coordinate(x)},{coordinate(y)}" for x, y in dots)
+    """The attribute ``points`` of an SVG shape, without the dots between two of their own height."""
+    found: list[tuple[str, str]] = []
+    for dot in ((coordinate(x), coordinate(y)) for x, y in dots):
+        if len(found) > 1 and found[-2][1] == found[-1][1] == dot[1]:
+            found.pop()
+        found.append(dot)
+    return " ".join(map(",".join, found))
 
 
 def rule(x1: float, y1: float, x2: float, y2: float, kind: str, row: str | None = None) -> Html:

@@ -145,7 +145,7 @@ def test_fifteen_rows_fit_with_all_plots() -> None:
     assert LIMIT == 500_000
     page = build(make_view([make_section(rows=15)]))["index.html"]
     assert len(page.encode()) < 400_000
-    assert page.count('class="plot"') == 4 + 3 + 8 + 9 + 2 + 9
+    assert page.count('class="plot"') == 2 + 3 + 4 + 9 + 2 + 9
     assert "The plots show the first 12 of 15 rows by IQM." in page
 
 

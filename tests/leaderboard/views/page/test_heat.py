@@ -1,4 +1,4 @@
-"""The picture of all rows by all tasks."""
+"""The shaded table of all rows by all tasks."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from html_document import Document
 from view_factory import make_section, make_view
 
 from backbench.leaderboard.views.page import build
-from backbench.leaderboard.views.page.plots.heat import DARKEST, heat
+from backbench.leaderboard.views.page.heat import LISTED, heat
 
 
-def test_a_square_for_each_row_and_task_is_darker_towards_100() -> None:
+def test_a_score_is_darker_towards_100() -> None:
     section = make_section(rows=3)
     first, second, third = section["rows"]
     task, other = section["tasks"][:2]
     first["scores"][task]["value"], second["scores"][task]["value"], third["scores"][task]["value"] = 104.4, 50.0, -3.2
     del third["scores"][other]
-    (picture,) = heat(section, section["rows"])
-    found = Document(str(picture))
-    squares = [one for one in found.of("rect") if one.get("class") == "hs"]
-    assert len(squares) == 3 * len(section["tasks"]) - 1
-    mine = {one["data-row"]: float(one["fill-opacity"] or "nan") for one in squares[:: len(section["tasks"])]}
-    assert mine == {first["id"]: DARKEST, second["id"]: round(DARKEST / 2, 3), third["id"]: 0.0}
+    (table,) = heat(section, section["rows"])
+    found = Document(str(table))
+    cells = [one.get("class") for one in found.of("td")][1:]  # the first one is the corner
+    assert len(cells) == 3 * len(section["tasks"])
+    assert cells[:: len(section["tasks"])] == ["s10", "s5", None]
+    assert cells[2 * len(section["tasks"]) + 1] is None
     for said in ("104", "50", "−3", "Scores of all tasks"):
         assert said in found.text
 
@@ -42,3 +42,15 @@ def test_it_stands_on_the_page_with_the_decided_pairs() -> None:
     assert "Rows by tasks" in text
     assert "1 of 27 pairs are decided on single tasks" in text
     assert "41 to 60" in text
+
+
+def test_many_decided_pairs_are_counted_by_row_and_task() -> None:
+    section = make_section(rows=3)
+    first, second, third = (row["id"] for row in section["rows"])
+    pair = {"task": "hopper-medium", "low": 41.4, "high": 60.2}
+    pairs = [pair | {"better": first, "worse": second}, pair | {"better": first, "worse": third}]
+    section |= {"decided": pairs * LISTED, "decided_of": 900}
+    text = Document(build(make_view([section]))["index.html"]).text
+    assert f"{2 * LISTED} / 0" in text
+    assert f"0 / {LISTED}" in text
+    assert "41 to 60" not in text

@@ -9,6 +9,7 @@ import pytest
 from chromium import CHROMIUM, DESKTOP, PHONE, Browser
 from view_factory import make_section, make_view
 
+from backbench.leaderboard.board.mechanisms import MEANING, mechanism
 from backbench.leaderboard.views.page import build
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian's package of that name)")
@@ -24,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_section("atari-embedded-quick-window", 3, suite="atari", tasks=("breakout", "pong", "qbert", "seaquest")),
     ]
     evil = sections[0]["rows"][3]
-    evil |= {"label": "<script>alert(1)</script>", "backbone": '"><img src=x onerror=alert(1)>'}
+    evil |= {"label": "<script>alert(1)</script>", "backbone": '"><img src=x onerror=alert(1)>', "mechanism": "other"}
     evil["failed"] = [{"task": "hopper-medium", "seed": 9, "reason": "<b>no</b>"}]
     lame = sections[0]["rows"][4]
     lame |= {"aggregates": None, "missing": ["hopper-medium"]}
@@ -118,6 +119,28 @@ def test_rows_are_filtered_and_columns_hidden(browser: Browser, site: Path) -> N
     assert browser.complaints() == []
 
 
+def test_rows_are_grouped_by_mechanism(browser: Browser, site: Path) -> None:
+    browser.open(index(site))
+    lines = """Array.from(document.querySelectorAll('.section.shown table.%s tbody.rows tr:not([hidden])'),
+      e => e.firstChild.innerText.split("\\n")[0])"""
+    before = browser.ask(lines % "heat")
+    assert before == browser.ask(LABELS)
+    browser.ask("document.querySelector('.section.shown .grouped').click()")
+    assert browser.ask("location.hash") == "#group=mechanism"
+    grouped = browser.ask(lines % "heat")
+    assert grouped[0] == mechanism(before[0])  # the group of the best row comes first
+    assert browser.ask(lines % "board") == grouped
+    group = ""
+    for line in grouped:
+        group = line if line in MEANING else group
+        assert line in (group, *(name for name in before if mechanism(name) == group))
+    browser.open(index(site, "#group=mechanism&filter=attention"))
+    assert browser.ask(lines % "board") == ["attention", "transformer"]
+    browser.ask("document.querySelector('.section.shown .grouped').click()")
+    browser.open(index(site))
+    assert browser.ask(lines % "heat") == before
+
+
 def test_switches_show_the_matching_section(browser: Browser, site: Path) -> None:
     browser.open(index(site))
     assert browser.ask(SHOWN) == ["d4rl-embedded-quick-window"]
@@ -157,7 +180,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, site:
 
 def test_text_has_contrast_in_both_themes(browser: Browser, site: Path) -> None:
     measure = """(() => {
-      const parse = c => c.match(/[\\d.]+/g).map(Number);
+      const parse = c => c.match(/[\\d.]+/g).map(Number).map((v, i) => c.startsWith('color(') && i < 3 ? 255 * v : v);
       const linear = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
       const light = c => { const [r, g, b] = parse(c).slice(0, 3).map(linear);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
@@ -241,7 +264,7 @@ def test_without_a_script_everything_is_there(browser: Browser, site: Path) -> N
         "d4rl-embedded-quick-recurrent",
         "atari-embedded-quick-window",
     ]
-    assert browser.ask("document.querySelectorAll('svg.plot').length") == 36 + 36 + 26
+    assert browser.ask("document.querySelectorAll('svg.plot').length") == 29 + 29 + 19
     assert browser.ask("document.querySelectorAll('th button:enabled').length") == 0  # nothing to press in vain
     for gone in ("#theme", "#switches", ".controls"):
         assert browser.ask(f"document.querySelector('{gone}').offsetHeight") == 0

@@ -14,11 +14,11 @@ def test_every_plot_has_a_title_a_description_and_all_marks_inside() -> None:
     section = make_section()
     rows, styles = section["rows"], styles_of(section)
     counts = {
-        "aggregates": (comparisons.aggregates(rows, styles), 4),
+        "aggregates": (comparisons.aggregates(rows, styles), 2),
         "profiles": (comparisons.profiles(rows, styles), 1),
         "improvement": (comparisons.improvement(section, styles), 1),
         "paired": (comparisons.paired(section, styles), 1),
-        "pareto": (comparisons.pareto(section, rows, styles), 8),
+        "pareto": (comparisons.pareto(section, rows, styles), 4),
         "curves": (tasks.courses("curves", section, rows, styles), 9),
         "evaluations": (tasks.courses("evaluations", section, rows, styles), 2),
         "targets": (tasks.targets(section, rows, styles), 9),
