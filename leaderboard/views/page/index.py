@@ -9,7 +9,8 @@ from backbench.leaderboard.views.page.markup import Child, Html, View, el, json_
 from backbench.leaderboard.views.page.section import Detail, section_part
 
 PURPOSE = "Sequence backbones for offline RL: what each one scores, and at what cost."
-SWITCHES = {"suite": "Suite", "source": "Data", "preset": "Preset", "acting": "Acting", "sampling": "Sampling"}
+SWITCHES = {"suite": "Suite", "source": "Data", "preset": "Preset", "tuning": "Settings", "acting": "Acting",
+            "sampling": "Sampling"}  # fmt: skip
 EXAMPLE = "bench run --backbone transformer,mamba --suite d4rl\nbench submit results\nmake leaderboard"
 LEGEND: tuple[tuple[Child, str], ...] = (
     (
@@ -76,7 +77,8 @@ def _switches(sections: Sequence[View]) -> Html:
     seen: Counter[tuple[str, ...]] = Counter()
     entries: list[dict[str, str]] = []
     for section in sections:
-        values = {key: str(section[key]) for key in SWITCHES}
+        about = {**section, "tuning": "tuned" if section["tuning"] else "the preset's"}
+        values = {key: str(about[key]) for key in SWITCHES}
         seen[tuple(values.values())] += 1
         entries.append({"id": section["id"], **values, "table": str(seen[tuple(values.values())])})
     groups = []

@@ -77,7 +77,9 @@ def _head(column: Column, sort: str | None) -> Html:
 
 
 def _name(row: View, style: Style | None) -> Html:
-    link = el("a", {"href": row_file(row)}, el("bdi", None, breakable(row["label"])))
+    backbone, _, setting = row["label"].partition(" (")
+    link = el("a", {"href": row_file(row)}, el("bdi", None, breakable(backbone)))
+    says = [el("bdi", None, breakable(setting.removesuffix(")"))), " · "] if setting else None
     lacks = None
     if row["missing"]:
         tasks = ", ".join(row["missing"])
@@ -85,7 +87,7 @@ def _name(row: View, style: Style | None) -> Html:
         lacks = el("small", {"class": "lacks", "title": tasks}, few)
     label = el("span", {"class": "label"}, style.swatch() if style else None, link)
     attrs = {"scope": "row", "data-v": row["label"]}
-    kind = el("small", {"class": "kind"}, row["mechanism"])
+    kind = el("small", {"class": "kind"}, says, row["mechanism"])
     return el("th", attrs, label, kind, el("span", {"class": "badges"}, badges(row)), lacks)
 
 
