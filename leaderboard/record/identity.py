@@ -14,6 +14,7 @@ ADDED: dict[str, Any] = {
     "eval.timestep": "first", "eval.curve_episodes": 0, "eval.lengths": [], "task.observe": None, "task.longer": {},
     "atari.stack": 4, "options.kv_heads": 0, "options.positions": "none", "options.window": 0, "options.norm": "layer",
     "options.bias": True, "options.eigenvalues": "positive",
+    "options.branches": "both", "options.windows": [],
 }  # fmt: skip
 MATCHED = 0.03  # largest relative difference in parameters from the reference that ``match=params`` accepts
 MATCH = "match="  # start of the word that asks for a matched width: ``match=params`` or ``match=params:BACKBONE``

@@ -27,6 +27,8 @@ SPEC = Spec(d_model=16, n_layers=2, max_length=14)
         ("transformer", {"n_heads": 3}, "d_model=16 is not a multiple of n_heads=3"),
         ("gloma", {"window": 1, "share_weights": True}, "window=1 has 3 tokens, and needs more than d_conv=4"),
         ("gloma", {"fusion": "summ"}, "did you mean 'sum'"),
+        ("gloma", {"branches": "global", "fusion": "gated"}, "branches=global is one branch"),
+        ("gloma", {"windows": [2, 0]}, "give integers of at least 1"),
         ("gloma", {"share_weights": True, "d_state": 8}, "share_weights needs"),
         ("identity", {"x": 1}, "unknown option 'x' of Identity"),
         ("gloma", 3, "expected a mapping"),
@@ -61,4 +63,4 @@ def test_options_fit_a_structured_configuration(name: str) -> None:
     omegaconf = pytest.importorskip("omegaconf")
     options = BACKBONES.get(name).Options
     config = omegaconf.OmegaConf.structured(options)
-    assert omegaconf.OmegaConf.to_object(config) == options()
+    assert make_options(options, omegaconf.OmegaConf.to_container(config)) == options()

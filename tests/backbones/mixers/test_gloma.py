@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from backbench.backbones.build import build
 from backbench.backbones.contract import Spec
 from backbench.backbones.mixers.gloma import GLoMa
 from backbench.backbones.mixers.identity import Identity
+from backbench.backbones.mixers.mamba import Mamba
 from backbench.backbones.mixers.mlp import StepMLP
 from backbench.backbones.options import make_options
+from backbench.errors import UserError
 
 SPEC = Spec(d_model=8, n_layers=1, max_length=30)
 VARIANTS: list[dict[str, Any]] = [
@@ -26,6 +29,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"local": "blocks"},
     {"local": "blocks", "window": 1, "fusion": "gated"},
     {"share_weights": True, "fusion": "concat"},
+    {"windows": (3,), "window": 1},
+    {"branches": "local"},
+    {"branches": "local", "local": "blocks"},
 ]
 
 
@@ -49,7 +55,7 @@ def seen(function: Any, length: int) -> Tensor:
 
 def expected(options: dict[str, Any], length: int) -> Tensor:
     """As documented: the window ends at each token, or is the token's block."""
-    window = 3 * options.get("window", 2)
+    window = 3 * options.get("windows", (options.get("window", 2),))[0]
     reach = window + (options.get("local_d_conv", 4) - 1 if options.get("window_of") == "scan" else 0)
     t, s = torch.arange(length)[:, None], torch.arange(length)
     if options.get("local") == "blocks":
@@ -64,7 +70,8 @@ def test_local_branch_sees_exactly_its_window(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_mixer_sees_everything_before_and_nothing_after(options: dict[str, Any]) -> None:
-    assert torch.equal(seen(mixer(**options), 14), torch.ones(14, 14).tril().bool())
+    everything = torch.ones(14, 14).tril().bool()
+    assert torch.equal(seen(mixer(**options), 14), expected(options, 14) if "branches" in options else everything)
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -114,6 +121,7 @@ def test_fusions_follow_their_formulas() -> None:
     x = torch.randn(1, 7, SPEC.d_model, dtype=torch.float64)
     for fusion in ("sum", "gated", "concat"):
         made = mixer(fusion=fusion)
+        assert made.global_branch is not None
         far, near = made.global_branch(x), made.local(x)
         if fusion == "sum":
             want = far + near
@@ -122,6 +130,34 @@ def test_fusions_follow_their_formulas() -> None:
             gate = torch.sigmoid(made.fusion(x)) if fusion == "gated" else torch.zeros(())
             want = made.fusion(torch.cat((far, near), -1)) if fusion == "concat" else gate * far + (1 - gate) * near
         torch.testing.assert_close(made(x), want)
+
+
+@torch.no_grad()
+def test_one_branch_alone_is_that_branch() -> None:
+    x = torch.randn(2, 14, SPEC.d_model, dtype=torch.float64)
+    both, far, near = mixer(), mixer(branches="global"), mixer(branches="local")
+    far.load_state_dict({name: value for name, value in both.state_dict().items() if name.startswith("global")})
+    near.load_state_dict({name: value for name, value in both.state_dict().items() if name.startswith("local")})
+    torch.testing.assert_close(far(x) + near(x), both(x))
+    mamba = Mamba(make_options(Mamba, {}), SPEC).double()
+    mamba.load_state_dict({name.replace("global_branch", "block"): one for name, one in far.state_dict().items()})
+    torch.testing.assert_close(far(x), mamba(x))
+
+
+def test_one_branch_of_twice_the_width_is_as_large_as_both() -> None:
+    def size(**options: Any) -> int:
+        return sum(one.numel() for one in mixer(**options).parameters())
+
+    assert size(branches="global", expand=4, local_d_conv=1) == 2 * size(branches="global")
+    assert size(branches="global", expand=4) == size(branches="local", expand=4) == size()
+
+
+def test_each_layer_may_have_its_window() -> None:
+    spec = replace(SPEC, n_layers=2)
+    made = [GLoMa(make_options(GLoMa, {"windows": (1, 4)}), replace(spec, layer=layer)).window for layer in (0, 1)]
+    assert made == [3, 12]
+    with pytest.raises(UserError, match=r"windows=\[1, 4\] has 2 entries for 1 layers"):
+        GLoMa(make_options(GLoMa, {"windows": (1, 4)}), SPEC)
 
 
 def test_controls_see_their_step_or_their_token_only() -> None:
