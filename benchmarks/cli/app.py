@@ -10,7 +10,7 @@ from backbench import __version__, terminal
 from backbench.benchmarks.cli import backbones, board, doctor, replay, run
 from backbench.benchmarks.cli.data import data_app
 from backbench.benchmarks.cli.speed import speed
-from backbench.benchmarks.cli.verify import verify
+from backbench.benchmarks.cli.study import study
 from backbench.errors import UserError, suggest
 from backbench.text import plain
 
@@ -44,8 +44,9 @@ app.command()(doctor.doctor)
 app.command()(board.leaderboard)
 app.command()(board.submit)
 app.command()(replay.reproduce)
-app.command()(verify)
+app.command()(replay.verify)
 app.command()(speed)
+app.command()(study)
 app.command()(replay.watch)
 app.command()(replay.ui)
 app.add_typer(data_app, name="data")

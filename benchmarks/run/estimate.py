@@ -10,6 +10,8 @@ from backbench.leaderboard.record.files import load_records
 from backbench.leaderboard.record.schema import Record
 
 START = 5.0  # seconds of imports and set-up, about
+PASSES = 3  # a backward pass takes about twice a forward pass
+RATE = 1e10  # FLOPs a second of one core, about, where there is no record
 
 
 class Estimator:
@@ -19,11 +21,14 @@ class Estimator:
         """Read the records of ``folders`` (of results, or of records); those that are missing are skipped."""
         self._records: dict[tuple[object, ...], list[Record]] = defaultdict(list)
         self._used: set[str] = set()
+        self._rates: list[float] = []  # FLOPs of training in a second
         for folder in folders:
             inside = folder / "records" if (folder / "records").is_dir() else folder
             for record in load_records(inside)[0] if inside.is_dir() else ():
                 if record.cost is not None:
                     self._records[_shape(record)].append(record)
+                    if record.cost.flops_per_token:
+                        self._rates.append(PASSES * record.cost.flops_per_token * record.cost.train_tokens_per_s)
 
     @property
     def basis(self) -> str:
@@ -51,6 +56,18 @@ class Estimator:
             for record, cost in zip(known, costs, strict=True)
         )
         return START + tokens / median(cost.train_tokens_per_s for cost in costs) + plays * an_episode
+
+    def guess(self, cell: Cell) -> float:
+        """Seconds of a cell that is like no record: from its parameters, two FLOPs each, and the records' speed."""
+        import torch
+
+        from backbench.benchmarks.plan.assemble import make_backbone
+
+        with torch.device("meta"):
+            parameters = sum(one.numel() for one in make_backbone(cell).parameters())
+        tokens = cell.train.steps * cell.train.batch_size * cell.model.context * len(cell.model.tokens)
+        rate = median(self._rates) if self._rates else RATE
+        return START + 2 * PASSES * parameters * tokens / rate
 
 
 def _shape(record: Record) -> tuple[object, ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_calls import Answer, Call
+from bench_calls import Call, calling
 
-from backbench.benchmarks.cli import app
 from backbench.benchmarks.run import runner
 
 
@@ -23,11 +21,4 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
     monkeypatch.setattr(runner, "run", no_cells)
 
-    def run(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            app.main()
-        out, err = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), out, err)
-
-    return run
+    return calling(monkeypatch, capsys)
