@@ -12,11 +12,12 @@ from backbench.benchmarks.cli import words
 from backbench.benchmarks.cli.run import Where, carry_out
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.studies import STUDIES
-from backbench.errors import UserError, suggest
+from backbench.errors import UserError, require, suggest
 
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import Cell
-    from backbench.benchmarks.studies.study import Grid, Records
+    from backbench.benchmarks.studies.study import Cells, Records
+    from backbench.leaderboard.record.schema import Record
 
 NAMES = tuple(STUDIES)
 LONG = 6 * 3600  # seconds of a grid that starts without --yes
@@ -32,19 +33,29 @@ def study(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of records and report. Default: studies/NAME.")] = None,
     track: Annotated[str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the folder.")] = "",
+    results: Annotated[
+        Path | None, typer.Option(help="Run nothing: read the records and checkpoints of this folder (reach).")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Start even if it takes longer than six hours.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and how long, and stop.")] = False,
 ) -> None:
     """Run one of the paper's studies and write its report. Run the same command again to resume."""
     from backbench.benchmarks.run.runner import remaining
     from backbench.benchmarks.studies.report import write
-    from backbench.benchmarks.studies.study import grid
+    from backbench.benchmarks.studies.study import Cells, cells_of
 
     if name not in NAMES:
         raise UserError(f"unknown study '{name}'{suggest(name, NAMES)}")
     chosen, folder, console = STUDIES[name](), out or Path("studies") / name, terminal.console()
+    if results is not None:
+        require(chosen.reads_any, f"--results: study {name} reads its own cells alone; run it, or remove --results")
+        found = _all_records(results)
+        nothing = Cells({arm: [] for arm in found.by_arm}, {})
+        files = write(chosen, chosen.read(found), nothing, found, folder, [f"Command: `bench study {name} --results`"])
+        terminal.say(console, f"Written in {folder}/: {', '.join(files)}")
+        return
     parts = chosen.parts(preset)
-    made = grid(parts, preset)
+    made = cells_of(parts, preset)
     left = remaining(made.every, folder)
     smallest = chosen.smallest(parts)
     terminal.say(console, chosen.question)
@@ -71,12 +82,27 @@ def study(
     raise typer.Exit(status)
 
 
-def _records(made: Grid, folder: Path) -> Records:
+def _records(made: Cells, folder: Path) -> Records:
     from backbench.benchmarks.run.results import finished
     from backbench.benchmarks.studies.study import Records
 
     by_arm = {arm: [finished(cell, folder) for cell in cells] for arm, cells in made.cells.items()}
-    return Records({arm: [one for one in found if one is not None] for arm, found in by_arm.items()})
+    return Records({arm: [one for one in found if one is not None] for arm, found in by_arm.items()}, folder)
+
+
+def _all_records(results: Path) -> Records:
+    """Every finished record of a folder of results. UserError without one."""
+    from backbench.benchmarks.cli.run import read_records
+    from backbench.benchmarks.studies.study import Arm, Records
+
+    by_arm: dict[Arm, list[Record]] = {}
+    for record in read_records(results)[0]:
+        if record.status == "done":
+            backbone, variant = record.identity.backbone, record.identity.variant
+            name = f"{backbone} ({variant})" if variant else backbone
+            by_arm.setdefault(Arm(name, backbone, tuple(variant.split())), []).append(record)
+    require(bool(by_arm), f"--results {results}: no finished records there; give a folder of results")
+    return Records(by_arm, results)
 
 
 def _estimate(left: list[Cell], folder: Path, jobs: int) -> tuple[float, str]:

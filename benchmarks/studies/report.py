@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backbench.benchmarks.studies.study import Grid, Picture, Reading, Records, Study, Table
+from backbench.benchmarks.studies.study import Cells, Picture, Reading, Records, Study, Table
 from backbench.files import write_whole
 from backbench.leaderboard.record.schema import Record
 from backbench.text import count
@@ -22,7 +22,9 @@ MARKERS, LINES = "osD^vPX*", ("-", "--", "-.", ":")
 COLOURS = ("#0072b2", "#d55e00", "#00855f", "#a8478a", "#3a3f45", "#9500ff", "#770800", "#4e035d")
 
 
-def write(study: Study, reading: Reading, grid: Grid, found: Records, folder: Path, about: Sequence[str]) -> list[str]:
+def write(
+    study: Study, reading: Reading, planned: Cells, found: Records, folder: Path, about: Sequence[str]
+) -> list[str]:
     """Write the report of ``study`` to ``folder`` and return the names of its files.
 
     ``about``: lines on the command, the preset and the smallest effect. Without matplotlib there are no pictures, and
@@ -39,7 +41,9 @@ def write(study: Study, reading: Reading, grid: Grid, found: Records, folder: Pa
     for table in reading.tables:
         write_whole(folder / f"{table.name}.csv", _csv(table))
         files.append(f"{table.name}.csv")
-    write_whole(folder / "report.md", "\n".join([*_head(study, about), *_body(reading, pictures), *_foot(grid, found)]))
+    write_whole(
+        folder / "report.md", "\n".join([*_head(study, about), *_body(reading, pictures), *_foot(planned, found)])
+    )
     return ["report.md", *files]
 
 
@@ -58,14 +62,16 @@ def _body(reading: Reading, pictures: Sequence[str]) -> list[str]:
     return [*lines, "## What can be concluded, and what cannot", "", *(f"* {note}" for note in reading.notes), ""]
 
 
-def _foot(grid: Grid, found: Records) -> list[str]:
+def _foot(planned: Cells, found: Records) -> list[str]:
     records = [record for records in found.by_arm.values() for record in records]
-    missing = len(grid.every) - len(records)
+    missing = len(planned.every) - len(records)
     lines = ["## How it was run", ""]
-    lines += [f"* {arm.name} was skipped: {reason}" for arm, reason in grid.skipped.items()]
+    lines += [f"* {arm.name} was skipped: {reason}" for arm, reason in planned.skipped.items()]
     if missing:
-        lines.append(f"* {count(missing, 'cell')} of {len(grid.every)} have no finished record, and are in no number.")
-    for arm in grid.cells:
+        lines.append(
+            f"* {count(missing, 'cell')} of {len(planned.every)} have no finished record, and are in no number."
+        )
+    for arm in planned.cells:
         lines.append(f"* {arm.name}: `{' '.join((arm.backbone, *arm.overrides))}`")
     return [*lines, *_provenance(records), ""]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbench.benchmarks.plan.compose import check_models, plan
@@ -45,7 +46,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Cells:
     """The cells of a study."""
 
     cells: Mapping[Arm, Sequence[Cell]]
@@ -106,6 +107,7 @@ class Study:
     parts: Callable[[str], Sequence[Part]]  # of a preset
     smallest: Callable[[Sequence[Part]], str]  # the smallest effect that it can detect, in a sentence
     read: Callable[[Records], Reading]
+    reads_any: bool = False  # whether it reads any records with checkpoints, not only those of its own cells
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Records:
     """The finished records of a study, by arm."""
 
     by_arm: Mapping[Arm, Sequence[Record]]
+    folder: Path  # of results, with their checkpoints
 
     def arms(self) -> list[Arm]:
         """Those with a record."""
@@ -129,7 +132,7 @@ class Records:
         return found
 
 
-def grid(parts: Sequence[Part], preset: str) -> Grid:
+def cells_of(parts: Sequence[Part], preset: str) -> Cells:
     """The cells of ``parts``. An arm that cannot run is skipped with its reason.
 
     Raises ``UserError`` if no arm can run.
@@ -147,7 +150,7 @@ def grid(parts: Sequence[Part], preset: str) -> Grid:
                 cells.setdefault(arm, []).extend(made)
     if not cells:
         raise UserError(next(iter(skipped.values())))
-    return Grid({arm: made for arm, made in cells.items() if arm not in skipped}, skipped)
+    return Cells({arm: made for arm, made in cells.items() if arm not in skipped}, skipped)
 
 
 def pictured(figure: Figure, **labels: Any) -> Any:

@@ -14,7 +14,7 @@ from scipy import stats
 from backbench.benchmarks.studies import STUDIES
 from backbench.benchmarks.studies.ablation import BOTH, GLOBAL, LOCAL, read
 from backbench.benchmarks.studies.report import markdown, write
-from backbench.benchmarks.studies.study import Arm, Grid, Part, Records, Table, grid
+from backbench.benchmarks.studies.study import Arm, Cells, Part, Records, Table, cells_of
 from backbench.benchmarks.studies.targets import conditioning, spearman
 from backbench.errors import UserError
 from backbench.leaderboard.record.schema import Record
@@ -29,21 +29,23 @@ def records(backbone: str, *scores: float) -> list[Record]:
 
 
 def test_the_ablation_compares_both_branches_with_each_alone() -> None:
-    found = Records({BOTH: records("gloma", 60), GLOBAL: records("gloma", 40), LOCAL: records("gloma", 30)})
+    found = Records({BOTH: records("gloma", 60), GLOBAL: records("gloma", 40), LOCAL: records("gloma", 30)}, Path())
     reading = read(found)
     (claim,) = reading.claims
     assert claim.verdict == "supported"
     assert "Both minus global only, equal parameters: +20.0 (" in claim.result
     assert reading.tables[0].rows[0][:3] == ["both", 60.5, 60.5]
-    swapped = read(Records({BOTH: records("gloma", 40), GLOBAL: records("gloma", 60), LOCAL: records("gloma", 30)}))
+    swapped = read(
+        Records({BOTH: records("gloma", 40), GLOBAL: records("gloma", 60), LOCAL: records("gloma", 30)}, Path())
+    )
     assert swapped.claims[0].verdict == "contradicted"
-    assert read(Records({BOTH: records("gloma", 40)})).claims[0].verdict == "open"
+    assert read(Records({BOTH: records("gloma", 40)}, Path())).claims[0].verdict == "open"
 
 
 def test_a_report_has_text_tables_and_pictures(tmp_path: Path) -> None:
-    found = Records({BOTH: records("gloma", 60), GLOBAL: records("gloma", 40), LOCAL: records("gloma", 30)})
+    found = Records({BOTH: records("gloma", 60), GLOBAL: records("gloma", 40), LOCAL: records("gloma", 30)}, Path())
     reading = read(found)
-    made = Grid({arm: [] for arm in found.by_arm}, {Arm("a|b", "gloma"): "no window holds it"})
+    made = Cells({arm: [] for arm in found.by_arm}, {Arm("a|b", "gloma"): "no window holds it"})
     study = STUDIES["ablation"]()
     files = write(study, reading, made, found, tmp_path, ["Command: `bench study ablation`"])
     assert files == ["report.md", "ablation.svg", "ablation.png", "ablation.csv"]
@@ -64,11 +66,11 @@ def test_a_cell_cannot_break_a_table() -> None:
 
 def test_an_arm_that_cannot_run_is_skipped_with_its_reason() -> None:
     good, bad = Arm("good", "gloma"), Arm("bad", "gloma", ("backbone.windows=[1,2,3]",))
-    made = grid([Part("memory", ("repeat-4",), (good, bad), (0,))], "smoke")
+    made = cells_of([Part("memory", ("repeat-4",), (good, bad), (0,))], "smoke")
     assert [len(cells) for cells in made.cells.values()] == [1]
     assert "windows=[1, 2, 3] has 3 entries" in made.skipped[bad]
     with pytest.raises(UserError, match="has 3 entries"):
-        grid([Part("memory", ("repeat-4",), (bad,), (0,))], "smoke")
+        cells_of([Part("memory", ("repeat-4",), (bad,), (0,))], "smoke")
 
 
 @pytest.mark.parametrize("name", sorted(STUDIES))
@@ -76,7 +78,7 @@ def test_an_arm_that_cannot_run_is_skipped_with_its_reason() -> None:
 def test_every_study_declares_cells_that_can_be_planned(name: str, preset: str) -> None:
     study = STUDIES[name]()
     parts = study.parts(preset)
-    made = grid(parts, preset)
+    made = cells_of(parts, preset)
     assert made.skipped == {}
     assert len({cell.key for cell in made.every}) == len(made.every) > 0
     assert "is found at 95 % in 80% of such studies" in study.smallest(parts)
@@ -85,7 +87,7 @@ def test_every_study_declares_cells_that_can_be_planned(name: str, preset: str) 
 def test_one_branch_of_twice_the_channels_has_as_many_parameters() -> None:
     from backbench.benchmarks.plan.assemble import make_backbone
 
-    made = grid([Part("d4rl", ("hopper-medium",), (BOTH, GLOBAL, LOCAL), (0,))], "quick")
+    made = cells_of([Part("d4rl", ("hopper-medium",), (BOTH, GLOBAL, LOCAL), (0,))], "quick")
     assert len({sum(p.numel() for p in make_backbone(cell).parameters()) for cell in made.every}) == 1
 
 
