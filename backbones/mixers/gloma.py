@@ -90,12 +90,16 @@ class GLoMa(Mixer):
         """The local branch alone, (batch, length, d_model) -> (batch, kept, d_model)."""
         if self.options.local == "overlapping":
             return self._local_block()(x, self.scan_window, keep)  # type: ignore[no-any-return]
-        batch, length, d = x.shape
-        window = self.window
-        count = -(-length // window)
-        blocks = F.pad(x, (0, 0, 0, count * window - length)).view(batch * count, window, d)
-        y = self._local_block()(blocks).view(batch, count * window, d)
-        return y[:, :length][:, keep]  # type: ignore[no-any-return]
+        y = self._local_block()(self._blocks(x)).view(len(x), -1, x.shape[-1])
+        return y[:, : x.shape[1]][:, keep]  # type: ignore[no-any-return]
+
+    def log_decays(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the global and of the local branch, see `MambaBlock.log_decays`."""
+        far, local = self.global_branch.log_decays(x), self._local_block()
+        if self.options.local == "overlapping":
+            return far, local.log_decays(x)
+        near = local.log_decays(self._blocks(x))
+        return far, near.view(len(x), -1, *near.shape[2:])[:, : x.shape[1]]
 
     def project(self, x: Tensor) -> State:
         """The input, and what both branches project from it. Blocks are projected later, in `local`."""
@@ -146,6 +150,10 @@ class GLoMa(Mixer):
         fusion = 0 if self.fusion is None else 2 * self.fusion.weight.numel()
         local = self._local_block().flops(self.scan_window)
         return self.global_branch.flops() + local + fusion
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        """(batch, length, d_model) -> (batch * blocks, window, d_model), with zeros at the end."""
+        return F.pad(x, (0, 0, 0, -x.shape[1] % self.window)).view(-1, self.window, x.shape[-1])
 
     def _local_block(self) -> MambaBlock:
         return self.global_branch if self.local_branch is None else self.local_branch

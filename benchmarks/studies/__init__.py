@@ -1,0 +1,1 @@
+"""Studies: a declared grid, a reading of its records, a report."""

@@ -1,0 +1,116 @@
+"""Recall density: how much the action of step t changes with the tokens of step t - k, by gradients.
+
+It is comparable between all backbones, because it asks the complete agent. Attention distance is for transformers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backbench.agents.agent import Agent, Windows
+from backbench.backbones.mixers.transformer import Transformer
+from backbench.benchmarks.studies.reach.layers import chosen, embedded, evaluating, inputs, mixers, policy
+from backbench.errors import require
+
+MOST = 8  # numbers of an action whose complete Jacobian is taken; of more, as many random projections
+
+
+@dataclass(frozen=True)
+class Density:
+    """The mean over queries, pairs of a window and a step of it."""
+
+    share: NDArray[np.float64]  # (K,) of lag k, in environment steps; the sum is 1. A query at step t has none beyond t
+    queries: int  # that were averaged
+    silent: int  # queries left out, because no token changes their action
+
+    def holds(self, part: float) -> int:
+        """The smallest lag such that it and those below hold this ``part`` of the density, in (0, 1]."""
+        require(0 < part <= 1, f"part of the density: {part}; give a number above 0, up to 1")
+        # Sums of shares round: without the guard, part=1 might be found nowhere.
+        return int(np.argmax(self.share.cumsum() >= part - 1e-9))
+
+
+@dataclass(frozen=True)
+class AttentionDistance:
+    """Mean over queries of the distance from the state's token to the tokens that it attends to, by their weights."""
+
+    layer: int
+    head: int
+    steps: float  # environment steps
+
+
+def density(agent: Agent, windows: Windows, at: Tensor | None = None, projections: int = 0, seed: int = 0) -> Density:
+    """The recall density over the windows' real steps ``at``, (batch, K) bool, None for all.
+
+    The size of lag k at step t is the sum over the tokens of step t - k of the Frobenius norm of d action_t / d token.
+    A token is what enters the backbone. An action is the head's output: the mean action, or logits less their mean.
+    Sizes are normalised for each query, then averaged. ``projections``: estimate the norms from so many random
+    directions of the action; 0 takes the complete Jacobian, or eight directions if an action has more than eight
+    numbers. Raises UserError if ``at`` holds no real step, gradients are not finite, or all are zero.
+    """
+    require(projections >= 0, f"projections={projections}; give 0, for the Jacobian, or more")
+    kept = chosen(windows, at)
+    (batch, K), share, queries, silent = kept.shape, np.zeros(kept.shape[1]), 0, 0
+    with evaluating(agent), torch.enable_grad():
+        tokens = embedded(agent, windows).detach().requires_grad_()
+        actions = policy(agent, tokens)
+        directions = _directions(actions, projections, seed)
+        for steps, real in _rounds(kept):
+            picked = actions[torch.arange(batch), steps][real]  # (queries, out)
+            squares = torch.zeros(tokens.shape[:2], dtype=torch.float64)
+            for direction in directions:
+                (grad,) = torch.autograd.grad((picked @ direction).sum(), tokens, retain_graph=True)
+                squares += grad.double().square().sum(-1).cpu()
+            require(bool(squares.isfinite().all()), "gradients of actions are not finite; look at the agent's weights")
+            sizes = squares.sqrt().unflatten(1, (K, -1)).sum(-1)[real.cpu()]
+            behind = (steps[real, None] - torch.arange(K, device=steps.device)).cpu()  # (queries, K) lag k -> step
+            sizes = sizes.gather(1, behind.clamp(min=0)).masked_fill(behind < 0, 0)
+            total = sizes.sum(1)
+            felt = total > 0
+            share += (sizes[felt] / total[felt, None]).sum(0).numpy()
+            queries, silent = queries + int(felt.sum()), silent + int((~felt).sum())
+    require(queries > 0, "recall density: no token changes any action at these steps; choose other steps")
+    return Density(share / queries, queries, silent)
+
+
+def attention_distances(agent: Agent, windows: Windows, at: Tensor | None = None) -> list[AttentionDistance]:
+    """Of each layer and head with attention; empty if there is none. Queries are the state tokens of the steps ``at``.
+
+    Raises UserError if ``at`` holds no real step.
+    """
+    kept = chosen(windows, at)
+    states, found = agent.tokenizer.states, []
+    with evaluating(agent), torch.no_grad():
+        for layer, (mixer, x) in enumerate(zip(mixers(agent), inputs(agent, windows), strict=True)):
+            if not isinstance(mixer, Transformer):
+                continue
+            place = (torch.arange(x.shape[1], device=x.device) // len(agent.tokenizer.kinds)).unsqueeze(1).to(x.dtype)
+            # One window at a time: the weights of all would be batch x heads x length x length numbers.
+            distances = [
+                (place - mixer.attended(row.unsqueeze(0), place))[0, :, states, 0][:, real]
+                for row, real in zip(x, kept, strict=True)
+            ]
+            means = torch.cat(distances, 1).double().mean(1)
+            found += [AttentionDistance(layer, head, float(mean)) for head, mean in enumerate(means)]
+    return found
+
+
+def _directions(actions: Tensor, projections: int, seed: int) -> Tensor:
+    """(n, out): the axes, or random signs, whose projections have the Frobenius norm on average."""
+    out = actions.shape[-1]
+    if not projections and out <= MOST:
+        return torch.eye(out, dtype=actions.dtype, device=actions.device)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(projections or MOST, out))
+    return torch.from_numpy(signs).to(actions)
+
+
+def _rounds(kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """One query a window at a time: its step (batch,), and whether the window has one left."""
+    order = kept.long().argsort(dim=1, descending=True, stable=True)  # chosen steps first, in order
+    counts = kept.sum(1)
+    for number in range(int(counts.max())):
+        yield order[:, number], number < counts
