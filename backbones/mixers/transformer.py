@@ -112,7 +112,7 @@ class Transformer(Mixer):
 
     def attended(self, x: Tensor, values: Tensor) -> Tensor:
         """``values`` (length, n) of the tokens, averaged with each head's weights: (batch, heads, length, n)."""
-        q, k, _ = (self._heads(part) for part in self.project(x).split(self.sizes, -1))
+        q, k, _ = (self._heads(part) for part in torch.split(self.project(x), self.sizes, -1))
         q, k = self._turned(q, self._repeated(k), ALL)
         v = values.to(q.dtype).expand(*q.shape[:2], -1, -1)
         return attention(q, k, v, window=self.window, implementation="reference")

@@ -59,7 +59,7 @@ def questions(name: str, numbers: Iterable[int]) -> NDArray[np.bool_]:
     *_, env = _environment(name)
     asked = []
     for number in numbers:
-        env.reset(seed=FIRST_SEED + number)
+        env.reset(seed=FIRST_SEED + int(number))
         asked.append(env.asked)
     return np.stack(asked)
 

@@ -56,7 +56,8 @@ class MemoryTask(gym.Env):  # type: ignore[misc]  # Gymnasium has no types here
     def asked(self) -> NDArray[np.bool_]:
         """(T,) the steps at which this episode asks."""
         assert self._episode is not None, "call reset first"
-        return self._episode.answers != NONE
+        asked: NDArray[np.bool_] = self._episode.answers != NONE
+        return asked
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Bits, dict[str, Any]]:
         super().reset(seed=seed)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backbench.agents.agent import Agent, Windows
-from backbench.benchmarks.studies.reach.layers import chosen, evaluating
+from backbench.benchmarks.studies.reach.layers import chosen, evaluating, paired
 from backbench.errors import require
 
 
@@ -46,13 +46,13 @@ def causal(
     ``lags`` are 0 to K - 1 by default. Takes a forward pass for each step up to which a past is replaced, at most K.
     Raises UserError: other shapes, lags that the windows do not have, or no query.
     """
-    shapes = [tuple(getattr(each, name).shape) for name in ("states", "actions") for each in (windows, others)]
-    require(shapes[::2] == shapes[1::2], f"windows to replace the past: {shapes[1::2]}; give {shapes[::2]} as replaced")
+    paired(windows, others)
     kept = chosen(windows, others.mask if at is None else at.bool() & others.mask)
     K = kept.shape[1]
     asked = np.arange(K) if lags is None else np.unique(np.asarray(lags, dtype=np.int64))
     fits = len(asked) > 0 and asked[0] >= 0 and asked[-1] < K
-    require(fits, f"lags {list(asked[[0, -1]]) if len(asked) else ''}: windows of {K} steps have lags 0 to {K - 1}")
+    given = f"lags {asked[0]} to {asked[-1]}" if len(asked) else "no lags"
+    require(fits, f"{given}: windows of {K} steps have lags 0 to {K - 1}; give those, or longer windows")
     asked = np.concatenate([[-1], asked])
     steps = [int(step) for step in torch.nonzero(kept.any(0)).flatten()]
     sums = np.zeros((3, len(asked)))

@@ -3,7 +3,7 @@
 It is comparable between all backbones, because it asks the complete agent. Attention distance is for transformers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +13,16 @@ from torch import Tensor
 
 from backbench.agents.agent import Agent, Windows
 from backbench.backbones.mixers.transformer import Transformer
-from backbench.benchmarks.studies.reach.layers import chosen, embedded, evaluating, inputs, mixers, policy
+from backbench.benchmarks.studies.reach.layers import chosen, embedded, evaluating, inputs, mixers, paired, policy
 from backbench.errors import require
 
 MOST = 8  # numbers of an action whose complete Jacobian is taken; of more, as many random projections
+POINTS = 16  # of the line between two windows, at which gradients are taken
 
 
 @dataclass(frozen=True)
 class Density:
-    """The mean over queries, pairs of a window and a step of it."""
+    """The mean over queries, pairs of a window and a step of it that is not silent."""
 
     share: NDArray[np.float64]  # (K,) of lag k, in environment steps; the sum is 1. A query at step t has none beyond t
     queries: int  # that were averaged
@@ -43,38 +44,72 @@ class AttentionDistance:
     steps: float  # environment steps
 
 
-def density(agent: Agent, windows: Windows, at: Tensor | None = None, projections: int = 0, seed: int = 0) -> Density:
+def density(  # six settings of one measurement
+    agent: Agent,
+    windows: Windows,
+    at: Tensor | None = None,
+    others: Windows | None = None,
+    projections: int = 0,
+    seed: int = 0,
+) -> Density:
     """The recall density over the windows' real steps ``at``, (batch, K) bool, None for all.
 
     The size of lag k at step t is the sum over the tokens of step t - k of the Frobenius norm of d action_t / d token.
     A token is what enters the backbone. An action is the head's output: the mean action, or logits less their mean.
     Sizes are normalised for each query, then averaged. ``projections``: estimate the norms from so many random
     directions of the action; 0 takes the complete Jacobian, or eight directions if an action has more than eight
-    numbers. Raises UserError if ``at`` holds no real step, gradients are not finite, or all are zero.
+    numbers.
+
+    A gradient is local: a gate that holds a token well may be saturated, and then it hides it. With ``others``, windows
+    of other episodes as in `causal`, a size is that of what the token adds to the difference between both actions,
+    by integrated gradients (Sundararajan et al., arXiv:1703.01365) from the other window's tokens to the window's.
+    A token that is equal in both then counts nothing.
+
+    Raises UserError if ``at`` holds no real step, shapes differ, gradients are not finite, or all are zero.
     """
     require(projections >= 0, f"projections={projections}; give 0, for the Jacobian, or more")
+    if others is not None:
+        paired(windows, others)
+        at = others.mask if at is None else at.bool() & others.mask
     kept = chosen(windows, at)
-    (batch, K), share, queries, silent = kept.shape, np.zeros(kept.shape[1]), 0, 0
-    with evaluating(agent), torch.enable_grad():
-        tokens = embedded(agent, windows).detach().requires_grad_()
-        actions = policy(agent, tokens)
-        directions = _directions(actions, projections, seed)
-        for steps, real in _rounds(kept):
-            picked = actions[torch.arange(batch), steps][real]  # (queries, out)
-            squares = torch.zeros(tokens.shape[:2], dtype=torch.float64)
-            for direction in directions:
-                (grad,) = torch.autograd.grad((picked @ direction).sum(), tokens, retain_graph=True)
-                squares += grad.double().square().sum(-1).cpu()
-            require(bool(squares.isfinite().all()), "gradients of actions are not finite; look at the agent's weights")
-            sizes = squares.sqrt().unflatten(1, (K, -1)).sum(-1)[real.cpu()]
-            behind = (steps[real, None] - torch.arange(K, device=steps.device)).cpu()  # (queries, K) lag k -> step
-            sizes = sizes.gather(1, behind.clamp(min=0)).masked_fill(behind < 0, 0)
-            total = sizes.sum(1)
-            felt = total > 0
-            share += (sizes[felt] / total[felt, None]).sum(0).numpy()
-            queries, silent = queries + int(felt.sum()), silent + int((~felt).sum())
+    sizes = _sizes(agent, windows, others, kept, lambda actions: _directions(actions, projections, seed))
+    require(bool(sizes.isfinite().all()), "gradients of actions are not finite; look at the agent's weights")
+    K, share, queries, silent = kept.shape[1], np.zeros(kept.shape[1]), 0, 0
+    for size, (steps, real) in zip(sizes.view(*sizes.shape[:2], K, -1).sum(-1), _rounds(kept), strict=True):
+        behind = (steps[real, None] - torch.arange(K, device=steps.device)).cpu()  # (queries, K): lag k -> its step
+        of_lags = size[real.cpu()].gather(1, behind.clamp(min=0)).masked_fill(behind < 0, 0)
+        total = of_lags.sum(1)
+        felt = total > 0
+        share += (of_lags[felt] / total[felt, None]).sum(0).numpy()
+        queries, silent = queries + int(felt.sum()), silent + int((~felt).sum())
     require(queries > 0, "recall density: no token changes any action at these steps; choose other steps")
     return Density(share / queries, queries, silent)
+
+
+def _sizes(
+    agent: Agent, windows: Windows, others: Windows | None, kept: Tensor, axes: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """(rounds, batch, tokens), double precision: how much each token moves the action of the round's query."""
+    rounds, rows = list(_rounds(kept)), torch.arange(len(kept), device=kept.device)
+    points = 1 if others is None else POINTS
+    sizes: Tensor | None = None
+    with evaluating(agent), torch.enable_grad():
+        own = embedded(agent, windows).detach()
+        change = None if others is None else own - embedded(agent, others).detach()
+        for point in range(points):
+            tokens = own if change is None else own - change * ((point + 0.5) / points)
+            actions = policy(agent, tokens.requires_grad_())
+            directions = axes(actions)
+            if sizes is None:
+                sizes = torch.zeros(len(rounds), len(directions), *tokens.shape[:2], dtype=torch.float64)
+            for number, (steps, real) in enumerate(rounds):
+                picked = actions[rows, steps][real]  # (queries, out)
+                for axis, direction in enumerate(directions):
+                    (grad,) = torch.autograd.grad((picked @ direction).sum(), tokens, retain_graph=True)
+                    one = grad.double().norm(dim=-1) if change is None else (grad * change).double().sum(-1) / points
+                    sizes[number, axis] += one.cpu()
+    assert sizes is not None
+    return sizes.square().sum(1).sqrt()
 
 
 def attention_distances(agent: Agent, windows: Windows, at: Tensor | None = None) -> list[AttentionDistance]:

@@ -104,7 +104,7 @@ def without(agent: Agent, tokens: Tensor | None = None) -> list[str]:
     """
     if not mixers(agent):
         return [f"{type(agent.backbone).__name__}: a complete backbone, whose layers are not known"]
-    lines = {}
+    lines: dict[str, None] = {}
     with torch.no_grad():
         for mixer in mixers(agent):
             if not (spectra(mixer) if tokens is None else log_decays(mixer, tokens)):

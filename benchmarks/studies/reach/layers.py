@@ -93,3 +93,9 @@ def chosen(windows: Windows, at: Tensor | None) -> Tensor:
     kept = at.bool() & windows.mask
     require(bool(kept.any()), "steps to measure at: none of them is in the windows; choose other steps or windows")
     return kept
+
+
+def paired(windows: Windows, others: Windows) -> None:
+    """Raise UserError unless both have the same shapes."""
+    own, theirs = ([tuple(part.shape) for part in (each.states, each.actions)] for each in (windows, others))
+    require(own == theirs, f"windows of other episodes: states and actions {theirs}; give the windows' shapes, {own}")

@@ -12,7 +12,7 @@ from backbench.benchmarks.data.windows import SAMPLERS
 from backbench.benchmarks.plan.settings import Cell
 from backbench.errors import require
 
-TRIES = 50  # batches in which each window finds another episode, if there are two
+TRIES = 1000  # batches in which each window finds another episode, if there is one
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""Windows to measure on: a memory task's questions, and windows of other episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planning import cells
+
+from backbench.benchmarks.data.sources import embedded_memory
+from backbench.benchmarks.data.trajectories import Trajectories
+from backbench.benchmarks.environments.memory.script import WAIT
+from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.studies.reach.sample import sample
+from backbench.errors import UserError
+
+
+def played(name: str, episodes: int = 60) -> Trajectories:
+    """The first episodes of a memory task's data set."""
+    *_, env = embedded_memory._environment(name)
+    made = Trajectories.from_episodes((embedded_memory.play(env, number) for number in range(episodes)), name)
+    return replace(made, actions=made.actions.astype(np.int64), n_actions=int(env.action_space.n))
+
+
+def memory_cell(task: str) -> Cell:
+    (cell,) = cells(["gru"], "memory", "smoke", [0], tasks=[task])
+    return cell
+
+
+@pytest.mark.parametrize("task", ["tmaze-24", "repeat-4", "copy-12", "recall-8", "parity", "count"])
+def test_the_steps_to_measure_at_are_those_at_which_a_task_asks(task: str) -> None:
+    cell = memory_cell(task)
+    data = played(cell.task.data_id)
+    clean = np.arange(0, 60, 3)  # played without noise: the oracle acts where it is asked
+    asked = embedded_memory.questions(data.name, clean)
+    of_oracle = data.actions.reshape(60, -1)[clean] != WAIT
+    assert np.array_equal(asked, of_oracle)
+    found = sample(cell, data, 32)
+    assert 0 < found.at.sum() < found.windows.mask.sum()
+    for states, at in zip(found.windows.states, found.at, strict=True):
+        (number,) = np.flatnonzero((data.states.reshape(60, *states.shape) == states.numpy()).all((1, 2)))[:1]
+        assert np.array_equal(at.numpy(), embedded_memory.questions(data.name, [number])[0])
+
+
+def test_windows_of_other_episodes_are_of_others(
+    tiny_cell: Callable[..., Cell], make_episodes: Callable[..., list[Any]]
+) -> None:
+    data = Trajectories.from_episodes(make_episodes([5, 40]))
+    found = sample(tiny_cell(), data, 64)
+    episode = torch.from_numpy(data.states[:5, 0])
+    of_first, of_other = (torch.isin(each.states[:, 0, 0], episode) for each in (found.windows, found.others))
+    assert 0 < of_first.sum() < 64
+    assert torch.equal(of_first, ~of_other)
+    assert torch.equal(found.at, found.windows.mask)
+    assert not found.windows.mask.all()
+    again, another = sample(tiny_cell(), data, 64), sample(tiny_cell(), data, 64, seed=1)
+    assert torch.equal(again.windows.states, found.windows.states)
+    assert not torch.equal(another.windows.states, found.windows.states)
+
+
+def test_windows_come_from_the_episodes_that_training_uses(
+    tiny_cell: Callable[..., Cell], make_episodes: Callable[..., list[Any]]
+) -> None:
+    data = Trajectories.from_episodes(make_episodes([10] * 6))
+    best = data.best(0.5)
+    found = sample(tiny_cell(data__top=0.5), data, 32)
+    rows = torch.cat((found.windows.states[:, 0, 0], found.others.states[:, 0, 0])).numpy()
+    where = {int(np.flatnonzero(data.states[:, 0] == row)[0]) // 10 for row in rows}
+    assert where == set(best.tolist())
+
+
+def test_data_of_one_episode_and_no_windows_are_refused(
+    tiny_cell: Callable[..., Cell], make_episodes: Callable[..., list[Any]]
+) -> None:
+    alone = Trajectories.from_episodes(make_episodes([30]), "mine/alone-v0")
+    with pytest.raises(UserError, match=r"data set 'mine/alone-v0': no other episode .* give data of two episodes"):
+        sample(tiny_cell(), alone, 4)
+    with pytest.raises(UserError, match="windows=0; give at least 1"):
+        sample(tiny_cell(), alone, 0)
