@@ -27,6 +27,8 @@ class Density:
     share: NDArray[np.float64]  # (K,) of lag k, in environment steps; the sum is 1. A query at step t has none beyond t
     queries: int  # that were averaged
     silent: int  # queries left out, because no token changes their action
+    # Mean over all queries of what their shares are of. Small against other agents or steps: shares say little.
+    size: float
 
     def holds(self, part: float) -> int:
         """The smallest lag such that it and those below hold this ``part`` of the density, in (0, 1]."""
@@ -65,6 +67,8 @@ def density(  # six settings of one measurement
     by integrated gradients (Sundararajan et al., arXiv:1703.01365) from the other window's tokens to the window's.
     A token that is equal in both then counts nothing.
 
+    Takes a backward pass for each query of a window and number of an action, with ``others`` sixteen times as many.
+
     Raises UserError if ``at`` holds no real step, shapes differ, gradients are not finite, or all are zero.
     """
     require(projections >= 0, f"projections={projections}; give 0, for the Jacobian, or more")
@@ -74,7 +78,7 @@ def density(  # six settings of one measurement
     kept = chosen(windows, at)
     sizes = _sizes(agent, windows, others, kept, lambda actions: _directions(actions, projections, seed))
     require(bool(sizes.isfinite().all()), "gradients of actions are not finite; look at the agent's weights")
-    K, share, queries, silent = kept.shape[1], np.zeros(kept.shape[1]), 0, 0
+    K, share, queries, silent, size_of_all = kept.shape[1], np.zeros(kept.shape[1]), 0, 0, 0.0
     for size, (steps, real) in zip(sizes.view(*sizes.shape[:2], K, -1).sum(-1), _rounds(kept), strict=True):
         behind = (steps[real, None] - torch.arange(K, device=steps.device)).cpu()  # (queries, K): lag k -> its step
         of_lags = size[real.cpu()].gather(1, behind.clamp(min=0)).masked_fill(behind < 0, 0)
@@ -82,8 +86,9 @@ def density(  # six settings of one measurement
         felt = total > 0
         share += (of_lags[felt] / total[felt, None]).sum(0).numpy()
         queries, silent = queries + int(felt.sum()), silent + int((~felt).sum())
+        size_of_all += float(total.sum())
     require(queries > 0, "recall density: no token changes any action at these steps; choose other steps")
-    return Density(share / queries, queries, silent)
+    return Density(share / queries, queries, silent, size_of_all / (queries + silent))
 
 
 def _sizes(

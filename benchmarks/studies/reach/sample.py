@@ -21,15 +21,17 @@ class Sample:
 
     windows: Windows
     others: Windows  # a window of another episode in each row
-    at: Tensor  # (batch, K) bool: steps at which a memory task asks, or all real steps of another task
+    at: Tensor  # (batch, K) bool: steps at which a memory task asks, or real steps of another task
 
 
-def sample(cell: Cell, data: Trajectories, count: int, seed: int = 0) -> Sample:
+def sample(cell: Cell, data: Trajectories, count: int, seed: int = 0, queries: int = 0) -> Sample:
     """``count`` windows of ``data``, which are those that the cell's agent sees (``plan.assemble.seen``).
 
-    Raises UserError for no window, or data of one episode.
+    ``queries``: at most so many steps of a window, sampled uniformly; 0 for all. Raises UserError for no window, or
+    data of one episode.
     """
     require(count >= 1, f"windows={count}; give at least 1")
+    require(queries >= 0, f"queries={queries}; give 0, for all, or more")
     clipped = cell.task.rewards != "raw"
     sampler = SAMPLERS[cell.data.windows](data, cell.model.context, count, seed, torch.device("cpu"), clipped)
     if cell.data.top < 1:
@@ -49,4 +51,9 @@ def sample(cell: Cell, data: Trajectories, count: int, seed: int = 0) -> Sample:
     if embedded_memory.is_one(data.name):
         asks = torch.from_numpy(embedded_memory.questions(data.name, episodes.tolist()))
         at = at & asks.gather(1, windows.timesteps)
-    return Sample(windows, sampler.windows(others), at)
+    windows_of_others = sampler.windows(others)
+    at = at & windows_of_others.mask  # where the other episode has ended, it has nothing to lend
+    if queries:
+        order = torch.rand(at.shape, generator=torch.Generator().manual_seed(seed)).masked_fill(~at, 2.0)
+        at = at & (order <= order.kthvalue(min(queries, at.shape[1]), dim=1, keepdim=True).values)
+    return Sample(windows, windows_of_others, at)

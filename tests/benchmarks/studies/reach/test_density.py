@@ -85,6 +85,17 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
     found = density(agent, windows, at)
     assert found.queries == 1
     assert found.share == pytest.approx(sizes / sizes.sum(), rel=1e-6, abs=1e-12)
+    assert found.size == pytest.approx(sizes.sum(), rel=1e-6)
+
+
+def test_the_line_between_two_windows_explains_the_difference_of_their_actions() -> None:
+    """Complete for a backbone that copies one token: the size is that of the difference."""
+    agent, windows, others = made.agent(made.Delay, discrete=False), *(made.windows(s, discrete=False) for s in (0, 1))
+    with evaluating(agent), torch.no_grad():
+        own, theirs = (policy(agent, embedded(agent, each)) for each in (windows, others))
+    assert density(agent, windows, others=others).size == pytest.approx(
+        float((own - theirs).norm(dim=-1).mean()), rel=1e-2
+    )
 
 
 def test_random_projections_estimate_the_jacobian() -> None:
@@ -138,7 +149,7 @@ def test_windows_and_their_padding_do_not_disturb_each_other() -> None:
 
 
 def test_the_lags_that_hold_a_part_are_the_smallest_that_do() -> None:
-    found = Density(np.array([0.1, 0.4, 0.4, 0.1]), 1, 0)
+    found = Density(np.array([0.1, 0.4, 0.4, 0.1]), 1, 0, 1.0)
     assert [found.holds(part) for part in (0.05, 0.1, 0.5, 0.51, 0.9, 0.91, 1)] == [0, 0, 1, 2, 2, 3, 3]
     for part in (0, 1.1, float("nan")):
         with pytest.raises(UserError, match="give a number above 0, up to 1"):

@@ -55,11 +55,24 @@ def test_windows_of_other_episodes_are_of_others(
     of_first, of_other = (torch.isin(each.states[:, 0, 0], episode) for each in (found.windows, found.others))
     assert 0 < of_first.sum() < 64
     assert torch.equal(of_first, ~of_other)
-    assert torch.equal(found.at, found.windows.mask)
+    assert torch.equal(found.at, found.windows.mask & found.others.mask)
     assert not found.windows.mask.all()
     again, another = sample(tiny_cell(), data, 64), sample(tiny_cell(), data, 64, seed=1)
     assert torch.equal(again.windows.states, found.windows.states)
     assert not torch.equal(another.windows.states, found.windows.states)
+
+
+def test_at_most_so_many_steps_of_a_window_are_taken(
+    tiny_cell: Callable[..., Cell], make_episodes: Callable[..., list[Any]]
+) -> None:
+    data = Trajectories.from_episodes(make_episodes([5, 7, 9, 6]))
+    every, some = sample(tiny_cell(), data, 64), sample(tiny_cell(), data, 64, queries=2)
+    assert torch.equal(some.at.sum(1), every.at.sum(1).clamp(max=2))
+    assert not (some.at & ~every.at).any()
+    assert some.at.any(0).all()
+    assert torch.equal(sample(tiny_cell(), data, 64, queries=9).at, every.at)
+    with pytest.raises(UserError, match="queries=-1; give 0, for all, or more"):
+        sample(tiny_cell(), data, 64, queries=-1)
 
 
 def test_windows_come_from_the_episodes_that_training_uses(
