@@ -46,6 +46,16 @@ def test_the_steps_to_measure_at_are_those_at_which_a_task_asks(task: str) -> No
         assert np.array_equal(at.numpy(), embedded_memory.questions(data.name, [number])[0])
 
 
+def test_questions_are_those_of_the_steps_that_a_window_holds() -> None:
+    """Windows of 6 steps that start anywhere in the 24 of an episode, which asks from step 4 on."""
+    cell = memory_cell("repeat-4")
+    cell = replace(cell, model=replace(cell.model, context=6), data=replace(cell.data, windows="uniform"))
+    found = sample(cell, played(cell.task.data_id), 64)
+    real = found.windows.mask & found.others.mask
+    assert torch.equal(found.at, real & (found.windows.timesteps >= 4))
+    assert found.at[:, 0].any()
+
+
 def test_windows_of_other_episodes_are_of_others(
     tiny_cell: Callable[..., Cell], make_episodes: Callable[..., list[Any]]
 ) -> None:
