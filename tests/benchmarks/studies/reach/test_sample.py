@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,10 +12,18 @@ import pytest
 import torch
 from planning import cells
 
+from backbench.agents.agent import Windows
+from backbench.agents.build import ModelSettings, Spaces, build_agent
+from backbench.agents.heads import ActionSpace
+from backbench.benchmarks.data import store
 from backbench.benchmarks.data.sources import embedded_memory
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.environments.memory.script import WAIT
+from backbench.benchmarks.plan.assemble import make_agent, seen
 from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.studies.reach.causal import causal
+from backbench.benchmarks.studies.reach.density import density
+from backbench.benchmarks.studies.reach.eigenvalues import eigenvalues, time_constants
 from backbench.benchmarks.studies.reach.sample import sample
 from backbench.errors import UserError
 
@@ -104,3 +113,38 @@ def test_data_of_one_episode_and_no_windows_are_refused(
         sample(tiny_cell(), alone, 4)
     with pytest.raises(UserError, match="windows=0; give at least 1"):
         sample(tiny_cell(), alone, 0)
+
+
+def test_a_gym_cell_is_measured_from_its_data(hopper_store: object, tiny_cell: Callable[..., Cell]) -> None:
+    cell = tiny_cell("gloma")
+    data = seen(cell, store.read(cell.task.data_id))
+    on, agent = sample(cell, data, 8, queries=2), make_agent(cell, data)
+    assert density(agent, on.windows, on.at, on.others).share.sum() == pytest.approx(1)
+    found = causal(agent, on.windows, on.others, on.at)
+    assert found.flips is None
+    assert found.change[0] > 0
+    assert {(one.branch, one.token) for one in time_constants(agent, on.windows)} == set(
+        itertools.product(("global", "local"), ("return", "state", "action"))
+    )
+
+
+def test_the_start_has_the_eigenvalues_of_the_cells_seed(hopper_store: object, tiny_cell: Callable[..., Cell]) -> None:
+    def start(seed: int) -> list[complex]:
+        cell = tiny_cell("mamba2", seed=seed)
+        return eigenvalues(make_agent(cell, store.read(cell.task.data_id)))[0].values.tolist()  # type: ignore[no-any-return]
+
+    assert start(0) == start(0) != start(1)
+
+
+def test_pixels_are_measured_as_vectors_are() -> None:
+    def windows(seed: int) -> Windows:
+        g = torch.Generator().manual_seed(seed)
+        pixels = torch.randint(0, 256, (2, 3, 4, 84, 84), generator=g, dtype=torch.uint8)
+        actions, steps = torch.randint(0, 4, (2, 3), generator=g), torch.arange(3).repeat(2, 1)
+        return Windows(torch.rand(2, 3, generator=g), pixels, actions, steps, torch.ones(2, 3, dtype=torch.bool))
+
+    model = ModelSettings(d_model=16, n_layers=1, dropout=0.0, context=3, timestep="window", embedding="tanh")
+    agent = build_agent("mamba", None, model, Spaces((4, 84, 84), ActionSpace(4, True), 3, 1.0))
+    assert density(agent, windows(0), others=windows(1)).share.sum() == pytest.approx(1)
+    found = causal(agent, windows(0), windows(1))
+    assert found.change[0] > found.change[-1] == 0
