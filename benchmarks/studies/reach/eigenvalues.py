@@ -97,17 +97,15 @@ def time_constants(
     return found
 
 
-def without(agent: Agent, tokens: Tensor | None = None) -> list[str]:
-    """One line for each kind of layer without eigenvalues, or, given ``tokens``, without time constants.
-
-    ``tokens`` (batch, length, d_model) may be any, such as one zero.
-    """
+def without(agent: Agent, what: Literal["eigenvalues", "time constants"]) -> list[str]:
+    """One line for each kind of layer that has none: its class and the reason. Empty if all layers have them."""
     if not mixers(agent):
         return [f"{type(agent.backbone).__name__}: a complete backbone, whose layers are not known"]
     lines: dict[str, None] = {}
+    token = next(agent.parameters()).new_zeros(1, 1, agent.backbone.spec.d_model)
     with torch.no_grad():
         for mixer in mixers(agent):
-            if not (spectra(mixer) if tokens is None else log_decays(mixer, tokens)):
+            if not (spectra(mixer) if what == "eigenvalues" else log_decays(mixer, token)):
                 default = PER_TOKEN if isinstance(mixer, LinearMixer | DiagonalMixer) else UNKNOWN
                 reason = next((reason for kind, reason in REASONS if isinstance(mixer, kind)), default)
                 lines[f"{type(mixer).__name__}: {reason}"] = None
