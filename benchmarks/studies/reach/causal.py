@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backbench.agents.agent import Agent, Windows
-from backbench.benchmarks.studies.reach.layers import chosen, evaluating, paired
+from backbench.benchmarks.studies.reach.layers import chosen, evaluating
 from backbench.errors import require
 
 
@@ -46,8 +46,7 @@ def causal(
     ``lags`` are 0 to K - 1 by default. Takes a forward pass for each step up to which a past is replaced, at most K.
     Raises UserError: other shapes, lags that the windows do not have, or no query.
     """
-    paired(windows, others)
-    kept = chosen(windows, others.mask if at is None else at.bool() & others.mask)
+    kept = chosen(windows, at, others)
     K = kept.shape[1]
     asked = np.arange(K) if lags is None else np.unique(np.asarray(lags, dtype=np.int64))
     fits = len(asked) > 0 and asked[0] >= 0 and asked[-1] < K

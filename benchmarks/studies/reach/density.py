@@ -13,7 +13,7 @@ from torch import Tensor
 
 from backbench.agents.agent import Agent, Windows
 from backbench.backbones.mixers.transformer import Transformer
-from backbench.benchmarks.studies.reach.layers import chosen, embedded, evaluating, inputs, mixers, paired, policy
+from backbench.benchmarks.studies.reach.layers import chosen, embedded, evaluating, inputs, mixers, policy
 from backbench.errors import require
 
 MOST = 8  # numbers of an action whose complete Jacobian is taken; of more, as many random projections
@@ -72,10 +72,7 @@ def density(  # six settings of one measurement
     Raises UserError if ``at`` holds no real step, shapes differ, gradients are not finite, or all are zero.
     """
     require(projections >= 0, f"projections={projections}; give 0, for the Jacobian, or more")
-    if others is not None:
-        paired(windows, others)
-        at = others.mask if at is None else at.bool() & others.mask
-    kept = chosen(windows, at)
+    kept = chosen(windows, at, others)
     sizes = _sizes(agent, windows, others, kept, lambda actions: _directions(actions, projections, seed))
     require(bool(sizes.isfinite().all()), "gradients of actions are not finite; look at the agent's weights")
     K, share, queries, silent, size_of_all = kept.shape[1], np.zeros(kept.shape[1]), 0, 0, 0.0
@@ -140,12 +137,13 @@ def attention_distances(agent: Agent, windows: Windows, at: Tensor | None = None
 
 
 def _directions(actions: Tensor, projections: int, seed: int) -> Tensor:
-    """(n, out): the axes, or random signs, whose projections have the Frobenius norm on average."""
+    """(n, out): the axes, or random signs. The squares of a Jacobian's projections add up to those of its norm."""
     out = actions.shape[-1]
     if not projections and out <= MOST:
         return torch.eye(out, dtype=actions.dtype, device=actions.device)
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(projections or MOST, out))
-    return torch.from_numpy(signs).to(actions)
+    count = projections or MOST
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(count, out))
+    return torch.from_numpy(signs / count**0.5).to(actions)
 
 
 def _rounds(kept: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -85,17 +85,19 @@ def inputs(agent: Agent, windows: Windows) -> list[Tensor]:
     return heard
 
 
-def chosen(windows: Windows, at: Tensor | None) -> Tensor:
-    """(batch, K) bool: the real steps among ``at``, None for all. UserError: another shape, or no step is left."""
-    at = torch.ones_like(windows.mask) if at is None else at
-    shapes = f"steps to measure at: {tuple(at.shape)}; the windows are {tuple(windows.mask.shape)}: give one each"
-    require(at.shape == windows.mask.shape, shapes)
-    kept = at.bool() & windows.mask
+def chosen(windows: Windows, at: Tensor | None, others: Windows | None = None) -> Tensor:
+    """(batch, K) bool: the steps among ``at``, None for all, that are real in both.
+
+    Raises UserError for other shapes, or if no step is left.
+    """
+    mask = windows.mask
+    if others is not None:
+        own, theirs = ([tuple(part.shape) for part in (each.states, each.actions)] for each in (windows, others))
+        require(own == theirs, f"windows of other episodes: states and actions {theirs}; give the shapes {own}")
+        mask = mask & others.mask
+    at = mask if at is None else at
+    shapes = f"steps to measure at: {tuple(at.shape)}; the windows are {tuple(mask.shape)}: give one each"
+    require(at.shape == mask.shape, shapes)
+    kept = at.bool() & mask
     require(bool(kept.any()), "steps to measure at: none of them is in the windows; choose other steps or windows")
     return kept
-
-
-def paired(windows: Windows, others: Windows) -> None:
-    """Raise UserError unless both have the same shapes."""
-    own, theirs = ([tuple(part.shape) for part in (each.states, each.actions)] for each in (windows, others))
-    require(own == theirs, f"windows of other episodes: states and actions {theirs}; give the windows' shapes, {own}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from reach_agents import K
 from torch import Tensor
 
-from backbench.agents.agent import Agent
+from backbench.agents.agent import Agent, Windows
 from backbench.backbones import BACKBONES
-from backbench.benchmarks.studies.reach.density import attention_distances, density
+from backbench.benchmarks.studies.reach.density import Density, attention_distances, density
 from backbench.benchmarks.studies.reach.layers import embedded, evaluating, mixers, policy
 from backbench.errors import UserError
 
@@ -100,6 +101,65 @@ def test_the_line_between_two_windows_explains_the_difference_of_their_actions()
     assert float((own - theirs).abs().max()) > 1
 
 
+def test_random_projections_estimate_the_jacobian() -> None:
+    agent, windows = made.agent("gru", discrete=False), made.windows(discrete=False)
+    exact, estimated = density(agent, windows, last()), density(agent, windows, last(), projections=200)
+    assert estimated.share == pytest.approx(exact.share, abs=0.02)
+    assert estimated.size == pytest.approx(exact.size, rel=0.05)
+    assert not np.array_equal(estimated.share, exact.share)
+    again, other = (density(agent, windows, last(), projections=2, seed=seed).share for seed in (0, 1))
+    assert np.array_equal(density(agent, windows, last(), projections=2).share, again)
+    assert not np.array_equal(again, other)
+
+
+def test_a_shift_of_all_logits_is_no_change_of_the_action() -> None:
+    agent, windows = made.agent("gru"), made.windows()
+    before = density(agent, windows).share
+    with torch.no_grad():
+        agent.head.project.weight += 10 * torch.randn(16)  # type: ignore[operator]
+    assert density(agent, windows).share == pytest.approx(before, rel=1e-3, abs=1e-4)
+
+
+def test_tokens_that_are_equal_in_both_windows_count_nothing_on_the_line_between_them() -> None:
+    windows, changed = made.windows(), made.windows(1)
+    states = windows.states.clone()
+    states[:, 2] = changed.states[:, 2]
+    others = replace(windows, states=states)
+    found = density(made.agent("gru"), windows, others=others)
+    assert found.silent == 3 * 2
+    expected = np.zeros(K)
+    expected[: K - 2] = 1 / (K - 2)  # of the queries at steps 2 to 7, each has all in step 2
+    assert found.share == pytest.approx(expected)
+
+
+def test_a_saturated_gate_hides_a_token_from_the_gradient_but_not_from_the_line() -> None:
+    agent, windows, others = made.agent(made.Hard, {"steps": 2}), made.windows(), made.windows(1)
+    gradient, line = density(agent, windows), density(agent, windows, others=others)
+    assert gradient.silent > line.silent
+    assert line.share[2] == 1
+
+
+def reordered(windows: Windows, rows: list[int]) -> Windows:
+    return Windows(*(getattr(windows, name)[rows] for name in Windows.__dataclass_fields__))
+
+
+def test_windows_and_their_padding_do_not_disturb_each_other() -> None:
+    agent, windows = made.agent("gru"), made.padded(made.windows(), 1, 3)
+    each = [density(agent, reordered(windows, [row])) for row in range(3)]
+    both = density(agent, windows)
+    assert [one.queries for one in each] == [8, 3, 8]
+    assert both.queries == 19
+    assert both.share == pytest.approx(sum(one.share * one.queries for one in each) / 19, rel=1e-4)
+
+
+def test_the_lags_that_hold_a_part_are_the_smallest_that_do() -> None:
+    found = Density(np.array([0.1, 0.4, 0.4, 0.1]), 1, 0, 1.0)
+    assert [found.holds(part) for part in (0.05, 0.1, 0.5, 0.51, 0.9, 0.91, 1)] == [0, 0, 1, 2, 2, 3, 3]
+    for part in (0, 1.1, float("nan")):
+        with pytest.raises(UserError, match="give a number above 0, up to 1"):
+            found.holds(part)
+
+
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_each_backbone_has_a_density(name: str) -> None:
     agent = made.agent(name, tokens="sa").train()
@@ -123,6 +183,7 @@ def nan_agent() -> Agent:
     [
         (lambda: made.agent("gru"), {"projections": -1}, "projections=-1; give 0"),
         (lambda: made.agent("gru"), {"others": made.windows(steps=4)}, "windows of other episodes: states and actions"),
+        (lambda: made.agent("gru"), {"at": last()[:, :2], "others": made.windows(1)}, "steps to measure at"),
         (lambda: made.agent("gru"), {"at": torch.zeros(3, K)}, "none of them is in the windows"),
         (lambda: made.agent(made.Delay, {"steps": K}), {}, "no token changes any action at these steps"),
         (nan_agent, {}, "gradients of actions are not finite"),
