@@ -125,10 +125,10 @@ def test_tokens_that_are_equal_in_both_windows_count_nothing_on_the_line_between
     states = windows.states.clone()
     states[:, 2] = changed.states[:, 2]
     others = replace(windows, states=states)
-    found = density(made.agent("gru"), windows, others=others)
-    assert found.silent == 3 * 2
+    found = density(made.agent("gru"), windows, torch.isin(windows.timesteps, torch.tensor([1, 2, 7])), others)
+    assert (found.queries, found.silent) == (6, 3)
     expected = np.zeros(K)
-    expected[: K - 2] = 1 / (K - 2)  # of the queries at steps 2 to 7, each has all in step 2
+    expected[[0, 5]] = 0.5  # the queries at steps 2 and 7 have all in step 2
     assert found.share == pytest.approx(expected)
 
 
