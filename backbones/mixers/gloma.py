@@ -109,12 +109,20 @@ class GLoMa(Mixer):
         block = cast("MambaBlock", self._near())
         if self.options.local == "overlapping":
             return block(x, self.scan_window, keep)  # type: ignore[no-any-return]
-        batch, length, d = x.shape
-        window = self.window
-        count = -(-length // window)
-        blocks = F.pad(x, (0, 0, 0, count * window - length)).view(batch * count, window, d)
-        y = block(blocks).view(batch, count * window, d)
-        return y[:, :length][:, keep]  # type: ignore[no-any-return]
+        y = block(self._blocks(x)).view(len(x), -1, x.shape[-1])
+        return y[:, : x.shape[1]][:, keep]  # type: ignore[no-any-return]
+
+    def log_decays(self, x: Tensor) -> dict[str, Tensor]:
+        """Those of each branch, ``global`` and ``local``, see `MambaBlock.log_decays`."""
+        found, block = {}, self._near()
+        if self.global_branch is not None:
+            found["global"] = self.global_branch.log_decays(x)
+        if block is not None and self.options.local == "overlapping":
+            found["local"] = block.log_decays(x)
+        elif block is not None:
+            near = block.log_decays(self._blocks(x))
+            found["local"] = near.view(len(x), -1, *near.shape[2:])[:, : x.shape[1]]
+        return found
 
     def project(self, x: Tensor) -> State:
         """The input, and what both branches project from it. Blocks are projected later, in `local`."""
@@ -181,6 +189,10 @@ class GLoMa(Mixer):
     def _near(self) -> MambaBlock | None:
         """The block of the local branch, if there is one."""
         return self.global_branch if self.options.share_weights else self.local_branch
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        """(batch, length, d_model) -> (batch * blocks, window, d_model), with zeros at the end."""
+        return F.pad(x, (0, 0, 0, -x.shape[1] % self.window)).view(-1, self.window, x.shape[-1])
 
     def _fuse(self, x: Tensor, far: Tensor | None, near: Tensor | None) -> Tensor:
         if far is None or near is None:

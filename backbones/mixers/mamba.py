@@ -88,6 +88,12 @@ class MambaBlock(nn.Module):
         y = y if keep == ALL else y[:, keep] * F.silu(gate[:, gates])
         return self.out_proj(y)  # type: ignore[no-any-return]
 
+    def log_decays(self, x: Tensor) -> Tensor:
+        """log |decay| of each state at each token: (batch, length, d_model) -> (batch, length, channels, d_state)."""
+        inputs = self._scan_inputs(self._convolve(self.project(x)[0]))
+        log_decays = F.softplus(inputs.dt).unsqueeze(-1) * inputs.A
+        return (2 * torch.exp(log_decays) - 1).abs().log() if self.negative else log_decays
+
     def initial_state(self, batch: int, device: Any, dtype: torch.dtype | None, window: int | None = None) -> State:
         """The convolution's last inputs, and the scan's state or, with a window, the scan's last inputs."""
         like = self.in_proj.weight

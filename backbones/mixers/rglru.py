@@ -129,12 +129,28 @@ class RGLRU(Mixer):
     def _gate(self, x: Tensor) -> Tensor:
         return F.gelu(self.gate_proj(x), approximate="tanh")
 
-    def _recur(self, u: Tensor, initial: Tensor | None = None) -> Tensor:
-        """Every h, from the convolution's outputs u, both (batch, length, width)."""
+    def fastest(self) -> Tensor:
+        """a^c, (width,): the decay of an open recurrence gate, the smallest that there is."""
+        return self._log_decays(torch.ones_like(self.decay)).exp()
+
+    def log_decays(self, x: Tensor) -> Tensor:
+        """log a_t, (batch, length, d_model) -> (batch, length, width)."""
+        return self._log_decays(self._choose(self._convolve(self.x_proj(x)))[1])
+
+    def _log_decays(self, r: Tensor) -> Tensor:
+        """log a_t for the recurrence gate r, (…, width)."""
+        return -SHARPNESS * F.softplus(self.decay) * r
+
+    def _choose(self, u: Tensor) -> tuple[Tensor, ...]:
+        """The gates of the input and of the recurrence, from the convolution's outputs, (batch, length, width) each."""
         blocks, size = self.gates.shape[:2]
         chosen = torch.einsum("blnw,nwv->blnv", u.reshape(*u.shape[:2], blocks, size), self.gates) + self.gates_bias
-        i, r = (part.flatten(-2).to(self.decay.dtype) for part in chosen.sigmoid().chunk(2, dim=-1))
-        log_a = -SHARPNESS * F.softplus(self.decay) * r
+        return tuple(part.flatten(-2).to(self.decay.dtype) for part in chosen.sigmoid().chunk(2, dim=-1))
+
+    def _recur(self, u: Tensor, initial: Tensor | None = None) -> Tensor:
+        """Every h, from the convolution's outputs u, both (batch, length, width)."""
+        i, r = self._choose(u)
+        log_a = self._log_decays(r)
         scale = (-torch.expm1(2 * log_a)).clamp(min=LEAST).sqrt()
         return diagonal_recurrence(log_a.exp(), scale * (i * u), initial, self.options.kernels)
 

@@ -94,11 +94,11 @@ class S5(ComplexStates):
         return (self.gate_proj,)
 
     def decays(self) -> Tensor:
-        exponent = self._eigenvalues() * self.log_dt.exp()
+        exponent = self.eigenvalues() * self.log_dt.exp()
         return torch.polar(exponent.real.exp(), exponent.imag)
 
     def scaled_B(self, a: Tensor) -> Tensor:
-        eigenvalues = self._eigenvalues()
+        eigenvalues = self.eigenvalues()
         scale = (torch.expm1(eigenvalues * self.log_dt.exp()) / eigenvalues).unsqueeze(-1)
         B = scale * torch.complex(self.B[:, 0], self.B[:, 1])
         return torch.stack((B.real, B.imag), 1)
@@ -111,5 +111,6 @@ class S5(ComplexStates):
         """Those of the states and of the gate."""
         return self.of_states() + 2.0 * self.gate_proj.weight.numel()
 
-    def _eigenvalues(self) -> Tensor:
+    def eigenvalues(self) -> Tensor:
+        """L, complex, (channels,): of continuous time, one of each conjugate pair."""
         return torch.complex(self.L[:, 0].clamp(max=SLOWEST), self.L[:, 1])

@@ -110,6 +110,13 @@ class Transformer(Mixer):
             return self._attend(q[:, keep], k, v, keep)
         return self._attend(q, k, v, ALL)[:, keep]
 
+    def attended(self, x: Tensor, values: Tensor) -> Tensor:
+        """``values`` (length, n) of the tokens, averaged with each head's weights: (batch, heads, length, n)."""
+        q, k, _ = (self._heads(part) for part in torch.split(self.project(x), self.sizes, -1))
+        q, k = self._turned(q, self._repeated(k), ALL)
+        v = values.to(q.dtype).expand(*q.shape[:2], -1, -1)
+        return attention(q, k, v, window=self.window, implementation="reference")
+
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """A cache of keys and values, (batch, slots, 2, heads, d), each slot's token number, and the token count.
 
@@ -174,12 +181,17 @@ class Transformer(Mixer):
         groups = self.n_heads // self.kv_heads
         return heads if groups == 1 else heads.repeat_interleave(groups, dim=1)
 
+    def _turned(self, q: Tensor, k: Tensor, keep: slice) -> tuple[Tensor, Tensor]:
+        """Queries and keys of heads, with positions if these are rotary."""
+        if not self.rotary:
+            return q, k
+        numbers = torch.arange(k.shape[2], device=k.device)
+        return turned(q, numbers[keep]), turned(k, numbers)
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, keep: slice) -> Tensor:
         """q (batch, kept, d_model) at the positions ``keep``, k and v (batch, length, …) -> (batch, kept, d_model)."""
         q, k, v = (self._heads(part) for part in (q, k, v))
-        if self.rotary:
-            numbers = torch.arange(k.shape[2], device=k.device)
-            q, k = turned(q, numbers[keep]), turned(k, numbers)
+        q, k = self._turned(q, k, keep)
         dropout = self.spec.dropout if self.training else 0.0
         y = attention(
             q, self._repeated(k), self._repeated(v),

@@ -51,7 +51,9 @@ def study(
         require(chosen.reads_any, f"--results: study {name} reads its own cells alone; run it, or remove --results")
         found = _all_records(results)
         nothing = Cells({arm: [] for arm in found.by_arm}, {})
-        files = write(chosen, chosen.read(found), nothing, found, folder, [f"Command: `bench study {name} --results`"])
+        files = write(
+            chosen, chosen.read(found), nothing, found, folder, [f"Command: `bench study {name} --results FOLDER`"]
+        )
         terminal.say(console, f"Written in {folder}/: {', '.join(files)}")
         return
     parts = chosen.parts(preset)

@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from backbench.benchmarks.studies.study import Study
 
 
-def _lazy(name: str) -> Callable[[], Study]:
-    return lambda: getattr(import_module(f"backbench.benchmarks.studies.{name}"), name.upper())
+def _lazy(module: str) -> Callable[[], Study]:
+    """The study in ``module``, whose name in capitals is that of its first folder or file."""
+    name = module.partition(".")[0].upper()
+    return lambda: getattr(import_module(f"backbench.benchmarks.studies.{module}"), name)
 
 
-STUDIES: dict[str, Callable[[], Study]] = {name: _lazy(name) for name in ("ablation", "targets")}
+STUDIES: dict[str, Callable[[], Study]] = {
+    module.partition(".")[0]: _lazy(module) for module in ("ablation", "reach.study", "targets")
+}

@@ -6,9 +6,11 @@ Everything is drawn as integers, so the bytes are equal on every machine.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
@@ -42,6 +44,28 @@ def is_one(name: str) -> bool:
 
 def make(name: str) -> Trajectories:
     """Generate a data set and put it into the store."""
+    env_id, kwargs, env = _environment(name)
+    episodes = [play(env, number) for number in range(EPISODES)]
+    origin = {
+        "description": f"{env_id} with {kwargs}, played by its oracle",
+        "algorithm": f"oracle, with {', '.join(f'{10 * tenths} %' for tenths in NOISE)} of random actions in turn",
+        "licence": "MIT",
+    }
+    return store.write(name, episodes, env_id, origin, **kwargs)
+
+
+def questions(name: str, numbers: Iterable[int]) -> NDArray[np.bool_]:
+    """(episodes, T): the steps at which the episodes with these numbers ask."""
+    *_, env = _environment(name)
+    asked = []
+    for number in numbers:
+        env.reset(seed=FIRST_SEED + int(number))
+        asked.append(env.asked)
+    return np.stack(asked)
+
+
+def _environment(name: str) -> tuple[str, dict[str, Any], MemoryTask]:
+    """Id, arguments and environment of a data set."""
     import gymnasium
 
     from backbench.benchmarks.environments.memory.script import MemoryTask
@@ -52,13 +76,7 @@ def make(name: str) -> Trajectories:
     env_id, kwargs = memory.named(found["task"])
     env = gymnasium.make(env_id, **kwargs).unwrapped
     assert isinstance(env, MemoryTask)
-    episodes = [play(env, number) for number in range(EPISODES)]
-    origin = {
-        "description": f"{env_id} with {kwargs}, played by its oracle",
-        "algorithm": f"oracle, with {', '.join(f'{10 * tenths} %' for tenths in NOISE)} of random actions in turn",
-        "licence": "MIT",
-    }
-    return store.write(name, episodes, env_id, origin, **kwargs)
+    return env_id, kwargs, env
 
 
 def play(env: MemoryTask, number: int) -> Episode:

@@ -52,6 +52,13 @@ class MemoryTask(gym.Env):  # type: ignore[misc]  # Gymnasium has no types here
         assert self._episode is not None, "call reset first"
         return 1 + int(self._episode.answers[self._time])
 
+    @property
+    def asked(self) -> NDArray[np.bool_]:
+        """(T,) the steps at which this episode asks."""
+        assert self._episode is not None, "call reset first"
+        asked: NDArray[np.bool_] = self._episode.answers != NONE
+        return asked
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Bits, dict[str, Any]]:
         super().reset(seed=seed)
         self._episode, self._time = self.draw(self.np_random), 0
