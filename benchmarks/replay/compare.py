@@ -151,11 +151,10 @@ def _course(then: Record, now: Record) -> list[tuple[str, bool]]:
     if longer != later:
         by_place = ({place: one.score.normalised_mean for place, one in scores.items()} for scores in (longer, later))
         found.append(_scores("scores.longer", *by_place))
-    held = [getattr(record.scores, "held_out", None) for record in (then, now)]
-    if held[0] != held[1]:
-        losses = [one and one.loss for one in held]
-        near = None not in losses and math.isclose(*losses, rel_tol=LOSS_SLACK)
-        found.append((_changed("scores.held_out.loss", *losses), not near))
+    held, again = (getattr(record.scores, "held_out", None) for record in (then, now))
+    if held != again:
+        near = held is not None and again is not None and math.isclose(held.loss, again.loss, rel_tol=LOSS_SLACK)
+        found.append((_changed("scores.held_out", held, again), not near))
     return found
 
 

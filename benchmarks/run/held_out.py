@@ -33,10 +33,11 @@ def held_out_loss(
     agent.eval()
     try:
         with torch.no_grad():
-            for starts in torch.from_numpy(sampler.tiles(episodes)).split(sampler.batch_size):
+            starts = torch.from_numpy(sampler.tiles(episodes))
+            for first in range(0, len(starts), sampler.batch_size):
                 if should_stop():
                     raise Interrupted
-                batch = sampler.windows(starts)
+                batch = sampler.windows(starts[first : first + sampler.batch_size])
                 count = int(batch.mask.sum())
                 total += float(agent.loss(batch)) * count
                 steps += count

@@ -28,7 +28,8 @@ from backbench.leaderboard.scores.normalise import normalise
 
 __all__ = [
     "CheckpointScores", "Cost", "Curve", "DataSummary", "Evaluation", "Failure", "Hardware", "HeldOut", "Identity",
-    "Latency", "LongerScore", "ModelShape", "Part", "Processor", "Protocol", "Provenance", "Record", "Scores", "TargetScore",
+    "Latency", "LongerScore", "ModelShape", "Part", "Processor", "Protocol", "Provenance", "Record", "Scores",
+    "TargetScore",
 ]  # fmt: skip
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_fewer_episodes_are_among_more_of_them(data: Trajectories) -> None:
     for seed in range(3):
         nested = [set(split(data, 10, count, seed)[0].tolist()) for count in (1, 2, 4, 8, 16, 32, 50)]
         assert [len(one) for one in nested] == [1, 2, 4, 8, 16, 32, 50]
-        assert all(few < more for few, more in zip(nested, nested[1:], strict=False))
+        assert all(few < more for few, more in pairwise(nested))
 
 
 def test_seeds_vary_what_is_trained_on_and_not_what_is_held_out(data: Trajectories) -> None:
