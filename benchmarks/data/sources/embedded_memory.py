@@ -9,10 +9,12 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments import memory
+from backbench.errors import require
 
 if TYPE_CHECKING:
     from backbench.benchmarks.environments.memory.script import MemoryTask
@@ -42,6 +44,18 @@ def is_one(name: str) -> bool:
 
 def make(name: str) -> Trajectories:
     """Generate a data set and put it into the store."""
+    env_id, kwargs, env = _environment(name)
+    episodes = [play(env, number) for number in range(EPISODES)]
+    origin = {
+        "description": f"{env_id} with {kwargs}, played by its oracle",
+        "algorithm": f"oracle, with {', '.join(f'{10 * tenths} %' for tenths in NOISE)} of random actions in turn",
+        "licence": "MIT",
+    }
+    return store.write(name, episodes, env_id, origin, **kwargs)
+
+
+def _environment(name: str) -> tuple[str, dict[str, int], MemoryTask]:
+    """Id, arguments and environment of a data set."""
     import gymnasium
 
     from backbench.benchmarks.environments.memory.script import MemoryTask
@@ -52,13 +66,28 @@ def make(name: str) -> Trajectories:
     env_id, kwargs = memory.named(found["task"])
     env = gymnasium.make(env_id, **kwargs).unwrapped
     assert isinstance(env, MemoryTask)
-    episodes = [play(env, number) for number in range(EPISODES)]
-    origin = {
-        "description": f"{env_id} with {kwargs}, played by its oracle",
-        "algorithm": f"oracle, with {', '.join(f'{10 * tenths} %' for tenths in NOISE)} of random actions in turn",
-        "licence": "MIT",
-    }
-    return store.write(name, episodes, env_id, origin, **kwargs)
+    return env_id, kwargs, env
+
+
+def ideal_losses(data: Trajectories, episodes: NDArray[np.int64]) -> dict[str, float]:
+    """Loss of the ideal predictor, for each ``model.tokens``, on some ``episodes`` of a data set: the mean over steps
+    of -log P(action | what the model sees), in nats, where windows hold their episode (``data.windows=episode``).
+
+    The episodes are played again for the right answers. UserError if ``data`` are not a set of this module.
+    """
+    from backbench.benchmarks.environments.memory.ideal import LAYOUTS, ideal_loss
+
+    require(is_one(data.name), f"data set {data.name!r}: the ideal loss is known for generated memory tasks alone")
+    _, _, env = _environment(data.name)
+    played = []
+    for number in episodes.tolist():
+        own = slice(data.offsets[number], data.offsets[number + 1])
+        again, actions = play(env, number), data.actions[own]
+        same = np.array_equal(again.actions, actions) and np.array_equal(again.observations[:-1], data.states[own])
+        require(same, f"data set {data.name!r}: episode {number} is not the generated one; bench data make it again")
+        played.append((env.script.answers, again.actions))
+    noise = [tenths / 10 for tenths in NOISE]
+    return {layout: ideal_loss(env, played, noise, layout) for layout in LAYOUTS}
 
 
 def play(env: MemoryTask, number: int) -> Episode:
