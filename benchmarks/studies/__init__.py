@@ -1,0 +1,1 @@
+"""Studies: many cells, planned for one question, and what their records answer."""
