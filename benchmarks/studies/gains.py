@@ -1,7 +1,6 @@
 """What twice the data and what twice the model change, without any law."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -36,6 +35,6 @@ def gains(grid: Grid) -> dict[str, Gain]:
         base = float(np.delete(grid.mean, -1, axis=axis).mean())
         require(base > grid.noise, f"the mean of the values is {base:.3g}: a relative change of it has no meaning")
         value = float(change(grid.mean))
-        low, high = grid.interval(value, cast("Floats", grid.bootstrap(change)))
+        low, high = grid.interval(value, grid.bootstrap(change))
         found[name] = Gain(value, low, high)
     return found

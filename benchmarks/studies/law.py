@@ -2,14 +2,13 @@
 
 N is the number of non-embedding parameters, D that of unique episodes, E the loss of the ideal predictor.
 
-For given exponents and E the best A, B >= 0 are linear least squares in closed form (variable projection). So only the
-exponents, and E if it is unknown, are searched: on a grid that is refined around its best point. It has no start to
-depend on. Parabolas through cells of equal compute are biased (arXiv:2603.22339).
+For given exponents the best A, B >= 0, and E where it is unknown, are linear least squares in closed form (variable
+projection). So only a and b are searched, on a grid that is refined around its best point: no start decides. Parabolas through cells of equal compute are biased (arXiv:2603.22339).
 
 Errors are weighted by 1/(fitted excess + s)^2. Usual fits take log(L - E), which is undefined where noise or luck
 brings a loss to E, and large errors of log there would decide the fit. These weights are those of the log where L - E
-is far above s, the typical spread of seeds, and stay finite below. They are of a fit, not of the data, and are fixed
-while E is searched: weights that depended on E would favour a small one.
+is far above s, the typical spread of seeds, and stay finite below. They come from the fit before, in a few rounds:
+weights of the losses themselves would favour those that are low by luck.
 """
 
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from backbench.benchmarks.studies.grid import Floats, Grid
 from backbench.errors import require
 
 LOWEST, HIGHEST = 0.01, 3.0  # exponents that are searched
+FLAT, STEEP = 0.02, 2.97  # and those that count as the ends: 0.02 is 1.4 % of the excess for a doubling
 POINTS, LEVELS, AROUND = 21, 12, 3  # of the search: points an axis, refinements, and points kept around the best
 ROUNDS = 4  # of weights
 MISS = 1e-3  # relative error of a prediction that is no miss, however little seeds differ
@@ -73,9 +73,9 @@ class Law:
         found = []
         for name, of in (("a", "the size of the model"), ("b", "the amount of data")):
             low, high = self.intervals[name]
-            if low <= LOWEST:
+            if low <= FLAT:
                 found.append(f"{name}, of {of}, may be 0 ({low:.2f} to {high:.2f})")
-            elif high >= HIGHEST:
+            elif high >= STEEP:
                 found.append(f"{name}, of {of}, has no upper end ({low:.2f} to {high:.2f})")
         if (p := self.prediction).missed:
             found.append(f"{p.measured:.4g} measured, and {p.low:.4g} to {p.high:.4g} predicted for the largest cell")
@@ -90,7 +90,7 @@ class Law:
 def fit_law(grid: Grid, ideal: float | None = None) -> Law:
     """Fit the law to a grid of losses, with E = ``ideal``, or with E from 0 to the smallest loss if that is None.
 
-    UserError for losses that are negative, or an ``ideal`` that most cells are below.
+    UserError for losses that are not positive, or an ``ideal`` that most cells are below.
     """
     mean = grid.mean
     require(bool((mean > 0).all()), f"a loss of {mean.min():.4g}: give positive losses, or losses minus a constant")
@@ -155,14 +155,14 @@ def _search(grid: Grid, losses: Floats, weights: Floats, ideal: float | None) ->
     a = b = np.linspace(LOWEST, HIGHEST, POINTS)
     for _ in range(LEVELS):
         errors, *factors = _project(losses, weights, n ** -a[:, None], d ** -b[:, None], ends)
-        best = np.unravel_index(int(errors.argmin()), errors.shape)
-        found = float(a[best[0]]), float(b[best[1]])
-        a, b = _around(a, best[0]), _around(b, best[1])
-    (power, decay), (A, B, E) = found, (float(one[best]) for one in factors)
+        i, j = (int(one) for one in np.unravel_index(int(errors.argmin()), errors.shape))
+        power, decay = float(a[i]), float(b[j])
+        a, b = _around(a, i), _around(b, j)
+    A, B, E = (float(one[i, j]) for one in factors)
     return Fit(power if A > 0 else 0.0, decay if B > 0 else 0.0, A * middle[0] ** power, B * middle[1] ** decay, E)
 
 
-def _around(axis: Floats, best: np.intp) -> Floats:
+def _around(axis: Floats, best: int) -> Floats:
     """As many points between neighbours of the best one."""
     low, high = axis[max(0, best - AROUND)], axis[min(len(axis) - 1, best + AROUND)]
     return np.linspace(low, high, len(axis))

@@ -79,11 +79,12 @@ def ideal_losses(data: Trajectories, episodes: NDArray[np.int64]) -> dict[str, f
 
     require(is_one(data.name), f"data set {data.name!r}: the ideal loss is known for generated memory tasks alone")
     _, _, env = _environment(data.name)
+    states = np.asarray(data.states)
     played = []
     for number in episodes.tolist():
         own = slice(data.offsets[number], data.offsets[number + 1])
         again, actions = play(env, number), data.actions[own]
-        same = np.array_equal(again.actions, actions) and np.array_equal(again.observations[:-1], data.states[own])
+        same = np.array_equal(again.actions, actions) and np.array_equal(again.observations[:-1], states[own])
         require(same, f"data set {data.name!r}: episode {number} is not the generated one; bench data make it again")
         played.append((env.script.answers, again.actions))
     noise = [tenths / 10 for tenths in NOISE]

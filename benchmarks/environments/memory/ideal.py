@@ -103,7 +103,7 @@ def _left(task: MemoryTask, asked: Bools) -> Floats:
     """(T, q) probability of q questions from step t on, given which of the steps up to t asked."""
     if not isinstance(task, Counter):  # always at the same steps
         left = np.cumsum(asked[::-1])[::-1]
-        return (left[:, None] == np.arange(left[0] + 1)).astype(np.float64)
+        return np.asarray(left[:, None] == np.arange(left[0] + 1), dtype=np.float64)
     begins = np.concatenate([[0], np.flatnonzero(asked) + 1])  # of segments, which end with a question
     begin = begins[_before(asked)]
     return np.stack([_of_segment(task.steps, int(b), t, bool(asked[t])) for t, b in enumerate(begin)])

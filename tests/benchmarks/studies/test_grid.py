@@ -33,8 +33,8 @@ def missing(value: float) -> Any:
         (SIZES, AMOUNTS, values(1), "1 seed: a study needs at least 2 to tell how far seeds differ"),
         (SIZES, AMOUNTS, values()[0], "values of shape (3, 4): expected (seeds, 3, 4), a value a cell"),
         (SIZES, AMOUNTS, values()[:, :, 1:], "values of shape (3, 3, 3): expected (seeds, 3, 4), a value a cell"),
-        (SIZES, AMOUNTS, missing(np.nan), "no value for seed 2, size 30,000, 80 episodes: run that cell again, or leave"),
-        (SIZES, AMOUNTS, missing(np.inf), "no value for seed 2, size 30,000, 80 episodes: run that cell again, or leave"),
+        (SIZES, AMOUNTS, missing(np.nan), "no value for seed 2, size 30,000, 80 episodes: run that cell again"),
+        (SIZES, AMOUNTS, missing(np.inf), "no value for seed 2, size 30,000, 80 episodes: run that cell again"),
     ],
 )  # fmt: skip
 def test_what_is_no_grid_is_refused_in_one_line(sizes: Any, amounts: Any, given: Any, said: str) -> None:
@@ -54,7 +54,7 @@ def test_the_bootstrap_takes_each_seed_with_all_its_cells() -> None:
     assert np.array_equal(means, grid.bootstrap(lambda mean: np.array([mean.min(), mean.max()]))), "nothing is random"
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_an_interval_of_a_mean_holds_it_as_often_as_it_says(seeds: int) -> None:
     rng, held = np.random.default_rng(seeds), 0
     for _ in range(300):

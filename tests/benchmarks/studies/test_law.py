@@ -50,9 +50,8 @@ def test_intervals_cover_about_as_often_as_they_say() -> None:
     held, missed, laws = np.zeros(2), 0, 0
     for stream in range(50):
         found = fit_law(grid(3, 0.03, stream, shared=0.02), 0.7)
-        held += [
-            found.intervals[name][0] <= value <= found.intervals[name][1] for name, value in (("a", 0.4), ("b", 0.6))
-        ]
+        ends = [found.intervals[name] for name in "ab"]
+        held += [low <= value <= high for (low, high), value in zip(ends, (0.4, 0.6), strict=True)]
         missed += found.prediction.missed
         laws += found.verdict == "law"
     assert (held / 50 >= 0.88).all(), held / 50
@@ -70,14 +69,11 @@ FLAT = {
 @pytest.mark.parametrize("ideal", [0.7, None])
 def test_a_surface_that_does_not_fall_on_both_sides_is_no_law(surface: str, ideal: float | None) -> None:
     true, constant = FLAT[surface]
-    for stream in range(4):
-        found = fit_law(grid(3, 0.02, stream, true, constant), ideal)
-        assert found.verdict == "no law"
-        if surface in ("data alone", "the model alone"):
-            name, other = ("a", "b") if surface == "data alone" else ("b", "a")
-            assert any(doubt.startswith(f"{name}, of the ") for doubt in found.doubts)
-            if ideal:
-                assert not any(doubt.startswith(f"{other}, of the ") for doubt in found.doubts)
+    found = [fit_law(grid(3, 0.02, stream, true, constant), ideal) for stream in range(6)]
+    assert sum(one.verdict == "law" for one in found) <= 1, "5 % of all intervals miss"
+    if ideal and not constant:
+        other = "b" if surface == "data alone" else "a"
+        assert not any(doubt.startswith(f"{other}, of the ") for one in found for doubt in one.doubts)
 
 
 def test_a_law_that_breaks_off_is_refuted_by_its_largest_cell() -> None:
@@ -105,12 +101,13 @@ def test_the_prediction_does_not_see_the_largest_cells() -> None:
 
 def test_losses_below_the_ideal_by_luck_do_not_decide_the_fit() -> None:
     """The log of an excess of a billionth is -20, and that of a negative one is none."""
-    made = grid(3, 0.02, true=TRUE._replace(A=0.02 * 2e4**0.4, B=0.5 * 75**0.6))
-    values = made.values.copy()
-    values[:, -1, -1] = 0.7 - 0.002
-    values[:, -2, -1] = 0.7 + 1e-9
-    found = fit_law(Grid.of(SIZES, AMOUNTS, values), 0.7).fit
-    assert 0.4 < found.b < 0.9
+    excess, below = Fit(0.9, 1.2, 0.05 * 2e4**0.9, 0.1 * 75**1.2, 0.7).excess(SIZES, AMOUNTS), 0
+    for stream in range(8):
+        losses = 0.7 + excess + 0.01 * np.random.default_rng(stream).standard_normal((3, 4, 5))
+        below += int((losses.mean(axis=0) < 0.7).sum())
+        found = fit_law(Grid.of(SIZES, AMOUNTS, losses), 0.7).fit
+        assert (found.a, found.b) == pytest.approx((0.9, 1.2), rel=0.5)
+    assert below > 0
 
 
 def test_the_closed_form_is_that_of_a_search_over_factors() -> None:
@@ -139,7 +136,7 @@ def test_the_closed_form_is_that_of_a_search_over_factors() -> None:
     ("ideal", "said"),
     [
         (-0.1, "ideal loss -0.1: "),
-        (0.95, "ideal loss 0.95: most cells have a smaller loss; it is of other episodes or another layout"),
+        (1.3, "ideal loss 1.3: most cells have a smaller loss; it is of other episodes or another layout"),
     ],
 )
 def test_an_ideal_that_most_cells_are_below_is_refused(ideal: float, said: str) -> None:
@@ -149,5 +146,5 @@ def test_an_ideal_that_most_cells_are_below_is_refused(ideal: float, said: str) 
 
 
 def test_losses_that_are_not_positive_are_refused() -> None:
-    with pytest.raises(UserError, match="a loss of -0.3: give positive losses"):
+    with pytest.raises(UserError, match=r"a loss of -0\.3: give positive losses"):
         fit_law(Grid.of(SIZES, AMOUNTS, np.full((2, 4, 5), -0.3)))
