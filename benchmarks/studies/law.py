@@ -3,7 +3,8 @@
 N is the number of non-embedding parameters, D that of unique episodes, E the loss of the ideal predictor.
 
 For given exponents the best A, B >= 0, and E where it is unknown, are linear least squares in closed form (variable
-projection). So only a and b are searched, on a grid that is refined around its best point: no start decides. Parabolas through cells of equal compute are biased (arXiv:2603.22339).
+projection). So only a and b are searched, on a grid that is refined around its best point: no start decides. Parabolas
+through cells of equal compute are biased (arXiv:2603.22339).
 
 Errors are weighted by 1/(fitted excess + s)^2. Usual fits take log(L - E), which is undefined where noise or luck
 brings a loss to E, and large errors of log there would decide the fit. These weights are those of the log where L - E
