@@ -43,6 +43,11 @@ class WindowSampler:
         self.chosen = np.concatenate([np.arange(first, end) for first, end in ranges])
         self.steps = len(self.chosen)
 
+    def tiles(self, episodes: Indices) -> Indices:
+        """(windows,) flat index of the first step of each window that tiles these episodes: 0, K, 2K, … of each."""
+        ranges = zip(self.offsets[episodes], self.offsets[episodes + 1], strict=True)
+        return np.concatenate([np.arange(first, end, len(self.reach)) for first, end in ranges])
+
     def starts(self, step: int) -> Tensor:
         """(batch,) flat index of the first step of each window in batch ``step``."""
         return torch.from_numpy(self._draw(step)).to(self.device)

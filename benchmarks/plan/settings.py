@@ -60,6 +60,8 @@ class DataConfig:
     # Share of the steps that training uses: those of the episodes with the largest returns. With a backbone that does
     # not see the target, 0.1 is the Decision Transformer's control %BC.
     top: float = 1.0
+    episodes: int = 0  # train on so many of the episodes, 0 for all; the seed says which, and those of N are among 2N's
+    held_out: int = 0  # training never sees so many, of which the record has the loss; equal for every cell of the data
     # uniform: a window starts at any step and is padded past its episode's end. episode: it starts with its episode.
     # shifted: as uniform, but moved back to end with its episode.
     windows: str = "uniform"
@@ -68,6 +70,10 @@ class DataConfig:
         _at_least(1, "data", self, "steps")
         _one_of(REWARDS, "data", self, "rewards")
         require(0 < self.top <= 1, f"data.top={self.top}: give a share above 0, up to 1")
+        for name in ("episodes", "held_out"):
+            _at_least(0, "data", self, name)
+            both = getattr(self, name) > 0 and self.top < 1
+            require(not both, f"data.{name}={getattr(self, name)}: data.top={self.top} chooses episodes too; give one")
         _one_of(WINDOWS, "data", self, "windows")
 
 

@@ -12,6 +12,7 @@ from backbench.leaderboard.scores.normalise import normalise
 from backbench.leaderboard.scores.statistics import interval, t_quantile
 from backbench.leaderboard.trust.verify import SCORE_SLACK
 
+LOSS_SLACK = 1e-4  # relative difference of a held-out loss of equal weights that rounding on a processor explains
 SEEDS = 3  # of a row, at least, to tell how far they lie apart
 TIMINGS = ("train_seconds", "eval_seconds", "cpu_seconds", "wall_seconds", "train_tokens_per_s", "peak_memory_mb")
 
@@ -150,6 +151,10 @@ def _course(then: Record, now: Record) -> list[tuple[str, bool]]:
     if longer != later:
         by_place = ({place: one.score.normalised_mean for place, one in scores.items()} for scores in (longer, later))
         found.append(_scores("scores.longer", *by_place))
+    held, again = (getattr(record.scores, "held_out", None) for record in (then, now))
+    if held != again:
+        near = held is not None and again is not None and math.isclose(held.loss, again.loss, rel_tol=LOSS_SLACK)
+        found.append((_changed("scores.held_out", held, again), not near))
     return found
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from backbench.agents.build import ModelSettings
@@ -16,6 +17,7 @@ from backbench.backbones import BACKBONES
 from backbench.backbones.check import check
 from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.split import Indices, split
 from backbench.benchmarks.data.trajectories import Trajectories, by_rule
 from backbench.benchmarks.data.windows import SAMPLERS, ShiftedSampler
 from backbench.benchmarks.environments.kind import Sizes
@@ -25,6 +27,7 @@ from backbench.benchmarks.run import results as files
 from backbench.benchmarks.run.checkpoint import Checkpoints
 from backbench.benchmarks.run.evaluate import Interrupted, Longer, Play, evaluate
 from backbench.benchmarks.run.executors import Job
+from backbench.benchmarks.run.held_out import held_out_loss
 from backbench.benchmarks.run.record import Draft, Stopwatch
 from backbench.benchmarks.run.train import Caller, train
 from backbench.claims import Claim, Held, Lost, beating
@@ -115,16 +118,18 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
         where = next(agent.parameters()).device  # with its number
         sampling = SAMPLERS[cell.data.windows]
         sampler = sampling(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
-        if cell.data.top < 1:
-            sampler.keep_to(data.best(cell.data.top))
+        trained, held_out = episodes_of(cell, data)
+        if trained is not None:
+            sampler.keep_to(trained)
         score = partial(evaluate, agent, device=where, should_stop=caller.should_stop)
         progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, curve), caller)
         caller.report({"kind": "evaluating", "step": progress.step})
         final = progress.evaluate(partial(score, play), caller)
         began = time.perf_counter()
         beyond = [(one, one.evaluate(agent, where, caller.should_stop)) for one in Longer.all_of(cell, targets)]
+        unseen = held_out_loss(agent, sampler, held_out, caller.should_stop) if len(held_out) else None
         progress.eval_seconds += time.perf_counter() - began
-        record = draft.done(agent, progress, final, beyond)
+        record = draft.done(agent, progress, final, beyond, unseen)
     except (Interrupted, Lost, UserError, OSError):
         raise
     except Exception as error:  # of a backbone, or of values that no record can contain: the result of this cell
@@ -148,8 +153,19 @@ def check_foreign(cell: Cell) -> None:
             raise BrokenContract(f"{one.name}: {one.detail}; mend it, bench check {cell.backbone} says more")
 
 
+def episodes_of(cell: Cell, data: Trajectories) -> tuple[Indices | None, Indices]:
+    """Indices of the episodes that training uses, None for all, and of those held out. UserError if there are fewer."""
+    chosen, nothing = cell.data, np.empty(0, dtype=np.int64)
+    if chosen.top < 1:
+        return data.best(chosen.top), nothing
+    if not chosen.episodes and not chosen.held_out:
+        return None, nothing
+    return split(data, chosen.held_out, chosen.episodes, cell.seed)
+
+
 def check_data(cell: Cell, data: Trajectories) -> None:
-    """Raise ``UserError`` unless unfiltered data have the environment's states and actions, and enough steps."""
+    """Raise ``UserError`` unless unfiltered data have the environment's states and actions, and enough steps and
+    episodes."""
     cell.task.check_observed(data.state_shape[0])
     action_dim = data.actions.shape[1] if data.n_actions is None else 0
     recorded = partial(store.recorded_spaces, data.name) if cell.data.source in FOREIGN else None
@@ -158,7 +174,8 @@ def check_data(cell: Cell, data: Trajectories) -> None:
         data.n_actions is not None or cell.eval.temperature == EvalConfig().temperature,
         "override eval.temperature: only discrete actions are sampled; remove it",
     )
-    steps = int(data.lengths[data.best(cell.data.top)].sum()) if cell.data.top < 1 else len(data.rewards)
+    trained, _ = episodes_of(cell, data)
+    steps = int(data.lengths[slice(None) if trained is None else trained].sum())
     least = ShiftedSampler.LEFT_OUT * cell.model.context
     require(
         cell.data.windows != "shifted" or steps > least,

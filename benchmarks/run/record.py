@@ -25,6 +25,7 @@ from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import provenance
 from backbench.benchmarks.run.checkpoint import weights_digest
 from backbench.benchmarks.run.evaluate import Longer, TargetResult
+from backbench.benchmarks.run.held_out import HeldOut
 from backbench.benchmarks.run.train import Diverged, Progress
 from backbench.errors import UserError
 from backbench.leaderboard.record import schema
@@ -81,8 +82,9 @@ class Draft:
         progress: Progress,
         final: Sequence[TargetResult],
         longer: Sequence[tuple[Longer, TargetResult]] = (),
+        held_out: HeldOut | None = None,
     ) -> schema.Record:
-        """The record of a trained agent, the ``final`` scores and those on ``longer`` episodes.
+        """The record of a trained agent, the ``final`` scores, those on ``longer`` episodes, and the held-out loss.
 
         ``ValidationError`` if no record can contain them.
         """
@@ -108,7 +110,7 @@ class Draft:
         ]
         return schema.Record(
             status="done",
-            scores=_scores(cell, progress, final, longer),
+            scores=_scores(cell, progress, final, longer).model_copy(update={"held_out": _held_out(held_out)}),
             cost=measured,
             curve=schema.Curve(loss=tuple(losses[::-1][::stride][::-1]), evaluations=tuple(evaluations)),
             provenance=self._after(weights_sha256=weights_digest(agent.state_dict())),
@@ -212,6 +214,10 @@ def _longer(cell: Cell, at: Longer, result: TargetResult) -> schema.LongerScore:
         times=at.times, acting=at.play.acting, context=at.play.context,  # type: ignore[arg-type]  # one of the two
         max_steps=at.play.max_steps, lag=at.lag, score=_target(cell, result),
     )  # fmt: skip
+
+
+def _held_out(found: HeldOut | None) -> schema.HeldOut | None:
+    return None if found is None else schema.HeldOut(**vars(found))
 
 
 def decision_latency(agent: Agent, acting: str, context: int, states: torch.Tensor) -> schema.Latency:

@@ -17,5 +17,5 @@ def _lazy(module: str) -> Callable[[], Study]:
 
 
 STUDIES: dict[str, Callable[[], Study]] = {
-    module.partition(".")[0]: _lazy(module) for module in ("ablation", "reach.study", "targets")
+    module.partition(".")[0]: _lazy(module) for module in ("ablation", "context", "reach.study", "scaling", "targets")
 }

@@ -51,17 +51,26 @@ class LongerScore(Part):
         return self.lag is not None and self.lag >= self.context // self.times
 
 
+class HeldOut(Part):
+    """The last checkpoint's loss on episodes that training never saw (``data.held_out``)."""
+
+    episodes: Positive = Field(description="Number of held-out episodes.")
+    steps: Positive = Field(description="Their steps, each of which counts once.")
+    loss: Loss = Field(description="Mean training loss over the steps: in nats, or the squared error of actions.")
+
+
 class Scores(Part):
     """The last checkpoint is the score. The best one is an extra: to choose it, the evaluation was used."""
 
     last: CheckpointScores = Field(description="After the last training step, every target of the protocol.")
     best: CheckpointScores | None = Field(default=None, description="The best one, at least one of the targets.")
     longer: tuple[LongerScore, ...] = Field(default=(), description="The last one on longer episodes, by length.")
+    held_out: HeldOut | None = Field(default=None, description="The last one's loss on held-out episodes, if any.")
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Records without longer episodes have the text that they had before this field.
-        return {name: value for name, value in dump(self).items() if name != "longer" or value}
+        # Records without these fields have the text that they had before them.
+        return {name: value for name, value in dump(self).items() if name not in ("longer", "held_out") or value}
 
 
 class Latency(Part):

@@ -17,6 +17,7 @@ from backbench.leaderboard.record.outcome import (
     Curve,
     Evaluation,
     Failure,
+    HeldOut,
     Latency,
     LongerScore,
     Scores,
@@ -26,8 +27,9 @@ from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.scores.normalise import normalise
 
 __all__ = [
-    "CheckpointScores", "Cost", "Curve", "DataSummary", "Evaluation", "Failure", "Hardware", "Identity", "Latency",
-    "LongerScore", "ModelShape", "Part", "Processor", "Protocol", "Provenance", "Record", "Scores", "TargetScore",
+    "CheckpointScores", "Cost", "Curve", "DataSummary", "Evaluation", "Failure", "Hardware", "HeldOut", "Identity",
+    "Latency", "LongerScore", "ModelShape", "Part", "Processor", "Protocol", "Provenance", "Record", "Scores",
+    "TargetScore",
 ]  # fmt: skip
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]

@@ -114,6 +114,17 @@ def _longer(record: Record, lengths: list[int]) -> Iterator[str]:
             yield f"{where}.score: is not the headline, which has that length and that acting"
 
 
+def _held_out(record: Record, episodes: int) -> Iterator[str]:
+    """The held-out loss against the settings and the data."""
+    if record.scores is None or record.identity.data is None:
+        return
+    found, data = record.scores.held_out, record.identity.data
+    if (count := 0 if found is None else found.episodes) != episodes:
+        yield f"scores.held_out: of {count} episodes, and data.held_out is {episodes} in provenance.config"
+    elif found is not None and not count <= found.steps < data.steps:
+        yield f"scores.held_out.steps: {found.steps} in {count} episodes, and the data have {data.steps} steps"
+
+
 def contradictions(record: Record) -> Iterator[str]:
     """The record's parts against the settings that it was made with.
     Raises ``KeyError`` and others for settings that are not as a cell's."""
@@ -147,6 +158,7 @@ def contradictions(record: Record) -> Iterator[str]:
     if record.scores is not None and record.scores.best is not None and eval_.get("curve_episodes"):
         yield "scores.best: is there, and no evaluation during training was scored (eval.curve_episodes)"
     yield from _longer(record, eval_.get("lengths", added("eval")["lengths"]))
+    yield from _held_out(record, config["data"].get("held_out", added("data")["held_out"]))
     if record.curve.loss and record.curve.loss[-1][0] > train["steps"]:
         yield f"curve.loss: goes to step {record.curve.loss[-1][0]} of {train['steps']}"
     if len(record.curve.evaluations) > train["evaluations"]:

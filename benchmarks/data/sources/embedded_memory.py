@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments import memory
+from backbench.errors import require
 
 if TYPE_CHECKING:
     from backbench.benchmarks.environments.memory.script import MemoryTask
@@ -77,6 +78,28 @@ def _environment(name: str) -> tuple[str, dict[str, Any], MemoryTask]:
     env = gymnasium.make(env_id, **kwargs).unwrapped
     assert isinstance(env, MemoryTask)
     return env_id, kwargs, env
+
+
+def ideal_losses(data: Trajectories, episodes: NDArray[np.int64]) -> dict[str, float]:
+    """Loss of the ideal predictor, for each ``model.tokens``, on some ``episodes`` of a data set: the mean over steps
+    of -log P(action | what the model sees), in nats, where windows hold their episode (``data.windows=episode``).
+
+    The episodes are played again for the right answers. UserError if ``data`` are not a set of this module.
+    """
+    from backbench.benchmarks.environments.memory.ideal import LAYOUTS, ideal_loss
+
+    require(is_one(data.name), f"data set {data.name!r}: the ideal loss is known for generated memory tasks alone")
+    _, _, env = _environment(data.name)
+    states = np.asarray(data.states)
+    played = []
+    for number in episodes.tolist():
+        own = slice(data.offsets[number], data.offsets[number + 1])
+        again, actions = play(env, number), data.actions[own]
+        same = np.array_equal(again.actions, actions) and np.array_equal(again.observations[:-1], states[own])
+        require(same, f"data set {data.name!r}: episode {number} is not the generated one; bench data make it again")
+        played.append((env.script.answers, again.actions))
+    noise = [tenths / 10 for tenths in NOISE]
+    return {layout: ideal_loss(env, played, noise, layout) for layout in LAYOUTS}
 
 
 def play(env: MemoryTask, number: int) -> Episode:

@@ -49,8 +49,13 @@ class MemoryTask(gym.Env):  # type: ignore[misc]  # Gymnasium has no types here
     @property
     def oracle(self) -> int:
         """The right action now: the answer, or to wait."""
+        return 1 + int(self.script.answers[self._time])
+
+    @property
+    def script(self) -> Script:
+        """The episode that is played."""
         assert self._episode is not None, "call reset first"
-        return 1 + int(self._episode.answers[self._time])
+        return self._episode
 
     @property
     def asked(self) -> NDArray[np.bool_]:
@@ -65,18 +70,17 @@ class MemoryTask(gym.Env):  # type: ignore[misc]  # Gymnasium has no types here
         return self._observation(), {}
 
     def step(self, action: np.int64 | int) -> tuple[Bits, float, bool, bool, dict[str, Any]]:
-        assert self._episode is not None, "call reset first"
-        answer = self._episode.answers[self._time]
+        answers = self.script.answers
+        answer = answers[self._time]
         right = answer != NONE and action == 1 + answer
-        reward = GRID // int((self._episode.answers != NONE).sum()) / GRID if right else 0.0
+        reward = GRID // int((answers != NONE).sum()) / GRID if right else 0.0
         self._time += 1
         return self._observation(), reward, self._time == self.steps, False, {}
 
     def _observation(self) -> Bits:
-        assert self._episode is not None
-        observation = np.zeros(self.observation_space.shape, np.float32)
+        script, observation = self.script, np.zeros(self.observation_space.shape, np.float32)
         if self._time < self.steps:
-            seen, hidden = self._episode.seen[self._time], int(self._episode.hidden[self._time])
+            seen, hidden = script.seen[self._time], int(script.hidden[self._time])
             observation[: len(seen)] = seen
             if self.shown and hidden != NONE:
                 observation[len(seen) + hidden] = 1.0

@@ -19,7 +19,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return calling(monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("name", ["ablation", "reach", "targets"])
+@pytest.mark.parametrize("name", ["ablation", "context", "reach", "scaling", "targets"])
 def test_a_study_runs_resumes_and_writes_a_report(name: str, run: Call, tmp_path: Path) -> None:
     first = run("study", name, "--preset", "smoke", "--track", "none")
     assert first.code == 0, first.err
