@@ -13,6 +13,7 @@ from scipy import stats
 
 from backbench.benchmarks.studies import STUDIES
 from backbench.benchmarks.studies.ablation import BOTH, GLOBAL, LOCAL, read
+from backbench.benchmarks.studies.reach.study import sign_test
 from backbench.benchmarks.studies.report import markdown, write
 from backbench.benchmarks.studies.study import Arm, Cells, Part, Records, Table, cells_of
 from backbench.benchmarks.studies.targets import conditioning, spearman
@@ -123,3 +124,8 @@ def test_conditioning_is_found_where_it_works_and_only_there() -> None:
     assert works.interval is not None
     assert works.interval.low > 0.8
     assert ignores.value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_sign_test_needs_six_agents_that_agree() -> None:
+    assert [sign_test(of, of) for of in (0, 5, 6, 8)] == ["open", "open", "supported", "supported"]
+    assert [sign_test(k, 8) for k in (0, 1, 4, 7)] == ["contradicted", "open", "open", "open"]
