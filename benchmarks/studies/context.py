@@ -112,7 +112,10 @@ def _draw(figure: Figure, found: Records) -> None:
                 means = [fmean(score for length, score in dots if length == one) for one in lengths]
                 style: dict[str, Any] = {"linestyle": LINES[line], "color": COLOURS[index]}
                 axes.plot(lengths, means, label=f"{backbone}, {acting}", marker=MARKERS[2 * index + line], **style)
-        axes.set_xscale("symlog", linthresh=1)
+        tried = sorted({record.identity.model.context for records in found.by_arm.values() for record in records})
+        axes.set_xscale("log")
+        axes.set_xticks(tried, [str(length) for length in tried])
+        axes.minorticks_off()
         if column == 0:
             axes.legend(frameon=False)
 

@@ -250,8 +250,10 @@ def _draw(figure: Figure, surfaces: Mapping[tuple[str, str], Grid], known: Mappi
             style: dict[str, Any] = {"marker": MARKERS[index], "linestyle": LINES[index % 4], "color": COLOURS[index]}
             axes.plot(losses.amounts, losses.mean[index], label=f"{size:,.0f} parameters", **style)
         if (least := known[task]) is not None:
-            axes.axhline(least, color="black", linewidth=1, linestyle=":")
+            axes.axhline(least, color="black", linewidth=1, linestyle=":", label="ideal predictor")
         axes.set_xscale("log")
+        axes.set_xticks(losses.amounts, [f"{amount:g}" for amount in losses.amounts])
+        axes.minorticks_off()
         axes.legend(frameon=False, fontsize=9)
 
 
