@@ -78,7 +78,7 @@ class Causal(FastCausal):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, length, d_model) -> the same shape. Position t depends on positions <= t only. Any length >= 1."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward")
+        raise NotImplementedError(f"{type(self).__name__} must define forward")  # abstract: what a backbone is
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
         """The state before the first token. ``device`` and ``dtype`` default to those of the parameters.

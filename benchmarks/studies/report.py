@@ -67,7 +67,7 @@ def _foot(planned: Cells, found: Records) -> list[str]:
     missing = len(planned.every) - len(records)
     lines = ["## How it was run", ""]
     lines += [f"* {arm.name} was skipped: {reason}" for arm, reason in planned.skipped.items()]
-    if missing:
+    if missing > 0:  # nothing was planned where records of any folder are read
         lines.append(
             f"* {count(missing, 'cell')} of {len(planned.every)} have no finished record, and are in no number."
         )

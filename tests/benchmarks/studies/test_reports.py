@@ -61,6 +61,17 @@ def test_a_report_has_text_tables_and_pictures(tmp_path: Path) -> None:
     assert (tmp_path / "ablation.svg").read_bytes() == again
 
 
+def test_cells_without_a_record_are_counted_where_cells_were_planned(tmp_path: Path) -> None:
+    found = Records({BOTH: records("gloma", 60)[:1]}, tmp_path)
+    planned = cells_of([Part("memory", ("repeat-4",), (BOTH,), (0, 1, 2))], "smoke")
+    said = []
+    for made in (planned, Cells({BOTH: []}, {})):
+        write(STUDIES["ablation"](), read(found), made, found, tmp_path, [])
+        said.append((tmp_path / "report.md").read_text())
+    assert "2 cells of 3 have no finished record" in said[0]
+    assert "no finished record" not in said[1]
+
+
 def test_a_cell_cannot_break_a_table() -> None:
     assert markdown(Table("t", "T", ["a", "b"], [["x|y", 1.25], ["z", None]]))[2:] == ["| x\\|y | 1.2 |", "| z |  |"]
 
