@@ -19,6 +19,7 @@ from backbench.leaderboard.trust.submit import SUMS, place_of, read_sums, verifi
 from backbench.leaderboard.trust.together import impossible_together
 from backbench.leaderboard.trust.verify import doubts, why_not_reproduced
 from backbench.leaderboard.views.export import pages_of, stale
+from backbench.leaderboard.views.studies import reports_of
 
 _UNDO = "restore it: git checkout"
 _RESTORE = f"{_UNDO}, or remove it"
@@ -58,7 +59,7 @@ def check(published: Published, now: datetime | None = None, pages: bool = True)
     report.warnings += missing_cells(found)
     if pages and readable and also_readable:
         try:
-            texts = pages_of(found, others)
+            texts = pages_of(found, others, studies=reports_of(published.studies))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a record that passes every rule here
             report.problems.append(f"{records}: no pages can be made of the records: {error}; see the other problems")
         else:

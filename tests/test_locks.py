@@ -47,7 +47,7 @@ def test_every_entry_of_a_lock_file_has_a_hash(name: str) -> None:
         ("run", PROJECT["dependencies"]),
         ("test", PROJECT["optional-dependencies"]["test"]),
         ("dev", PROJECT["optional-dependencies"]["dev"]),
-        ("pages", ["numpy>=2", "pydantic>=2.7", "rich>=13"]),
+        ("pages", ["markdown-it-py>=3", "numpy>=2", "pydantic>=2.7", "rich>=13"]),
     ],
 )
 def test_a_lock_file_has_a_fitting_version_of_every_dependency(environment: str, needs: list[str]) -> None:

@@ -145,5 +145,9 @@ class Published:
         return self.records.parent / "pages"
 
     @property
+    def studies(self) -> Path:
+        return self.records.parent / "studies"
+
+    @property
     def retired(self) -> Path:
         return self.records.parent / "retired.csv"

@@ -16,13 +16,14 @@ from backbench.leaderboard.record.files import FOLDER, Published, RecordError, l
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import reproduced_cells
 from backbench.leaderboard.views.page.build import build
+from backbench.leaderboard.views.studies import Report, reports_of
 from backbench.leaderboard.views.tables import to_csv, to_json, to_view
 from backbench.leaderboard.views.text import to_markdown, to_rich
 
 MEND = "make leaderboard"
 REPOSITORY = "../../.."  # from the committed pages to the repository's root
 FORMATS = ("terminal", "markdown", "csv", "json", "html")
-_OURS = re.compile(r"board\.(md|csv|json)|index\.html|rows/[^/]+\.html")
+_OURS = re.compile(r"board\.(md|csv|json)|index\.html|(rows|studies)/[^/]+\.html")
 _SAFE = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -31,14 +32,15 @@ def pages_of(
     verifications: Sequence[Record] = (),
     folder: str | None = str(FOLDER),
     repository: str | None = REPOSITORY,
+    studies: Sequence[Report] = (),
 ) -> dict[str, str]:
-    """Path below the folder of pages -> text, of all pages; a pure function of the records.
+    """Path below the folder of pages -> text, of all pages; a pure function of the records and reports of ``studies``.
     ``folder``: where the records are committed, below the root of a repository; None if they are not. ``repository``:
     path from the folder of pages to that root, for links to the documentation; None: the pages lie elsewhere."""
     board = build_board(records, reproduced=reproduced_cells(records, verifications))
     view = to_view(board, records)
     texts = {"board.md": to_markdown(board), "board.csv": to_csv(view), "board.json": to_json(view)}
-    return texts | build(view, folder, repository)
+    return texts | build(view, folder, repository, studies)
 
 
 def export(
@@ -77,7 +79,7 @@ def render(published: Published, pages: Path | None = None) -> list[str]:
         raise errors[0]
     others = verifications_of(published.records)
     committed = pages is None or pages.resolve() == published.pages.resolve()  # else links to the docs would break
-    texts = pages_of(found, others, repository=REPOSITORY if committed else None)
+    texts = pages_of(found, others, repository=REPOSITORY if committed else None, studies=reports_of(published.studies))
     write_pages(texts, pages or published.pages)
     return sorted(texts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "input", "wbr", "br"}
+VOID = {"meta", "input", "wbr", "br", "img"}
 
 
 class Document(HTMLParser):

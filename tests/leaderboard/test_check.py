@@ -373,3 +373,14 @@ def test_a_broken_record_stops_rendering(board: Path) -> None:
 
 def test_a_submitted_record_reads_back_equal(made: Path) -> None:
     assert load_record(made / "records" / "d4rl" / FIRST) == RECORDS[0]
+
+
+def test_an_edited_page_of_a_study_is_found(board: Path) -> None:
+    report = board / "studies" / "reach" / "report.md"
+    report.parent.mkdir(parents=True)
+    report.write_text("# Study: reach\n")
+    render(Published(board / "records"))
+    assert look(board).problems == []
+    page = board / "pages" / "studies" / "reach.html"
+    page.write_text(page.read_text().replace("reach", "supported"))
+    assert ["studies/reach.html: is not what the records make" in one for one in look(board).problems] == [True]

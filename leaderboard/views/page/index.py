@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from backbench.leaderboard.board import notes
 from backbench.leaderboard.views.page import parts
 from backbench.leaderboard.views.page.markup import Child, Html, View, el, json_script, name, page
+from backbench.leaderboard.views.page.report import report_file
 from backbench.leaderboard.views.page.section import Detail, section_part
 
 PURPOSE = "Sequence backbones for offline RL: what each one scores, and at what cost."
@@ -41,14 +42,14 @@ LEGEND: tuple[tuple[Child, str], ...] = (
 )
 
 
-def index(view: View, detail: Detail, count: int, repository: str | None) -> str:
-    """The page with the first ``count`` sections of ``view``."""
+def index(view: View, detail: Detail, count: int, repository: str | None, studies: Sequence[str]) -> str:
+    """The page with the first ``count`` sections of ``view``, and links to ``studies``."""
     sections = view["sections"][:count]
     left = len(view["sections"]) - count
     says = f"{left} more tables are not on this page: it would be too large. The CSV and JSON views have all."
     about = parts.fold("How to read the scores", parts.facts(LEGEND, "legend"), **{"class": "about"})
-    below_title = el("p", {"class": "lead"}, PURPOSE), parts.links(repository) if repository else None, about
-    head = parts.header("Backbench leaderboard", *below_title)
+    to = parts.links(repository) if repository else None, _studies(studies)
+    head = parts.header("Backbench leaderboard", el("p", {"class": "lead"}, PURPOSE), *to, about)
     above = head, parts.warning(says) if left else None, _switches(sections) if sections else None
     content = [section_part(section, sections, detail) for section in sections] if sections else _empty()
     around = above, _footer(view, repository)
@@ -63,6 +64,12 @@ def _footer(view: View, repository: str | None) -> Html:
     source = el("p", None, "Made from ", el("b", None, count), ", digest ", digest, ". Equal records give equal bytes.")
     same = el("p", None, "This page loads nothing. The same numbers: ", files)
     return el("footer", None, source, same, None if repository else parts.links(None))
+
+
+def _studies(names: Sequence[str]) -> Html | None:
+    links = [el("li", None, el("a", {"href": report_file(one)}, one)) for one in names]
+    says = el("p", None, "The paper's claims, tested in studies:")
+    return el("nav", {"class": "links", "aria-label": "Studies"}, says, el("ul", None, links)) if names else None
 
 
 def _empty() -> Html:

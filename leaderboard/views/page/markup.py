@@ -104,15 +104,19 @@ def json_script(element_id: str, value: object) -> Html:
     return Html(f'<script type="application/json" id="{text(element_id)}">{content}</script>')
 
 
-def page(title: str, description: str, skip: str, around: tuple[Child, Child], main: Child) -> str:
+def page(
+    title: str, description: str, skip: str, around: tuple[Child, Child], main: Child, pictures: bool = False
+) -> str:
     """A complete document. ``skip``: text of the link past the head; ``around``: what is above and below ``main``.
 
-    Its content security policy allows only its own style and script, by their hashes.
+    Its content security policy allows only its own style and script, by their hashes, and with ``pictures`` those that
+    are part of the page.
     """
     style, script = asset("page.css"), asset("page.js")
     hashes = [b64encode(sha256(content.encode()).digest()).decode() for content in (style, script)]
     own = "style-src 'sha256-{}'; script-src 'sha256-{}'".format(*hashes)
-    policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+    images = "; img-src data:" if pictures else ""
+    policy = f"default-src 'none'; {own}{images}; base-uri 'none'; form-action 'none'"
     head = (
         el("meta", {"charset": "utf-8"}),
         el("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
