@@ -33,7 +33,7 @@ APART = {("benchmarks.speed", "benchmarks.replay")}  # neighbours, which know no
 OUTSIDE = {  # what a room may import besides the standard library
     "backbones": {"torch", "numpy", "triton", "mamba_ssm", "causal_conv1d", "flash_attn", "xformers"},
     "agents": {"torch", "numpy"},
-    "leaderboard": {"markdown_it", "numpy", "pydantic", "rich"},
+    "leaderboard": {"markdown_it", "numpy", "pydantic", "reportlab", "rich", "svglib"},
 }
 MODULES_IN_A_FOLDER = 12
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 32_000

@@ -56,7 +56,7 @@ class GRU(RNN):
     """h_t = z_t h_{t-1} + (1 - z_t) n_t, with gates of the input and of h_{t-1}. Weights start as torch's."""
 
     summary: ClassVar[str] = "GRU: a gated recurrence that is not linear in its state"
-    paper: ClassVar[str] = "arXiv:1406.1078"
+    paper: ClassVar[str] = "arXiv:1406.1078 (GRU)"
     layer: ClassVar[Any] = nn.GRU
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:
@@ -75,7 +75,7 @@ class LSTM(RNN):
     """
 
     summary: ClassVar[str] = "LSTM: a gated recurrence with a cell of its own"
-    paper: ClassVar[str] = "Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000"
+    paper: ClassVar[str] = "doi:10.1162/neco.1997.9.8.1735; forget gate: doi:10.1162/089976600300015015"
     layer: ClassVar[Any] = nn.LSTM
 
     def initial_state(self, batch: int, device: Any = None, dtype: torch.dtype | None = None) -> State:

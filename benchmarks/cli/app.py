@@ -39,6 +39,7 @@ def _root(
 
 app.command()(run.run)
 app.command("list")(backbones.list_)
+app.command()(backbones.cite)
 app.command()(backbones.check)
 app.command()(doctor.doctor)
 app.command()(board.leaderboard)

@@ -1,4 +1,4 @@
-"""``bench list`` and ``bench check``: what can be compared, and whether a backbone keeps the contract."""
+"""``bench list``, ``cite`` and ``check``: what can be compared, its papers, and whether it keeps the contract."""
 
 import dataclasses
 import textwrap
@@ -43,6 +43,27 @@ def list_(
         _list_backbone(what)
     else:
         raise UserError(f"cannot list '{what}'{suggest(what, (*KINDS, *BACKBONES.names()))}")
+
+
+def cite(
+    names: Annotated[list[str] | None, typer.Argument(help="Backbones and suites. Default: Backbench itself.")] = None,
+) -> None:
+    """Print BibTeX entries of backbones, suites and Backbench."""
+    from backbench import __version__
+    from backbench.backbones import BACKBONES
+    from backbench.benchmarks.plan import suites
+    from backbench.references import BACKBENCH, cited
+
+    found = [BACKBENCH.replace("VERSION", __version__)]
+    known = {table.name: table.papers for table in suites.tables()}
+    for name in names or ():
+        parts = [part for one in name.split(",") for part in one.split("+") if part]
+        for part in parts:
+            if part not in known and part not in BACKBONES.names() and ":" not in part:
+                raise UserError(f"cannot cite '{part}'{suggest(part, (*BACKBONES.names(), *known))}")
+            paper = known[part] if part in known else str(getattr(BACKBONES.get(part), "paper", ""))
+            found += cited(paper) or [f"% {part}: it names no paper"]
+    terminal.write("\n\n".join(dict.fromkeys(found)) + "\n")
 
 
 def _list_backbones() -> None:

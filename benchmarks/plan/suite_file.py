@@ -92,6 +92,7 @@ class Suite(_Part):
 
     name: Name
     description: str = ""  # a line for `bench list suites`
+    papers: str = ""  # arXiv:… or doi:…, what to cite
     source: str = ""  # the data source, if it is not the preset's
     presets: str = ""  # the suite of Backbench whose presets it has; its own name if there are some, else Gym's
     requires: str = ""  # the extra of Backbench that installs the environments

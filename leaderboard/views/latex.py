@@ -12,7 +12,7 @@ _SPECIAL = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
         "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-        "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}",
+        "|": r"\textbar{}", '"': "''", "`": r"\textasciigrave{}",
     }
 )  # fmt: skip
 PREAMBLE = r"""% Needs: \usepackage{booktabs}

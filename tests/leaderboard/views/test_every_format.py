@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from record_factory import full_suite, make_record
@@ -56,6 +57,7 @@ def unscaled() -> list[Record]:
     return suite_records("mine", "none", seeds=(0, 1, 2))
 
 
+PLOTS, SVG = ("svg", "pdf"), "http://www.w3.org/2000/svg"
 BOARDS: dict[str, Callable[[], list[Record]]] = {
     "no records": list,
     "d4rl": lambda: full_suite("gloma", 40.0) + full_suite("mamba", 50.0),
@@ -76,7 +78,7 @@ BOARDS: dict[str, Callable[[], list[Record]]] = {
 }
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", [one for one in FORMATS if one not in PLOTS])
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_format_shows_every_board(name: str, format_: str, tmp_path: Path) -> None:
     records = BOARDS[name]()
@@ -85,6 +87,14 @@ def test_every_format_shows_every_board(name: str, format_: str, tmp_path: Path)
     for record in records:
         assert record.identity.backbone in text
         assert record.identity.suite in text
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_plots_of_every_board_are_svg(name: str, tmp_path: Path) -> None:
+    export(BOARDS[name](), "svg", tmp_path / "out")
+    found = list((tmp_path / "out").glob("*.svg"))
+    assert [ElementTree.fromstring(one.read_text()).tag for one in found] == [f"{{{SVG}}}svg"] * len(found)
+    assert bool(found) == (name not in ("no records", "failed cells only"))
 
 
 @pytest.mark.parametrize(("make", "reason"), [(unscaled, NO_REASON), (mixed_kinds, MIXED)])

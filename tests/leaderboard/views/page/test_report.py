@@ -43,7 +43,7 @@ def test_nothing_in_a_report_runs() -> None:
         "# <script>alert(1)</script>\n\n<img src=x onerror=alert(1)>\n\n[a](javascript:alert(1)) ![b](http://c/d.svg)"
     )
     page = report_page(Report("ablation", nasty, {}), None)
-    for part in ("<script>alert", "<img", 'href="javascript', "http://"):
+    for part in ("<script>alert", "<img", 'href="javascript', "http://c/"):
         assert part not in page
 
 
