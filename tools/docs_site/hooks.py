@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import sys
 import tomllib
 from functools import cache
 from logging import getLogger
@@ -17,11 +16,10 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
 from docs_site.links import broken
 from docs_site.markdown import navigation, translated
 
+ROOT = Path(__file__).resolve().parents[2]
 INDEX, HOME, BOARD = "docs/README.md", "README.md", "leaderboard/published/pages/"
 PAGES = {HOME: "docs/index.html", INDEX: "docs/contents.html"}  # others keep their names
 log = getLogger("mkdocs.hooks.docs")
@@ -58,7 +56,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, files: Files, **kwargs: Any) -> str:
-    """The page in MkDocs' Markdown. A link to a file that is no page leads to the repository, if that has an address."""
+    """The page in MkDocs' Markdown. A link to another file of the repository leads there, if it has an address."""
 
     def target(name: str) -> str | None:
         there = (ROOT / name).exists() and files.get_file_from_path(_site(name)) is None

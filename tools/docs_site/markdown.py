@@ -48,7 +48,7 @@ def _lists(lines: list[str]) -> Iterator[str]:
             columns.pop()
         base = columns[-1] if columns else 0
         if marker and column - base < 4:
-            if before.strip() and (loose or not columns and not before.startswith(" ") and not MARKER.match(before)):
+            if before.strip() and (loose or (not columns and not before.startswith(" ") and not MARKER.match(before))):
                 yield ""  # on GitHub a list or an item may follow a paragraph at once
             yield " " * 4 * len(columns) + text
             columns.append(column + len(marker[0]))

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
 import griffe
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from field_comments import field_comments
 
 ROLE = re.compile(r":\w+:`[~.]*([^`]+)`")  # Sphinx's, such as :class:`Spec`
