@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ def _special(suite: str, special: Mapping[str, Any]) -> Iterator[str]:
         for name, changes in named:
             whom = f"{kind.removesuffix('s')} `{name}`" if name else "whatever a suite declares"
             line = f"{where}{whom}: {', '.join(f'`{change}`' for change in changes)}"
-            yield f"* {line[0].upper()}{line[1:]}"
+            line = f"* {line[0].upper()}{line[1:]}"
+            yield from textwrap.wrap(line, 120, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _typed(value: Any) -> str:

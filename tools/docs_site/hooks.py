@@ -22,6 +22,7 @@ from docs_site.markdown import navigation, translated
 ROOT = Path(__file__).resolve().parents[2]
 INDEX, HOME, BOARD = "docs/README.md", "README.md", "leaderboard/published/pages/"
 PAGES = {HOME: "docs/index.html", INDEX: "docs/contents.html"}  # others keep their names
+OWN = ("assets/iframe-worker.js", "assets/site.css")  # beside this file; mkdocs.yml names them
 log = getLogger("mkdocs.hooks.docs")
 
 
@@ -45,13 +46,16 @@ def on_files(files: Files, config: Any) -> Files:
         file.dest_uri = PAGES.get(name) or f"docs/{file.dest_uri.removeprefix('docs/')}"
         known.append(file)
     for path in sorted(path for path in (ROOT / BOARD).rglob("*") if path.is_file()):
-        name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
-        # Without its suffix MkDocs copies board.md as it is.
-        file = File.generated(config, name.removesuffix(".md"), content=_relinked(text, name, known))
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix == ".html":
+            file = File.generated(config, name, content=_relinked(path.read_text(encoding="utf-8"), name, known))
+        else:  # without its suffix MkDocs copies board.md as it is
+            file = File.generated(config, name.removesuffix(".md"), abs_src_path=str(path))
         file.dest_uri = name.removeprefix(BOARD)
         known.append(file)
-    (worker,) = config.extra["polyfills"]
-    known.append(File.generated(config, worker, content=Path(__file__).with_name("worker.js").read_text("utf-8")))
+    for name in OWN:
+        text = Path(__file__).with_name(posixpath.basename(name)).read_text(encoding="utf-8")
+        known.append(File.generated(config, name, content=text))
     return known
 
 
@@ -62,6 +66,8 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **kwargs: Any) -> s
         there = (ROOT / name).exists() and files.get_file_from_path(_site(name)) is None
         return _repository(name) if there else _site(name)  # MkDocs warns of a file that is missing
 
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]  # a list of itself alone
     return translated(markdown, posixpath.dirname(page.file.src_uri), target)
 
 

@@ -37,7 +37,8 @@ class ReadableObjects(griffe.Extension):
 
 
 def _markdown(text: str) -> str:
-    return ROLE.sub(r"`\1`", text).replace("``", "`")
+    text = ROLE.sub(r"`\1`", text).replace("``", "`")
+    return re.sub(r"(`[^`]*`)|<", lambda match: match[1] or "&lt;", text)  # outside of code it would be a tag
 
 
 def _code(text: str) -> str:
