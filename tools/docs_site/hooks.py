@@ -6,6 +6,7 @@ the board lies at the root and everything else in ``docs/``. The navigation is t
 
 from __future__ import annotations
 
+import ast
 import posixpath
 import re
 import tomllib
@@ -68,7 +69,7 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **kwargs: Any) -> s
 
     if page.parent is None:
         page.meta["hide"] = ["navigation"]  # a list of itself alone
-    return translated(markdown, posixpath.dirname(page.file.src_uri), target)
+    return translated(markdown, posixpath.dirname(page.file.src_uri), target, _names)
 
 
 def on_post_build(config: Any) -> None:
@@ -93,6 +94,13 @@ def _relinked(text: str, name: str, known: Files) -> str:
         return f'href="{posixpath.relpath(file.dest_uri, here)}{match[2] or ""}"'
 
     return re.sub(r'href="([^":#]+\.md)(#[^"]*)?"', link, text)
+
+
+def _names(module: str) -> list[str]:
+    """``__all__`` of a package, read without importing it."""
+    text = (ROOT / "src" / module.replace(".", "/") / "__init__.py").read_text(encoding="utf-8")
+    lists = [node for node in ast.parse(text).body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node)]
+    return [name for node in lists for name in ast.literal_eval(node.value)]
 
 
 def _repository(name: str) -> str | None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 PICTURE = re.compile(r'<picture>\s*<source [^>]*srcset="([^"]+)">\s*<img alt="([^"]*)" src="([^"]+)">\s*</picture>')
-OBJECT = re.compile(r"^<!-- api: ([\w.]+) -->$", re.MULTILINE)
+OBJECT = re.compile(r"^<!-- api: ([\w.]+?)(\.\*)? -->$", re.MULTILINE)  # with ".*" all that __all__ names
 MARKER = re.compile(r"(?:[-*+]|\d+[.)]) +")
 CELLS, CODE = re.compile(r"^ *\|.*\|$", re.MULTILINE), re.compile(r"`[^`]+`")  # in which a bar needs no backslash
 FENCE = re.compile(r"```|~~~")
 
 
-def translated(text: str, here: str, target: Callable[[str], str | None]) -> str:
+def translated(
+    text: str, here: str, target: Callable[[str], str | None], names: Callable[[str], Iterable[str]] = lambda _: ()
+) -> str:
     """A page of the repository as MkDocs reads it.
 
     ``here`` is the page's folder, and ``target`` gives for a path in the repository the path or address that the site
-    links to. None: the site has nothing there, so the words stay without a link.
+    links to. None: the site has nothing there, so the words stay without a link. ``names`` lists ``__all__`` of a module.
     """
 
     def link(match: re.Match[str]) -> str:
@@ -31,9 +33,13 @@ def translated(text: str, here: str, target: Callable[[str], str | None]) -> str
         there = found if ":" in found else posixpath.relpath(found, here or ".")
         return f"[{words}]({there}{mark}{anchor})"
 
+    def objects(match: re.Match[str]) -> str:
+        found = [f"{match[1]}.{name}" for name in names(match[1])] if match[2] else [match[1]]
+        return "\n\n".join(f"::: {name}" for name in found)
+
     text = CELLS.sub(lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), text)
     text = PICTURE.sub(r"![\2](\3#only-light)\n![\2](\1#only-dark)", text)  # Material shows the one of the theme
-    return "\n".join(_lists(OBJECT.sub(r"::: \1", LINK.sub(link, text)).split("\n")))
+    return "\n".join(_lists(OBJECT.sub(objects, LINK.sub(link, text)).split("\n")))
 
 
 def _lists(lines: list[str]) -> Iterator[str]:

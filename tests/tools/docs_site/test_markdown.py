@@ -61,6 +61,8 @@ def test_a_bar_in_the_code_of_a_table_loses_its_backslash() -> None:
 
 def test_a_comment_names_an_object_of_the_api() -> None:
     assert translated("<!-- api: backbench.errors.UserError -->", "", same) == "::: backbench.errors.UserError"
+    found = translated("<!-- api: backbench.* -->", "", same, {"backbench": ("run", "board")}.__getitem__)
+    assert found == "::: backbench.run\n\n::: backbench.board"
 
 
 def test_the_navigation_is_the_tables_of_the_index() -> None:

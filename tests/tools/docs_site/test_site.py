@@ -15,7 +15,7 @@ from paths import ROOT
 
 MKDOCS = ROOT / ".venv-docs" / "bin" / "mkdocs"
 pytestmark = pytest.mark.skipif(not MKDOCS.exists(), reason="no .venv-docs: make docs")
-PAGES = ("docs/index.html", "docs/tutorial.html", "docs/reference/configuration.html", "docs/reference/python.html")
+PAGES = ("docs/index.html", "docs/tutorial.html", "docs/reference/configuration.html", "docs/reference/signatures.html")
 
 
 def build(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ def test_the_board_at_the_root_and_the_pages_link_to_each_other(site: Path) -> N
 
 
 def test_the_api_has_signatures_docstrings_and_fields(site: Path) -> None:
-    page = (site / "docs" / "reference" / "python.html").read_text()
+    page = (site / "docs" / "reference" / "signatures.html").read_text()
     for name in ("backbench.backbones.contract.Mixer.residual_outputs", "backbench.leaderboard.record.schema.Record"):
         assert f'id="{name}"' in page
     assert "width of a token embedding" in page  # a comment in the code
