@@ -44,7 +44,7 @@ ALLOWED = {
     "benchmarks.replay.pictures": "arrays that its own child process wrote",
     "benchmarks.run.checkpoint": "checkpoints, with weights_only",
     "benchmarks.run.results": "the header of safetensors, after check_safetensors",
-    "benchmarks.run.sinks.tracking": "MLflow's database, and the folder's id",
+    "benchmarks.run.sinks.mlflow": "MLflow's database, and the folder's id",
     "benchmarks.speed.parts.training": "/proc of this process",
     "backbones.check": "a file that it has just written, with weights_only",
     "leaderboard.record.files": "text that reading has parsed before",

@@ -27,8 +27,12 @@ def leaderboard(
         list[Path] | None,
         typer.Argument(help="Folders of results or records. Default: results, or the leaderboard's with --check."),
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, json or html.")] = "terminal",
-    out: Annotated[Path | None, typer.Option(help="File to write instead of printing; a folder for html.")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, csv, json, latex, html (pages), svg or pdf (plots).")
+    ] = "terminal",
+    out: Annotated[
+        Path | None, typer.Option(help="File to write instead of printing; a folder for html, svg, pdf.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Look for problems in a leaderboard. Exits 1 if any.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="With --check: a warning counts as a problem.")] = False,
     since: Annotated[
@@ -72,7 +76,7 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
             raise
         raise UserError(f"cannot write to {out}: {error.strerror}; choose another path with --out") from error
     if out is not None:
-        terminal.line(f"written: {out / 'index.html' if format_ == 'html' else out}")
+        terminal.line(f"written: {out / 'index.html' if format_ == 'html' else out}{'/' * (format_ in ('svg', 'pdf'))}")
     if broken:
         return 1 if records else 2
     return 0

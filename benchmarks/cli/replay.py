@@ -68,8 +68,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's page on the results, on this machine only, and print a link to the cells' scores."""
-    from backbench.benchmarks.run.sinks.tracking import ARTIFACTS, DATABASE, experiment_id, relocate
-    from backbench.benchmarks.run.sinks.tracking_view import link
+    from backbench.benchmarks.run.sinks.mlflow import ARTIFACTS, DATABASE, experiment_id, relocate
+    from backbench.benchmarks.run.sinks.mlflow_view import link
 
     database = out.absolute() / DATABASE
     if not database.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,12 @@ if TYPE_CHECKING:
     from backbench.leaderboard.record.schema import Record
 
 BOARD = "leaderboard.md"  # in the folder of results
+Track = Annotated[
+    str,
+    typer.Option(
+        help="none, tensorboard[:FOLDER], wandb[:PROJECT] or an MLflow tracking URI. Default: MLflow in the results."
+    ),
+]
 Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
 
 
@@ -65,7 +70,7 @@ def run(
     ] = 0,
     max_cells: Annotated[int, typer.Option(min=1, help="Most cells that one command may ask for.")] = 10_000,
     out: Results = Path("results"),
-    track: Annotated[str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the results.")] = "",
+    track: Track = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells with an estimate of time, and run nothing.")
     ] = False,
@@ -90,7 +95,7 @@ def run(
     _no_positional_words(request)
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
-    where = Where(jobs=jobs, device=device, out=out, track=track or None)
+    where = Where(jobs=jobs, device=device, out=out, track=track)
     if dry_run:
         from backbench.benchmarks.cli.plan import show_plan
 
@@ -116,12 +121,12 @@ def _no_positional_words(request: Request) -> None:
 
 @dataclass(frozen=True)
 class Where:
-    """Where a request runs: processes at a time (0: one per core), device, folder of results, tracking URI."""
+    """Where a request runs: processes at a time (0: one per core), device, folder of results, ``--track``."""
 
     jobs: int = 0
     device: str = "auto"
     out: Path = Path("results")
-    track: str | None = None
+    track: str = ""
 
 
 def invoke(request: Request, where: Where, tune: int = 0) -> int:
@@ -136,16 +141,16 @@ def invoke(request: Request, where: Where, tune: int = 0) -> int:
     from backbench.benchmarks.run.results import tidy
     from backbench.benchmarks.run.runner import remaining
 
-    tracked = ran = False
+    curves, ran = "", False
 
     def run_left(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> int:
-        nonlocal tracked, ran
+        nonlocal curves, ran
         left = remaining(cells, where.out)
         tidy(cells, where.out)
         if not left:  # nothing heavy is imported: only the board is printed
             return 0
         ran = True
-        status, tracked = carry_out(request, where, cells, left, console, later)
+        status, curves = carry_out(request, where, cells, left, console, later)
         return status
 
     console = terminal.console()
@@ -167,7 +172,7 @@ def invoke(request: Request, where: Where, tune: int = 0) -> int:
         _write_board(where.out / BOARD, records)
     print_board(records)
     if ran:
-        _say_what_is_written(where, tracked, console)
+        _say_what_is_written(where, curves, console)
     return status or (1 if broken else 0)
 
 
@@ -178,21 +183,22 @@ def carry_out(
     left: Sequence[Cell],
     console: Console,
     later: Sequence[Cell] = (),
-) -> tuple[int, bool]:
+) -> tuple[int, str]:
     """Run the cells that are left; those that come ``later`` are only prepared.
 
-    The exit status, and whether MLflow has the run.
+    The exit status, and where its curves are, if they are.
     """
     from backbench.backbones.kernels import slow_note
     from backbench.benchmarks.run import machine, runner
     from backbench.benchmarks.run.cell import choose_device
     from backbench.benchmarks.run.executors import Job
     from backbench.benchmarks.run.executors.local import LocalExecutor
+    from backbench.benchmarks.run.sinks import open_log
     from backbench.benchmarks.run.sinks.terminal import RunDisplay, voice
-    from backbench.benchmarks.run.sinks.tracking import Tracker
 
     device = choose_device(where.device, left)
     jobs = min(where.jobs or (1 if device.type == "cuda" else machine.cores()), len(left))
+    log = open_log(where.track, where.out, _warn)
     runner.prepare([*left, *later], where.out, voice(console), request.suite)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
     side = f"{jobs} at a time on {device.type}"
@@ -202,15 +208,15 @@ def carry_out(
     if device.type == "cpu" and (note := slow_note()):
         _warn(f"{note} (bench doctor says more)")
     command = ("bench", *sys.argv[1:])
-    with Tracker(where.out, where.track, warn=_warn) as tracker:
-        tracker.start({"name": " ".join(command[:8]), "suite": cells[0].task.suite, "preset": request.preset})
+    with log:
+        log.start({"name": " ".join(command[:8]), "suite": cells[0].task.suite, "preset": request.preset})
         with RunDisplay(left, console) as display:
             job = Job(where.out, str(device), command)
-            outcome = runner.run(left, job, LocalExecutor(jobs), [display, tracker])
-        if tracker.active and not outcome.stopped:
-            tracker.board(alike(cells[0], where.out, silent=True)[0])
+            outcome = runner.run(left, job, LocalExecutor(jobs), [display, log])
+        if log.active and not outcome.stopped:
+            log.board(alike(cells[0], where.out, silent=True)[0])
     _say_what_failed(outcome, len(left), console)
-    return outcome.status, tracker.active
+    return outcome.status, f"{log.tool}: {log.look}" if log.active else ""
 
 
 def _warn(text: str) -> None:
@@ -237,11 +243,10 @@ def _write_board(path: Path, records: Sequence[Record]) -> None:
     write_whole(path, to_markdown(build_board(records)))
 
 
-def _say_what_is_written(where: Where, tracked: bool, console: Console) -> None:
+def _say_what_is_written(where: Where, curves: str, console: Console) -> None:
     terminal.say(console, f"Written: {where.out / BOARD}, {where.out / 'records'}, {where.out / 'checkpoints'}")
-    if tracked:
-        folder = "" if where.out == Path("results") else f" --out {shlex.quote(str(where.out))}"
-        terminal.say(console, f"Training curves in MLflow: {where.track or f'bench ui{folder}'}")
+    if curves:
+        terminal.say(console, f"Training curves in {curves}")
 
 
 def alike(cell: Cell, folder: Path, silent: bool = False) -> tuple[list[Record], int]:

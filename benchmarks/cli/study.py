@@ -9,7 +9,7 @@ import typer
 
 from backbench import terminal
 from backbench.benchmarks.cli import words
-from backbench.benchmarks.cli.run import Where, carry_out
+from backbench.benchmarks.cli.run import Track, Where, carry_out
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.studies import STUDIES
 from backbench.errors import UserError, require, suggest
@@ -32,7 +32,7 @@ def study(
     jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of records and report. Default: studies/NAME.")] = None,
-    track: Annotated[str, typer.Option(help="MLflow tracking URI, or none. Default: sqlite in the folder.")] = "",
+    track: Track = "",
     results: Annotated[
         Path | None, typer.Option(help="Run nothing: read the records and checkpoints of this folder (reach).")
     ] = None,
@@ -74,7 +74,7 @@ def study(
     if left:
         # An empty suite: the cells come from several.
         request = Request((), "", preset)
-        status = carry_out(request, Where(jobs, device, folder, track or None), made.every, left, console)[0]
+        status = carry_out(request, Where(jobs, device, folder, track), made.every, left, console)[0]
         if status > 128:
             raise typer.Exit(status)
     found = _records(made, folder)

@@ -15,14 +15,17 @@ from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import reproduced_cells
+from backbench.leaderboard.views.latex import to_latex
 from backbench.leaderboard.views.page.build import build
+from backbench.leaderboard.views.plots import pdf_of, plots_of
 from backbench.leaderboard.views.studies import Report, reports_of
 from backbench.leaderboard.views.tables import to_csv, to_json, to_view
 from backbench.leaderboard.views.text import to_markdown, to_rich
 
 MEND = "make leaderboard"
 REPOSITORY = "../../.."  # from the committed pages to the repository's root
-FORMATS = ("terminal", "markdown", "csv", "json", "html")
+FORMATS = ("terminal", "markdown", "csv", "json", "latex", "html", "svg", "pdf")
+FOLDERS = ("html", "svg", "pdf")  # those that write a folder
 _OURS = re.compile(r"board\.(md|csv|json)|index\.html|(rows|studies)/[^/]+\.html")
 _SAFE = re.compile(r"([A-Za-z0-9_-]+/)?[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -46,11 +49,12 @@ def pages_of(
 def export(
     records: Sequence[Record], format_: str, out: Path | None = None, verifications: Sequence[Record] = ()
 ) -> None:
-    """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``html`` a folder.
-    Raises ``RecordError`` for ``html`` without a folder, or with one that holds foreign files, and ``OSError``."""
-    if format_ == "html":
-        if out is None:
-            raise RecordError("--format html", "writes a folder", "name it with --out")
+    """Print the board of ``records`` in one of ``FORMATS``, or write it to the file ``out``, for ``FOLDERS`` a folder.
+    Raises ``RecordError`` for one of these without a folder, or ``html`` with one that holds foreign files, and
+    ``OSError``."""
+    if format_ in FOLDERS and out is None:
+        raise RecordError(f"--format {format_}", "writes a folder", "name it with --out")
+    if format_ == "html" and out is not None:
         write_pages(pages_of(records, verifications, folder=None, repository=None), out)
         return
     board = build_board(records, reproduced=reproduced_cells(records, verifications))
@@ -64,7 +68,12 @@ def export(
     elif format_ == "markdown":
         text = to_markdown(board)
     else:
-        text = (to_csv if format_ == "csv" else to_json)(to_view(board, records))
+        view = to_view(board, records)
+        if format_ in FOLDERS and out is not None:
+            for name, plot in plots_of(view).items():
+                write_whole(out / f"{name}.{format_}", plot if format_ == "svg" else pdf_of(plot))
+            return
+        text = {"csv": to_csv, "json": to_json, "latex": to_latex}[format_](view)
     if out is None:
         terminal.write(text if text.endswith("\n") else f"{text}\n")
     else:

@@ -30,6 +30,66 @@
     setTimeout(() => { copy.textContent = "Copy"; }, 1500);
   });
 
+  // Each plot can be saved as it is shown, with its legend: as SVG, or by the print dialog as PDF.
+  const DRAWN = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "paint-order", "opacity", "font-size", "font-weight", "font-family"];
+  const dressed = (shown) => {
+    const copy = shown.cloneNode(true);
+    const from = [shown, ...all("*", shown)];
+    [copy, ...all("*", copy)].forEach((one, index) => {
+      const style = getComputedStyle(from[index]);
+      if (!["svg", "g", "title", "desc"].includes(one.tagName)) for (const key of DRAWN) one.setAttribute(key, style.getPropertyValue(key));
+      one.removeAttribute("class");
+    });
+    return copy;
+  };
+  const make = (tag, attributes, ...inside) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...inside);
+    return made;
+  };
+  const saved = (plot) => {
+    const { width, height } = plot.viewBox.baseVal;
+    const rows = all(".key li", plot.closest(".plots") || plot).filter((item) => plot.querySelector(`[data-row="${CSS.escape(item.dataset.row)}"]`));
+    const columns = Math.max(1, Math.floor(width / 180));
+    const total = height + Math.ceil(rows.length / columns) * 18 + 8;
+    const { backgroundColor, color, fontFamily } = getComputedStyle(plot);
+    const copy = dressed(plot);
+    for (const [key, value] of Object.entries({ xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${width} ${total}`, width, height: total })) copy.setAttribute(key, value);
+    copy.prepend(make("rect", { width, height: total, fill: backgroundColor }));
+    rows.forEach((item, index) => copy.append(make("g", { transform: `translate(${6 + (index % columns) * 180} ${height + Math.floor(index / columns) * 18})` },
+      ...dressed(item.querySelector("svg")).childNodes, make("text", { x: 36, y: 11, fill: color, "font-size": 11.5, "font-family": fontFamily }, item.textContent.trim()))));
+    return new XMLSerializer().serializeToString(copy);
+  };
+  for (const plot of all("svg.plot")) {
+    const frame = document.createElement("div");
+    const title = plot.querySelector("title").textContent;
+    const press = (text, act) => {
+      const one = document.createElement("button");
+      Object.assign(one, { type: "button", textContent: text });
+      one.setAttribute("aria-label", `Save as ${text}: ${title}`);
+      one.addEventListener("click", act);
+      return one;
+    };
+    const svg = press("SVG", () => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([saved(plot)], { type: "image/svg+xml" }));
+      link.download = `${title.toLowerCase().replace(/[^a-z0-9]+/g, "-")}.svg`;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+    const pdf = press("PDF", () => {
+      root.classList.add("one");
+      frame.classList.add("printed");
+      print();
+      root.classList.remove("one");
+      frame.classList.remove("printed");
+    });
+    frame.className = "shot";
+    plot.replaceWith(frame);
+    frame.append(plot, svg, pdf);
+  }
+
   // A link to a record opens the record.
   const open = () => {
     const found = location.hash.length > 1 && document.getElementById(location.hash.slice(1));

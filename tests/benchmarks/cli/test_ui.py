@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backbench.benchmarks.run.sinks.tracking import Tracker
+from backbench.benchmarks.run.sinks.mlflow import MLflow
 
 BENCH = str(Path(sys.executable).with_name("bench"))
 
@@ -33,7 +33,7 @@ def test_the_servers_artifacts_are_below_out(tmp_path: Path, monkeypatch: pytest
 def test_an_artifact_that_is_uploaded_to_the_page_lands_below_out(tmp_path: Path) -> None:
     out, elsewhere = tmp_path / "r", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with Tracker(out, warn=print) as tracker:
+    with MLflow(out, warn=print) as tracker:
         tracker.start({"name": "x"})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -13,7 +13,7 @@ import pytest
 from record_factory import full_suite, make_record
 from suite_records import success_record, suite_records
 
-from backbench.benchmarks.run.sinks.tracking_view import board_metrics
+from backbench.benchmarks.run.sinks.mlflow_view import board_metrics
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.record.suites import SUITES

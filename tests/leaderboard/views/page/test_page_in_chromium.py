@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from chromium import CHROMIUM, DESKTOP, PHONE, Browser
@@ -295,3 +296,32 @@ def test_screenshots_are_not_blank(browser: Browser, site: Path, tmp_path: Path)
         browser.picture(path)
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size > 100_000
+
+
+def test_a_plot_is_saved_as_an_svg_of_its_own_with_its_legend(browser: Browser, site: Path, tmp_path: Path) -> None:
+    browser.open(index(site))
+    browser.ask("URL.createObjectURL = (blob) => { window.blob = blob; return 'data:,'; }; 1")
+    browser.ask("document.querySelector('.section.shown .shot button').click(); window.blob.type")
+    text = browser.ask("window.blob.text()")
+    plot = ElementTree.fromstring(text)
+    words = [one.text for one in plot.iter() if one.tag.endswith("text")]
+    assert words[0] == browser.ask("document.querySelector('.section.shown .plot .hd').textContent")
+    assert {"gloma", "transformer", "mamba"} <= set(words)
+    assert "class=" not in text
+    assert "var(" not in text
+    (tmp_path / "plot.svg").write_text(text, encoding="utf-8")
+    browser.open((tmp_path / "plot.svg").as_uri())
+    assert browser.complaints() == []
+
+
+def test_printing_a_plot_shows_it_and_the_legend_alone(browser: Browser, site: Path) -> None:
+    browser.open(index(site))
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    seen = "Array.from(document.querySelectorAll('.plot'), one => getComputedStyle(one).visibility)"
+    browser.ask(f"window.print = () => {{ window.seen = {seen}; }}; 1")
+    browser.ask("document.querySelectorAll('.section.shown .shot button')[1].click(); 1")
+    during = browser.ask("window.seen")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert during[0] == "visible"
+    assert set(during[1:]) == {"hidden"}
+    assert set(browser.ask(seen)) == {"visible"}

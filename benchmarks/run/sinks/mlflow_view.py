@@ -1,6 +1,7 @@
 """What people see in MLflow: metric names, tags, the description, and a saved view of the cells."""
 
 import json
+from collections.abc import Sequence
 
 from backbench.leaderboard.board.board import build_board
 from backbench.leaderboard.record.schema import Record
@@ -75,7 +76,7 @@ def tags(record: Record) -> dict[str, str]:
     return found
 
 
-def board_metrics(records: list[Record]) -> dict[str, float]:
+def board_metrics(records: Sequence[Record]) -> dict[str, float]:
     """``iqm/gloma``, ``mean/gloma`` and so on: the aggregates of a board's complete rows."""
     return {
         f"{name}/{row.label}": row.aggregates[name].value

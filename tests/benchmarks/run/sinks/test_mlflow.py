@@ -21,12 +21,13 @@ import pytest
 import record_factory as factory
 
 from backbench.benchmarks.run.executors import Event
-from backbench.benchmarks.run.sinks.tracking import MAX_KEY, MAX_PARAM, Tracker, _key, experiment_id, flatten
-from backbench.benchmarks.run.sinks.tracking_view import final, link
+from backbench.benchmarks.run.sinks.log import flatten
+from backbench.benchmarks.run.sinks.mlflow import MAX_KEY, MAX_PARAM, MLflow, _key, experiment_id
+from backbench.benchmarks.run.sinks.mlflow_view import final, link
 from backbench.text import SQLITE, path_url
 
 
-def use(tracker: Tracker) -> None:
+def use(tracker: MLflow) -> None:
     """Everything a run calls."""
     tracker.start({"command": "bench run"})
     tracker.cell_started("a", {"train": {"lr": 1e-3}})
@@ -39,7 +40,7 @@ def use(tracker: Tracker) -> None:
 
 def test_a_run_reads_back_from_mlflow(tmp_path: Path) -> None:
     warnings: list[str] = []
-    tracker = Tracker(tmp_path / "results", warn=warnings.append, flush_every=7)
+    tracker = MLflow(tmp_path / "results", warn=warnings.append, flush_every=7)
     record = factory.make_record()
     long = "x" * (MAX_PARAM + 1000)
     many = {f"p{index}": index for index in range(130)}
@@ -100,7 +101,7 @@ def test_a_run_reads_back_from_mlflow(tmp_path: Path) -> None:
     assert runs[failed.key].data.tags["reason"] == "NonFiniteLoss: loss is nan"
 
     # A second invocation joins the database that is there.
-    again = Tracker(tmp_path / "results", warn=warnings.append)
+    again = MLflow(tmp_path / "results", warn=warnings.append)
     again.start({})
     again.close()
     assert warnings == []
@@ -110,14 +111,14 @@ def test_a_run_reads_back_from_mlflow(tmp_path: Path) -> None:
 def test_a_cell_that_is_resumed_stays_one_run(tmp_path: Path) -> None:
     """The process before was killed: its own run ends as killed, and the cell's goes on."""
     code = (
-        "import os, sys; from backbench.benchmarks.run.sinks.tracking import Tracker; "
-        "tracker = Tracker(sys.argv[1], warn=print); tracker.start({'name': 'first'}); "
+        "import os, sys; from backbench.benchmarks.run.sinks.mlflow import MLflow; "
+        "tracker = MLflow(sys.argv[1], warn=print); tracker.start({'name': 'first'}); "
         "tracker.cell_started('a', {'x': 1}); tracker.metrics('a', 1, {'loss': 1.0}); os._exit(9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert (killed.returncode, killed.stdout) == (9, "")
     for name in ("second", "third"):
-        tracker = Tracker(tmp_path, warn=pytest.fail)
+        tracker = MLflow(tmp_path, warn=pytest.fail)
         tracker.start({"name": name})
         tracker.cell_started("a", {"x": 2})
         if name == "second":
@@ -138,7 +139,7 @@ def test_a_cell_that_is_resumed_stays_one_run(tmp_path: Path) -> None:
 
 
 def test_a_cell_that_another_process_took_has_no_run_here(tmp_path: Path, tiny_cell: Any) -> None:
-    tracker, cell = Tracker(tmp_path, warn=pytest.fail), tiny_cell("identity")
+    tracker, cell = MLflow(tmp_path, warn=pytest.fail), tiny_cell("identity")
     tracker.start({"name": "mine"})
     tracker.event(Event(cell, "held", message="process 1"))
     tracker.event(Event(cell, "taken", record=factory.make_record()))
@@ -159,7 +160,7 @@ def test_metrics_have_equal_names_on_every_task() -> None:
 
 
 def test_a_link_names_the_view_that_is_saved(tmp_path: Path) -> None:
-    tracker = Tracker(tmp_path, warn=pytest.fail)
+    tracker = MLflow(tmp_path, warn=pytest.fail)
     tracker.start({})
     tracker.close()
     found = experiment_id(tmp_path / "mlflow.db")
@@ -179,7 +180,7 @@ def test_a_folder_with_any_name_is_tracked_and_stays_so_when_it_is_moved(tmp_pat
     warnings: list[str] = []
     old, new = tmp_path / "a b%20" / "ü#?@", tmp_path / "moved %41"
     first = factory.make_record()
-    with Tracker(old, warn=warnings.append) as tracker:
+    with MLflow(old, warn=warnings.append) as tracker:
         tracker.start({})
         tracker.cell_finished(first.key, first)
     assert (old / "mlflow.db").is_file()
@@ -187,7 +188,7 @@ def test_a_folder_with_any_name_is_tracked_and_stays_so_when_it_is_moved(tmp_pat
     (tmp_path / "a b%20").rename(new)
     new /= "ü#?@"
     second = factory.make_record(seed=1)
-    with Tracker(new, warn=warnings.append) as tracker:
+    with MLflow(new, warn=warnings.append) as tracker:
         tracker.start({})
         tracker.cell_finished(second.key, second)
     assert warnings == []
@@ -228,7 +229,7 @@ def test_an_experiment_that_another_process_created_in_between_is_used(
 
     monkeypatch.setattr(mlflow, "MlflowClient", Crowded)
     warnings: list[str] = []
-    use(Tracker(tmp_path, warn=warnings.append))
+    use(MLflow(tmp_path, warn=warnings.append))
     assert warnings == []
     assert not Crowded.late
     monkeypatch.undo()
@@ -257,7 +258,7 @@ def unknown_scheme(folder: Path) -> str | None:
 @pytest.mark.parametrize("trouble", [corrupt, a_file_in_the_way, unknown_scheme])
 def test_trouble_is_reported_once_and_costs_nothing(tmp_path: Path, trouble: Any) -> None:
     warnings: list[str] = []
-    tracker = Tracker(tmp_path, trouble(tmp_path), warn=warnings.append)
+    tracker = MLflow(tmp_path, trouble(tmp_path), warn=warnings.append)
     begun = time.monotonic()
     use(tracker)
     assert len(warnings) == 1
@@ -278,26 +279,14 @@ def test_a_failure_in_the_middle_is_reported_once(tmp_path: Path, monkeypatch: p
         def log_batch(self, *_: Any, **__: Any) -> None:
             raise OSError("disk\nfull")
 
-    def connect(self: Tracker) -> None:
+    def connect(self: MLflow) -> None:
         self._client = Broken()
 
-    monkeypatch.setattr(Tracker, "_connect", connect)
+    monkeypatch.setattr(MLflow, "_connect", connect)
     warnings: list[str] = []
-    use(Tracker(tmp_path, warn=warnings.append))
+    use(MLflow(tmp_path, warn=warnings.append))
     assert len(warnings) == 1
     assert "disk full" in warnings[0]
-
-
-def test_none_does_nothing_and_imports_nothing(tmp_path: Path) -> None:
-    code = (
-        "import sys; from backbench.benchmarks.run.sinks.tracking import Tracker;"
-        "t = Tracker(sys.argv[1], 'none', warn=print);"
-        "t.start({}); t.cell_started('a', {}); t.metrics('a', 0, {'loss': 1.0}); t.cell_failed('a', 'no'); t.close();"
-        "assert 'mlflow' not in sys.modules and 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "new")], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert not (tmp_path / "new").exists()
 
 
 def test_names_are_flattened_and_cleaned_for_mlflow() -> None:
@@ -315,8 +304,8 @@ def test_runs_that_start_together_on_a_fresh_server_share_one_experiment(tmp_pat
     words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--backend-store-uri", path_url(tmp_path / "server.db", SQLITE), "--artifacts-destination", str(tmp_path)]
     code = (
-        "import sys; from pathlib import Path; from backbench.benchmarks.run.sinks.tracking import Tracker\n"
-        "tracker = Tracker(sys.argv[1], sys.argv[2], warn=print); tracker.start({'name': sys.argv[1]})\n"
+        "import sys; from pathlib import Path; from backbench.benchmarks.run.sinks.mlflow import MLflow\n"
+        "tracker = MLflow(sys.argv[1], sys.argv[2], warn=print); tracker.start({'name': sys.argv[1]})\n"
         "tracker.cell_started('a', {}); tracker.close()"
     )
     address = f"http://127.0.0.1:{port}"
