@@ -20,7 +20,8 @@ def translated(
     """A page of the repository as MkDocs reads it.
 
     ``here`` is the page's folder, and ``target`` gives for a path in the repository the path or address that the site
-    links to. None: the site has nothing there, so the words stay without a link. ``names`` lists ``__all__`` of a module.
+    links to. None: the site has nothing there, so the words stay without a link. ``names`` lists a module's
+    ``__all__``.
     """
 
     def link(match: re.Match[str]) -> str:

@@ -36,8 +36,8 @@ def test_a_picture_for_both_themes_becomes_one_for_each() -> None:
 def test_what_belongs_to_an_item_moves_to_four_columns() -> None:
     text = "* one\n  goes on\n\n  | a |\n  |---|\n\n  1. inner\n\n         code\n* two\n\nafter"
     assert translated(text, "", same).split("\n") == [
-        "* one", "    goes on", "", "    | a |", "    |---|", "", "    1. inner", "", "            code", "", "* two", "",
-        "after",
+        "* one", "    goes on", "", "    | a |", "    |---|", "", "    1. inner", "", "            code", "",
+        "* two", "", "after",
     ]  # fmt: skip
 
 

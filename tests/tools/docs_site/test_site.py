@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from chromium import CHROMIUM, DESKTOP, PHONE, Browser
+from markdown_it import MarkdownIt
 from paths import ROOT
 
 MKDOCS = ROOT / ".venv-docs" / "bin" / "mkdocs"
 pytestmark = pytest.mark.skipif(not MKDOCS.exists(), reason="no .venv-docs: make docs")
+COUNTED = {"h1", "h2", "h3", "h4", "ul", "ol", "li", "pre", "table", "tr", "td", "th", "strong", "em"}
+# The signatures are written by mkdocstrings.
+WRITTEN = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
+    if path.name != "signatures.md"
+)
 PAGES = ("docs/index.html", "docs/tutorial.html", "docs/reference/configuration.html", "docs/reference/signatures.html")
 
 
@@ -59,6 +70,28 @@ def test_the_api_has_signatures_docstrings_and_fields(site: Path) -> None:
         assert f'id="{name}"' in page
     assert "width of a token embedding" in page  # a comment in the code
     assert ":class:" not in page
+
+
+class Tags(HTMLParser):
+    """How often each tag of ``COUNTED`` begins."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.count: Counter[str] = Counter()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.count[tag] += tag in COUNTED
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_site_has_the_lists_tables_and_blocks_that_github_shows(name: str, site: Path) -> None:
+    github = MarkdownIt("commonmark", {"html": True}).enable("table").render((ROOT / name).read_text())
+    file = {"README.md": "index.html", "docs/README.md": "contents.html"}.get(name)
+    built = (site / "docs" / (file or name.removeprefix("docs/").replace(".md", ".html"))).read_text()
+    article = re.search(r"<article.*?</article>", built, re.DOTALL)
+    assert article is not None
+    assert Tags(article[0]).count == Tags(github).count
 
 
 def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
