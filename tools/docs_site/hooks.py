@@ -35,6 +35,7 @@ def on_config(config: Any) -> Any:
     sections["Project"]["All pages"] = INDEX
     items = [{title: [{words: _site(path)} for words, path in pages.items()]} for title, pages in sections.items()]
     config.nav = [{"Home": HOME}, {"Tutorial": "docs/tutorial.md"}, *items]
+    config.theme.static_templates.discard("404.html")  # its links would begin at the host's root
     return config
 
 

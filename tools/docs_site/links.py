@@ -18,7 +18,7 @@ def broken(site: Path) -> Iterator[str]:
         for link in page.links:
             target, _, anchor = link.partition("#")
             file = (path.parent / unquote(target.partition("?")[0])).resolve() if target else path
-            if not file.is_file():
+            if not file.is_file() or not file.is_relative_to(site.resolve()):
                 yield f"{name}: {link}: no such file"
             # With "=" it is a state of the board's page.
             elif anchor and "=" not in anchor and file in pages and unquote(anchor) not in pages[file].names:
@@ -40,7 +40,7 @@ class _Page(HTMLParser):
             if key in ("id", "name") and value:
                 self.names.add(value)
             elif key in ("href", "src") and value:
-                if not re.match(r"[a-z]+:|/", value):
+                if not re.match(r"[a-z]+:|//", value):
                     self.links.append(value)
                 elif re.match(r"https?:|//", value) and (tag == "link" or key == "src"):
                     self.loaded.append(value)
