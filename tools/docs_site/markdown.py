@@ -74,5 +74,7 @@ def navigation(index: str, folder: str) -> dict[str, dict[str, str]]:
     for section in re.split(r"^## ", index, flags=re.MULTILINE)[1:]:
         title, _, text = section.partition("\n")
         rows = re.findall(r"^\| \[([^\]]+)\]\(([^)#]+)\)", text, re.MULTILINE)
-        found[title] = {words: posixpath.normpath(posixpath.join(folder, path)) for words, path in rows}
+        found[title] = {
+            words.replace("`", ""): posixpath.normpath(posixpath.join(folder, path)) for words, path in rows
+        }
     return found

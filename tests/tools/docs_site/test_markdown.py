@@ -66,6 +66,6 @@ def test_a_comment_names_an_object_of_the_api() -> None:
 
 
 def test_the_navigation_is_the_tables_of_the_index() -> None:
-    rows = "| page | |\n|---|---|\n| [One](how/one.md) | |\n"
+    rows = "| page | |\n|---|---|\n| [One `1`](how/one.md) | |\n"
     index = f"# All\n\n[x](x.md)\n\n## How\n\n{rows}\n## More\n\n| [Two](../B.md) | |"
-    assert navigation(index, "pages") == {"How": {"One": "pages/how/one.md"}, "More": {"Two": "B.md"}}
+    assert navigation(index, "pages") == {"How": {"One 1": "pages/how/one.md"}, "More": {"Two": "B.md"}}
