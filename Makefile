@@ -13,8 +13,10 @@
 # For the leaderboard, without torch:
 #   make leaderboard         renders leaderboard/published/pages from the records, and checks both
 #   make leaderboard-check   checks only
+# For the documentation, in an environment of its own:
+#   make docs                builds the site in build/site: the committed board, and the pages in docs
 # For CI:
-#   make nightly             runs the tests, a smoke grid and the check, and writes a site to build/site
+#   make nightly             runs the tests, a smoke grid and the check, and adds the grid's board to the site
 # Options: ARGS="--backbone mamba --suite d4rl"   arguments of `bench run`
 #          PYTHON=python3.12                      the interpreter, 3.11 to 3.13
 #          SINCE=origin/main                      with leaderboard-check: fails if a record changed since this revision
@@ -24,7 +26,7 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos fuzz gpu gpu-wheels test lint lock sbom setup clean leaderboard leaderboard-check nightly
+.PHONY: bench chaos fuzz gpu gpu-wheels test lint lock sbom setup clean leaderboard leaderboard-check docs nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -45,6 +47,7 @@ SITE := build/site
 SBOM := build/sbom
 # The leaderboard has a small environment without torch. If .venv exists, make uses that one instead.
 PAGES := .venv-pages
+DOCS := .venv-docs
 ifneq ($(wildcard $(BIN)/bench),)
 PAGES_READY :=
 LEADERBOARD := PYTHONPATH=src $(BIN)/python -m backbench.leaderboard
@@ -92,15 +95,18 @@ leaderboard: $(PAGES_READY)
 leaderboard-check: $(PAGES_READY)
 	@$(LEADERBOARD) check$(if $(SINCE), --since $(SINCE))
 
+docs: $(DOCS)/.ready
+	@PYTHONPATH=tools NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build
+
 chaos: $(VENV)/.ready-test
 	@PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/chaos.py $(KILLS)
 
 nightly: $(VENV)/.ready test
-	@rm -rf $(NIGHTLY) $(SITE)
+	@rm -rf $(NIGHTLY)
 	@$(MAKE) --no-print-directory bench ARGS="--backbone all --suite d4rl --preset smoke --out $(NIGHTLY)"
 	@$(MAKE) --no-print-directory bench ARGS="--backbone all --suite atari --preset smoke --out $(NIGHTLY)"
 	@$(BIN)/bench leaderboard --check
-	@$(BIN)/python -m backbench.leaderboard render --pages $(SITE)
+	@$(MAKE) --no-print-directory docs
 	@$(BIN)/bench leaderboard $(NIGHTLY) --format html --out $(SITE)/nightly
 
 setup: $(VENV)/.ready
@@ -115,11 +121,13 @@ $(VENV)/.ready: $(LOCKS)
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(PAGES)/.ready: $(LOCKS)
-	@sh .ci/make-venv "$(PYTHON)" $(PAGES)
-	@echo "Setting up $(PAGES) (once)"
-	@printf '*\n' > $(PAGES)/.gitignore
-	@$(PAGES)/bin/python $(PIP) --require-hashes --no-deps --requirement $(PAGES)/locks/pages.txt
+$(PAGES)/.ready: LOCK := pages
+$(DOCS)/.ready: LOCK := docs
+$(PAGES)/.ready $(DOCS)/.ready: $(LOCKS)
+	@sh .ci/make-venv "$(PYTHON)" $(@D)
+	@echo "Setting up $(@D) (once)"
+	@printf '*\n' > $(@D)/.gitignore
+	@$(@D)/bin/python $(PIP) --require-hashes --no-deps --requirement $(@D)/locks/$(LOCK).txt
 	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
@@ -131,4 +139,4 @@ $(VENV)/.ready-lint: $(VENV)/.ready-test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(PAGES) build dist *.egg-info
+	rm -rf $(VENV) $(PAGES) $(DOCS) build dist *.egg-info

@@ -28,7 +28,6 @@ from backbench.backbones.kernels import OPERATIONS, chosen
 DOCS = ROOT / "docs"
 KERNELS = (DOCS / "reference" / "backbones.md").read_text()
 BACKBONES_PAGE = (DOCS / "reference" / "built-in-backbones.md").read_text()
-COMMON = BACKBONES_PAGE.partition("## Common options\n")[2].partition("\n## ")[0]
 PAGES = sorted(
     path
     for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/**/*.md"), *ROOT.glob(".github/**/*.md"))
@@ -142,15 +141,6 @@ def test_the_way_of_a_cell_names_files_that_exist() -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_option_is_listed_with_its_default(name: str) -> None:
-    section = BACKBONES_PAGE.partition(f"### `{name}`\n")[2].partition("\n###")[0]
-    for field in dataclasses.fields(BACKBONES.get(name).Options):
-        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-        listed = section if f"| `{field.name}` |" in section else COMMON
-        assert f"| `{field.name}` | {default} |" in listed
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
 def test_sizes_of_backbones_are_listed(name: str) -> None:
     model = build(name, None, Spec(d_model=128, n_layers=3))
     parameters = sum(p.numel() for p in model.parameters())
@@ -170,21 +160,32 @@ def test_every_kernel_is_listed() -> None:
         assert row.endswith(f"| `{chosen(operation.name)}` |")
 
 
-def test_every_setting_is_listed_with_its_default() -> None:
-    from backbench.benchmarks.plan.settings import DataConfig, EvalConfig, ModelConfig, TrainConfig
+def test_the_tables_of_settings_presets_and_options_are_what_the_code_says() -> None:
+    tool = script("make_configuration")
+    for path in tool.PAGES:
+        text = path.read_text(encoding="utf-8")
+        assert text == tool.written(text), "run: PYTHONPATH=src python tools/make_configuration.py"
 
-    page = (DOCS / "reference" / "configuration.md").read_text()
-    rows = dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*) \|", page, re.MULTILINE))
-    for group, kind in (("model", ModelConfig), ("data", DataConfig), ("train", TrainConfig), ("eval", EvalConfig)):
-        for field in dataclasses.fields(kind):
-            said = rows[f"{group}.{field.name}"].replace(",", "") if field.name != "betas" else "0.9 0.95"
-            default = field.default
-            if isinstance(default, bool) or default == ():
-                assert said == {False: "false", True: "true", (): "empty"}[default]  # type: ignore[index]
-            elif isinstance(default, int | float):
-                assert float(said) == default, field.name
-            elif isinstance(default, str):
-                assert said == default, field.name
+
+def test_every_group_of_settings_preset_and_backbone_with_options_has_a_table() -> None:
+    tool = script("make_configuration")
+    there = {(kind, name) for path in tool.PAGES for _, kind, name, _ in tool.TABLE.findall(path.read_text("utf-8"))}
+    presets = {path.stem for path in (ROOT / "configs" / "preset").rglob("*.yaml")}
+    with_options = {name for name in BUILT_IN if dataclasses.fields(BACKBONES.get(name).Options)}
+    assert {name for kind, name in there if kind == "settings"} == set(tool.GROUPS)
+    assert {name for kind, name in there if kind == "preset"} == presets
+    assert {name for kind, name in there if kind == "options"} == with_options
+
+
+def test_a_changed_default_or_comment_changes_the_page() -> None:
+    said = script("field_comments").field_comments(
+        "class A:\n    # Above,\n    # in two lines.\n    a: int = 1\n    b: str = '#'  # beside\n    c: int = 0\n"
+    )
+    assert said == {"a": "Above, in two lines.", "b": "beside"}
+    page = "<!-- table: settings eval -->\nstale\n<!-- end of the table -->\n"
+    written = script("make_configuration").written(page)
+    assert "| `eval.seed` | int | 1000 | of the evaluation's environments |\n" in written
+    assert "stale" not in written
 
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:

@@ -17,7 +17,13 @@ from paths import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OUTSIDE = {"torch", "backbench"}  # constraints.txt pins torch
 # What an environment installs, and so where a dependency may be locked.
-ENVIRONMENTS = {"run": ["run"], "test": ["run", "test"], "dev": ["run", "test", "dev"], "pages": ["pages"]}
+ENVIRONMENTS = {
+    "run": ["run"],
+    "test": ["run", "test"],
+    "dev": ["run", "test", "dev"],
+    "pages": ["pages"],
+    "docs": ["docs"],
+}
 
 
 @cache
@@ -47,6 +53,7 @@ def test_every_entry_of_a_lock_file_has_a_hash(name: str) -> None:
         ("run", PROJECT["dependencies"]),
         ("test", PROJECT["optional-dependencies"]["test"]),
         ("dev", PROJECT["optional-dependencies"]["dev"]),
+        ("docs", PROJECT["optional-dependencies"]["docs"]),
         ("pages", ["markdown-it-py>=3", "numpy>=2", "pydantic>=2.7", "rich>=13"]),
     ],
 )

@@ -95,7 +95,10 @@ def test_the_night_runs_every_backbone_on_both_suites() -> None:
     plan = dry("nightly")
     for suite in ("d4rl", "atari"):
         assert f"bench run --backbone all --suite {suite} --preset smoke --out build/nightly" in plan
-    order = [plan.index(word) for word in ("--suite atari", "leaderboard --check", "render --pages build/site")]
+    order = [
+        plan.index(word)
+        for word in ("--suite atari", "leaderboard --check", "mkdocs build", "--out build/site/nightly")
+    ]
     assert order == sorted(order)
 
 
@@ -117,6 +120,15 @@ def test_the_leaderboard_needs_no_torch() -> None:
     assert "editable" not in plan
     assert re.findall(r"--require-hashes --no-deps --requirement (.*)", plan) == ["not-there-either/locks/pages.txt"]
     assert plan.index(" render") < plan.index(" check")
+
+
+def test_the_documentation_has_an_environment_of_its_own() -> None:
+    plan = dry("docs", "DOCS=not-there")
+    assert re.findall(r"--require-hashes --no-deps --requirement (.*)", plan) == ["not-there/locks/docs.txt"]
+    assert " not-there/bin/mkdocs build" in plan
+    assert "strict: true\n" in (ROOT / "mkdocs.yml").read_text()
+    assert "site_dir: build/site\n" in (ROOT / "mkdocs.yml").read_text()
+    assert "make docs" in commands()
 
 
 def test_the_whole_environment_serves_too(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class DeltaNetOptions(LinearOptions):
 
     expand_v: int = 1  # channels of the values, as a multiple of d_model
     d_conv: int = 4  # taps of the convolution of queries, keys and values
-    negative: bool = False  # rates in (0, 2), so that eigenvalues are in (-1, 1)
+    negative: bool = False  # rates in (0, 2) instead of (0, 1), so that eigenvalues are in (-1, 1)
     name: ClassVar[str] = "deltanet"
 
     def __post_init__(self) -> None:

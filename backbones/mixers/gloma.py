@@ -26,18 +26,19 @@ CHOICES = {
 class GLoMaOptions:
     """Options of GLoMa: each point that the paper leaves open."""
 
-    branches: str = "both"  # both, or one alone: global, local
+    branches: str = "both"  # `both`, or one alone: `global`, `local`
     window: int = 2  # environment steps that the local branch sees, the current one included
-    windows: tuple[int, ...] = ()  # of each layer, in their order, instead of window
-    local: str = "overlapping"  # windows that end at each token (overlapping), or that tile the context (blocks)
-    # What the overlapping window limits: the branch, or only the scan (a token then sees d_conv - 1 tokens more).
+    windows: tuple[int, ...] = ()  # of each layer, in their order, instead of `window`: `[2,6]`
+    local: str = "overlapping"  # windows that end at each token (`overlapping`), or that tile the context (`blocks`)
+    # What the overlapping window limits: the `branch`, or only the `scan` (a token then sees d_conv - 1 tokens more).
     window_of: str = "branch"
-    fusion: str = "sum"  # of the branches: sum, gated (a learned gate), or concat (a linear layer over both)
+    fusion: str = "sum"  # of the branches: `sum`, `gated` (a learned gate), or `concat` (a linear layer over both)
     share_weights: bool = False  # whether both branches share one Mamba block
     d_state: int = 16  # states of each channel's recurrence in the global branch
-    local_d_state: int = 16  # and in the local one
+    local_d_state: int = 16  # states of each channel's recurrence in the local branch
     d_conv: int = 4  # taps of the causal convolution in the global branch
-    local_d_conv: int = 4  # and in the local one, shorter than its window; with 1, the scan gets the complete window
+    # Taps in the local branch, fewer than its window has tokens. With 1 the scan gets the complete window.
+    local_d_conv: int = 4
     expand: int = 2  # channels of the recurrences, as a multiple of d_model
     dt_rank: int = 0  # rank of the projection to the time step; 0 means d_model / 16, rounded up
     mlp: bool = True  # whether a feed-forward network follows each mixer

@@ -30,7 +30,7 @@ DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 0.1, 1e-4
 class LinearOptions:
     """Options that all mixers with matrix states have."""
 
-    n_heads: int = 4  # heads, each with a state of its own
+    n_heads: int = 4  # heads, each with a state of its own; must divide the channels
     mlp: bool = True  # whether a feed-forward network follows each mixer
     activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh, relu or swiglu
     kernels: str = "auto"  # implementation of the recurrence; auto chooses the fastest

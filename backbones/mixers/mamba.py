@@ -34,7 +34,7 @@ class MambaOptions:
     dt_rank: int = 0  # rank of the projection to the time step; 0 means d_model / 16, rounded up
     mlp: bool = True  # whether a feed-forward network follows each mixer, as in Decision Mamba; false for bare blocks
     activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
-    eigenvalues: str = "positive"  # decays exp(dt A), in (0, 1); or negative, 2 exp(dt A) - 1, in (-1, 1)
+    eigenvalues: str = "positive"  # `positive`: decays exp(dt A), in (0, 1). `negative`: 2 exp(dt A) - 1, in (-1, 1)
     kernels: str = "auto"  # implementation of the scan; auto chooses the fastest
 
     def __post_init__(self) -> None:

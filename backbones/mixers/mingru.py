@@ -21,7 +21,7 @@ class MinGRUOptions:
     """Options of minGRU."""
 
     expand: int = 1  # channels of the recurrence, as a multiple of d_model
-    candidate: str = "positive"  # what a token may write: positive, g of a projection; or linear, the projection
+    candidate: str = "positive"  # what a token writes: `positive`, g of a projection; or `linear`, the projection
     mlp: bool = True  # whether a feed-forward network follows each mixer; false for bare recurrences
     activation: str = "gelu"  # of the feed-forward network: gelu, gelu_tanh or relu
     kernels: str = "auto"  # implementation of the recurrence; auto chooses the fastest

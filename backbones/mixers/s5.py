@@ -21,7 +21,8 @@ SLOWEST = -1e-4  # largest real part of an eigenvalue
 class S5Options:
     """Options of S5."""
 
-    d_state: int = 0  # real states, an even number for each block; 0 means d_model, rounded up to such a number
+    # Real states, half as many complex ones. 0 means d_model, rounded up to a multiple of 2 `n_blocks`.
+    d_state: int = 0
     n_blocks: int = 1  # HiPPO matrices on the diagonal at the start
     dt_min: float = 0.001  # smallest time step at the start
     dt_max: float = 0.1  # largest time step at the start

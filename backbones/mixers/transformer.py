@@ -27,13 +27,15 @@ POSITIONS, NORMS = ("none", "rotary"), ("layer", "rms")
 class TransformerOptions:
     """Options of the attention mixer. The defaults are the Decision Transformer's on Gym."""
 
-    n_heads: int = 1  # number of attention heads; d_model must be a multiple
-    kv_heads: int = 0  # heads of keys and values, each for a group of heads; 0 for as many as n_heads
-    positions: str = "none"  # none, or rotary: queries and keys turn with their token's number
+    n_heads: int = 1  # attention heads; d_model must be a multiple (published: Gym 1, Atari 8)
+    kv_heads: int = 0  # heads of keys and values, each for a group of heads; 0 for as many as `n_heads`
+    positions: str = "none"  # `none`, or `rotary`: queries and keys turn with their token's number; heads of even size
     window: int = 0  # environment steps that a token sees, the current one included; 0 for all before it
-    norm: str = "layer"  # layer, or rms: RMSNorm
+    norm: str = "layer"  # `layer`, or `rms`: RMSNorm before attention, before the feed-forward network and at the end
     bias: bool = True  # whether the projections have biases
-    activation: str = "relu"  # of the feed-forward network: gelu, gelu_tanh, relu or swiglu
+    # Of the feed-forward network: `gelu`, `gelu_tanh`, `relu`, or `swiglu`, which is 8/3 d_model wide, without biases
+    # (published: Gym relu, Atari gelu).
+    activation: str = "relu"
     kernels: str = "auto"  # implementation of attention; auto chooses the fastest
     name: ClassVar[str] = "transformer"  # of the backbone, for errors
 

@@ -29,15 +29,17 @@ class ModelConfig:
     n_layers: int = 2  # layers of the residual stack
     dropout: float = 0.1  # on embeddings, attention and residual branches
     context: int = 10  # K, steps of a window
-    # What time a token has. step: its step's timestep. window: the window's first, and an index. none: none.
+    # What tells the time. `step`: each token gets its step's timestep. `window`: the window's first timestep, and an
+    # index in the window. `none`: nothing.
     timestep: str = "step"
-    tokens: str = "rsa"  # of a step, in this order: return-to-go (r), state (s), action (a)
-    embedding: str = "norm"  # norm: a layer norm over each token; tanh: of what is embedded
-    encoder: str = "light"  # of pixels. nature: as in the papers; light: a sixth of the multiplications
-    # How tokenizer and head start. gpt2: N(0, 0.02). torch, mingpt: as Decision Transformer does for Gym and for Atari
-    # (TokenConfig).
+    tokens: str = "rsa"  # of a step, in order: return-to-go (`r`), state (`s`), action (`a`); `rsa`, `rs`, `sa` or `s`
+    embedding: str = "norm"  # `norm`: a layer norm over each token. `tanh`: tanh of each embedding
+    encoder: str = "light"  # of pixels: `nature` as in the papers, or `light` with a sixth of the multiplications
+    # How the tokenizer and the head start. `gpt2`: N(0, 0.02), zero biases. `torch`: PyTorch's own start. `mingpt`:
+    # PyTorch's own, but N(0, 0.02) for actions and head, and zeros for the tables of time and position. An encoder of
+    # pixels always has PyTorch's.
     init: str = "gpt2"
-    residual_scale: bool = True  # residual branches start times 1/sqrt(branches)
+    residual_scale: bool = True  # whether residual branches start times 1/sqrt(branches)
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_layers", "context"):
@@ -52,18 +54,22 @@ class ModelConfig:
 class DataConfig:
     """Where the trajectories come from."""
 
-    source: str = "embedded"  # embedded, d4rl, minari, dqn-replay, local; none replaces another
-    steps: int = 50_000  # of an embedded data set, at least
-    # Scale of returns-to-go. raw; clipped: each reward to [-1, 1]; mixed: clipped in training, raw rewards come off the
-    # target when acting, as in the originals; auto: the suite's own.
+    # `embedded`, `d4rl`, `minari`, `dqn-replay` or `local`. `--data` sets it too. None replaces another.
+    source: str = "embedded"
+    steps: int = 50_000  # least number of steps of an embedded data set
+    # Scale of returns-to-go. `raw`. `clipped`: each reward to [-1, 1]. `mixed`: clipped in training, raw rewards come
+    # off the target when acting, as in the originals. `auto`: the suite's own.
     rewards: str = "auto"
     # Share of the steps that training uses: those of the episodes with the largest returns. With a backbone that does
-    # not see the target, 0.1 is the Decision Transformer's control %BC.
+    # not see the target, 0.1 is Decision Transformer's control %BC.
     top: float = 1.0
-    episodes: int = 0  # train on so many of the episodes, 0 for all; the seed says which, and those of N are among 2N's
-    held_out: int = 0  # training never sees so many, of which the record has the loss; equal for every cell of the data
-    # uniform: a window starts at any step and is padded past its episode's end. episode: it starts with its episode.
-    # shifted: as uniform, but moved back to end with its episode.
+    # Unique episodes that training uses, 0 for all. The seed says which, and those of N are among those of 2N.
+    episodes: int = 0
+    # Episodes that training never sees, the same for every cell of a data set. The record has the loss on them.
+    held_out: int = 0
+    # `uniform`: a window starts at any step, sampled with replacement, and is padded past its episode's end. `episode`:
+    # it starts with its episode, and episodes are sampled evenly. `shifted`: as `uniform`, but moved back to end with
+    # its episode, in shuffled epochs.
     windows: str = "uniform"
 
     def __post_init__(self) -> None:
@@ -82,21 +88,21 @@ class TrainConfig:
     """One training loop for all."""
 
     steps: int = 600  # optimiser updates
-    batch_size: int = 64  # windows
+    batch_size: int = 64  # windows in a batch
     lr: float = 1e-3  # peak learning rate
     betas: tuple[float, float] = (0.9, 0.95)  # AdamW's decay rates of the moments
-    weight_decay: float = 1e-4  # decoupled
-    decay: str = "matrices"  # what decays. matrices: no biases, norms, embeddings, A and D; all: every parameter
+    weight_decay: float = 1e-4  # AdamW's decoupled weight decay
+    decay: str = "matrices"  # what decays. `matrices`: no biases, norms, embeddings, A and D. `all`: every parameter
     warmup: int = 50  # updates of linear warm-up
-    # After the warm-up. cosine: down to a tenth. cosine_floor: down to zero, but never below a tenth.
+    # After the warm-up: `constant`, `cosine` down to a tenth, or `cosine_floor` towards zero but never below a tenth.
     schedule: str = "constant"
-    schedule_steps: int = 0  # update at which the cosine is at its lowest; 0 for train.steps
+    schedule_steps: int = 0  # update at which the cosine is at its lowest; 0 for `train.steps`
     clip: float = 1.0  # largest norm of the gradient; 0 for no clipping
     bf16: bool = False  # autocast to bfloat16
-    compile: bool = False  # torch.compile; on a CPU it was slower (docs/explanation/speed.md)
+    compile: bool = False  # `torch.compile`; on a CPU it was slower (docs/explanation/speed.md)
     cuda_graphs: bool = False  # each update as one CUDA graph; refused on a CPU
-    evaluations: int = 1  # evenly spaced, the last one at the end; see eval.curve_episodes
-    log_every: int = 25  # updates between two reports of progress
+    evaluations: int = 1  # evaluations, evenly spaced, the last at the end; see `eval.curve_episodes`
+    log_every: int = 25  # updates between two lines of progress
     checkpoint_every: int = 100  # updates between two checkpoints
 
     def __post_init__(self) -> None:
@@ -118,18 +124,20 @@ class TrainConfig:
 class EvalConfig:
     """How a checkpoint is scored."""
 
-    episodes: int = 10  # for each target return
+    episodes: int = 10  # episodes for each target return
     # Episodes of an evaluation during training, for the curve alone: other starts than the scored ones, and no best
-    # checkpoint. 0: as many as ``episodes``, on their starts, and the best checkpoint is kept.
+    # checkpoint. 0: as many as `eval.episodes`, on their starts, and the best checkpoint is kept.
     curve_episodes: int = 0
     # The last checkpoint is also scored on episodes of so many times the data's length, in both protocols of acting,
     # with windows that are as many times longer. Needs a task that can be longer.
     lengths: tuple[int, ...] = ()
-    acting: str = "window"  # window: recompute the last K steps; recurrent: carry state
-    timestep: str = "first"  # with model.timestep=window, the one that a window gets: its first, or the current
+    acting: str = "window"  # `window` recomputes the last K steps; `recurrent` carries state
+    # With `model.timestep=window`, the timestep of a window when acting: its `first`, or the `current` one.
+    timestep: str = "first"
     seed: int = 1000  # of the evaluation's environments
     max_steps: int = 0  # longest episode; 0 for the task's own limit; a preset can only shorten it
-    targets: tuple[float, ...] = ()  # instead of the task's, on the scale of data.rewards; the first is the headline
+    # Target returns instead of the task's, on the scale of `data.rewards`. The first is the headline.
+    targets: tuple[float, ...] = ()
     temperature: float = 1.0  # discrete actions are sampled from softmax(logits / temperature); 0 takes the likeliest
 
     def __post_init__(self) -> None:
