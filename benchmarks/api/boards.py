@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,13 +115,20 @@ def read_records(folder: Path, silent: bool = False) -> tuple[list[Record], int]
 def printed(records: Sequence[Record], width: int) -> RenderableType:
     """The board of these records for a terminal."""
     from backbench.leaderboard.board.board import build_board
-    from backbench.leaderboard.record.files import COMMITTED
-    from backbench.leaderboard.record.files import load_records as load
     from backbench.leaderboard.views.text import to_rich
 
-    committed = build_board(load(COMMITTED)[0]) if COMMITTED.is_dir() else None
     # Papers' scores on other data say little beside a fresh run; `bench leaderboard` shows them.
-    return to_rich(build_board(records), width, published=False, beside=committed)
+    return to_rich(build_board(records), width, published=False, beside=_committed())
+
+
+@cache
+def _committed() -> Board | None:
+    """The committed board of a clone; it tells how far seeds lie apart."""
+    from backbench.leaderboard.board.board import build_board
+    from backbench.leaderboard.record.files import COMMITTED
+    from backbench.leaderboard.record.files import load_records as load
+
+    return build_board(load(COMMITTED)[0]) if COMMITTED.is_dir() else None
 
 
 def _load(folder: Path) -> tuple[list[Record], list[str]]:

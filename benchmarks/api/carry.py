@@ -80,7 +80,7 @@ def carry_all(request: Request, where: Where, show: Show, tune: int = 0) -> Carr
 
         asked = tuning(request, tune)
         carried.cells, carried.status = tuned_cells(
-            asked, where.out, lambda trials: run_left(trials, asked.untuned), show
+            asked, where.out, lambda trials: run_left(trials, asked.untuned), show.console, show.errors
         )
     else:
         carried.cells = plan(request)

@@ -116,8 +116,8 @@ def run(
     request = Request(names, suite, preset, tasks, _seeds(seeds), data, words, max_cells=MOST_CELLS)
     for name, value in (("jobs", jobs), ("tune", tune)):
         require(isinstance(value, int) and value >= 0, f"{name}={value!r}: give a whole number of 0 or more")
-    command = ["--backbone", ",".join(names), "--suite", suite, "--preset", preset, "--seeds", _listed(request.seeds)]
-    command += ["--task", ",".join(tasks)] if tasks else []
+    command = f"backbench.run --suite {suite} --preset {preset} --seeds {_listed(request.seeds)}".split()
+    command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
     with _show(progress, (*command, *words)) as show:
         carried = carry_all(request, Where(jobs, device, Path(out), track), show, tune)
     for outcome in carried.outcomes:
@@ -155,7 +155,7 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
         record = finished(chosen, folder)
         assert record is not None
         return record
-    with _show(False, ("run_cell", chosen.key)) as show:
+    with _show(False, ("backbench.run_cell", chosen.key)) as show:
         where = Where(1, device, folder, "none", inline=True)
         outcome, _ = carry_out(Request((chosen.backbone,), "", chosen.preset), where, [chosen], left, show)
     _stop_if_asked(outcome)
@@ -215,9 +215,8 @@ def _listed(seeds: Sequence[int]) -> str:
 
 
 @contextmanager
-def _show(progress: bool, words: tuple[str, ...]) -> Iterator[Show]:
+def _show(progress: bool, command: tuple[str, ...]) -> Iterator[Show]:
     """Where a run speaks: the terminal, or nowhere."""
-    command = ("backbench.run", *words)
     if progress:
         yield Show(terminal.console(), terminal.console(error=True), command)
         return

@@ -19,14 +19,15 @@ from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.text import plain
 
 if TYPE_CHECKING:
-    from backbench.benchmarks.api.carry import Show
+    from rich.console import Console
+
     from backbench.benchmarks.plan.settings import Cell
     from backbench.leaderboard.record.schema import Record
 
 Run = Callable[[Sequence["Cell"]], int]  # runs what is left of some cells; the exit status
 
 
-def tuned_cells(asked: Tuning, results: Path, run: Run, show: Show) -> tuple[list[Cell], int]:
+def tuned_cells(asked: Tuning, results: Path, run: Run, console: Console, errors: Console) -> tuple[list[Cell], int]:
     """The cells to report, after the trials, and the exit status so far: 1 if a backbone has no setting.
     No cells if the trials were stopped, or none chose a setting."""
     chosen, found = choose(asked, results)
@@ -36,14 +37,12 @@ def tuned_cells(asked: Tuning, results: Path, run: Run, show: Show) -> tuple[lis
         chosen, found = choose(asked, results)
     if lost := [plain(name) for name in asked.request.backbones if name not in chosen]:
         said = "trials did not end, or all failed; its cells do not run"
-        terminal.say(show.errors, f"bench: no setting for {', '.join(lost)}: {said}")
+        terminal.say(errors, f"bench: no setting for {', '.join(lost)}: {said}")
     if not chosen:
         return [], 1
     tasks = ", ".join(next(iter(found.values())).tasks)
-    terminal.say(
-        show.console, f"Trials, mean score on {tasks}; * is chosen. Reported cells have other starts and seeds."
-    )
-    show.console.print(_table(asked, found))
+    terminal.say(console, f"Trials, mean score on {tasks}; * is chosen. Reported cells have other starts and seeds.")
+    console.print(_table(asked, found))
     return asked.reported(chosen), int(bool(lost))
 
 

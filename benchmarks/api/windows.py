@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from itertools import count
 from typing import TYPE_CHECKING
 
+import torch
+
 from backbench.agents.agent import Windows
 from backbench.benchmarks.api.runs import Overrides, cell, override_words
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Windows", "load_windows"]
 
 
+# Its words are those of `run`.
 def load_windows(
     task: str,
     suite: str = "d4rl",
@@ -25,8 +28,7 @@ def load_windows(
     *,
     seed: int = 0,
     overrides: Overrides = (),
-    device: str = "cpu",
-) -> Iterator[Windows]:  # as many parameters as a user may set
+) -> Iterator[Windows]:
     """An endless iterator of batches, equal to those of training with that seed. Generates or fetches missing data.
 
         windows = backbench.load_windows("hopper-medium", context=20, batch_size=64)
@@ -46,7 +48,6 @@ def load_windows(
         context: K; None for the one of preset and suite.
         batch_size: B; None likewise.
         seed: of training. Batch i depends on it and on i alone.
-        device: where the tensors are.
 
     Raises:
         UserError: unknown task, data that are not available, or a context that does not fit.
@@ -55,16 +56,16 @@ def load_windows(
     words = [f"{key}={value}" for key, value in sizes.items() if value is not None]
     # A backbone without options: windows do not depend on it.
     chosen = cell("identity", task, suite, preset, seed, [*override_words(overrides), *words])
-    return _batches(chosen, device)
+    return _batches(chosen)
 
 
-def _batches(chosen: Cell, name: str) -> Iterator[Windows]:
+def _batches(chosen: Cell) -> Iterator[Windows]:
     from backbench.benchmarks.data import sources, store
     from backbench.benchmarks.plan.assemble import seen
     from backbench.benchmarks.run import machine
-    from backbench.benchmarks.run.cell import check_data, choose_device, make_sampler
+    from backbench.benchmarks.run.cell import check_data, make_sampler
 
-    device, data_id = choose_device(name), chosen.task.data_id
+    data_id = chosen.task.data_id
     due = sources.plan([(chosen.data.source, data_id)])
     if due.fetch:
         sources.fetch(due.fetch, lambda line: None, lambda name: nullcontext(lambda done, total: None))
@@ -72,5 +73,5 @@ def _batches(chosen: Cell, name: str) -> Iterator[Windows]:
         sources.make_all(due.make, machine.cores(), lambda name: None)
     data = store.read(data_id)
     check_data(chosen, data)
-    sampler, _ = make_sampler(chosen, seen(chosen, data), device)
+    sampler, _ = make_sampler(chosen, seen(chosen, data), torch.device("cpu"))
     return map(sampler.batch, count())
