@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -274,6 +275,17 @@ def test_loading_and_acting_leave_torch_as_it_was(robot: Record, folder: Path) -
         torch.set_num_threads(threads)
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_records_are_read_and_agents_play_without_hydra(
+    robot: Record, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("hydra", "omegaconf", "mlflow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert robot.key in [record.key for record in backbench.load_records(folder)]
+    backbench.load_agent(robot.key, folder).act(np.zeros(11))
+    with pytest.raises(ImportError):
+        backbench.cell("mlp", "hopper-medium")
 
 
 def test_weights_that_are_not_the_record_s_are_refused(robot: Record, folder: Path, tmp_path: Path) -> None:
