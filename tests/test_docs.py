@@ -228,7 +228,7 @@ def test_the_mixer_on_the_page_keeps_the_contract(
 
 def test_the_script_of_the_tutorial_trains_plays_and_plots(hopper_store: Path, tmp_path: Path) -> None:
     (tmp_path / "play.py").write_text(python_block(DOCS / "tutorial.md", "backbench.load_agent"), encoding="utf-8")
-    done = subprocess.run([sys.executable, "play.py"], cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    done = subprocess.run([sys.executable, "play.py"], cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert (done.returncode, done.stderr) == (0, "")
     table = r" *d4rl +gloma\n *hopper-medium +[\d.]+\n *seeds +1\n"
     assert re.fullmatch(rf"{table}return of the episode: \d+\n", done.stdout)

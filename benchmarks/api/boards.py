@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from backbench.benchmarks.plan.settings import Cell
-    from backbench.leaderboard.board.board import Board
+    from backbench.leaderboard.board.board import Board, Section
     from backbench.leaderboard.record.schema import Record
 
 WIDTH = 120  # columns of a board as text
@@ -46,14 +46,14 @@ def load_records(folder: str | Path = "results") -> list[Record]:
 class Shown:
     """A board that prints as ``bench leaderboard`` does, and shows in a notebook.
 
-    ``board.sections`` has the numbers: see ``backbench.leaderboard.board.board``.
+    ``sections`` has the numbers: one ``Section`` of ``backbench.leaderboard.board.board`` for each table.
     """
 
     def __init__(self, records: Sequence[Record]) -> None:
         from backbench.leaderboard.board.board import build_board
 
         self.records = tuple(records)
-        self.board: Board = build_board(self.records)
+        self.sections: Sequence[Section] = build_board(self.records).sections
 
     def __str__(self) -> str:
         """Tables of ``WIDTH`` columns."""
@@ -81,10 +81,10 @@ def board(records: str | Path | Sequence[Record] = "results") -> Shown:
     return Shown(load_records(records) if isinstance(records, str | Path) else records)
 
 
-def scores(board: Board) -> list[list[list[str]]]:
+def scores(sections: Sequence[Section]) -> list[list[list[str]]]:
     """The scores of each section as lines of words: tasks, and a column for each row of the board."""
     found = []
-    for section in board.sections:
+    for section in sections:
         lines = [[section.setting.suite, *(row.label for row in section.rows)]]
         for task in (task for task in section.tasks if any(task in row.scores for row in section.rows)):
             values = [row.scores.get(task) for row in section.rows]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backbench import terminal
 from backbench.errors import UserError
@@ -49,6 +50,11 @@ class Carried:
     outcomes: list[Outcome] = field(default_factory=list)  # of what ran: trials, then cells
     status: int = 0  # exit status: 0 all done, 1 a cell failed, 128 + signal when it was stopped
     tracked: bool = False  # whether MLflow has the run
+
+
+def whole(value: Any, least: int = 0) -> bool:
+    """Whether a caller's value is a whole number, Python's or NumPy's, of at least ``least``."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def carry_all(request: Request, where: Where, show: Show, tune: int = 0) -> Carried:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from backbench.agents.acting import Actor, make_actor
+from backbench.benchmarks.api.carry import whole
 from backbench.benchmarks.api.senses import Pixels, Vectors, differences, rows_of
 from backbench.benchmarks.data.processes import steady
 from backbench.benchmarks.environments.spaces import Actions
@@ -114,15 +115,16 @@ class Player:
             self._as_in_the_record(target, seed, batch, episode)
             return
         rows = 1 if batch is None else batch
-        require(isinstance(rows, int) and rows >= 1, f"reset: batch={batch!r}; give a whole number of at least 1")
-        require(isinstance(seed, int) and seed >= 0, f"reset: seed={seed!r}; give a whole number of 0 or more")
+        require(whole(rows, 1), f"reset: batch={batch!r}; give a whole number of at least 1")
+        require(whole(seed), f"reset: seed={seed!r}; give a whole number of 0 or more")
         self._begin(_targets(target, rows, self.targets[0]), seed, range(rows), _starts(seed, rows))
         self._single, self._copies = batch is None, None
 
     def _as_in_the_record(self, target: Any, seed: int, batch: int | None, episode: int) -> None:
         episodes, protocol = self.cell.eval.episodes, self.targets
         require(batch is None and seed == 0, "reset: episode= has its own seed and batch; leave seed and batch out")
-        require(0 <= episode < episodes, f"reset: episode={episode}; the record has episodes 0 to {episodes - 1}")
+        known = whole(episode) and episode < episodes
+        require(known, f"reset: episode={episode!r}; the record has episodes 0 to {episodes - 1}")
         goal = protocol[0] if target is None else target
         require(goal in protocol, f"reset: target={goal!r}; the record has {', '.join(f'{one:g}' for one in protocol)}")
         assert self.record.scores is not None

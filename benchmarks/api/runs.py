@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from backbench import terminal
 from backbench.benchmarks.api.boards import Shown, alike, scores
-from backbench.benchmarks.api.carry import Show, Where, carry_all, carry_out
+from backbench.benchmarks.api.carry import Show, Where, carry_all, carry_out, whole
 from backbench.benchmarks.plan.request import Request
 from backbench.errors import UserError, require
 
@@ -47,7 +47,7 @@ class Results:
 
     def __str__(self) -> str:
         """Normalised scores, mean over seeds; a line for each task, and one for each problem."""
-        return "\n\n".join([*map(_aligned, scores(self.board.board)), *self._problems()])
+        return "\n\n".join([*map(_aligned, scores(self.board.sections)), *self._problems()])
 
     def __repr__(self) -> str:
         counts = f"{len(self.records)} done, {len(self.failed)} failed, {len(self.errors)} without a record"
@@ -55,7 +55,7 @@ class Results:
 
     def _repr_html_(self) -> str:
         tables = []
-        for lines in scores(self.board.board):
+        for lines in scores(self.board.sections):
             rows = ("".join(f"<td>{html.escape(word)}</td>" for word in line) for line in lines)
             tables.append(f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>")
         return "".join([*tables, *(f"<p>{html.escape(line)}</p>" for line in self._problems())])
@@ -115,7 +115,7 @@ def run(
     words = override_words(overrides)
     request = Request(names, suite, preset, tasks, _seeds(seeds), data, words, max_cells=MOST_CELLS)
     for name, value in (("jobs", jobs), ("tune", tune)):
-        require(isinstance(value, int) and value >= 0, f"{name}={value!r}: give a whole number of 0 or more")
+        require(whole(value), f"{name}={value!r}: give a whole number of 0 or more")
     command = f"backbench.run --suite {suite} --preset {preset} --seeds {_listed(request.seeds)}".split()
     command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
     with _show(progress, (*command, *words)) as show:
@@ -131,8 +131,9 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
         record = backbench.run_cell(backbench.cell("gloma", "hopper-medium", preset="smoke"))
         print(record.scores.last.targets[0].returns)      # raw return of each episode
 
-    A cell that is done is not run again: its record is returned. Torch uses one thread meanwhile, as in ``run``, so the
-    numbers are the same.
+    A cell that is done is not run again: its record is returned. If another process runs it, this waits for the record.
+    Torch uses one thread meanwhile, as in ``run``, so the numbers are the same. If training diverges or the backbone
+    raises an error, the record says so: ``status == "failed"``.
 
     Args:
         cell: from ``backbench.cell``, or the settings in a record, ``record.provenance.config``.
@@ -140,7 +141,7 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UserError: settings, data, device or folder that cannot be used, or another process runs the cell.
+        UserError: settings, data, device or folder that cannot be used.
         KeyboardInterrupt: after a checkpoint.
     """
     from backbench.benchmarks.replay.load import cell_of
@@ -198,16 +199,14 @@ def _word(value: Any) -> str:
     return f"[{','.join(map(_word, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
-def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(seeds, int):
-        require(
-            0 < seeds <= MOST_CELLS and not isinstance(seeds, bool),
-            f"seeds={seeds}: give how many, 1 to {MOST_CELLS:,}, or a list such as [7]",
-        )
-        return tuple(range(seeds))
-    whole = [seed for seed in seeds if isinstance(seed, int) and not isinstance(seed, bool)]
-    require(len(whole) == len(seeds) > 0, f"seeds={seeds!r}: give whole numbers")
-    return tuple(whole)
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    if not isinstance(seeds, Iterable):
+        fits = whole(seeds, 1) and seeds <= MOST_CELLS
+        require(fits, f"seeds={seeds!r}: give how many, 1 to {MOST_CELLS:,}, or a list such as [7]")
+        return tuple(range(int(seeds)))
+    given = tuple(seeds)
+    require(bool(given) and all(map(whole, given)), f"seeds={seeds!r}: give whole numbers of 0 or more")
+    return tuple(map(int, given))
 
 
 def _listed(seeds: Sequence[int]) -> str:

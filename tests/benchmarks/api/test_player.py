@@ -228,6 +228,7 @@ MISTAKES: list[tuple[Callable[[Player], object], str]] = [
     (lambda a: a.reset(target="high"), "target='high'; give a finite number"),
     (lambda a: a.reset(target=[1, 2], batch=3), "one for each of 3 rows"),
     (lambda a: a.reset(episode=3), "the record has episodes 0 to 2"),
+    (lambda a: a.reset(episode=0.5), "the record has episodes 0 to 2"),
     (lambda a: a.reset(target=1.0, episode=0), "the record has 3600, 1800"),
     (lambda a: a.reset(episode=0, batch=2), "leave seed and batch out"),
     (lambda a: a.keep([0]), "there is no batch"),
