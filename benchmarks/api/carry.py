@@ -54,7 +54,7 @@ class Carried:
 
 def whole(value: Any, least: int = 0) -> bool:
     """Whether a caller's value is a whole number, Python's or NumPy's, of at least ``least``."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+    return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
 
 
 def carry_all(request: Request, where: Where, show: Show, tune: int = 0) -> Carried:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import Cell
 
 
+MOST_ROWS = 100_000
+
+
 class Copies:
     """The episodes of a record's evaluation as rows of one batch: one is played, and copies of it replace the others.
 
@@ -115,7 +118,9 @@ class Player:
             self._as_in_the_record(target, seed, batch, episode)
             return
         rows = 1 if batch is None else batch
-        require(whole(rows, 1), f"reset: batch={batch!r}; give a whole number of at least 1")
+        require(
+            whole(rows, 1) and rows <= MOST_ROWS, f"reset: batch={batch!r}; give a whole number, 1 to {MOST_ROWS:,}"
+        )
         require(whole(seed), f"reset: seed={seed!r}; give a whole number of 0 or more")
         self._begin(_targets(target, rows, self.targets[0]), seed, range(rows), _starts(seed, rows))
         self._single, self._copies = batch is None, None
