@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from backbench.benchmarks.environments import spaces
 from backbench.benchmarks.environments.observe import PLAYED, Observe, See
 from backbench.errors import UserError, require
+from backbench.text import plain
 
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import Cell
@@ -45,7 +46,7 @@ class Vectors:
             vector = np.empty(0)
         require(
             vector.shape == (spaces.size(self.space),),
-            f"act: an observation has the shape {shape_of(observation)}, and the agent takes {self.space}; "
+            f"act: an observation has the shape {shape_of(observation)}, and the agent takes {said(self.space)}; "
             "agent.check(env) compares the spaces",
         )
         finite = vector.dtype.kind in "fiub" and bool(np.isfinite(vector).all())
@@ -108,6 +109,15 @@ def shape_of(observation: Any) -> Any:
         return f"of a ragged {type(observation).__name__}"
 
 
+def said(space: Any) -> str:
+    """A space in a message: as Gymnasium prints it, or the shapes of its parts where that is long."""
+    text = plain(str(space))
+    if len(text) <= 100:
+        return text
+    parts = ", ".join(f"{name} {leaf.shape}".strip() for name, leaf, _ in spaces.leaves(space, None))
+    return f"{type(space).__name__} of {parts}"[:300]
+
+
 def spaces_of(cell: Cell) -> tuple[Any, Any]:
     """Gymnasium's spaces of the environment of a cell: (observations, actions). UserError if it cannot be made here."""
     from gymnasium.spaces import Box, Discrete
@@ -132,9 +142,9 @@ def differences(theirs: tuple[Any, Any], mine: tuple[Any, Any], frames: bool) ->
     (seen, done), (takes, gives), found = theirs, mine, []
     alike = seen.shape in (takes.shape, takes.shape[1:]) if frames else _layout(seen) == _layout(takes)
     if not alike:
-        found.append(f"observations {seen}, and the agent takes {takes}")
+        found.append(f"observations {said(seen)}, and the agent takes {said(takes)}")
     if _range(done) != _range(gives):
-        found.append(f"actions {done}, and the agent gives {gives}")
+        found.append(f"actions {said(done)}, and the agent gives {said(gives)}")
     return found
 
 

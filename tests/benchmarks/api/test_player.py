@@ -207,6 +207,18 @@ def test_a_wrong_call_changes_nothing(robot: Record, folder: Path) -> None:
     assert total == expected
 
 
+class WithSpaces:
+    """As much of an environment as ``check`` looks at."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "seen": gymnasium.spaces.Box(np.arange(40.0), np.arange(40.0) + 1, dtype=np.float64),
+            "goal": gymnasium.spaces.Box(-1, 1, (2,)),
+        }
+    )
+    action_space = gymnasium.spaces.Discrete(2)
+
+
 MISTAKES: list[tuple[Callable[[Player], object], str]] = [
     (lambda a: a.act(np.zeros(17)), r"shape \(17,\), and the agent takes Box\(-inf, inf, \(11,\), float64\)"),
     (lambda a: a.act({"observation": np.zeros(11)}), r"shape {'observation': \(11,\)}"),
@@ -241,6 +253,7 @@ MISTAKES: list[tuple[Callable[[Player], object], str]] = [
     ),
     (lambda a: a.check(gymnasium.make("Walker2d-v5")), r"actions Box\(-1.0, 1.0, \(6,\).*gives Box\(-1.0, 1.0, \(3,"),
     (lambda a: a.check(gymnasium.make("CartPole-v1")), r"actions Discrete\(2\)"),
+    (lambda a: a.check(WithSpaces()), r"observations Dict of goal \(2,\), seen \(40,\), and the agent takes Box"),
     (lambda a: a.check(object()), "object has no spaces; give a Gymnasium environment"),
 ]
 
