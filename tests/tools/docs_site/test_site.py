@@ -97,7 +97,7 @@ def test_the_site_has_the_lists_tables_and_blocks_that_github_shows(name: str, s
 def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
     """Also one in plain HTML, which MkDocs does not look into."""
     root = tmp_path / "repository"
-    for name in ("docs", "tools/docs_site", "src", "backbones", "leaderboard"):
+    for name in ("docs", "tools/docs_site", "src", "agents", "backbones", "benchmarks", "leaderboard"):
         ignored = shutil.ignore_patterns("__pycache__", "records", "rows")
         shutil.copytree(ROOT / name, root / name, symlinks=True, ignore=ignored)
     for path in (*ROOT.glob("*.md"), ROOT / "mkdocs.yml", ROOT / "pyproject.toml", ROOT / "tools/field_comments.py"):
