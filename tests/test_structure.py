@@ -20,7 +20,7 @@ FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "r
 STREETS = (
     (
         "backbones", "agents", "benchmarks.environments", "benchmarks.data", "benchmarks.plan", "benchmarks.run",
-        "benchmarks.replay", "benchmarks.speed", "benchmarks.studies", "benchmarks.cli",
+        "benchmarks.replay", "benchmarks.speed", "benchmarks.export", "benchmarks.studies", "benchmarks.cli",
     ),
     ("leaderboard.scores", "leaderboard.record", "leaderboard.board", "leaderboard.trust", "leaderboard.views",
      "leaderboard.check", "leaderboard.__main__"),
