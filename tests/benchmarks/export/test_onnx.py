@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_agents import PIXELS, VECTOR, small_agent
 from torch import Tensor
 
-from backbench.agents.agent import Agent
-from backbench.agents.build import ModelSettings, Spaces, build_agent
 from backbench.agents.heads import ActionSpace
 from backbench.backbones import BACKBONES
 from backbench.backbones.contract import Mixer
@@ -21,25 +20,6 @@ from backbench.errors import UserError
 
 needs_onnx = pytest.mark.skipif(onnx.missing() is not None, reason=str(onnx.missing()))
 COMPLEX = {"lru", "s5"}
-VECTOR, PIXELS = (5,), (2, 84, 84)
-
-
-def small_agent(
-    backbone: str | type[Mixer],
-    options: Mapping[str, Any] | None = None,
-    shape: tuple[int, ...] = VECTOR,
-    actions: ActionSpace = ActionSpace(3),  # noqa: B008
-    **model: Any,
-) -> Agent:
-    torch.manual_seed(0)
-    layers = len(backbone.split("+")) if isinstance(backbone, str) else 1
-    settings = ModelSettings(**({"d_model": 8, "n_layers": layers, "dropout": 0.1, "context": 3} | model))
-    statistics = (torch.randn(5), torch.rand(5) + 0.5) if shape == VECTOR else None
-    agent = build_agent(backbone, options or {}, settings, Spaces(shape, actions, 12, 10.0, statistics)).eval()
-    with torch.no_grad():
-        for parameter in agent.parameters():  # biases too: a graph without them would not differ from zeros
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return agent
 
 
 def written_difference(graph: onnx.Graph, folder: Path) -> float:
