@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from backbench.agents.agent import Agent
 from backbench.backbones.fast import LAST
+from backbench.benchmarks.export.real import in_real_numbers
 
 STATE, NEXT = "state_", "next_state_"  # beginnings of the names of the tensors that are carried
 
@@ -41,7 +42,7 @@ class Step(Graph):
     """
 
     def __init__(self, agent: Agent, shape: tuple[int, ...]) -> None:
-        super().__init__(agent)
+        super().__init__(in_real_numbers(agent))
         fresh, self._nested = pytree.tree_flatten(agent.backbone.initial_state(1))
         self._count = len(fresh)
         for i, leaf in enumerate(fresh):

@@ -67,8 +67,6 @@ def no_step(agent: Agent) -> str | None:
         name = type(part).__name__
         if type(part).step is Causal.step:
             return f"{name} has no step of its own"
-        if any(parameter.is_complex() for parameter in part.parameters()) or getattr(part, "complex_states", False):
-            return f"{name} computes with complex numbers, which ONNX does not have"
     return None
 
 
@@ -127,16 +125,15 @@ def session(path: Path) -> Run:
     return run
 
 
-def difference(graph: Graph, path: Path) -> float:
-    """The largest difference between an agent's outputs and those of its graph in ``path``, on random inputs.
+def difference(agent: Agent, graph: Graph, path: Path) -> float:
+    """The largest difference between an agent's outputs and those of its ``graph`` in ``path``, on random inputs.
 
     A step is compared over ``STEPS`` decisions with those of the product, a window over all its positions.
     """
     generator = torch.Generator().manual_seed(0)
     inputs = {name: _random(example, generator) for name, example in graph.inputs.items()}
-    return (
-        _of_steps(graph, session(path), inputs) if isinstance(graph, Step) else _of_window(graph, session(path), inputs)
-    )
+    compare = _of_steps if isinstance(graph, Step) else _of_window
+    return compare(agent, session(path), inputs)
 
 
 def _random(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -147,14 +144,15 @@ def _random(like: Tensor, generator: torch.Generator) -> Tensor:
     return like
 
 
-def _of_window(graph: Graph, run: Run, inputs: dict[str, Tensor]) -> float:
+def _of_window(agent: Agent, run: Run, inputs: dict[str, Tensor]) -> float:
+    names = ("returns_to_go", "observations", "actions", "timesteps")
     with torch.no_grad():
-        return _apart(run(**inputs)[graph.decision], graph(**inputs))
+        return _apart(next(iter(run(**inputs).values())), agent(*(inputs[name] for name in names)))
 
 
-def _of_steps(graph: Graph, run: Run, inputs: dict[str, Tensor]) -> float:
+def _of_steps(agent: Agent, run: Run, inputs: dict[str, Tensor]) -> float:
     """One episode: both get the actions of the agent, and the graph gets its own state."""
-    agent, worst = graph.agent, 0.0
+    worst = 0.0
     heard: list[Tensor] = []
     listener = agent.head.register_forward_hook(lambda module, given, output: heard.append(output))
     generator = torch.Generator().manual_seed(1)
@@ -165,7 +163,7 @@ def _of_steps(graph: Graph, run: Run, inputs: dict[str, Tensor]) -> float:
             action = actor.act(observation, torch.rand(1, generator=generator))
             inputs |= {"observation": observation, "return_to_go": actor.target, "timestep": torch.tensor([time])}
             outputs = run(**inputs)
-            worst = max(worst, _apart(outputs[graph.decision], heard.pop()))
+            worst = max(worst, _apart(next(iter(outputs.values())), heard.pop()))
             inputs |= {name.replace(NEXT, STATE): torch.from_numpy(value) for name, value in outputs.items()}
             inputs["previous_action"] = action
             actor.update(torch.randn(1, generator=generator))

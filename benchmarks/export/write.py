@@ -79,7 +79,7 @@ def _write_onnx(agent: Agent, cell: Cell, shape: tuple[int, ...], folder: Path) 
     lines = []
     for name, graph in graphs.items():
         onnx.write(graph, folder / name)
-        apart = onnx.difference(graph, folder / name)
+        apart = onnx.difference(agent, graph, folder / name)
         if not apart < onnx.CLOSE:
             raise UserError(f"{name} differs from the agent by {apart:.1e}; report it, and export safetensors instead")
         lines.append(f"{name}: outputs in onnxruntime differ from the agent's by {apart:.1e} at most")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,11 @@ from backbench.agents.heads import ActionSpace
 from backbench.backbones.contract import Mixer
 
 VECTOR, PIXELS = (5,), (2, 84, 84)
+
+
+def in_turns(names: Sequence[str], count: int = 4) -> list[str]:
+    """All ``names`` in hybrids of ``count`` layers: a graph costs more by its being made than by its layers."""
+    return ["+".join(names[first : first + count]) for first in range(0, len(names), count)]
 
 
 def small_agent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,17 +47,19 @@ def starts(cell: Cell) -> list[int]:
     return [int(one) for one in np.random.SeedSequence(cell.eval.seed).generate_state(cell.eval.episodes)]
 
 
-@pytest.mark.parametrize(("backbone", "acting"), [("convformer", "window"), ("mamba", "recurrent")])
+@pytest.fixture(scope="module")
+def robot(
+    hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Record, Path]:
+    return exported(tiny_cell("convformer", eval=ROBOT, train=FALLS), tmp_path_factory.mktemp("robot"))
+
+
+@pytest.mark.parametrize("acting", ["window", "recurrent"])
 def test_the_runner_gets_the_returns_of_the_record(
-    backbone: str,
-    acting: str,
-    runner: dict[str, Any],
-    hopper_store: Path,
-    tiny_cell: Callable[..., Cell],
-    tmp_path: Path,
+    acting: str, robot: tuple[Record, Path], runner: dict[str, Any], tiny_cell: Callable[..., Cell], tmp_path: Path
 ) -> None:
-    cell = tiny_cell(backbone, eval=replace(ROBOT, acting=acting), train=FALLS)
-    record, folder = exported(cell, tmp_path)
+    cell = tiny_cell("mamba", eval=replace(ROBOT, acting="recurrent"), train=FALLS)
+    record, folder = robot if acting == "window" else exported(cell, tmp_path)
     assert record.headline is not None
     agent, env = runner["Agent"](folder), gymnasium.make("Hopper-v5")
     found = [runner["play"](agent, env, 3600.0, seed) for seed in starts(cell)]
@@ -86,9 +89,9 @@ def test_the_runner_samples_discrete_actions_as_the_evaluation(runner: dict[str,
 
 
 def test_the_program_runs_without_torch_and_refuses_what_does_not_fit(
-    hopper_store: Path, tiny_cell: Callable[..., Cell], tmp_path: Path
+    robot: tuple[Record, Path], tmp_path: Path
 ) -> None:
-    _, folder = exported(tiny_cell("identity", eval=ROBOT, train=FALLS), tmp_path)
+    folder = Path(shutil.copytree(robot[1], tmp_path / "agent"))
     code = f"import runpy, sys; sys.argv[0] = {str(RUNNER)!r}\n"
     code += "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
     code += "finally: assert not {'torch', 'backbench'} & set(sys.modules), 'it imports torch'"
