@@ -75,13 +75,13 @@ def _mixers(agent: Agent) -> list[Causal]:
     return [layer.mixer for layer in stack.layers] if isinstance(stack, ResidualStack) else [stack]
 
 
-def write(graph: Graph, path: Path) -> None:
-    """Write a graph. Raises UserError if torch cannot translate it."""
+def write(graph: Graph, path: Path, optimise: bool = True) -> None:
+    """Write a graph, ``optimise``: with constants folded. Raises UserError if torch cannot translate it."""
     arguments = tuple(graph.inputs.values())
     try:
         with traced(), torch.no_grad(), _quiet():
             program = torch.onnx.export(
-                graph.eval(), arguments, dynamo=True, verbose=False,
+                graph.eval(), arguments, dynamo=True, verbose=False, optimize=optimise,
                 input_names=list(graph.inputs), output_names=graph.outputs,
             )  # fmt: skip
             assert program is not None

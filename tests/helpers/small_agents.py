@@ -34,5 +34,5 @@ def small_agent(
     agent = build_agent(backbone, options or {}, settings, Spaces(shape, actions, 12, 10.0, statistics)).eval()
     with torch.no_grad():
         for parameter in agent.parameters():  # biases too: a graph without them would not differ from zeros
-            parameter.add_(0.2 * torch.randn_like(parameter))
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return agent

@@ -42,7 +42,10 @@ def _operators_are_listed_once() -> Iterator[None]:
 @needs_onnx
 @pytest.mark.parametrize("names", in_turns(BACKBONES.names()))
 def test_twenty_steps_of_a_graph_equal_those_of_the_agent(names: str, tmp_path: Path) -> None:
-    assert written_difference(small_agent(names), onnx.STEP, tmp_path) < onnx.CLOSE
+    agent = small_agent(names)
+    graph = onnx.graphs(agent, VECTOR, 3)[0][onnx.STEP]
+    onnx.write(graph, tmp_path / onnx.STEP, optimise=False)  # a third of the time; the other tests optimise
+    assert onnx.difference(agent, graph, tmp_path / onnx.STEP) < onnx.CLOSE
 
 
 @needs_onnx
