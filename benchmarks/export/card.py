@@ -13,6 +13,16 @@ from backbench.leaderboard.scores.statistics import interval
 from backbench.text import markdown, plain
 
 LICENCES = {"MIT": "mit", "CC BY 4.0": "cc-by-4.0"}  # of data -> as cards name it
+LOAD = """## Load
+
+```python
+import backbench
+
+agent = backbench.from_pretrained("this/folder")
+agent.reset(target={target:g})
+action = agent.act(observation)            # then agent.act(observation, reward)
+```
+"""
 
 
 def card(record: Record, cell: Cell, files: dict[str, str]) -> str:
@@ -82,16 +92,7 @@ episodes of {_text(identity.environment)} with Backbench.
 This is one seed ({identity.seed}), so an interval is over episodes of the evaluation alone. Seeds differ by more.
 Scores are normalised by {_text(protocol.normaliser)}: 0 and 100 are its references.
 
-## Load
-
-```python
-import backbench
-
-agent = backbench.from_pretrained("this/folder")
-agent.reset(target={protocol.targets[0]:g})
-action = agent.act(observation)            # then agent.act(observation, reward)
-```
-
+{LOAD.format(target=protocol.targets[0])}
 ## Data
 
 | | |
