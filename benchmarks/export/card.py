@@ -39,7 +39,7 @@ def _front(record: Record, cell: Cell) -> dict[str, Any]:
     identity, score = record.identity, record.headline
     assert score is not None
     spread = f" +/- {stdev(score.returns):.2f}" if len(score.returns) > 1 else ""
-    measured = [
+    measured: list[dict[str, Any]] = [
         {"type": "mean_reward", "name": "mean return of an episode", "value": f"{score.raw_mean:.2f}{spread}"},
         {"type": "normalised_score", "name": f"normalised score ({record.protocol.normaliser})",
          "value": round(score.normalised_mean, 2)},
@@ -61,7 +61,7 @@ def _front(record: Record, cell: Cell) -> dict[str, Any]:
                     {
                         "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
                         "dataset": {"name": identity.task, "type": identity.environment},
-                        "metrics": [{**one, "verified": False} for one in measured],
+                        "metrics": [one | {"verified": False} for one in measured],
                     }
                 ],
             }

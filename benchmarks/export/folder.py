@@ -71,7 +71,7 @@ def read(folder: Path) -> Exported:
 def config(record: Record, cell: Cell, agent: Agent) -> dict[str, Any]:
     """What a program needs to play. Scales and statistics are the agent's own; its graphs have them inside."""
     encoder = agent.tokenizer.encoder
-    statistics = isinstance(encoder, VectorEncoder)
+    scales = (encoder.mean, encoder.std) if isinstance(encoder, VectorEncoder) else None
     return {
         "format": FORMAT,
         "model_type": "backbench",
@@ -86,10 +86,7 @@ def config(record: Record, cell: Cell, agent: Agent) -> dict[str, Any]:
         "targets": list(record.protocol.targets),
         "rewards": cell.task.rewards,
         "return_scale": cell.task.return_scale,
-        "normaliser": {
-            "mean": encoder.mean.tolist() if statistics else None,
-            "std": encoder.std.tolist() if statistics else None,
-        },
+        "normaliser": {"mean": scales[0].tolist() if scales else None, "std": scales[1].tolist() if scales else None},
         "environment": {"id": cell.task.env_id, "kwargs": dict(cell.task.env_kwargs), "max_steps": cell.max_steps},
         **_spaces(cell, agent),
         "cell": record.provenance.config,

@@ -71,8 +71,9 @@ def no_step(agent: Agent) -> str | None:
 
 
 def _mixers(agent: Agent) -> list[Causal]:
-    stack: Any = agent.backbone
-    return [layer.mixer for layer in stack.layers] if isinstance(stack, ResidualStack) else [stack]
+    stack = agent.backbone
+    layers: Any = stack.layers if isinstance(stack, ResidualStack) else ()
+    return [layer.mixer for layer in layers] or [stack]
 
 
 def write(graph: Graph, path: Path, optimise: bool = True) -> None:

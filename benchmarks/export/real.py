@@ -31,7 +31,7 @@ class RealStates(nn.Module):
         """As the mixer's: h_t = a h_{t-1} + B x_t, with ``state`` h (batch, channels, 2)."""
         real, imaginary = self.decays.unbind(-1)
         after = []
-        for b in F.linear(x, self.B).unflatten(-1, (-1, 2)).unbind(1):
+        for b in torch.unflatten(F.linear(x, self.B), -1, (-1, 2)).unbind(1):
             one, other = state.unbind(-1)
             state = torch.stack((real * one - imaginary * other, real * other + imaginary * one), -1) + b
             after.append(state)

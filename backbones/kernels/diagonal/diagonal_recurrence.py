@@ -111,6 +111,7 @@ def cpp(a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
     """Compiled for the CPU, one pass over the tokens in each direction."""
     is_complex = a.is_complex()
     numbers = (_numbers(a), _numbers(b), None if initial is None else _numbers(initial).contiguous())
+    h: Any
     if torch.compiler.is_exporting():
         h = _operator(*numbers, is_complex)
     elif torch.is_grad_enabled():
