@@ -10,6 +10,8 @@
 # For a machine with a GPU, which may have no network:
 #   make gpu                 measures training on it in less than five minutes, with a report in gpu-report (or in $OUT)
 #   make gpu-wheels          downloads the packages for that, to take along in wheels/; torch must be there
+# For a release:
+#   make dist                builds a source archive and this machine's wheel in dist/
 # For the leaderboard, without torch:
 #   make leaderboard         renders leaderboard/published/pages from the records, and checks both
 #   make leaderboard-check   checks only
@@ -26,7 +28,7 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos fuzz gpu gpu-wheels test lint lock sbom setup clean leaderboard leaderboard-check docs nightly
+.PHONY: bench chaos dist fuzz gpu gpu-wheels test lint lock sbom setup clean leaderboard leaderboard-check docs nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -78,6 +80,13 @@ sbom: $(VENV)/.ready-lint
 	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file $(SBOM)/backbench.cdx.json $(BIN)/python
 	@$(BIN)/python tools/licences.py > $(SBOM)/licences.csv
 	@echo "written: $(SBOM)"
+
+dist: $(VENV)/.ready-lint
+	@rm -rf dist build/dist
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir build/dist .
+	@PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/dist/*.whl
+	@mv build/dist/*.tar.gz dist/
+	@ls dist
 
 fuzz: $(VENV)/.ready-test
 	@$(BIN)/python tests/fuzz/run.py --inputs $(FUZZ)

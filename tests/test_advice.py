@@ -30,7 +30,7 @@ OTHERS = {
     "--backend-store-uri", "--default-artifact-root", "--host", "--port", "--end-of-options", "--full-tree", "--pages",
     "--show-prefix", "--porcelain", "--untracked-files", "--no-build-isolation", "--no-deps", "--force-reinstall",
     "--serve-artifacts", "--no-serve-artifacts", "--artifacts-destination", "--quiet", "--verify", "--hard", "--help",
-    "--others", "--exclude-standard",
+    "--others", "--exclude-standard", "--logdir",
 }  # fmt: skip
 # Built for a GPU against the torch that is there, so in no extra.
 KERNELS = {"mamba-ssm", "causal-conv1d", "flash-attn"}

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import pytest
 from paths import ROOT
 
+import backbench
 from backbench.backbones import BACKBONES
 from backbench.backbones.build import build
 from backbench.backbones.check import check
@@ -224,6 +225,20 @@ def test_the_mixer_on_the_page_keeps_the_contract(
     results = check(f"{module}:{name}")
     assert [f"{result.name}: {result.detail}" for result in results if not result.passed] == []
     assert f"bench check my_mixer:{name}" in (ROOT / page).read_text()
+
+
+def test_the_script_of_the_tutorial_trains_plays_and_plots(hopper_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "play.py").write_text(python_block(DOCS / "tutorial.md", "backbench.load_agent"), encoding="utf-8")
+    done = subprocess.run([sys.executable, "play.py"], cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert (done.returncode, done.stderr) == (0, "")
+    table = r" *d4rl +gloma\n *hopper-medium +[\d.]+\n *seeds +1\n"
+    assert re.fullmatch(rf"{table}return of the episode: \d+\n", done.stdout)
+    assert (tmp_path / "episode.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_name_of_the_package_is_on_the_page_of_the_python_api() -> None:
+    page = (DOCS / "reference" / "python.md").read_text()
+    assert [name for name in backbench.__all__ if f"`{name}" not in page and f"backbench.{name}" not in page] == []
 
 
 def test_the_excerpt_in_the_readme_is_what_make_bench_prints() -> None:

@@ -81,11 +81,14 @@ def instruction_sets(library: Path) -> list[str]:
 
 
 @needs_setuptools
-def test_without_a_compiler_the_wheel_has_no_library(tree: Path) -> None:
+def test_without_a_compiler_the_wheel_has_no_library(tree: Path, tmp_path: Path) -> None:
     """One warning, and a wheel without the library, even where an older build left one."""
     (tree / "src" / LIBRARY).write_text("of another build")
     nowhere = str(tree / "no-such-compiler")
-    wheel, said = build("wheel", tree, CC=nowhere, CXX=nowhere)
+    with tarfile.open(build("sdist", tree, CC=nowhere, CXX=nowhere)[0]) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    wheel, said = build("wheel", unpacked, CC=nowhere, CXX=nowhere)
     assert said.count("the compiled CPU kernels were not built") == 1
     assert "no CPU kernels for" not in said
     names = zipfile.ZipFile(wheel).namelist()

@@ -20,7 +20,8 @@ FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "r
 STREETS = (
     (
         "backbones", "agents", "benchmarks.environments", "benchmarks.data", "benchmarks.plan", "benchmarks.run",
-        "benchmarks.replay", "benchmarks.speed", "benchmarks.export", "benchmarks.studies", "benchmarks.cli",
+        "benchmarks.replay", "benchmarks.speed", "benchmarks.export", "benchmarks.studies", "benchmarks.api",
+        "benchmarks.cli",
     ),
     ("leaderboard.scores", "leaderboard.record", "leaderboard.board", "leaderboard.trust", "leaderboard.views",
      "leaderboard.check", "leaderboard.__main__"),
@@ -29,7 +30,8 @@ STREETS = (
      "backbones.contract", "backbones.stack", "backbones.mixers", "backbones.check"),
 )  # fmt: skip
 READS_THE_BOARD = "benchmarks."  # rooms below it may import any room of the leaderboard
-APART = {("benchmarks.speed", "benchmarks.replay")}  # neighbours, which know nothing of each other
+# Rooms that know nothing of each other.
+APART = {("benchmarks.speed", "benchmarks.replay"), ("benchmarks.api", "benchmarks.speed")}
 OUTSIDE = {  # what a room may import besides the standard library
     "backbones": {"torch", "numpy", "triton", "mamba_ssm", "causal_conv1d", "flash_attn", "xformers"},
     "agents": {"torch", "numpy"},

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def test_what_is_run_is_there(line: str) -> None:
         assert words[1] in TARGETS, line
     elif words[:2] == ["python", "-m"]:
         module = words[2]
-        assert module == "pip" or importlib.util.find_spec(f"{module}.__main__"), line
+        installed = any(f" {module}==" in other for other in commands() if other.startswith("python -m pip install"))
+        assert module == "pip" or installed or importlib.util.find_spec(f"{module}.__main__"), line
     elif words[0] == "bash":
         assert (ROOT / words[1]).is_file(), line
     else:
@@ -151,3 +153,23 @@ def test_records_and_pages_are_in_no_wheel() -> None:
     assert "backbench.leaderboard" in found
     assert [name for name in found if name.startswith("backbench.leaderboard.published")] == []
     assert tool["exclude-package-data"]["backbench.leaderboard"] == ["published/**"]
+
+
+def test_a_release_is_built_from_the_tag_and_published_without_a_stored_secret() -> None:
+    release = workflow("release.yml")
+    assert release[True] == {"push": {"tags": ["v*"]}}  # YAML reads the key "on" as true
+    jobs = release["jobs"]
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["needs"] == ["wheel", "source"]
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    assert (ROOT / built["test-command"].removeprefix("python {project}/")).is_file()
+
+
+def test_the_image_has_the_locked_packages_and_no_root() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    torch = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert torch is not None
+    assert f"torch=={torch[1]}+cpu" in text
+    assert "--require-hashes --no-deps --requirement locks/run.txt" in text
+    assert re.search(r"^USER [1-9]\d*$", text, re.MULTILINE)

@@ -74,7 +74,7 @@ def draw_tasks(board: Mapping[str, Any], palette: Palette) -> str:
     seeds = min(len(row["seeds"]) for row in rows)
     said = [", ".join(f"{task} {one['value']:.0f}" for task, one in row["scores"].items()) for row in rows]
     about = "; ".join(f"{_name(row)} {scores}" for row, scores in zip(rows, said, strict=True))
-    runs = "One seed" if seeds == 1 else f"Means of {seeds} seeds"
+    runs = "One seed" if seeds == 1 else f"Means of {seeds} seeds, whose own scores are the stripes"
     parts = [
         f"<title>Scores on tasks that need memory: {escape(about)}</title>",
         _text(8, 20, "Which backbone remembers what", palette.ink, size=16, weight=600),
@@ -90,7 +90,7 @@ def draw_tasks(board: Mapping[str, Any], palette: Palette) -> str:
         y = HEAD + LINE * line
         parts.append(_text(LEFT - 12, y + LINE / 2 + 4, _name(row), palette.ink, anchor="end"))
         for task, one in row["scores"].items():
-            parts += _score(LEFT + _column(task), y, one["value"], palette)
+            parts += _score(LEFT + _column(task), y, one, palette)
     return _svg(width, height, parts)
 
 
@@ -100,13 +100,16 @@ def _column(task: str) -> float:
     return [name for tasks in NEEDS.values() for name in tasks].index(task) * SQUARE + group * GAP
 
 
-def _score(x: float, y: float, value: float, palette: Palette) -> list[str]:
-    opacity = DARKEST * min(max(value / 100, 0), 1)
-    place = f'x="{x + 1:.0f}" y="{y + 1}" width="{SQUARE - 2}" height="{LINE - 2}" rx="3"'
-    text = _text(
-        x + SQUARE / 2, y + LINE / 2 + 4, f"{round(value)}".replace("-", "\u2212"), palette.ink, anchor="middle"
-    )
-    return [f'<rect {place} fill="{palette.rows[0]}" fill-opacity="{opacity:.3f}"/>', text]
+def _score(x: float, y: float, score: Mapping[str, Any], palette: Palette) -> list[str]:
+    """A square with a stripe for each seed: a mean of 69 may be 4, 100 and 100."""
+    values, parts = score["values"], []
+    wide = (SQUARE - 2) / len(values)
+    for index, value in enumerate(values):
+        place = f'x="{x + 1 + index * wide:.1f}" y="{y + 1}" width="{wide:.1f}" height="{LINE - 2}"'
+        opacity = DARKEST * min(max(value / 100, 0), 1)
+        parts.append(f'<rect {place} fill="{palette.rows[0]}" fill-opacity="{opacity:.3f}"/>')
+    mean = f"{round(score['value'])}".replace("-", "\u2212")
+    return [*parts, _text(x + SQUARE / 2, y + LINE / 2 + 4, mean, palette.ink, anchor="middle")]
 
 
 def draw(board: Mapping[str, Any], palette: Palette) -> str:

@@ -59,6 +59,8 @@ def main() -> None:
     code: object
     terminal.ready()
     try:
+        if sys.platform != "linux":  # owners of claims, memory limits and read-ahead come from Linux
+            raise UserError(f"Backbench needs Linux, and this is {sys.platform}; run it in a container (Dockerfile)")
         if odd := [word for word in sys.argv if any("\udc80" <= char <= "\udcff" for char in word)]:
             raise UserError(f"'{odd[0]}' is not UTF-8; rename the file or folder")
         code = app(standalone_mode=False)

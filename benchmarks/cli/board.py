@@ -58,7 +58,7 @@ def leaderboard(
 
 def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
     """Write the board of all records in ``folders``. The exit status: 1 if a record is broken, 2 if all are, else 0."""
-    from backbench.benchmarks.cli.run import read_records
+    from backbench.benchmarks.api.boards import read_records
     from backbench.leaderboard.views.export import export, verifications_of
 
     records, verifications, broken = [], [], 0

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from backbench import terminal
+from backbench.benchmarks.api.carry import Where, carry_out
 from backbench.benchmarks.cli import words
-from backbench.benchmarks.cli.run import Results, Where, carry_out
+from backbench.benchmarks.cli.run import Results, on_terminal
 from backbench.benchmarks.plan.request import Request
 from backbench.errors import UserError
 from backbench.text import SQLITE, path_url
@@ -147,7 +148,7 @@ def verify(
     published.check_data()
     where = Where(jobs, device, out)
     left = remaining(cells, out)
-    status = carry_out(request, where, cells, left, terminal.console())[0] if left else 0
+    status = carry_out(request, where, cells, left, on_terminal())[0].status if left else 0
     if status > 128:
         raise typer.Exit(status)
     found = [finished(cell, out) for cell in cells]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backbench import terminal
+from backbench.benchmarks.api.carry import Where, carry_out
 from backbench.benchmarks.cli import words
-from backbench.benchmarks.cli.run import Track, Where, carry_out
+from backbench.benchmarks.cli.run import Track, on_terminal
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.studies import STUDIES
 from backbench.errors import UserError, require, suggest
@@ -74,7 +75,8 @@ def study(
     if left:
         # An empty suite: the cells come from several.
         request = Request((), "", preset)
-        status = carry_out(request, Where(jobs, device, folder, track), made.every, left, console)[0]
+        where = Where(jobs, device, folder, track)
+        status = carry_out(request, where, made.every, left, on_terminal())[0].status
         if status > 128:
             raise typer.Exit(status)
     found = _records(made, folder)
@@ -94,7 +96,7 @@ def _records(made: Cells, folder: Path) -> Records:
 
 def _all_records(results: Path) -> Records:
     """Every finished record of a folder of results. UserError without one."""
-    from backbench.benchmarks.cli.run import read_records
+    from backbench.benchmarks.api.boards import read_records
     from backbench.benchmarks.studies.study import Arm, Records
 
     by_arm: dict[Arm, list[Record]] = {}

@@ -1,12 +1,12 @@
-"""Processes: environment variables, one thread for linear algebra, and a clean exit on SIGTERM."""
+"""Processes: environment variables, threads for linear algebra, and a clean exit on SIGTERM."""
 
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from types import FrameType
+from contextlib import contextmanager
+from types import FrameType, ModuleType
 
 
 @contextmanager
@@ -22,9 +22,35 @@ def environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def one_thread() -> AbstractContextManager[None]:
-    """Processes started in this block use one thread: as fast for small matrices, and the same bits everywhere."""
-    return environment(**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+@contextmanager
+def plain_workers() -> Iterator[None]:
+    """Processes started in this block use one thread: as fast for small matrices, and the same bits everywhere.
+
+    They do not import the main script, as ``spawn`` would: a script without a guard would run again in each of them.
+    So nothing that is defined in the main script can be sent to them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        with environment(**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")):
+            yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def steady(threads: int, device: str = "cpu") -> Iterator[None]:
+    """Torch computes in this block as in a cell: with so many threads and, on a CPU, deterministically."""
+    import torch
+
+    before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(device == "cpu" or strict)
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(strict)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.split import Indices, split
 from backbench.benchmarks.data.trajectories import Trajectories, by_rule
-from backbench.benchmarks.data.windows import SAMPLERS, ShiftedSampler
+from backbench.benchmarks.data.windows import SAMPLERS, ShiftedSampler, WindowSampler
 from backbench.benchmarks.environments.kind import Sizes
 from backbench.benchmarks.plan.assemble import make_agent, seen
 from backbench.benchmarks.plan.settings import Cell, EvalConfig
@@ -107,8 +107,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     data = store.read(cell.task.data_id)
     check_data(cell, data)
     data = seen(cell, data)
-    clipped = cell.task.rewards != "raw"
-    targets = cell.targets or by_rule(data, clipped)
+    targets = cell.targets or by_rule(data, cell.task.rewards != "raw")
     play, curve = Play.of(cell, targets), Play.for_curve(cell, targets)
     draft = Draft(cell, data, targets, where, job.command, watch)
     forget_ran()
@@ -116,11 +115,7 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
         check_foreign(cell)
         agent = make_agent(cell, data).to(where)
         where = next(agent.parameters()).device  # with its number
-        sampling = SAMPLERS[cell.data.windows]
-        sampler = sampling(data, cell.model.context, cell.train.batch_size, cell.seed, where, clipped)
-        trained, held_out = episodes_of(cell, data)
-        if trained is not None:
-            sampler.keep_to(trained)
+        sampler, held_out = make_sampler(cell, data, where)
         score = partial(evaluate, agent, device=where, should_stop=caller.should_stop)
         progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, curve), caller)
         caller.report({"kind": "evaluating", "step": progress.step})
@@ -151,6 +146,17 @@ def check_foreign(cell: Cell) -> None:
         # What raises or is not finite fails in training too, where the reason is plainer.
         if not one.passed and not one.detail.startswith("raised ") and "nan" not in one.detail:
             raise BrokenContract(f"{one.name}: {one.detail}; mend it, bench check {cell.backbone} says more")
+
+
+def make_sampler(cell: Cell, data: Trajectories, device: torch.device) -> tuple[WindowSampler, Indices]:
+    """The windows of training from ``data`` as the agent sees them, and indices of the held-out episodes."""
+    sampling = SAMPLERS[cell.data.windows]
+    clipped = cell.task.rewards != "raw"
+    sampler = sampling(data, cell.model.context, cell.train.batch_size, cell.seed, device, clipped)
+    trained, held_out = episodes_of(cell, data)
+    if trained is not None:
+        sampler.keep_to(trained)
+    return sampler, held_out
 
 
 def episodes_of(cell: Cell, data: Trajectories) -> tuple[Indices | None, Indices]:

@@ -93,14 +93,17 @@ def _other_data(one: DataSummary, two: DataSummary) -> str:
 
 
 def _other_size(records: Sequence[Record]) -> Iterator[str]:
-    """Records of one row and task whose agents differ in size between seeds."""
+    """Records of one row and task whose agents differ in size between seeds. An older record may lack a size."""
     for group in comparable_groups(records):
-        first: dict[tuple[RowId, str], Record] = {}
-        for record in (one for one in _by_start(group.records) if one.cost is not None):
-            other = first.setdefault((RowId.of(record), record.identity.task), record)
-            for column in columns.COSTS:
-                ours, theirs = (one.cost and column.read(one.cost) for one in (record, other))
-                if column.counted and ours != theirs:
+        first: dict[tuple[RowId, str, str], tuple[float, Record]] = {}
+        for record in _by_start(group.records):
+            for column in (one for one in columns.COSTS if one.counted and record.cost is not None):
+                ours = None if record.cost is None else column.read(record.cost)
+                if ours is None:
+                    continue
+                cell = RowId.of(record), record.identity.task, column.key
+                theirs, other = first.setdefault(cell, (ours, record))
+                if ours != theirs:
                     said = f"{record.key} has {column.name} {ours}, and {other.key} of its row has {theirs}"
                     yield f"{said}; restore them"
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Generic, TypeVar, cast
 from backbench.errors import UserError, one_line, suggest
 
 T = TypeVar("T")
+ADDED = "registered here"
 
 
 class Registry(Generic[T]):
@@ -36,10 +38,32 @@ class Registry(Generic[T]):
         self.group = group
         self._bases = tuple(bases)
         self._builtin = dict(builtin)
+        self._added: dict[str, T] = {}
 
     def names(self) -> list[str]:
-        """All names: the built-in ones, then those of entry points. Imports none of the objects."""
-        return list(dict.fromkeys([*self._builtin, *sorted(point.name for point in self._entry_points())]))
+        """All names: the built-in ones, those of entry points, then those added here. Imports none of the objects."""
+        points = sorted(point.name for point in self._entry_points())
+        return list(dict.fromkeys([*self._builtin, *points, *self._added]))
+
+    def add(self, name: str, found: T) -> None:
+        """Name an object in this process. A name that was added before gets the new object.
+
+        Raises:
+            UserError: the name is built in or of an installed package, or is no name; the object is of a wrong kind.
+        """
+        if not re.fullmatch(r"[A-Za-z_][\w-]*", name, re.ASCII):
+            raise UserError(f"{self.kind} {name!r}: a name has letters, digits, - and _, and no digit first")
+        if name not in self._added and name in self.names():
+            raise UserError(f"{self.kind} '{name}' is {self.origin(name)}; choose another name")
+        self._added[name] = self._fitting(found, f"{self.kind} '{name}'")
+
+    def only_here(self, name: str) -> bool:
+        """Whether ``name`` was added for an object that no other process can import."""
+        return name in self._added and name not in self.importable()
+
+    def importable(self) -> dict[str, str]:
+        """Name to ``"module:Name"`` of the objects that were added and that another process can import."""
+        return {name: target for name, one in self._added.items() if (target := _target(one)) is not None}
 
     def origin(self, name: str) -> str:
         """Where ``name`` comes from: "built-in", "entry point of <distribution>" or "command line"."""
@@ -51,11 +75,15 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name is unknown or taken twice, the import fails, or the object is of the wrong kind.
         """
+        if name in self._added:
+            return self._added[name]
         target, origin = self._find(name)
         if origin == "command line" and os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # last: a file here hides nothing that is installed
         where = f"{self.kind} '{name}' ({origin}: {target})" if name != target else f"{self.kind} '{name}'"
-        found = load(target, where, origin)
+        return self._fitting(load(target, where, origin), where)
+
+    def _fitting(self, found: object, where: str) -> T:
         bases = tuple(
             cast("type", load(base, f"base of {self.kind}", "built-in") if isinstance(base, str) else base) for base in self._bases
         )
@@ -74,6 +102,8 @@ class Registry(Generic[T]):
 
     def _find(self, name: str) -> tuple[str, str]:
         """The ``"module:Name"`` behind a name, and where it comes from."""
+        if name in self._added:
+            return name, ADDED
         found = {self._builtin[name]: "built-in"} if name in self._builtin else {}
         for point in self._entry_points():
             if point.name == name:
@@ -88,6 +118,15 @@ class Registry(Generic[T]):
             return name, "command line"
         other = ", module:Class or file.py:Class" if self.group else ""
         raise UserError(f"unknown {self.kind} '{name}'{suggest(name, self.names())}{other}")
+
+
+def _target(found: object) -> str | None:
+    """``"module:Name"`` of a class that can be imported by it; None of one in the main script or in a function."""
+    module, name = getattr(found, "__module__", "__main__"), getattr(found, "__qualname__", "")
+    there: object = None if module == "__main__" else sys.modules.get(module)
+    for part in name.split("."):
+        there = getattr(there, part, None)
+    return f"{module}:{name}" if there is found else None
 
 
 def load(target: str, where: str, origin: str) -> object:

@@ -8,14 +8,24 @@ from dataclasses import dataclass
 
 from backbench import terminal
 from backbench.benchmarks.data.errors import DataError, Progress, Report
-from backbench.benchmarks.data.processes import in_worker, leaving_on_sigterm, one_thread
+from backbench.benchmarks.data.processes import in_worker, leaving_on_sigterm, plain_workers
 from backbench.benchmarks.data.sources.source import SOURCES, Pull, Source, source_of
 from backbench.claims import alone
 from backbench.errors import suggest
 
 __all__ = [
-    "SOURCES", "Plan", "Pull", "Source", "fetch", "leaving_on_sigterm", "make_all", "one_thread", "plan", "pull",
-    "source_of", "summary",
+    "SOURCES",
+    "Plan",
+    "Pull",
+    "Source",
+    "fetch",
+    "leaving_on_sigterm",
+    "make_all",
+    "plain_workers",
+    "plan",
+    "pull",
+    "source_of",
+    "summary",
 ]  # fmt: skip
 
 
@@ -104,7 +114,7 @@ def make_all(names: Sequence[str], jobs: int, report: Report) -> None:
 
     store.clear_leftovers()
     processes = multiprocessing.get_context("spawn")
-    with one_thread(), leaving_on_sigterm(), processes.Pool(min(jobs, len(names)), initializer=in_worker) as pool:
+    with plain_workers(), leaving_on_sigterm(), processes.Pool(min(jobs, len(names)), initializer=in_worker) as pool:
         pending = {name: pool.apply_async(_make, (name,)) for name in names}
         said = []
         for name, result in pending.items():

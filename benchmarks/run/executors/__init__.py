@@ -35,11 +35,15 @@ class Event:
 
 @dataclass(frozen=True)
 class Job:
-    """What all cells of a run share: folder of results, device, and the command line that records name."""
+    """What all cells of a run share: folder of results, device, and the command line that records name.
+
+    ``backbones``: name to ``"module:Class"`` of those that were registered in this process, for others.
+    """
 
     results: Path
     device: str = "auto"
     command: tuple[str, ...] = ()
+    backbones: Mapping[str, str] = field(default_factory=dict)
 
 
 Emit = Callable[[Event], None]

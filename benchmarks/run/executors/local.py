@@ -11,13 +11,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from backbench.benchmarks.data.sources import one_thread
+from backbench.benchmarks.data.sources import plain_workers
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import LAST, Emit, Event, Job
 from backbench.benchmarks.run.executors.queue import Queue
 from backbench.claims import Claim, beating
+from backbench.registry import load
+
+if TYPE_CHECKING:
+    from backbench.backbones.contract import Causal
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,9 +44,12 @@ def _worker(cell: Cell, job: Job, claim: Claim, pipe: Connection) -> None:
 
     import torch
 
+    from backbench.backbones import BACKBONES
     from backbench.backbones.kernels import SlowKernels
     from backbench.benchmarks.run.executors.attempt import attempt
 
+    for name, target in job.backbones.items():
+        BACKBONES.add(name, cast("type[Causal]", load(target, f"backbone '{name}'", "registered")))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", SlowKernels)  # the parent has warned once for all cells
     attempt(cell, job, claim, send, asked.is_set)
@@ -82,7 +89,7 @@ class LocalExecutor:
     def _start(self, cell: Cell, claim: Claim, job: Job, emit: Emit) -> None:
         mine, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_worker, args=(cell, job, claim, theirs))
-        with one_thread():
+        with plain_workers():
             process.start()
         theirs.close()
         holding = ExitStack()

@@ -143,9 +143,8 @@ class RunDisplay:
         return table
 
 
-def voice(console: Console) -> Voice:
-    """How preparing speaks: progress on ``console``, lines and download bars on standard error."""
-    errors = terminal.console(error=True)
+def voice(console: Console, errors: Console) -> Voice:
+    """How preparing speaks: progress on ``console``, lines and download bars on ``errors``."""
     return Voice(partial(say, errors), partial(progress_of, console=console, what="made"), partial(transfer, errors))
 
 

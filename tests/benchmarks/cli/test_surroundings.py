@@ -16,6 +16,8 @@ from bench_calls import Call
 from record_factory import make_record
 from results_folders import results_of
 
+from backbench.benchmarks.cli.app import main
+
 BENCH = str(Path(sys.executable).with_name("bench"))
 HOSTILE = "[/red][bold] :Dragon: \x1b[2J \u202e evil \u200b <script>|=cmd()"
 # A locale of ASCII, which Python does not replace by UTF-8.
@@ -114,3 +116,16 @@ def test_an_argument_that_is_no_utf_8_is_one_line(bench: Callable[..., Any], tmp
     done = subprocess.run([BENCH, "leaderboard", b"\xff"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 2
     assert done.stderr == b"bench: '\\udcff' is not UTF-8; rename the file or folder\n"
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_another_system_is_refused_in_one_line(
+    system: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("backbench.benchmarks.cli.app.sys.platform", system)
+    monkeypatch.setattr("sys.argv", ["bench", "list"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    told = f"bench: Backbench needs Linux, and this is {system}; run it in a container (Dockerfile)\n"
+    assert capsys.readouterr().err == told

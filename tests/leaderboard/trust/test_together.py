@@ -46,6 +46,18 @@ def test_contradictory_records_are_a_problem(change: dict[str, object], said: st
     assert line.startswith(f"{second.key} {said.format(first=first.key)}")
 
 
+def test_a_size_that_older_records_lack_contradicts_nothing_and_others_still_do() -> None:
+    old = whole_record("mlp", cost__state_bytes=None)
+    sizes = (24_976, 24_976, 24_977)
+    new = [
+        whole_record("mlp", seed=seed, provenance__started=f"2026-02-0{seed}T00:00:00Z", cost__state_bytes=size)
+        for seed, size in enumerate(sizes, start=1)
+    ]
+    assert contradictions(old, *new[:2]) == []
+    (line,) = contradictions(old, *new)
+    assert line.startswith(f"{new[2].key} has state 24977, and {new[0].key} of its row has 24976; ")
+
+
 def test_equal_weights_of_two_tasks_are_a_problem() -> None:
     sha = FIRST.provenance.weights_sha256
     other = whole_record("mlp", "walker2d-medium", provenance__weights_sha256=sha,

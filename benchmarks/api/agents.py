@@ -1,0 +1,75 @@
+"""``backbench.load_agent``: from a record, or a folder of checkpoints, to an agent that plays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from backbench.benchmarks.api.player import Player
+from backbench.benchmarks.api.senses import spaces_of
+from backbench.benchmarks.replay.load import find_record, head_of
+from backbench.benchmarks.replay.load import load_agent as load_weights
+from backbench.benchmarks.replay.trust import cell_to_run
+from backbench.benchmarks.run.cell import choose_device
+from backbench.benchmarks.run.checkpoint import LAST
+from backbench.errors import require
+from backbench.leaderboard.record.schema import Record
+
+
+def load_agent(
+    where: str | Path | Record,
+    results: str | Path = "results",
+    *,
+    device: str = "cpu",
+    acting: str | None = None,
+    trust: bool = False,
+) -> Player:
+    """A trained agent to play with, from a record and its checkpoint. The data set is not needed.
+
+        agent = backbench.load_agent("gloma.hopper-medium")            # a part of one key in results/
+        env = gymnasium.make("Hopper-v5")
+        agent.check(env)
+        agent.reset(target=3600)
+        observation, reward, done = env.reset(seed=0)[0], None, False
+        while not done:
+            observation, reward, terminated, truncated, _ = env.step(agent.act(observation, reward))
+            done = terminated or truncated
+
+    Args:
+        where: path of a record, a part of its key, a folder of checkpoints (``results/checkpoints/KEY``), or a record.
+        results: folder of results, where ``where`` does not say it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        acting: ``window`` or ``recurrent`` instead of the record's protocol.
+        trust: run what the record names even if it is not installed (docs/security.md).
+
+    Raises:
+        UserError: no such record; the cell failed; no weights, or others than the record was made with; the backbone
+            or the environment is not installed.
+    """
+    # A second form, such as an exported folder, is told apart here.
+    record, folder = _found(where, Path(results))
+    require(record.scores is not None, f"{record.key} failed, so it has no weights; run the cell again")
+    cell = cell_to_run(record, record.key, trust)
+    played = cell if acting is None else replace(cell, eval=replace(cell.eval, acting=acting))
+    spot = choose_device(device)
+    with torch.random.fork_rng(devices=[]):  # a fresh agent seeds the global generator
+        weights = cell.checkpoint_folder(folder) / LAST
+        agent = load_weights(cell, weights, head_of(record), record.provenance.weights_sha256)
+    return Player(record, played, agent.to(spot), spaces_of(cell))
+
+
+def _found(where: str | Path | Record, results: Path) -> tuple[Record, Path]:
+    """A record and its folder of results."""
+    if isinstance(where, Record):
+        return where, results
+    path = Path(where)
+    if path.is_dir():  # of checkpoints
+        of = path.resolve()
+        record = of.parents[1] / "records" / f"{of.name}.json"
+        require(
+            record.is_file(), f"{path}: there is no record {record.name} beside the checkpoints; it has the settings"
+        )
+        return find_record(str(record), of.parents[1])
+    return find_record(str(where), results)
