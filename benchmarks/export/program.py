@@ -1,5 +1,6 @@
 """``torch.export``: the window of an agent as a program of torch, with its compiled kernels as operators."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ WINDOW = "window.pt2"
 def trace(graph: Window) -> torch.export.ExportedProgram:
     """The program of a window. Raises UserError if torch cannot follow the agent."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of recurrent layers, which keep their weights in a list as well
             return torch.export.export(graph.eval(), (), graph.inputs)
     except Exception as error:  # of the tracer, for what a backbone does
         raise UserError(
@@ -26,6 +28,7 @@ def write(agent: Agent, shape: tuple[int, ...], context: int, path: Path) -> flo
     """Write the program of the window; the largest difference from the agent on random inputs."""
     graph = Window(agent, shape, context)
     program = trace(graph)
+    program.example_inputs = None  # torch would save them as a pickle
     torch.export.save(program, path)
     inputs = {name: torch.rand_like(one) if one.is_floating_point() else one for name, one in graph.inputs.items()}
     with torch.no_grad():

@@ -62,6 +62,7 @@ def export(asked: Request) -> list[str]:
     with NewFolder(asked.to) as folder:
         save_weights(folder / WEIGHTS, agent.state_dict(), {"cell": cell.key, "format": "pt"})
         write_whole(folder / RECORD, canonical(record, as_read=True))
+        (folder / WEIGHTS).chmod((folder / RECORD).stat().st_mode)  # safetensors lets nobody else read its files
         if "onnx" in asked.formats:
             lines += _write_onnx(agent, cell, shape, folder)
         if "torch" in asked.formats:
