@@ -28,7 +28,6 @@ def write(agent: Agent, shape: tuple[int, ...], context: int, path: Path) -> flo
     """Write the program of the window; the largest difference from the agent on random inputs."""
     graph = Window(agent, shape, context)
     program = trace(graph)
-    program.example_inputs = None  # torch would save them as a pickle
     torch.export.save(program, path)
     inputs = {name: torch.rand_like(one) if one.is_floating_point() else one for name, one in graph.inputs.items()}
     with torch.no_grad():

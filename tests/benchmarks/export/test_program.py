@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,7 @@ def test_an_operator_has_the_shape_that_it_announces() -> None:
     torch.library.opcheck(torch.ops.backbench.causal_conv1d.default, (x, weight, bias, True))
 
 
-def test_a_saved_program_has_no_pickle_and_runs_in_another_process_with_the_operators_imported(tmp_path: Path) -> None:
+def test_a_saved_program_runs_in_another_process_with_the_operators_imported(tmp_path: Path) -> None:
     path = tmp_path / program.WINDOW
     assert program.write(small_agent("mamba"), VECTOR, 3, path) < CLOSE
     code = "import torch, backbench.backbones.kernels as _\n"
@@ -63,8 +62,6 @@ def test_a_saved_program_has_no_pickle_and_runs_in_another_process_with_the_oper
     code += "print(window(**given).shape)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "torch.Size([1, 3, 3])", done.stderr[-500:]
-    with zipfile.ZipFile(path) as archive:
-        assert [one for one in archive.namelist() if one.endswith((".pkl", ".pt"))] == []
 
 
 def test_an_agent_that_cannot_be_followed_is_one_line() -> None:
