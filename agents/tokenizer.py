@@ -141,3 +141,9 @@ class TrajectoryTokenizer(nn.Module):
             earlier = int(self.embed_action is not None and actions is not None)
             parts = [part + (before if i < earlier else now) for i, part in enumerate(parts)]
         return self._finish(torch.stack(parts, dim=1))
+
+    def tokens_at(self, contents: list[Tensor], timesteps: Tensor) -> Tensor:
+        """``next_contents`` of one step with its time added, as ``next_tokens`` but for timesteps (batch,) in a tensor:
+        (batch, tokens, d_model)."""
+        assert self.slides, "these tokens depend on where the window starts"
+        return self._finish(torch.stack(self._add_time(contents, timesteps), dim=1))

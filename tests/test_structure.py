@@ -20,7 +20,8 @@ FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "r
 STREETS = (
     (
         "backbones", "agents", "benchmarks.environments", "benchmarks.data", "benchmarks.plan", "benchmarks.run",
-        "benchmarks.replay", "benchmarks.speed", "benchmarks.studies", "benchmarks.api", "benchmarks.cli",
+        "benchmarks.replay", "benchmarks.speed", "benchmarks.export", "benchmarks.studies", "benchmarks.api",
+        "benchmarks.cli",
     ),
     ("leaderboard.scores", "leaderboard.record", "leaderboard.board", "leaderboard.trust", "leaderboard.views",
      "leaderboard.check", "leaderboard.__main__"),
@@ -37,7 +38,7 @@ OUTSIDE = {  # what a room may import besides the standard library
     "leaderboard": {"markdown_it", "numpy", "pydantic", "reportlab", "rich", "svglib"},
 }
 MODULES_IN_A_FOLDER = 12
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 33_000
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 34_000
 
 
 @cache

@@ -66,9 +66,10 @@ class ComplexStates(DiagonalMixer):
         return a, torch.view_as_complex(b.view(*b.shape[:2], -1, 2))
 
     def read(self, h: Tensor, x: Tensor) -> Tensor:
-        """Re(C h) + D x, (batch, kept, d_model)."""
+        """Re(C h) + D x, (batch, kept, d_model), of complex h or of its real and imaginary parts."""
         weight = torch.stack((self.C[..., 0], -self.C[..., 1]), -1).flatten(1)
-        return F.linear(torch.view_as_real(h).flatten(-2), weight) + self.D * x
+        h = torch.view_as_real(h) if h.is_complex() else h
+        return F.linear(h.flatten(-2), weight) + self.D * x
 
     def of_states(self) -> float:
         """FLOPs per token of the recurrence and of the products with B and C."""

@@ -8,6 +8,7 @@ m_t = max(log f_t + m_{t-1}, a_t), so that no exponential overflows (equations 1
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
@@ -109,7 +110,14 @@ def stabilised(log_f: Tensor, a: Tensor, m: Tensor | None) -> tuple[Tensor, Tens
     with torch.no_grad():
         m = torch.zeros_like(a[:, 0]) if m is None else m
         total = log_f.double().cumsum(1)
-        largest = torch.cummax(torch.cat((m.double().unsqueeze(1), a - total), 1), 1).values[:, 1:]
+        largest = running_maximum(torch.cat((m.double().unsqueeze(1), a - total), 1))[:, 1:]
         after = (total + largest).to(a.dtype)
         before = torch.cat((m.to(a.dtype).unsqueeze(1), after[:, :-1]), 1)
     return log_f + (before - after), a - after, after
+
+
+def running_maximum(x: Tensor) -> Tensor:
+    """The largest value of each sequence (batch, length, …) so far. ONNX has no operator for it."""
+    if not torch.compiler.is_exporting():
+        return torch.cummax(x, 1).values
+    return torch.stack(list(accumulate(x.unbind(1), torch.maximum)), 1)

@@ -9,6 +9,8 @@ import torch
 
 from backbench.benchmarks.api.player import Player
 from backbench.benchmarks.api.senses import spaces_of
+from backbench.benchmarks.export.folder import AGAIN, is_export, read
+from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay.load import find_record, head_of
 from backbench.benchmarks.replay.load import load_agent as load_weights
 from backbench.benchmarks.replay.trust import cell_to_run
@@ -38,7 +40,8 @@ def load_agent(
             done = terminated or truncated
 
     Args:
-        where: path of a record, a part of its key, a folder of checkpoints (``results/checkpoints/KEY``), or a record.
+        where: path of a record, a part of its key, a folder of checkpoints (``results/checkpoints/KEY``), a folder that
+            ``bench export`` wrote, or a record.
         results: folder of results, where ``where`` does not say it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         acting: ``window`` or ``recurrent`` instead of the record's protocol.
@@ -48,14 +51,38 @@ def load_agent(
         UserError: no such record; the cell failed; no weights, or others than the record was made with; the backbone
             or the environment is not installed.
     """
-    # A second form, such as an exported folder, is told apart here.
+    if not isinstance(where, Record) and is_export(Path(where)):
+        return from_pretrained(where, device=device, acting=acting, trust=trust)
     record, folder = _found(where, Path(results))
     require(record.scores is not None, f"{record.key} failed, so it has no weights; run the cell again")
     cell = cell_to_run(record, record.key, trust)
+    return _player(record, cell, cell.checkpoint_folder(folder) / LAST, device, acting)
+
+
+def from_pretrained(
+    folder: str | Path, *, device: str = "cpu", acting: str | None = None, trust: bool = False
+) -> Player:
+    """The agent in a folder that ``bench export`` wrote, as ``load_agent`` gives it. Asks no hub.
+
+        agent = backbench.from_pretrained("agent")
+
+    Args:
+        folder: the folder; the digest of its weights must be that of its record.
+        device, acting, trust: as in ``load_agent``.
+
+    Raises:
+        UserError: no such folder; a file in it is missing, damaged, changed or of another version; the backbone or the
+            environment is not installed.
+    """
+    record, weights = read(Path(folder))
+    require(record.scores is not None, f"{folder}: its cell failed, so there is no agent; {AGAIN}")
+    return _player(record, cell_to_run(record, folder, trust), weights, device, acting)
+
+
+def _player(record: Record, cell: Cell, weights: Path, device: str, acting: str | None) -> Player:
     played = cell if acting is None else replace(cell, eval=replace(cell.eval, acting=acting))
     spot = choose_device(device)
     with torch.random.fork_rng(devices=[]):  # a fresh agent seeds the global generator
-        weights = cell.checkpoint_folder(folder) / LAST
         agent = load_weights(cell, weights, head_of(record), record.provenance.weights_sha256)
     return Player(record, played, agent.to(spot), spaces_of(cell))
 

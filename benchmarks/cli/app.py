@@ -49,6 +49,7 @@ app.command()(replay.verify)
 app.command()(speed)
 app.command()(study)
 app.command()(replay.watch)
+app.command()(replay.export)
 app.command()(replay.ui)
 app.add_typer(data_app, name="data")
 

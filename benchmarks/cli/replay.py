@@ -1,4 +1,4 @@
-"""``bench reproduce``, ``bench verify``, ``bench watch`` and ``bench ui``: a second look at what has run."""
+"""``bench reproduce``, ``verify``, ``watch``, ``export`` and ``ui``: a second look at what has run."""
 
 import os
 import sqlite3
@@ -61,6 +61,28 @@ def watch(
     from backbench.benchmarks.replay.watch import watch as play
 
     for line in play(Request(record, results, episode, target, out, frames, video, max_steps, trust)):
+        terminal.line(line)
+
+
+# A command has as many parameters as flags.
+def export(
+    record: Annotated[
+        str, typer.Argument(help="Path of a record, or a unique part of its key.", autocompletion=words.records)
+    ],
+    to: Annotated[Path, typer.Option("--to", help="New folder of the agent.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="safetensors, torch, onnx, or several of them, separated by commas.")
+    ] = "safetensors",
+    results: Annotated[Path, typer.Option(help="Folder of records and checkpoints.")] = Path("results"),
+    trust: Trust = False,
+) -> None:
+    """Write a trained agent to a folder: weights, settings, record and card; also as a program of torch or ONNX."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+    from backbench.benchmarks.export.write import Request as Asked
+    from backbench.benchmarks.export.write import export as write
+
+    formats = tuple(word.strip() for word in format_.split(","))
+    for line in write(Asked(record, to, formats, results, trust)):
         terminal.line(line)
 
 

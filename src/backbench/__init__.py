@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backbench.benchmarks.api.agents import load_agent
+    from backbench.benchmarks.api.agents import from_pretrained, load_agent
     from backbench.benchmarks.api.boards import board, load_records
     from backbench.benchmarks.api.models import make_backbone, register
     from backbench.benchmarks.api.player import Player
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "Player", "Results", "UserError", "Windows", "board", "cell", "load_agent", "load_records", "load_windows",
+    "Player", "Results", "UserError", "Windows", "board", "cell", "from_pretrained", "load_agent", "load_records", "load_windows",
     "make_backbone", "register", "run", "run_cell",
 ]  # fmt: skip
 
 _MODULES = {
     "Player": "benchmarks.api.player", "Results": "benchmarks.api.runs", "UserError": "errors",
     "Windows": "benchmarks.api.windows", "board": "benchmarks.api.boards", "cell": "benchmarks.api.runs",
-    "load_agent": "benchmarks.api.agents", "load_records": "benchmarks.api.boards",
+    "from_pretrained": "benchmarks.api.agents", "load_agent": "benchmarks.api.agents", "load_records": "benchmarks.api.boards",
     "load_windows": "benchmarks.api.windows", "make_backbone": "benchmarks.api.models",
     "register": "benchmarks.api.models", "run": "benchmarks.api.runs", "run_cell": "benchmarks.api.runs",
 }  # fmt: skip

@@ -300,11 +300,26 @@ def weights(folder: Path) -> Target:
     return Target((path,), load, (UserError, Refused), checked=True)
 
 
+def exported_folder(folder: Path) -> Target:
+    """The settings and the record of an exported agent; `weights` are read by the same reader as those of a cell."""
+    import json
+
+    from backbench.benchmarks.export.folder import CONFIG, FORMAT, RECORD, WEIGHTS, read
+    from backbench.leaderboard.record.files import canonical, dump_record
+
+    record = _record()
+    dump_record(record, folder / RECORD)
+    facts = {"key": record.key, "weights_sha256": record.provenance.weights_sha256, "cell": record.provenance.config}
+    (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **facts}), encoding="utf-8")
+    (folder / WEIGHTS).write_bytes(b"")
+    return Target((folder / CONFIG, folder / RECORD), lambda: canonical(read(folder).record))
+
+
 TARGETS: dict[str, Callable[[Path], Target]] = {
     make.__name__: make
     for make in (
         record, published_record, verification, retired_csv, suite_yaml, speed_report, minari_set, flat_copy, pixel_set,
-        d4rl_hdf5, dqn_shards, checkpoint, weights,
+        d4rl_hdf5, dqn_shards, checkpoint, weights, exported_folder,
     )
 }  # fmt: skip
 

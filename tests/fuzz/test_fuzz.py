@@ -14,7 +14,7 @@ GROUPS = (
     ("record", "published_record", "verification", "retired_csv", "suite_yaml", "speed_report"),
     ("minari_set", "flat_copy", "pixel_set"),
     ("d4rl_hdf5", "dqn_shards"),
-    ("checkpoint", "weights"),
+    ("checkpoint", "weights", "exported_folder"),
 )
 INPUTS = int(os.environ.get("BACKBENCH_FUZZ", "200"))
 

@@ -15,6 +15,7 @@ from backbench.backbones.flops import priced
 from backbench.backbones.kernels.conv import naive
 from backbench.backbones.kernels.dispatch import Implementation, Operation, missing, triton_missing
 from backbench.backbones.kernels.native import loader
+from backbench.backbones.kernels.native.operators import operator
 from backbench.errors import UserError
 
 
@@ -79,8 +80,15 @@ class CausalConv1dCpp(torch.autograd.Function):
         return dx, dweight.sum(0).t(), dbias.sum(0), None
 
 
+@operator("causal_conv1d(Tensor x, Tensor weight, Tensor bias, bool silu) -> Tensor", like="x")
+def _operator(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
+    return convolve(loader.innermost(x), weight.contiguous(), bias.contiguous(), silu)
+
+
 def cpp(x: Tensor, weight: Tensor, bias: Tensor, silu: bool = False) -> Tensor:
     """Compiled for the CPU, with the activation in the same pass."""
+    if torch.compiler.is_exporting():
+        return _operator(x, weight, bias, silu)
     if torch.is_grad_enabled():
         return CausalConv1dCpp.apply(x, weight, bias, silu)  # type: ignore[no-any-return, no-untyped-call]
     # Without the autograd function, acting takes a third of the time.

@@ -16,6 +16,7 @@ from backbench.backbones.kernels.diagonal import naive
 from backbench.backbones.kernels.diagonal.torch_recurrence import DiagonalRecurrence, block_size
 from backbench.backbones.kernels.dispatch import Implementation, Operation
 from backbench.backbones.kernels.native import loader
+from backbench.backbones.kernels.native.operators import operator
 
 
 @priced(lambda a, b, *_, **__: b.shape[0] * b.shape[1] * naive.of_recurrence(b.shape[2], a.is_complex()))
@@ -100,11 +101,20 @@ class DiagonalRecurrenceCpp(torch.autograd.Function):
         return da.sum(0) if a.dim() == 1 else da, db, dinitial, None
 
 
+@operator("diagonal_recurrence(Tensor a, Tensor b, Tensor? initial, bool is_complex) -> Tensor", like="b")
+def _operator(a: Tensor, b: Tensor, initial: Tensor | None, is_complex: bool) -> Tensor:
+    first = None if initial is None else initial.contiguous()
+    return _states(loader.innermost(a), loader.innermost(b), first, is_complex)
+
+
 def cpp(a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
     """Compiled for the CPU, one pass over the tokens in each direction."""
     is_complex = a.is_complex()
     numbers = (_numbers(a), _numbers(b), None if initial is None else _numbers(initial).contiguous())
-    if torch.is_grad_enabled():
+    h: Any
+    if torch.compiler.is_exporting():
+        h = _operator(*numbers, is_complex)
+    elif torch.is_grad_enabled():
         h = DiagonalRecurrenceCpp.apply(*numbers, is_complex)  # type: ignore[no-untyped-call]
     else:
         h = _states(*numbers, is_complex)

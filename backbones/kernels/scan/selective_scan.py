@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from backbench.backbones.flops import priced
 from backbench.backbones.kernels.dispatch import Implementation, Operation, missing, triton_missing
 from backbench.backbones.kernels.native import loader
+from backbench.backbones.kernels.native.operators import operator
 from backbench.backbones.kernels.scan import naive
 from backbench.backbones.kernels.scan.naive import ScanInputs
 from backbench.backbones.kernels.scan.torch_scan import SelectiveScan
@@ -197,8 +198,19 @@ def scan_on(inputs: ScanInputs, state: Tensor) -> tuple[Tensor, Tensor]:
     return y, state
 
 
+@operator(
+    "selective_scan(Tensor x, Tensor dt, Tensor A, Tensor B, Tensor C, Tensor D, int? window, Tensor? gate, "
+    "bool softplus, bool negative) -> Tensor",
+    like="x",
+)
+def _operator(*inputs: Any) -> Tensor:
+    return SelectiveScanCpp.apply(*inputs, False)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def cpp(inputs: ScanInputs) -> Tensor:
     """Compiled for the CPU: a vector of channels at a time, with gate and softplus in the same pass."""
+    if torch.compiler.is_exporting():
+        return _operator(*inputs)
     return SelectiveScanCpp.apply(*inputs, inputs.want_gradients())  # type: ignore[no-any-return, no-untyped-call]
 
 
