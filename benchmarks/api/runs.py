@@ -227,6 +227,7 @@ def _stop_if_asked(outcome: Outcome) -> None:
     """What the signal means outside of a run: SIGINT becomes KeyboardInterrupt."""
     if outcome.stopped:
         signal.raise_signal(outcome.stopped)
+        raise KeyboardInterrupt  # the signal is ignored, as in a job that a shell runs in the background
 
 
 def _results(cells: Sequence[Cell], out: Path, outcomes: Sequence[Outcome]) -> Results:

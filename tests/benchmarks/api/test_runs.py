@@ -198,7 +198,10 @@ def test_a_script_without_a_guard_runs_once_and_its_own_backbone_in_its_process(
     assert refused.startswith("jobs=2: backbone 'mine' is defined in the main script or in a function, and no other")
 
 
-def test_ctrl_c_is_a_keyboard_interrupt_and_the_next_call_resumes(hopper_store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background"])
+def test_ctrl_c_is_a_keyboard_interrupt_and_the_next_call_resumes(
+    handler: Any, hopper_store: Path, tmp_path: Path
+) -> None:
     cell = backbench.cell("identity", "hopper-medium", preset="smoke", overrides=QUIET | {"train.steps": 40})
     begun: list[int] = []
 
@@ -207,10 +210,14 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_next_call_resumes(hopper_store: 
             begun.append(event.step)
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("backbench.benchmarks.run.sinks.terminal.RunDisplay.event", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            backbench.run_cell(cell, tmp_path / "one")
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("backbench.benchmarks.run.sinks.terminal.RunDisplay.event", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                backbench.run_cell(cell, tmp_path / "one")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert list((tmp_path / "one" / "checkpoints").rglob("state.pt"))
     assert not list((tmp_path / "one" / "records").iterdir())
     resumed, straight = (backbench.run_cell(cell, tmp_path / name) for name in ("one", "two"))
