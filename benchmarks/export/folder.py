@@ -37,7 +37,7 @@ class Exported(NamedTuple):
 
 
 def is_export(path: Path) -> bool:
-    """Whether ``path`` is a folder that says of itself that an agent was exported to it."""
+    """Whether ``path`` is a folder with the settings and the record of an exported agent."""
     return (path / CONFIG).is_file() and (path / RECORD).is_file()
 
 

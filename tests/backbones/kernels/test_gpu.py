@@ -65,7 +65,7 @@ def compare(actual: Callable[..., Tensor], expected: Callable[..., Tensor], inpu
 @pytest.mark.parametrize("window", [None, 1, 2, 3, 6, 99])
 def test_scan(name: str, shape: tuple[int, ...], window: int | None) -> None:
     if name == "mamba_ssm" and window is not None and window < shape[1]:
-        pytest.skip("mamba_ssm has no window")
+        pytest.skip("mamba_ssm has no window")  # that package lacks the case
     inputs = [t.detach().to(DEVICE).requires_grad_() for t in scan_inputs(*shape, dtype=torch.float32)]
     compare(
         lambda *a: selective_scan(*a, window=window, implementation=name),
@@ -87,7 +87,7 @@ def test_diagonal_recurrence(shape: tuple[int, int, int], constant: bool) -> Non
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
 def test_convolution(name: str, dtype: torch.dtype, shape: tuple[int, int, int], width: int) -> None:
     if name == "causal_conv1d" and width not in (2, 3, 4):
-        pytest.skip("causal_conv1d takes 2 to 4 taps")
+        pytest.skip("causal_conv1d takes 2 to 4 taps")  # that package lacks the case
     inputs = draw(dtype, shape, (shape[2], width), (shape[2],))
     compare(lambda *a: causal_conv1d(*a, implementation=name), conv_reference, inputs)
 

@@ -73,7 +73,7 @@ def test_optimised_kernels_are_clean_under_sanitizers(sanitizer: str, tmp_path: 
 def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that does a fixed piece of work with the installed library."""
     if loader.missing():
-        pytest.skip(str(loader.missing()))
+        pytest.skip(str(loader.missing()))  # no compiler here
     program, library = tmp_path_factory.mktemp("count") / "count", Path(loader.library()._name).resolve()
     folder = f"-Wl,-rpath,{library.parent}"
     command(COMPILER, "-std=c++17", "-O1", "-I", SOURCES, HERE / "count.cpp", library, folder, "-o", program)
@@ -83,9 +83,9 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def instructions(counter: Path, what: str, length: int, window: int, channels: int = 256) -> float:
     """Instructions for each token, channel and state (or tap), forward and backward: of one round."""
     if shutil.which("valgrind") is None:
-        pytest.skip("no valgrind")
+        pytest.skip("no valgrind")  # a tool of the system that may be absent
     if "avx2" not in loader.instruction_sets():
-        pytest.skip("the limits are for AVX2: valgrind does not know AVX-512")
+        pytest.skip("the limits are for AVX2: valgrind does not know AVX-512")  # an older processor
     counts = []
     for times in (0, 1):
         tool = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
@@ -124,7 +124,7 @@ def test_instructions_grow_linearly_with_length(counter: Path, window: int) -> N
 def test_kernels_are_much_faster_than_the_reference() -> None:
     """If instructions cannot be counted: processor time of both in the same run."""
     if loader.missing():
-        pytest.skip(str(loader.missing()))
+        pytest.skip(str(loader.missing()))  # no compiler here
     inputs = [torch.rand(shape, requires_grad=True) for shape in ((4, 60, 256), (4, 60, 256))]
     others = [-torch.rand(256, 16), torch.rand(4, 60, 16), torch.rand(4, 60, 16), torch.rand(256)]
 

@@ -21,7 +21,7 @@ from backbench.backbones.kernels import ScanInputs, causal_conv1d, selective_sca
 from backbench.backbones.kernels.native import loader
 
 if loader.missing():
-    pytest.skip(f"no compiled kernels: {loader.missing()}", allow_module_level=True)
+    pytest.skip(f"no compiled kernels: {loader.missing()}", allow_module_level=True)  # no compiler here
 
 SETS = loader.instruction_sets()
 TOLERANCE = 1e-5  # of each tensor's largest entry
