@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import yaml
 
@@ -15,40 +17,52 @@ from backbench.leaderboard.record.files import canonical, load_records
 from backbench.leaderboard.record.schema import Record
 
 pytestmark = pytest.mark.usefixtures("hopper_store")
-RUN = ("--preset", "smoke", "--suite")
+SUITE = "hops.yaml"
+RUN = ("--preset", "smoke", "--suite", SUITE)
 OTHER = {
     "vendor": "GenuineIntel", "family": "6", "model": "85", "stepping": "7", "instructions": ["avx2"],
     "blas": "openblas", "torch": "AVX2, MKL", "libc": "glibc 2.36",
 }  # fmt: skip
 
 
-@pytest.fixture
-def suite(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, hopper_store: Path) -> Path:
+    """A folder with a suite and, in ``results``, two seeds of a row of this machine."""
+    folder = tmp_path_factory.mktemp("ran")
     source = {"env_id": "Hopper-v5", "data_id": "backbench/hopper/medium-2000-v1", "targets": [300]}
     content = {
         "source": "local", "max_steps": 100, "return_scale": 100, "normaliser": "declared",
         "tasks": {"hop": {"reference": [0, 400], "sources": {"local": source}}},
     }  # fmt: skip
-    (tmp_path / "hops.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return "hops.yaml"
+    (folder / SUITE).write_text(yaml.safe_dump(content), encoding="utf-8")
+    words = ("run", "--backbone", "identity", *RUN, "--seeds", "2", "--track", "none", "--out", "first")
+    code, _, errors = forked.run(words, folder, {}, 240)
+    assert code == 0, errors
+    return folder
 
 
 @pytest.fixture
-def published(tmp_path: Path, suite: str, bench: Callable[..., Any]) -> Path:
-    """Two seeds of a row, as if another kind of processor had run them."""
-    ran = bench("run", "--backbone", "identity", *RUN, suite, "--seeds", "2", "--track", "none", "--out", "first")
-    assert ran.code == 0, ran.err
-    for path in (tmp_path / "first" / "records").glob("*.json"):
-        content = json.loads(path.read_text())
-        content["provenance"]["hardware"]["processor"] = OTHER
-        path.write_text(canonical(Record.model_validate(content), as_read=True))
+def own(ran: Path, tmp_path: Path) -> Path:
+    """A copy of the records of ``ran``, in the working folder, and of the suite."""
+    shutil.copy(ran / SUITE, tmp_path)
+    shutil.copytree(ran / "first", tmp_path / "first")
     return tmp_path / "first" / "records"
 
 
+@pytest.fixture
+def published(own: Path) -> Path:
+    """Two seeds of a row, as if another kind of processor had run them."""
+    for path in own.glob("*.json"):
+        content = json.loads(path.read_text())
+        content["provenance"]["hardware"]["processor"] = OTHER
+        path.write_text(canonical(Record.model_validate(content), as_read=True))
+    return own
+
+
 def test_a_row_is_verified_with_other_seeds(
-    tmp_path: Path, suite: str, published: Path, bench: Callable[..., Any]
+    tmp_path: Path, published: Path, bench: Callable[..., Any]
 ) -> None:
-    words = ("verify", "identity", *RUN, suite, "--records", "first")
+    words = ("verify", "identity", *RUN, "--records", "first")
     done = bench(*words, "--seeds", "10-11")
     assert done.code in (0, 1), done.err
     lines = done.out.splitlines()
@@ -71,7 +85,7 @@ def test_a_row_is_verified_with_other_seeds(
     assert (row.trust, row.machines, row.seeds) == (verdict, 2, (0, 1, 10, 11))
     # A second time they are there already; and seeds of the row are no verification of it.
     assert "has seed 10 already" in bench(*submit, "verified", "--verification").err
-    assert "seeds 10, 11 of identity are in" in bench("verify", "identity", *RUN, suite, "--records", str(board)).err
+    assert "seeds 10, 11 of identity are in" in bench("verify", "identity", *RUN, "--records", str(board)).err
 
 
 @pytest.mark.parametrize(
@@ -87,9 +101,9 @@ def test_a_row_is_verified_with_other_seeds(
     ],
 )
 def test_what_cannot_be_verified_is_said_before_anything_runs(
-    tmp_path: Path, suite: str, published: Path, bench: Callable[..., Any], words: tuple[str, ...], said: str
+    tmp_path: Path, published: Path, bench: Callable[..., Any], words: tuple[str, ...], said: str
 ) -> None:
-    done = bench("verify", *RUN, suite, "--records", "first", "--seeds", "5-6", *words)
+    done = bench("verify", *RUN, "--records", "first", "--seeds", "5-6", *words)
     assert done.code == 2
     assert said in done.err
     assert done.err.count("\n") == 1
@@ -97,7 +111,7 @@ def test_what_cannot_be_verified_is_said_before_anything_runs(
 
 
 def test_other_versions_and_other_data_are_refused(
-    tmp_path: Path, suite: str, published: Path, bench: Callable[..., Any]
+    tmp_path: Path, published: Path, bench: Callable[..., Any]
 ) -> None:
     for change, said in (
         (("provenance", "packages", "mujoco", "3.3.0"), "the row was made with mujoco==3.3.0, and here is mujoco=="),
@@ -108,18 +122,17 @@ def test_other_versions_and_other_data_are_refused(
             content = json.loads(text)
             content[change[0]][change[1]][change[2]] = change[3]
             path.write_text(json.dumps(content))
-        done = bench("verify", "identity", *RUN, suite, "--records", "first")
+        done = bench("verify", "identity", *RUN, "--records", "first")
         assert (done.code, said in done.err) == (2, True), done.err
         for path, text in kept.items():
             path.write_text(text)
     assert not (tmp_path / "verified").exists()
 
 
-def test_the_same_kind_of_machine_confirms_nothing(tmp_path: Path, suite: str, bench: Callable[..., Any]) -> None:
-    assert bench("run", "--backbone", "identity", *RUN, suite, "--seeds", "2", "--track", "none").code == 0
-    done = bench("verify", "identity", *RUN, suite, "--records", "results", "--seeds", "5-6")
+def test_the_same_kind_of_machine_confirms_nothing(tmp_path: Path, own: Path, bench: Callable[..., Any]) -> None:
+    done = bench("verify", "identity", *RUN, "--records", "first", "--seeds", "5-6")
     assert done.out.splitlines()[-1].startswith("the same kind of machine as the row's, so the board does not count it")
     submit = ("submit", "--to", str(tmp_path / "board" / "records"), "--allow-smoke", "--allow-dirty")
-    assert bench(*submit, "results").code == 0
+    assert bench(*submit, "first").code == 0
     refused = bench(*submit, "verified", "--verification")
     assert (refused.code, "the same kind of machine" in refused.err) == (2, True)
