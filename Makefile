@@ -18,7 +18,8 @@
 # For the documentation, in an environment of its own:
 #   make docs                builds the site in build/site: the committed board, and the pages in docs
 # For CI:
-#   make nightly             runs the tests, a smoke grid and the check, and adds the grid's board to the site
+#   make test-slow           runs the tests that take minutes
+#   make nightly             runs all these tests, a smoke grid and the check, and adds the grid's board to the site
 # Options: ARGS="--backbone mamba --suite d4rl"   arguments of `bench run`
 #          PYTHON=python3.12                      the interpreter, 3.11 to 3.13
 #          SINCE=origin/main                      with leaderboard-check: fails if a record changed since this revision
@@ -28,7 +29,7 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos dist fuzz gpu gpu-wheels test lint lock sbom setup clean leaderboard leaderboard-check docs nightly
+.PHONY: bench chaos dist fuzz gpu gpu-wheels test test-slow lint lock sbom setup clean leaderboard leaderboard-check docs nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -64,6 +65,9 @@ bench: $(VENV)/.ready
 
 test: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n auto $(TESTS)
+
+test-slow: $(VENV)/.ready-test
+	@$(BIN)/python -m pytest -n auto -m slow $(TESTS)
 
 lint: $(VENV)/.ready-lint
 	@$(BIN)/ruff check .
@@ -110,7 +114,7 @@ docs: $(DOCS)/.ready
 chaos: $(VENV)/.ready-test
 	@PYTHONPATH=tests/helpers $(BIN)/python tests/helpers/chaos.py $(KILLS)
 
-nightly: $(VENV)/.ready test
+nightly: $(VENV)/.ready test test-slow
 	@rm -rf $(NIGHTLY)
 	@$(MAKE) --no-print-directory bench ARGS="--backbone all --suite d4rl --preset smoke --out $(NIGHTLY)"
 	@$(MAKE) --no-print-directory bench ARGS="--backbone all --suite atari --preset smoke --out $(NIGHTLY)"

@@ -68,7 +68,7 @@ def bench(tmp_path: Path) -> Callable[..., Ran]:
 
     def run(*words: object, timeout: float = 240, **environment: str) -> Ran:
         if not any(re.match("PYTHON(?!PATH)|LANG|LC_|OMP_|BACKBENCH_NATIVE", name) for name in environment):
-            return Ran(*forked.run([*map(str, words)], tmp_path, environment, timeout))
+            return Ran(*forked.bench([*map(str, words)], tmp_path, environment, timeout))
         done = subprocess.run(
             [BENCH, *map(str, words)],
             capture_output=True,

@@ -1,6 +1,7 @@
-"""``bench`` in a fork of this process, which has imported its packages already: two seconds less than a new process.
+"""Code in a fork of this process, which has imported its packages already: two seconds less than a new process.
 
-Its workers are forks too. Tests with variables in the environment, and those of executors, start processes anew.
+Worker processes of the local executor are forks too. Tests of executors and of what happens at the start of a process
+start it anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,24 +23,36 @@ HERE = Path(__file__).parent
 PATHS = {str(HERE), str(HERE.parents[1] / "tools")}  # of pytest, not of a user's process
 
 
-def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float) -> tuple[int, str, str]:
-    """Exit status (minus the number of a signal), output and errors of ``bench WORDS`` in ``folder``.
+def bench(words: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float) -> tuple[int, str, str]:
+    """Exit status, output and errors of ``bench WORDS``; see ``call``."""
+    from backbench.benchmarks.cli import app
+
+    def main() -> None:
+        sys.argv = ["bench", *words]
+        app.main()
+
+    return call(main, folder, environment, seconds)
+
+
+def call(
+    function: Callable[[], object], folder: Path, environment: Mapping[str, str], seconds: float
+) -> tuple[int, str, str]:
+    """Exit status (minus the number of a signal), output and errors of ``function``, called in ``folder``.
 
     Raises TimeoutExpired after ``seconds``, as ``subprocess.run`` does.
     """
     import torch  # noqa: F401  # once for all forks of this process
-    from backbench.benchmarks.cli import app  # noqa: F401
 
     said = folder / ".said", folder / ".complained"
     pid = os.fork()
     if pid == 0:
-        _child(words, folder, environment, said)
+        _child(function, folder, environment, said)
     ends = time.monotonic() + seconds
     while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
         if time.monotonic() > ends:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            raise subprocess.TimeoutExpired(["bench", *words], seconds)
+            raise subprocess.TimeoutExpired(str(function), seconds)
         time.sleep(0.005)
     out, err = (path.read_text(encoding="utf-8") for path in said)
     for path in said:
@@ -47,9 +60,11 @@ def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], seco
     return os.waitstatus_to_exitcode(ended[1]), out, err
 
 
-def _child(words: Sequence[str], folder: Path, environment: Mapping[str, str], said: tuple[Path, Path]) -> None:
+def _child(
+    function: Callable[[], object], folder: Path, environment: Mapping[str, str], said: tuple[Path, Path]
+) -> None:
     """As a new process would be: its streams, signals, folder, variables, path of modules, caches and warnings."""
-    code = 1
+    code: object = 1
     try:
         os.chdir(folder)
         os.environ.update(environment)
@@ -58,30 +73,30 @@ def _child(words: Sequence[str], folder: Path, environment: Mapping[str, str], s
             os.dup2(handle, number)
             os.close(handle)
         sys.stdin, sys.stdout, sys.stderr = (
-            open(number, mode, encoding="utf-8", closefd=False) for number, mode in enumerate("rww")
+            open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # as long as the process
+            for number, mode in enumerate("rww")
         )
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         added = [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
         sys.path[:] = added + [entry for entry in sys.path if entry not in PATHS]
-        sys.argv = ["bench", *words]
         for name, module in list(sys.modules.items()):
             if name.startswith("backbench"):
                 for value in list(vars(module).values()):
                     if callable(clear := getattr(value, "cache_clear", None)):
                         clear()
         warnings.resetwarnings()
-        from backbench.benchmarks.cli import app
         from backbench.benchmarks.run.executors import local
 
         forks: Any = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
         local.multiprocessing = forks
-        app.main()
+        function()
+        code = 0
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        code = 0 if ended.code is None else ended.code
     except BaseException:
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        os._exit(code)
+        os._exit(code if isinstance(code, int) else 1)

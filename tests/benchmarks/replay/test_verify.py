@@ -36,7 +36,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, hopper_store: Path) -> Path:
     }  # fmt: skip
     (folder / SUITE).write_text(yaml.safe_dump(content), encoding="utf-8")
     words = ("run", "--backbone", "identity", *RUN, "--seeds", "2", "--track", "none", "--out", "first")
-    code, _, errors = forked.run(words, folder, {}, 240)
+    code, _, errors = forked.bench(words, folder, {}, 240)
     assert code == 0, errors
     return folder
 
@@ -59,9 +59,7 @@ def published(own: Path) -> Path:
     return own
 
 
-def test_a_row_is_verified_with_other_seeds(
-    tmp_path: Path, published: Path, bench: Callable[..., Any]
-) -> None:
+def test_a_row_is_verified_with_other_seeds(tmp_path: Path, published: Path, bench: Callable[..., Any]) -> None:
     words = ("verify", "identity", *RUN, "--records", "first")
     done = bench(*words, "--seeds", "10-11")
     assert done.code in (0, 1), done.err
@@ -110,9 +108,7 @@ def test_what_cannot_be_verified_is_said_before_anything_runs(
     assert not (tmp_path / "verified").exists()
 
 
-def test_other_versions_and_other_data_are_refused(
-    tmp_path: Path, published: Path, bench: Callable[..., Any]
-) -> None:
+def test_other_versions_and_other_data_are_refused(tmp_path: Path, published: Path, bench: Callable[..., Any]) -> None:
     for change, said in (
         (("provenance", "packages", "mujoco", "3.3.0"), "the row was made with mujoco==3.3.0, and here is mujoco=="),
         (("identity", "data", "sha256", "0" * 64), "and the row was trained on 00000000"),

@@ -55,7 +55,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(
         [sys.executable, killed_runs.__file__, str(tmp_path / "results"), way],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
@@ -201,14 +201,14 @@ def interrupted(folder: Path, number: signal.Signals) -> int:
     process = subprocess.Popen(
         [BENCH, *WORDS], cwd=folder, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not set(states(home).items()) - set(before.items()):
         assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
         assert time.monotonic() < deadline
         time.sleep(0.01)
     # A terminal's Ctrl-C and kill -9 reach the whole group; a scheduler's SIGTERM the command alone.
     (os.kill if number == signal.SIGTERM else os.killpg)(process.pid, number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=240)
     if number != signal.SIGKILL:
         assert b"run the same command again to resume" in out, out.decode()
         assert b"Traceback" not in out, out.decode()
@@ -237,7 +237,7 @@ def test_the_same_command_resumes_an_interrupted_run(
         assert states(cell.checkpoint_folder(results))
         assert not cell.record_path(results).exists()
 
-    done = subprocess.run([BENCH, *WORDS], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([BENCH, *WORDS], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert bits(load_record(cell.record_path(results))) == expected
 

@@ -19,7 +19,7 @@ OTHERS = ["backbench/walker2d/medium-replay-200-v1", "backbench/qbert/replay-300
 EVERY = [*GYM, *OTHERS]
 
 
-FEW = ("this one", "Haswell's kernels", "Sandy Bridge's kernels", "NumPy without AVX2 and AVX-512")
+FEW = ("this one", "Sandy Bridge's kernels", "NumPy without AVX2 and AVX-512", "C library without AVX-512")
 
 
 def hashes(arithmetic: str, names: list[str], folder: Path, processors: Iterable[str]) -> dict[str, str]:
@@ -34,17 +34,17 @@ def hashes(arithmetic: str, names: list[str], folder: Path, processors: Iterable
     return found
 
 
-def test_every_processor_makes_the_same_bytes(tmp_path: Path) -> None:
-    found = hashes("exact", EVERY, tmp_path, emulated.PROCESSORS)
-    assert len(found) >= 5
+@pytest.mark.parametrize("processors", [FEW, pytest.param((*emulated.PROCESSORS,), marks=pytest.mark.slow)], ids=len)
+def test_every_processor_makes_the_same_bytes(tmp_path: Path, processors: tuple[str, ...]) -> None:
+    found = hashes("exact", EVERY, tmp_path, processors)
     assert len(set(found.values())) == 1, found
     assert all(name in found["this one"] for name in EVERY)
 
 
 def test_policies_in_float32_made_other_bytes_on_other_processors(tmp_path: Path) -> None:
     """The negative control: these emulations do change arithmetic."""
-    found = hashes("float32", GYM, tmp_path, FEW)
-    assert sum(text != found["this one"] for text in found.values()) >= 2, found
+    found = hashes("float32", GYM, tmp_path, FEW[:3])
+    assert sum(text != found["this one"] for text in found.values()) == 2, found
 
 
 def test_actions_lie_on_a_grid_that_float32_holds() -> None:
