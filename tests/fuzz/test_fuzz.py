@@ -1,4 +1,4 @@
-"""Two hundred damaged inputs for each reader of foreign files; ``make fuzz`` reads ten thousand."""
+"""A hundred damaged inputs for each reader of foreign files; ``make fuzz`` reads ten thousand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS = (
     ("d4rl_hdf5", "dqn_shards"),
     ("checkpoint", "weights", "exported_folder"),
 )
-INPUTS = int(os.environ.get("BACKBENCH_FUZZ", "200"))
+INPUTS = int(os.environ.get("BACKBENCH_FUZZ", "100"))
 
 
 @pytest.mark.parametrize("targets", GROUPS, ids=lambda names: names[0])
