@@ -144,7 +144,7 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
         UserError: settings, data, device or folder that cannot be used.
         KeyboardInterrupt: after a checkpoint.
     """
-    from backbench.benchmarks.replay.load import cell_of
+    from backbench.benchmarks.plan.from_json import cell_of
     from backbench.benchmarks.run.results import finished, tidy
     from backbench.benchmarks.run.runner import remaining
 
