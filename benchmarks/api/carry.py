@@ -63,11 +63,13 @@ def carry_all(request: Request, where: Where, show: Show, tune: int = 0) -> Carr
     Raises:
         UserError: nothing was written.
     """
+    from backbench.benchmarks.data.processes import keep_bytecode
     from backbench.benchmarks.plan.compose import plan, reach
     from backbench.benchmarks.run.results import tidy
     from backbench.benchmarks.run.runner import remaining
 
     carried = Carried()
+    keep_bytecode()  # of what workers read, too
 
     def run_left(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> int:
         left = remaining(cells, where.out)

@@ -3,38 +3,25 @@
 import multiprocessing
 import os
 import signal
-import threading
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from backbench.benchmarks.data.sources import plain_workers
+from backbench.benchmarks.data.processes import keep_bytecode, plain_workers
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import LAST, Emit, Event, Job
 from backbench.benchmarks.run.executors.queue import Queue
+from backbench.benchmarks.run.executors.worker import stop_requests, work
 from backbench.claims import Claim, beating
-from backbench.registry import load
-
-if TYPE_CHECKING:
-    from backbench.backbones.contract import Causal
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _worker(cell: Cell, job: Job, claim: Claim, pipe: Connection) -> None:
     """One cell in its own process. A signal, or the parent's death, asks it to stop at the next update."""
-    asked = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        asked.set()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, on_signal)
+    keep_bytecode()
+    asked = stop_requests()
 
     def send(event: Event) -> None:
         try:
@@ -42,17 +29,7 @@ def _worker(cell: Cell, job: Job, claim: Claim, pipe: Connection) -> None:
         except OSError:  # the parent is gone
             asked.set()
 
-    import torch
-
-    from backbench.backbones import BACKBONES
-    from backbench.backbones.kernels import SlowKernels
-    from backbench.benchmarks.run.executors.attempt import attempt
-
-    for name, target in job.backbones.items():
-        BACKBONES.add(name, cast("type[Causal]", load(target, f"backbone '{name}'", "registered")))
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore", SlowKernels)  # the parent has warned once for all cells
-    attempt(cell, job, claim, send, asked.is_set)
+    work(cell, job, claim, send, asked)
 
 
 class LocalExecutor:
