@@ -11,7 +11,8 @@ import typer
 
 from backbench import terminal
 from backbench.benchmarks.api.boards import alike, printed
-from backbench.benchmarks.api.carry import Show, Where, carry_all
+from backbench.benchmarks.api.carry import Show, carry_all
+from backbench.benchmarks.api.engines import Where
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.plan.request import Request
 from backbench.errors import UserError
@@ -59,7 +60,10 @@ def run(
     data: Annotated[
         str, typer.Option(help="Data source instead of the preset's: bench data list.", autocompletion=words.sources)
     ] = "",
-    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or per GPU.")] = 0,
+    cells_per_device: Annotated[
+        int, typer.Option(min=0, help="Most cells side by side on a GPU. With --jobs: both limits hold.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     tune: Annotated[
         int,
@@ -94,7 +98,7 @@ def run(
     _no_positional_words(request)
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
-    where = Where(jobs=jobs, device=device, out=out, track=track)
+    where = Where(jobs=jobs, device=device, out=out, track=track, cells_per_device=cells_per_device)
     if dry_run:
         from backbench.benchmarks.cli.plan import show_plan
 
