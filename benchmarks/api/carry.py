@@ -93,6 +93,7 @@ def carry_out(
     from backbench.backbones import BACKBONES
     from backbench.backbones.kernels import slow_note
     from backbench.benchmarks.api.boards import alike
+    from backbench.benchmarks.api.status import note_plan
     from backbench.benchmarks.run import runner
     from backbench.benchmarks.run.executors import Job
     from backbench.benchmarks.run.executors.inline import InlineExecutor
@@ -102,9 +103,10 @@ def carry_out(
     def warn(text: str) -> None:
         terminal.say(show.errors, text, style="yellow")
 
-    engine = engine_for(left, where)
+    engine = engine_for(left, where, lambda line: terminal.say(show.console, line))
     log = open_log(where.track, where.out, warn)
     runner.prepare([*left, *later], where.out, voice(show.console, show.errors), request.suite)
+    note_plan(cells, where.out, show.command)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
     said = f"{len(left)} cell{'s' if len(left) > 1 else ''} to run{before}; {engine.side}; results in {where.out}/"
     terminal.say(show.console, said)

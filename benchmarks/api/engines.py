@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ class Where:
     track: str = ""
     inline: bool = False  # in this process, one cell after another
     cells_per_device: int = 0  # most on a GPU; 0: as many as ``jobs`` puts there
+    slurm: Mapping[str, str] | None = None  # options of sbatch for jobs of Slurm; None: on this machine
 
 
 @dataclass(frozen=True)
@@ -36,32 +37,48 @@ class Engine:
     side: str  # how many cells at a time, and where
 
 
-def engine_for(left: Sequence[Cell], where: Where) -> Engine:
-    """The engine for the cells that are left.
+def engine_for(left: Sequence[Cell], where: Where, say: Callable[[str], None]) -> Engine:
+    """The engine for the cells that are left. ``say`` gets what a cluster has to tell.
 
-    UserError: an unknown device, or one that a cell cannot use; a backbone that cannot be sent to other processes.
+    UserError: an unknown device, or one that a cell cannot use; a backbone that cannot be sent to other processes;
+    Slurm is absent or would refuse the jobs.
     """
     from backbench.benchmarks.run.cell import choose_device
     from backbench.benchmarks.run.executors.inline import InlineExecutor
     from backbench.benchmarks.run.executors.local import LocalExecutor
 
     bound = _bound(left)
+    if bound and (where.jobs > 1 or where.slurm is not None):
+        raise UserError(
+            f"{'--executor slurm' if where.slurm is not None else f'jobs={where.jobs}'}: backbone '{bound}' is defined "
+            "in the main script or in a function, and no other process can import it; move it into a module of its "
+            "own, or leave that out"
+        )
+    if where.slurm is not None:
+        return _slurm(where, where.slurm, say)
     device = choose_device(where.device, left)
     require(
         device.type == "cuda" or not where.cells_per_device,
         f"--cells-per-device={where.cells_per_device} is for GPUs, and the device is {device}; give --jobs",
     )
-    if bound and where.jobs > 1:
-        raise UserError(
-            f"jobs={where.jobs}: backbone '{bound}' is defined in the main script or in a function, and no other "
-            "process can import it; move it into a module of its own, or leave jobs out"
-        )
     if bound or where.inline:
         return Engine(InlineExecutor(), str(device), f"1 at a time on {device.type}")
     gpus = visible_gpus() if str(device) == "cuda" else ()
     jobs = min(_side_by_side(where, device.type, len(gpus)), len(left))
     used = f"{min(jobs, len(gpus))} GPUs" if len(gpus) > 1 and jobs > 1 else device.type
     return Engine(LocalExecutor(jobs, gpus), str(device), f"{jobs} at a time on {used}")
+
+
+def _slurm(where: Where, options: Mapping[str, str], say: Callable[[str], None]) -> Engine:
+    """Devices are the compute nodes' matter; this machine may have none."""
+    from backbench.benchmarks.run.executors import sbatch
+    from backbench.benchmarks.run.executors.slurm import SlurmExecutor
+
+    require(not where.cells_per_device, "--cells-per-device is for this machine's GPUs; a job of Slurm has one cell")
+    sbatch.check(options)
+    device = "cuda" if where.device == "auto" and options.get("gpus") else where.device
+    side = f"at most {where.jobs} at a time on Slurm" if where.jobs else "on Slurm"
+    return Engine(SlurmExecutor(where.jobs, options, say), device, side)
 
 
 def _bound(left: Sequence[Cell]) -> str:

@@ -42,7 +42,7 @@ def test_jobs_and_cells_per_device_are_limits(
     tiny_cell: Build, jobs: int, per_device: int, device: str, expected: tuple[int, tuple[str, ...]], said: str
 ) -> None:
     cells = [tiny_cell(seed=seed) for seed in range(8)]
-    engine = engine_for(cells, Where(jobs=jobs, device=device, cells_per_device=per_device))
+    engine = engine_for(cells, Where(jobs=jobs, device=device, cells_per_device=per_device), print)
     assert isinstance(engine.executor, LocalExecutor)
     assert ((engine.executor.jobs, engine.executor.gpus), engine.side) == (expected, said)
     assert engine.device == ("cuda" if device == "auto" else device)
@@ -51,9 +51,9 @@ def test_jobs_and_cells_per_device_are_limits(
 def test_without_a_gpu_there_is_a_cell_for_each_core(tiny_cell: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 3)
     cells = [tiny_cell(seed=seed) for seed in range(8)]
-    assert engine_for(cells, Where(device="cpu")).side == "3 at a time on cpu"
+    assert engine_for(cells, Where(device="cpu"), print).side == "3 at a time on cpu"
     with pytest.raises(UserError, match="--cells-per-device=2 is for GPUs, and the device is cpu"):
-        engine_for(cells, Where(device="cpu", cells_per_device=2))
+        engine_for(cells, Where(device="cpu", cells_per_device=2), print)
 
 
 @pytest.mark.usefixtures("two_gpus")
