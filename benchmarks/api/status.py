@@ -46,12 +46,18 @@ def report(results: Path) -> Iterator[str]:
     require(bool(plans), f"{results} has no {PLANS}/*.plan, which bench run writes; name the folder of its --out")
     waiting = _queued(results)
     for path in plans:
-        content = reading.read_json(path)
-        command, keys = (content.get(name) for name in ("command", "cells")) if isinstance(content, dict) else (0, 0)
-        sound = isinstance(command, str) and isinstance(keys, list)
-        if not sound or not all(isinstance(key, str) and key == Path(key).name for key in keys):
-            raise UserError(f"{path} is no plan of a run; remove it, and bench run writes it anew")
+        command, keys = _plan(path)
         yield from _lines(command, [state_of(key, results, key in waiting) for key in keys])
+
+
+def _plan(path: Path) -> tuple[str, list[str]]:
+    """The command and the keys of a plan. A key is a name: nothing outside the folder is looked at."""
+    content = reading.read_json(path)
+    command, keys = (content.get("command"), content.get("cells")) if isinstance(content, dict) else (None, None)
+    names = isinstance(keys, list) and all(isinstance(key, str) and key == Path(key).name for key in keys)
+    if not (isinstance(command, str) and names):
+        raise UserError(f"{path} is no plan of a run; remove it, and bench run writes it anew")
+    return command, keys  # type: ignore[return-value]  # a list of names
 
 
 def _lines(command: str, states: Sequence[State]) -> Iterator[str]:

@@ -78,20 +78,21 @@ class Driver:
         return re.findall(r"job (\d+)", self.said[0])[0]
 
 
-@pytest.fixture
-def long_cell(tiny_cell: Build) -> Callable[[int], Cell]:
-    """A cell that trains for several seconds."""
-    steps = {"train__steps": 1200, "train__log_every": 20, "train__checkpoint_every": 300}
-    return lambda seed: tiny_cell("mlp", seed=seed, **steps)
+@pytest.fixture(scope="module")
+def cell(tiny_cell: Build) -> Cell:
+    """It trains for a few seconds."""
+    return tiny_cell("mlp", train__steps=600, train__log_every=20, train__checkpoint_every=150)
 
 
 def digest(cell: Cell, results: Path) -> str | None:
     return load_record(cell.record_path(results)).provenance.weights_sha256
 
 
-def undisturbed(cell: Cell, results: Path) -> str | None:
-    runner.run([cell], Job(results, "cpu"), InlineExecutor())
-    return digest(cell, results)
+@pytest.fixture(scope="module")
+def undisturbed(cell: Cell, hopper_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str | None:
+    """The digest of the cell's weights after a run that nothing disturbs."""
+    runner.run([cell], Job(here := tmp_path_factory.mktemp("here"), "cpu"), InlineExecutor())
+    return digest(cell, here)
 
 
 def trained(results: Path) -> list[list[int]]:
@@ -108,47 +109,47 @@ def trained(results: Path) -> list[list[int]]:
 
 
 def test_a_cell_that_is_queued_again_ends_with_equal_bits(
-    cluster: Cluster, long_cell: Callable[[int], Cell], tmp_path: Path
+    cluster: Cluster, cell: Cell, undisturbed: str, tmp_path: Path
 ) -> None:
-    cell, results = long_cell(0), tmp_path / "slurm"
+    results = tmp_path / "slurm"
     driver = Driver([cell], results)
-    driver.until_step(100)
+    driver.until_step(60)
     assert state_of(cell.key, results).word == "running"
     cluster.ask("scontrol", "requeue", f"{driver.job}_0")
     assert driver.end().done
     first, second = trained(results)
-    assert 100 <= first[-1] < second[0], "it started over"
-    assert digest(cell, results) == undisturbed(cell, tmp_path / "here")
+    assert 60 <= first[-1] < second[0], "it started over"
+    assert digest(cell, results) == undisturbed
     assert [event.kind for event in driver.heard].count("done") == 1
     assert state_of(cell.key, results).word == "done"
 
 
 def test_a_cell_whose_machine_fails_ends_on_another_with_equal_bits(
-    cluster: Cluster, long_cell: Callable[[int], Cell], tmp_path: Path
+    cluster: Cluster, cell: Cell, undisturbed: str, tmp_path: Path
 ) -> None:
-    cell, results = long_cell(1), tmp_path / "slurm"
+    results = tmp_path / "slurm"
     driver = Driver([cell], results)
-    driver.until_step(400)  # there is a checkpoint at 300
+    driver.until_step(200)  # there is a checkpoint at 150
     node = cluster.ask("squeue", "-h", "-j", driver.job, "-o", "%N").strip()
     (claim,) = results.glob("checkpoints/*/*/claim.json")
     cluster.kill_node(node, [json.loads(claim.read_text(encoding="utf-8"))["pid"]])
     assert driver.end(120).done
     cluster.start_node(node)
-    assert trained(results)[1][0] == 320, "it resumed from its checkpoint"
-    assert digest(cell, results) == undisturbed(cell, tmp_path / "here")
+    assert trained(results)[1][0] == 160, "it resumed from its checkpoint"
+    assert digest(cell, results) == undisturbed
 
 
 def test_ctrl_c_leaves_jobs_and_a_second_one_cancels_them(
-    cluster: Cluster, long_cell: Callable[[int], Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, cell: Cell, undisturbed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell, results = long_cell(2), tmp_path / "slurm"
+    results = tmp_path / "slurm"
     driver = Driver([cell], results)
-    driver.until_step(100)
+    driver.until_step(60)
     monkeypatch.setattr(slurm, "SECOND_THOUGHT", 0.1)
     driver.executor.stop()
     driver.end()
     assert "go on without this command" in driver.said[-1]
-    assert (f"{results.name}", state_of(cell.key, results).word) == ("slurm", "running")
+    assert state_of(cell.key, results).word == "running"
     again = Driver([cell], results)
     until(lambda: again.heard, "an event", 30)
     assert again.said[0] == f"1 cells are in Slurm's queue from before: job {driver.job}"
@@ -160,15 +161,15 @@ def test_ctrl_c_leaves_jobs_and_a_second_one_cancels_them(
     until(lambda: state_of(cell.key, results).word == "left", "end of the job", 30)
     assert list(results.glob("checkpoints/*/*/state.pt"))
     assert Driver([cell], results).end().done
-    assert digest(cell, results) == undisturbed(cell, tmp_path / "here")
+    assert digest(cell, results) == undisturbed
 
 
 def test_a_controller_that_is_away_stops_no_cell_and_refuses_a_new_run(
-    cluster: Cluster, long_cell: Callable[[int], Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cell, results = long_cell(3), tmp_path / "slurm"
+    results = tmp_path / "slurm"
     driver = Driver([cell], results)
-    driver.until_step(100)
+    driver.until_step(60)
     cluster.stop_controller()
     try:
         monkeypatch.setattr(sbatch, "PATIENCE", 3.0)
