@@ -3,6 +3,8 @@
 #   make test      sets up .venv, then runs the test suite
 # For changes:
 #   make lint                checks style, types and workflows
+#   make cluster-tools       installs Slurm and Munge with apt-get, as root, for the next one (Debian)
+#   make test-cluster        runs cells on a Slurm that it starts on this machine: requeued, killed, cancelled
 #   make chaos               kills processes at 1,000 random moments and looks at what they leave
 #   make lock                writes locks/ anew from pyproject.toml and constraints.txt (UPGRADE=1: newest versions)
 #   make sbom                lists what is installed, with licences, in build/sbom
@@ -29,7 +31,8 @@
 #          TESTS=tests/leaderboard                with test: only these
 
 .DELETE_ON_ERROR:
-.PHONY: bench chaos dist fuzz gpu gpu-wheels test test-slow lint lock sbom setup clean leaderboard leaderboard-check docs nightly
+.PHONY: bench chaos cluster-tools dist fuzz gpu gpu-wheels test test-cluster test-slow lint lock sbom setup clean leaderboard
+.PHONY: leaderboard-check docs nightly
 
 ARGS ?= --backbone gloma --suite d4rl
 PYTHON ?= $(shell sh .ci/find-python)
@@ -68,6 +71,13 @@ test: $(VENV)/.ready-test
 
 test-slow: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n auto -m slow $(TESTS)
+
+cluster-tools:
+	@apt-get update
+	@apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
+
+test-cluster: $(VENV)/.ready-test
+	@$(BIN)/python -m pytest -m cluster --durations=10 tests/benchmarks/run/executors
 
 lint: $(VENV)/.ready-lint
 	@$(BIN)/ruff check .

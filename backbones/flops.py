@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,6 +151,8 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             shape, axes = args[0].shape, args[1]
             size = math.prod(shape[axis] for axis in axes)
             return float(5 * args[0].numel() * math.log2(max(size, 2)))
+        from torch.utils.flop_counter import flop_registry  # brings Triton, which few cells need
+
         if operator not in flop_registry:
             return 0.0
         price = float(flop_registry[operator](*args, **kwargs, out_val=out))

@@ -25,12 +25,13 @@ PRODUCT = Path(backbench.__file__).parent
 FLAG, COMMAND = r"(?<![\w-])--[a-z][a-z-]+", r"\bbench ([a-z]+)(?: ([a-z]+))?"
 SETTING = r"\b((?:train|model|eval|data|atari|backbone)\.[a-z_]+)="
 PACKAGE = r"pip install ((?:--[\w-]+ |'?[A-Za-z][\w.-]*[\w\[\]<>=,.-]*'? ?)+)"
-# Flags of other programs in commands that we run or recommend, and of `python -m backbench.leaderboard render`.
+# Flags of other programs in commands that we run or recommend, of `python -m backbench.leaderboard render`, and of
+# `python -m backbench.run_cell`.
 OTHERS = {
     "--backend-store-uri", "--default-artifact-root", "--host", "--port", "--end-of-options", "--full-tree", "--pages",
     "--show-prefix", "--porcelain", "--untracked-files", "--no-build-isolation", "--no-deps", "--force-reinstall",
     "--serve-artifacts", "--no-serve-artifacts", "--artifacts-destination", "--quiet", "--verify", "--hard", "--help",
-    "--others", "--exclude-standard", "--logdir",
+    "--others", "--exclude-standard", "--logdir", "--patience",
 }  # fmt: skip
 # Built for a GPU against the torch that is there, so in no extra.
 KERNELS = {"mamba-ssm", "causal-conv1d", "flash-attn"}

@@ -14,7 +14,10 @@ import pytest
         ("from backbench.benchmarks.cli import app", "torch hydra mlflow gymnasium minari pydantic numpy"),
         ("import backbench.agents.acting, backbench.backbones.check", "hydra mlflow gymnasium minari pydantic rich"),
         ("from backbench.backbones import BACKBONES; BACKBONES.names()", "torch numpy hydra mlflow"),
-        ("import backbench.benchmarks.run.cell", "hydra mlflow"),
+        (
+            "from backbench.benchmarks.run.executors import attempt, single, local, worker",
+            "hydra mlflow rich pandas matplotlib scipy typer yaml minari gymnasium triton",
+        ),
     ],
 )
 def test_importing_a_room_loads_nothing_heavy(code: str, heavy: str) -> None:

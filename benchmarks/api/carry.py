@@ -6,31 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backbench import terminal
-from backbench.errors import UserError
+from backbench.benchmarks.api.engines import Where, engine_for
 
 if TYPE_CHECKING:
-    import torch
     from rich.console import Console
 
     from backbench.benchmarks.plan.request import Request
     from backbench.benchmarks.plan.settings import Cell
-    from backbench.benchmarks.run.executors import Executor
     from backbench.benchmarks.run.runner import Outcome
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where a request runs: processes at a time (0: one per core), device, folder of results, ``--track``."""
-
-    jobs: int = 0
-    device: str = "auto"
-    out: Path = Path("results")
-    track: str = ""
-    inline: bool = False  # in this process, one cell after another
 
 
 @dataclass(frozen=True)
@@ -63,11 +49,13 @@ def carry_all(request: Request, where: Where, show: Show, tune: int = 0) -> Carr
     Raises:
         UserError: nothing was written.
     """
+    from backbench.benchmarks.data.processes import keep_bytecode
     from backbench.benchmarks.plan.compose import plan, reach
     from backbench.benchmarks.run.results import tidy
     from backbench.benchmarks.run.runner import remaining
 
     carried = Carried()
+    keep_bytecode()  # of what workers read, too
 
     def run_left(cells: Sequence[Cell], later: Sequence[Cell] = ()) -> int:
         left = remaining(cells, where.out)
@@ -105,8 +93,8 @@ def carry_out(
     from backbench.backbones import BACKBONES
     from backbench.backbones.kernels import slow_note
     from backbench.benchmarks.api.boards import alike
-    from backbench.benchmarks.run import machine, runner
-    from backbench.benchmarks.run.cell import choose_device
+    from backbench.benchmarks.api.status import note_plan
+    from backbench.benchmarks.run import runner
     from backbench.benchmarks.run.executors import Job
     from backbench.benchmarks.run.executors.inline import InlineExecutor
     from backbench.benchmarks.run.sinks import open_log
@@ -115,25 +103,22 @@ def carry_out(
     def warn(text: str) -> None:
         terminal.say(show.errors, text, style="yellow")
 
-    device = choose_device(where.device, left)
-    jobs = min(where.jobs or (1 if device.type == "cuda" else machine.cores()), len(left))
-    executor, jobs = _executor(left, where, jobs)
+    engine = engine_for(left, where, lambda line: terminal.say(show.console, line))
     log = open_log(where.track, where.out, warn)
     runner.prepare([*left, *later], where.out, voice(show.console, show.errors), request.suite)
+    note_plan(cells, where.out, show.command)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
-    side = f"{jobs} at a time on {device.type}"
-    terminal.say(
-        show.console, f"{len(left)} cell{'s' if len(left) > 1 else ''} to run{before}; {side}; results in {where.out}/"
-    )
-    if device.type == "cpu" and (note := slow_note()):
+    said = f"{len(left)} cell{'s' if len(left) > 1 else ''} to run{before}; {engine.side}; results in {where.out}/"
+    terminal.say(show.console, said)
+    if engine.device == "cpu" and (note := slow_note()):
         warn(f"{note} (bench doctor says more)")
     with log:
         name = " ".join(show.command[:8])
         log.start({"name": name, "suite": cells[0].task.suite, "preset": request.preset})
         with RunDisplay(left, show.console) as display:
-            job = Job(where.out, str(device), show.command, BACKBONES.importable())
-            with _as_in_a_worker(device) if isinstance(executor, InlineExecutor) else nullcontext():
-                outcome = runner.run(left, job, executor, [display, log])
+            job = Job(where.out, engine.device, show.command, BACKBONES.importable())
+            with _as_in_a_worker(engine.device) if isinstance(engine.executor, InlineExecutor) else nullcontext():
+                outcome = runner.run(left, job, engine.executor, [display, log])
         if log.active and not outcome.stopped:
             log.board(alike(cells[0], where.out, silent=True)[0])
     _say_what_failed(outcome, len(left), show.console)
@@ -141,29 +126,14 @@ def carry_out(
 
 
 @contextmanager
-def _as_in_a_worker(device: torch.device) -> Iterator[None]:
+def _as_in_a_worker(device: str) -> Iterator[None]:
     """A cell in this process computes the bits that it has in a worker, and leaves torch as it was."""
     import torch
 
     from backbench.benchmarks.data.processes import steady
 
-    with steady(1, device.type), torch.random.fork_rng(devices=[]):
+    with steady(1, device.partition(":")[0]), torch.random.fork_rng(devices=[]):
         yield
-
-
-def _executor(left: Sequence[Cell], where: Where, jobs: int) -> tuple[Executor, int]:
-    """Where the cells run, and how many at a time. UserError: a backbone cannot be sent to other processes."""
-    from backbench.backbones import BACKBONES
-    from backbench.benchmarks.run.executors.inline import InlineExecutor
-    from backbench.benchmarks.run.executors.local import LocalExecutor
-
-    bound = sorted({name for cell in left for name in cell.backbone.split("+") if BACKBONES.only_here(name)})
-    if bound and where.jobs > 1:
-        raise UserError(
-            f"jobs={where.jobs}: backbone '{bound[0]}' is defined in the main script or in a function, and no other "
-            "process can import it; move it into a module of its own, or leave jobs out"
-        )
-    return (InlineExecutor(), 1) if bound or where.inline else (LocalExecutor(jobs), jobs)
 
 
 def _say_what_failed(outcome: Outcome, count: int, console: Console) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from backbench import terminal
 from backbench.benchmarks.api.boards import Shown, alike, scores
-from backbench.benchmarks.api.carry import Show, Where, carry_all, carry_out, whole
+from backbench.benchmarks.api.carry import Show, carry_all, carry_out, whole
+from backbench.benchmarks.api.engines import Where
 from backbench.benchmarks.plan.request import Request
 from backbench.errors import UserError, require
 
@@ -98,7 +99,7 @@ def run(
         data: data source instead of the preset's.
         tune: settings that each backbone tries first, as ``bench run --tune``; 0 for none.
         out: folder of results. Several processes may run into one folder; each cell runs once.
-        jobs: cells side by side; 0 for one per core, or one on a GPU. A backbone that is defined in the script or
+        jobs: cells side by side; 0 for one per core, or per GPU. A backbone that is defined in the script or
             notebook itself runs one cell after another in this process.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         track: as ``--track``: ``"none"``, an MLflow tracking URI, …; empty: MLflow's database in ``out``.
@@ -144,7 +145,7 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
         UserError: settings, data, device or folder that cannot be used.
         KeyboardInterrupt: after a checkpoint.
     """
-    from backbench.benchmarks.replay.load import cell_of
+    from backbench.benchmarks.plan.from_json import cell_of
     from backbench.benchmarks.run.results import finished, tidy
     from backbench.benchmarks.run.runner import remaining
 

@@ -38,6 +38,7 @@ def _root(
 
 
 app.command()(run.run)
+app.command()(run.status)
 app.command("list")(backbones.list_)
 app.command()(backbones.cite)
 app.command()(backbones.check)

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from backbench import terminal
-from backbench.benchmarks.api.carry import Where, carry_out
+from backbench.benchmarks.api.carry import carry_out
+from backbench.benchmarks.api.engines import Where
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.cli.run import Results, on_terminal
 from backbench.benchmarks.plan.request import Request
@@ -121,7 +122,7 @@ def verify(
     preset: Annotated[str, typer.Option(help="The row's preset.", autocompletion=words.presets)] = "quick",
     data: Annotated[str, typer.Option(help="The row's data source.", autocompletion=words.sources)] = "",
     records: Annotated[Path, typer.Option(help="The leaderboard's folder of records.")] = RECORDS,
-    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or per GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the new records.")] = Path("verified"),
 ) -> None:

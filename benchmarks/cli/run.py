@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +11,11 @@ import typer
 
 from backbench import terminal
 from backbench.benchmarks.api.boards import alike, printed
-from backbench.benchmarks.api.carry import Show, Where, carry_all
+from backbench.benchmarks.api.carry import Show, carry_all
+from backbench.benchmarks.api.engines import Where
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.plan.request import Request
-from backbench.errors import UserError
+from backbench.errors import UserError, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,10 @@ def run(
     data: Annotated[
         str, typer.Option(help="Data source instead of the preset's: bench data list.", autocompletion=words.sources)
     ] = "",
-    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or per GPU.")] = 0,
+    cells_per_device: Annotated[
+        int, typer.Option(min=0, help="Most cells side by side on a GPU. With --jobs: both limits hold.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     tune: Annotated[
         int,
@@ -70,6 +74,13 @@ def run(
     max_cells: Annotated[int, typer.Option(min=1, help="Most cells that one command may ask for.")] = 10_000,
     out: Results = Path("results"),
     track: Track = "",
+    executor: Annotated[
+        str, typer.Option(help="local: processes on this machine. slurm: a job array, for which --jobs is the limit.")
+    ] = "local",
+    partition: Annotated[str, typer.Option(help="Slurm: partition. Other options of sbatch: SBATCH_ACCOUNT, …")] = "",
+    time: Annotated[str, typer.Option(help="Slurm: longest time of a cell, such as 60 (minutes) or 2:00:00.")] = "",
+    mem: Annotated[str, typer.Option(help="Slurm: memory of a cell, such as 4G.")] = "",
+    gpus: Annotated[str, typer.Option(help="Slurm: GPUs of a cell, such as 1 or a100:1.")] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells with an estimate of time, and run nothing.")
     ] = False,
@@ -94,13 +105,33 @@ def run(
     _no_positional_words(request)
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
-    where = Where(jobs=jobs, device=device, out=out, track=track)
+    options = {"partition": partition, "time": time, "mem": mem, "gpus": gpus}
+    slurm = _slurm(executor, options)
+    where = Where(jobs=jobs, device=device, out=out, track=track, cells_per_device=cells_per_device, slurm=slurm)
     if dry_run:
         from backbench.benchmarks.cli.plan import show_plan
 
         show_plan(request, where.out, where.jobs, tune)
     else:
         raise typer.Exit(invoke(request, where, tune))
+
+
+def status(results: Annotated[Path, typer.Argument(help="Folder of results.")] = Path("results")) -> None:
+    """Show the cells of each run in a folder by their state: done, failed, running and where, stale, queued, left."""
+    from backbench.benchmarks.api.status import report
+
+    for line in report(results):
+        terminal.line(line)
+
+
+def _slurm(executor: str, options: Mapping[str, str]) -> Mapping[str, str] | None:
+    """Options of sbatch; None for another executor."""
+    if executor == "slurm":
+        return options
+    require(executor == "local", f"--executor {executor}: give local or slurm")
+    given = [name for name, value in options.items() if value]
+    require(not given, f"--{'/'.join(given)}: only Slurm has that; give --executor slurm too")
+    return None
 
 
 def _no_positional_words(request: Request) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backbench import terminal
-from backbench.benchmarks.api.carry import Where, carry_out
+from backbench.benchmarks.api.carry import carry_out
+from backbench.benchmarks.api.engines import Where
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.cli.run import Track, on_terminal
 from backbench.benchmarks.plan.request import Request
@@ -30,7 +31,7 @@ def study(
     preset: Annotated[
         str, typer.Option(help="smoke (a minute), quick (hours), paper (days).", autocompletion=words.presets)
     ] = "quick",
-    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or one on a GPU.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Cells side by side. 0: one per core, or per GPU.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of records and report. Default: studies/NAME.")] = None,
     track: Track = "",

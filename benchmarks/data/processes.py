@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
@@ -22,6 +24,11 @@ def environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
+def keep_bytecode() -> None:
+    """Keep what Python compiles, whatever PYTHONDONTWRITEBYTECODE says: each cell would compile torch again."""
+    sys.dont_write_bytecode = False
+
+
 @contextmanager
 def plain_workers() -> Iterator[None]:
     """Processes started in this block use one thread: as fast for small matrices, and the same bits everywhere.
@@ -32,7 +39,7 @@ def plain_workers() -> Iterator[None]:
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        with environment(**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")):
+        with environment(**ONE_THREAD):
             yield
     finally:
         sys.modules["__main__"] = main

@@ -11,8 +11,8 @@ from typing import Any
 
 from backbench.backbones import BACKBONES
 from backbench.benchmarks.plan import suites
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.replay.load import cell_of
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import contradictions

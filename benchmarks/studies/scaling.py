@@ -11,7 +11,7 @@ import numpy as np
 from backbench.benchmarks.data import store
 from backbench.benchmarks.data.sources.embedded_memory import ideal_losses
 from backbench.benchmarks.data.split import split
-from backbench.benchmarks.replay.load import cell_of
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.studies import effects
 from backbench.benchmarks.studies.effects import difference, said, verdict
 from backbench.benchmarks.studies.gains import gains

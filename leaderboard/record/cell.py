@@ -63,13 +63,17 @@ class Protocol(Part):
 
     context: Positive = Field(description="K when acting, in environment steps.")
     targets: tuple[Value, ...] = Field(min_length=1, description="Target returns, the headline's first.")
-    returns_to_go: Literal["raw", "clipped", "mixed"] = "raw"
-    """Rewards that returns-to-go sum: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only."""
+    returns_to_go: Literal["raw", "clipped", "mixed"] = Field(
+        default="raw",
+        description="Rewards that returns-to-go sum: ``clipped`` to [-1, 1] each; ``mixed``: clipped in training only.",
+    )
     return_scale: float | None = Field(default=None, gt=0, le=MOST, description="Divides returns-to-go, where known.")
     episodes: Positive = Field(description="Episodes per target.")
     acting: Literal["window", "recurrent"] = Field(description="Recomputed over the last K steps, or a carried state.")
-    timestep: Literal["first", "current"] = "first"
-    """Timestep of a window whose tokens share one: that of its first step, or the current one."""
+    timestep: Literal["first", "current"] = Field(
+        default="first",
+        description="Timestep of a window whose tokens share one: that of its first step, or the current one.",
+    )
     head: Name | None = Field(default=None, description="The action head, such as ``tanh``. None in older records.")
     sampling: Name = Field(description="How an action is taken from the head, such as ``deterministic``, ``greedy``.")
     max_steps: Positive = Field(description="Longest episode, in environment steps.")

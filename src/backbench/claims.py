@@ -157,6 +157,22 @@ def epochs(home: Path) -> list[Path]:
     return []
 
 
+def holder_of(home: Path, observer: Observer = HERE) -> str:
+    """Who holds ``home``, in words; empty if nobody does. A first look believes a claim of another machine."""
+    return next((who for one in reversed(epochs(home)) if (who := observer.holder(one / FILE))), "")
+
+
+def silence(home: Path) -> float:
+    """Seconds since the newest claim on ``home`` changed, if its owner is on another machine, else 0. It compares two
+    clocks, so it is for people to read."""
+    for one in epochs(home)[-1:]:
+        with suppress(OSError):
+            changed = (one / FILE).stat().st_mtime
+            if owner.lives(str(_parsed(_read(one / FILE) or b"").get("owner", ""))) is None:
+                return max(0.0, time.time() - changed)
+    return 0.0
+
+
 def _number(folder: Path) -> int:
     return int(folder.name)
 

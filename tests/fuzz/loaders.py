@@ -315,11 +315,21 @@ def exported_folder(folder: Path) -> Target:
     return Target((folder / CONFIG, folder / RECORD), lambda: canonical(read(folder).record))
 
 
+def cell_order(folder: Path) -> Target:
+    """The cell that a process of its own is given."""
+    from backbench.benchmarks.run.executors import Job
+    from backbench.benchmarks.run.executors.worker import order, read_order
+
+    job = Job(folder, "cpu", ("bench", "run"), {"mine": "some.module:Mine"})
+    (path := folder / "1.cell").write_text(order(_tiny(), job), encoding="utf-8")
+    return Target((path,), lambda: repr(read_order(path, folder, "cpu")))
+
+
 TARGETS: dict[str, Callable[[Path], Target]] = {
     make.__name__: make
     for make in (
         record, published_record, verification, retired_csv, suite_yaml, speed_report, minari_set, flat_copy, pixel_set,
-        d4rl_hdf5, dqn_shards, checkpoint, weights, exported_folder,
+        d4rl_hdf5, dqn_shards, checkpoint, weights, exported_folder, cell_order,
     )
 }  # fmt: skip
 

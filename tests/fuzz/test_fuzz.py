@@ -14,7 +14,7 @@ GROUPS = (
     ("record", "published_record", "verification", "retired_csv", "suite_yaml", "speed_report"),
     ("minari_set", "flat_copy", "pixel_set"),
     ("d4rl_hdf5", "dqn_shards"),
-    ("checkpoint", "weights", "exported_folder"),
+    ("checkpoint", "weights", "exported_folder", "cell_order"),
 )
 INPUTS = int(os.environ.get("BACKBENCH_FUZZ", "100"))
 

@@ -3,38 +3,25 @@
 import multiprocessing
 import os
 import signal
-import threading
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
-from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from backbench.benchmarks.data.sources import plain_workers
+from backbench.benchmarks.data.processes import environment, keep_bytecode, plain_workers
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run.executors import LAST, Emit, Event, Job
 from backbench.benchmarks.run.executors.queue import Queue
+from backbench.benchmarks.run.executors.worker import stop_requests, work
 from backbench.claims import Claim, beating
-from backbench.registry import load
-
-if TYPE_CHECKING:
-    from backbench.backbones.contract import Causal
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _worker(cell: Cell, job: Job, claim: Claim, pipe: Connection) -> None:
     """One cell in its own process. A signal, or the parent's death, asks it to stop at the next update."""
-    asked = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        asked.set()
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, on_signal)
+    keep_bytecode()
+    asked = stop_requests()
 
     def send(event: Event) -> None:
         try:
@@ -42,26 +29,30 @@ def _worker(cell: Cell, job: Job, claim: Claim, pipe: Connection) -> None:
         except OSError:  # the parent is gone
             asked.set()
 
-    import torch
+    work(cell, job, claim, send, asked)
 
-    from backbench.backbones import BACKBONES
-    from backbench.backbones.kernels import SlowKernels
-    from backbench.benchmarks.run.executors.attempt import attempt
 
-    for name, target in job.backbones.items():
-        BACKBONES.add(name, cast("type[Causal]", load(target, f"backbone '{name}'", "registered")))
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore", SlowKernels)  # the parent has warned once for all cells
-    attempt(cell, job, claim, send, asked.is_set)
+@dataclass(frozen=True)
+class _Running:
+    """A cell's process, what holds its claim, and the GPU that it sees; empty for all."""
+
+    cell: Cell
+    process: Any
+    holding: ExitStack
+    gpu: str
 
 
 class LocalExecutor:
-    """At most ``jobs`` processes at a time."""
+    """At most ``jobs`` processes at a time.
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    ``gpus`` are names for CUDA_VISIBLE_DEVICES. A process sees the one with the fewest others; without names it sees
+    what this process sees.
+    """
+
+    def __init__(self, jobs: int, gpus: Sequence[str] = ()) -> None:
+        self.jobs, self.gpus = jobs, tuple(gpus)
         self._context = multiprocessing.get_context("spawn")
-        self._running: dict[Connection, tuple[Cell, Any, ExitStack]] = {}
+        self._running: dict[Connection, _Running] = {}
         self._stopping = False
         self._told: set[int] = set()  # process ids that were asked to stop
 
@@ -89,37 +80,39 @@ class LocalExecutor:
     def _start(self, cell: Cell, claim: Claim, job: Job, emit: Emit) -> None:
         mine, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_worker, args=(cell, job, claim, theirs))
-        with plain_workers():
+        busy = [one.gpu for one in self._running.values()]
+        gpu = min(self.gpus, key=busy.count, default="")
+        with plain_workers(), environment(**({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})):
             process.start()
         theirs.close()
         holding = ExitStack()
         holding.enter_context(beating(claim))
-        self._running[mine] = (cell, process, holding)
+        self._running[mine] = _Running(cell, process, holding, gpu)
         emit(Event(cell, "started"))
 
     def _ask_to_stop(self) -> None:
-        for _, process, _ in self._running.values():
+        for process in (one.process for one in self._running.values()):
             if process.pid is not None and process.pid not in self._told and process.is_alive():
                 self._told.add(process.pid)
                 os.kill(process.pid, signal.SIGTERM)
 
     def _receive(self, pipe: Connection, queue: Queue, emit: Emit) -> None:
-        cell, process, holding = self._running[pipe]
+        one = self._running[pipe]
         try:
             event: Event | None = pipe.recv()
         except (EOFError, OSError):
             event = None
         if event is not None and event.kind not in (*LAST, "held"):
-            emit(replace(event, cell=cell))
+            emit(replace(event, cell=one.cell))
             return
         del self._running[pipe]
-        process.join()
+        one.process.join()
         pipe.close()
-        holding.close()
+        one.holding.close()
         if event is not None and event.kind == "held":
-            queue.put_back(cell)
-        died = f"the process died with {_death(process.exitcode)}; run the same command again to resume"
-        emit(Event(cell, "error", message=died) if event is None else replace(event, cell=cell))
+            queue.put_back(one.cell)
+        died = f"the process died with {_death(one.process.exitcode)}; run the same command again to resume"
+        emit(Event(one.cell, "error", message=died) if event is None else replace(event, cell=one.cell))
 
 
 def _death(exitcode: int | None) -> str:

@@ -14,8 +14,8 @@ from planning import cells as planned
 from backbench.benchmarks.data.trajectories import Trajectories
 from backbench.benchmarks.plan import match
 from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.replay.load import cell_of
 from backbench.errors import UserError
 
 SIZES = {"hopper": (11, 3), "walker2d": (17, 6), "halfcheetah": (17, 6)}  # of states and actions, by Gymnasium's pages

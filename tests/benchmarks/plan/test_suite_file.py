@@ -20,6 +20,7 @@ from planning import cells as planned
 
 from backbench.agents.heads import CategoricalHead
 from backbench.benchmarks.data import store
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.replay import load
 from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.runner import Voice, prepare
@@ -118,7 +119,7 @@ def test_from_a_file_to_a_board(new_store: Path, tmp_path: Path, bench: Callable
     again = bench(*words, "--suite", "suites/walks.yaml", **environment)
     assert (again.code, "cells to run" in again.out) == (0, False)
     # The record alone says which cell it was, targets by the rule included.
-    assert load.cell_of(pendulum.provenance.config).key == pendulum.key
+    assert cell_of(pendulum.provenance.config).key == pendulum.key
     watched = bench("watch", walk.key, "--trust", **environment)
     assert watched.code == 2
     shows = "bench watch shows Atari games and Gymnasium's own MuJoCo robots only"

@@ -23,10 +23,11 @@ from backbench.benchmarks.environments.atari.kind import AtariBatch
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.environments.kind import Camera
 from backbench.benchmarks.plan import suites
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.replay import pictures
 from backbench.benchmarks.replay import watch as module
-from backbench.benchmarks.replay.load import cell_of, head_of, load_agent
+from backbench.benchmarks.replay.load import head_of, load_agent
 from backbench.benchmarks.replay.watch import OneEpisode, Playback, Request, replay, watch
 from backbench.benchmarks.run import cell as cells
 from backbench.benchmarks.run.checkpoint import save_weights

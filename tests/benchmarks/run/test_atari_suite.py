@@ -23,8 +23,9 @@ from backbench.benchmarks.environments.atari.kind import AtariBatch
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import settings, suites
 from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.plan.settings import Cell, EvalConfig, ModelConfig, TrainConfig
-from backbench.benchmarks.replay.load import cell_of, head_of, load_agent
+from backbench.benchmarks.replay.load import head_of, load_agent
 from backbench.benchmarks.run import cell as cells_
 from backbench.benchmarks.run.evaluate import Interrupted, Play, TargetResult, evaluate
 from backbench.errors import UserError

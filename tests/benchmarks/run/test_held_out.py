@@ -22,9 +22,10 @@ from backbench.benchmarks.data.windows import SAMPLERS
 from backbench.benchmarks.environments.atari.protocol import AtariProtocol
 from backbench.benchmarks.plan import suites
 from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.plan.settings import Cell, DataConfig, EvalConfig, ModelConfig, TrainConfig
 from backbench.benchmarks.replay.compare import compare
-from backbench.benchmarks.replay.load import cell_of, head_of, load_agent
+from backbench.benchmarks.replay.load import head_of, load_agent
 from backbench.benchmarks.run.cell import check_data, run_cell
 from backbench.benchmarks.run.evaluate import Interrupted
 from backbench.benchmarks.run.held_out import held_out_loss

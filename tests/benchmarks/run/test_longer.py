@@ -16,9 +16,9 @@ from backbench.agents.acting import make_actor
 from backbench.benchmarks.data import sources, store
 from backbench.benchmarks.environments.vector import make_environment
 from backbench.benchmarks.plan.assemble import make_agent
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay.compare import compare
-from backbench.benchmarks.replay.load import cell_of
 from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.evaluate import Longer, Play, widened
 from backbench.errors import UserError

@@ -18,8 +18,9 @@ from backbench.benchmarks.data.trajectories import Episode, Trajectories
 from backbench.benchmarks.environments.observe import DATA, Observe
 from backbench.benchmarks.environments.vector import GymBatch
 from backbench.benchmarks.plan.assemble import seen, still_columns
+from backbench.benchmarks.plan.from_json import cell_of
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.replay.load import cell_of, head_of, load_agent
+from backbench.benchmarks.replay.load import head_of, load_agent
 from backbench.benchmarks.replay.trust import cell_to_run
 from backbench.benchmarks.replay.watch import replay
 from backbench.benchmarks.run.cell import run_cell

@@ -1,0 +1,107 @@
+"""Where the cells of a request run: this process, local processes, a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backbench.errors import UserError, require
+
+if TYPE_CHECKING:
+    from backbench.benchmarks.plan.settings import Cell
+    from backbench.benchmarks.run.executors import Executor
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a request runs: cells at a time (0: one per core or GPU), device, folder of results, ``--track``."""
+
+    jobs: int = 0
+    device: str = "auto"
+    out: Path = Path("results")
+    track: str = ""
+    inline: bool = False  # in this process, one cell after another
+    cells_per_device: int = 0  # most on a GPU; 0: as many as ``jobs`` puts there
+    slurm: Mapping[str, str] | None = None  # options of sbatch for jobs of Slurm; None: on this machine
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An executor, the device that its cells are told, and what a user hears of it."""
+
+    executor: Executor
+    device: str
+    side: str  # how many cells at a time, and where
+
+
+def engine_for(left: Sequence[Cell], where: Where, say: Callable[[str], None]) -> Engine:
+    """The engine for the cells that are left. ``say`` gets what a cluster has to tell.
+
+    UserError: an unknown device, or one that a cell cannot use; a backbone that cannot be sent to other processes;
+    Slurm is absent or would refuse the jobs.
+    """
+    from backbench.benchmarks.run.cell import choose_device
+    from backbench.benchmarks.run.executors.inline import InlineExecutor
+    from backbench.benchmarks.run.executors.local import LocalExecutor
+
+    bound = _bound(left)
+    if bound and (where.jobs > 1 or where.slurm is not None):
+        raise UserError(
+            f"{'--executor slurm' if where.slurm is not None else f'jobs={where.jobs}'}: backbone '{bound}' is defined "
+            "in the main script or in a function, and no other process can import it; move it into a module of its "
+            "own, or leave that out"
+        )
+    if where.slurm is not None:
+        return _slurm(where, where.slurm, say)
+    device = choose_device(where.device, left)
+    require(
+        device.type == "cuda" or not where.cells_per_device,
+        f"--cells-per-device={where.cells_per_device} is for GPUs, and the device is {device}; give --jobs",
+    )
+    if bound or where.inline:
+        return Engine(InlineExecutor(), str(device), f"1 at a time on {device.type}")
+    gpus = visible_gpus() if str(device) == "cuda" else ()
+    jobs = min(_side_by_side(where, device.type, len(gpus)), len(left))
+    used = f"{min(jobs, len(gpus))} GPUs" if len(gpus) > 1 and jobs > 1 else device.type
+    return Engine(LocalExecutor(jobs, gpus), str(device), f"{jobs} at a time on {used}")
+
+
+def _slurm(where: Where, options: Mapping[str, str], say: Callable[[str], None]) -> Engine:
+    """Devices are the compute nodes' matter; this machine may have none."""
+    from backbench.benchmarks.run.executors import sbatch
+    from backbench.benchmarks.run.executors.slurm import SlurmExecutor
+
+    require(not where.cells_per_device, "--cells-per-device is for this machine's GPUs; a job of Slurm has one cell")
+    sbatch.check(options)
+    device = "cuda" if where.device == "auto" and options.get("gpus") else where.device
+    side = f"at most {where.jobs} at a time on Slurm" if where.jobs else "on Slurm"
+    return Engine(SlurmExecutor(where.jobs, options, say), device, side)
+
+
+def _bound(left: Sequence[Cell]) -> str:
+    """The first backbone that no other process can import; empty if there is none."""
+    from backbench.backbones import BACKBONES
+
+    bound = {name for cell in left for name in cell.backbone.split("+") if BACKBONES.only_here(name)}
+    return min(bound, default="")
+
+
+def _side_by_side(where: Where, device: str, gpus: int) -> int:
+    from backbench.benchmarks.run import machine
+
+    if device == "cpu":
+        return where.jobs or machine.cores()
+    most = where.cells_per_device * max(1, gpus)
+    return min(where.jobs, most) if where.jobs and most else where.jobs or most or max(1, gpus)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES calls each GPU that torch sees."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return tuple(named[:count] if named else map(str, range(count)))

@@ -1,0 +1,73 @@
+"""A process that computes one cell, the same for every executor: its order, signals, threads and backbones."""
+
+import json
+import signal
+import threading
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+
+from backbench import reading
+from backbench.benchmarks.plan.from_json import cell_of
+from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.run.executors import Emit, Job
+from backbench.claims import Claim
+from backbench.errors import UserError, require
+from backbench.registry import load
+
+if TYPE_CHECKING:
+    from backbench.backbones.contract import Causal
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def stop_requests() -> threading.Event:
+    """From now on SIGINT and SIGTERM only set this event. Main thread only."""
+    asked = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        asked.set()
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, on_signal)
+    return asked
+
+
+def work(cell: Cell, job: Job, claim: Claim, send: Emit, asked: threading.Event) -> None:
+    """Run one cell, on which there is a claim, until ``asked``. ``send`` gets its events; see ``attempt``."""
+    import torch
+
+    from backbench.backbones import BACKBONES
+    from backbench.backbones.kernels import SlowKernels
+    from backbench.benchmarks.run.executors.attempt import attempt
+
+    for name, target in job.backbones.items():
+        BACKBONES.add(name, cast("type[Causal]", load(target, f"backbone '{name}'", "registered")))
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", SlowKernels)  # whoever started the run has warned once for all cells
+    attempt(cell, job, claim, send, asked.is_set)
+
+
+def order(cell: Cell, job: Job) -> str:
+    """The JSON text that ``read_order`` reads: a cell, and what its record and its process must know of the run."""
+    return json.dumps({"cell": cell.resolved(), "command": list(job.command), "backbones": dict(job.backbones)})
+
+
+def read_order(path: Path, results: Path, device: str) -> tuple[Cell, Job]:
+    """The cell in a JSON file, as ``order`` or a record's ``provenance.config`` has it. UserError names the file."""
+    content = reading.read_json(path, reading.MB)
+    require(isinstance(content, dict), f"{path} has no settings of a cell; give those in a record's provenance.config")
+    told: dict[str, Any] = content if "cell" in content else {"cell": content}
+    command, backbones = told.get("command", ["run_cell"]), told.get("backbones", {})
+    words = isinstance(command, list) and all(isinstance(one, str) for one in command)
+    require(words, f"{path}: command is no list of words; give those of the command that started the run")
+    named = isinstance(backbones, dict) and all(isinstance(one, str) and ":" in one for one in backbones.values())
+    require(named, f"{path}: backbones is no mapping of names to module:Class")
+    odd = told.keys() - {"cell", "command", "backbones"}
+    require(not odd, f"{path}: unknown {', '.join(sorted(odd))}; it holds cell, command and backbones")
+    try:
+        cell = cell_of(told["cell"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return cell, Job(results, device, tuple(command), backbones)
