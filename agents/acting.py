@@ -13,6 +13,7 @@ from torch import Tensor
 
 from backbench.agents.agent import Agent
 from backbench.backbones.fast import LAST, State, map_state, select_rows
+from backbench.backbones.fused import FusedLayers
 
 
 class Actor(ABC):
@@ -89,13 +90,14 @@ class RecurrentActor(Actor):
     def __init__(self, agent: Agent, targets: Tensor, context: int) -> None:
         super().__init__(targets)
         self.agent = agent
+        self.layers = FusedLayers(agent.backbone)
         self.state = agent.backbone.initial_state(len(targets), device=targets.device)
 
     @torch.inference_mode()
     def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
         agent = self.agent
         tokens = agent.tokenizer.next_tokens(self.action, self.target, states, self.time)
-        hidden, self.state = agent.backbone.extend(tokens, self.state, LAST)
+        hidden, self.state = self.layers.extend(tokens, self.state)
         self.action = agent.decide(hidden[:, 0], uniforms)
         return self.action
 
