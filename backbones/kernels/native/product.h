@@ -59,7 +59,7 @@ INLINE void tile(const float* in, const float* weight, const float* bias, int64_
     Vec x[kUsed];
     for (int v = 0; v < kUsed; ++v) x[v] = load(in + k * kPanel + v * kWidth);
     for (int r = 0; r < kRows; ++r) {
-      const Vec w = splat(weight[r * width + k]);
+      const float w = weight[r * width + k];
       for (int v = 0; v < kUsed; ++v) sum[r][v] += w * x[v];
     }
   }
