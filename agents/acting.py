@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from backbench.agents.agent import Agent
-from backbench.backbones.fast import LAST, State, map_state, select_rows
+from backbench.backbones.fast import State, map_state, select_rows
 from backbench.backbones.fused import FusedLayers
 
 
@@ -52,6 +52,7 @@ class WindowActor(Actor):
     def __init__(self, agent: Agent, targets: Tensor, context: int, timestep: str = "first") -> None:
         super().__init__(targets)
         self.agent = agent
+        self.layers = FusedLayers(agent.backbone)
         self.context = context
         self.timestep = timestep
         self.window: State = None  # nested tensors (n, length, …)
@@ -68,7 +69,7 @@ class WindowActor(Actor):
             time = self.time if self.timestep == "current" else max(0, self.time + 1 - self.context)
             timestep = torch.full((1, 1), time, device=contents.device)
             projected = agent.backbone.project(tokenizer.add_positions(contents, timestep))
-        self.action = agent.decide(agent.backbone.mix(projected, LAST)[:, 0], uniforms)
+        self.action = agent.decide(self.layers.mix(projected)[:, 0], uniforms)
         return self.action
 
     def keep(self, rows: Tensor) -> None:

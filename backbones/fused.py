@@ -6,7 +6,7 @@ dropout, gradients, another device or number type, a named kernel, no compiler.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,19 @@ from backbench.backbones.mixers.mamba import Mamba, MambaBlock
 from backbench.backbones.mixers.transformer import Transformer
 from backbench.backbones.stack import NORM_EPS, FeedForward, GatedFeedForward, Layer, ResidualStack
 
-Result: TypeAlias = tuple[int, int, nn.Linear]  # a table of a mixer's results, their width, the layer that follows
+
+
+class Result(NamedTuple):
+    """A table of what a mixer mixed, and what follows."""
+
+    table: int
+    count: int  # tokens of a row
+    width: int
+    gate: nn.Linear | None  # the layer whose second half gates it, if that is still to do
+    out: nn.Linear
+
+
+METHODS = {"forward", "step", "extend", "project", "mix"}
 KNOWN = (
     ResidualStack, Layer, FeedForward, GatedFeedForward, Dropout, Transformer, Mamba, MambaBlock, GLoMa, nn.ModuleList,
     nn.Linear, nn.Conv1d, nn.LayerNorm, nn.RMSNorm, nn.GELU, nn.ReLU,
@@ -39,56 +51,70 @@ def _known(mixer: Mixer) -> bool:
 
 
 class FusedLayers:
-    """``extend`` of a stack at its last position."""
+    """``extend`` and ``mix`` of a stack at its last position."""
 
     def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
+        self.backbone: Any = backbone
         self.modules = list(backbone.modules())
-        self.programs: dict[tuple[int, int], Program] = {}
-        stack = type(backbone).extend is ResidualStack.extend and type(backbone).step is ResidualStack.step
+        self.programs: dict[tuple[int, int, bool], Program] = {}
+        stack = all(getattr(type(backbone), name) is getattr(ResidualStack, name) for name in METHODS)
         others = [one for one in self.modules if one is not backbone]
+        mixers = [one for one in others if isinstance(one, Mixer)]
         same_eps = all(one.eps == NORM_EPS for one in others if isinstance(one, nn.LayerNorm | nn.RMSNorm))
-        self.known = (
-            stack and same_eps and all(type(one) in KNOWN for one in others)
-            and all(_known(one) for one in others if isinstance(one, Mixer))
-        )  # fmt: skip
+        self.known = stack and same_eps and all(type(one) in KNOWN for one in others) and all(map(_known, mixers))
+        self.windows = self.known and all(isinstance(one, Mamba | GLoMa) for one in mixers)
 
     def extend(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """``backbone.extend(x, state, LAST)``."""
-        program = self._program(x, state) if self.known and self._plain(x) else None
-        if program is None:
-            return self.backbone.extend(x, state, LAST)
-        return LAYERS.table["cpp"].function(program, x.contiguous()), state
+        if self.known and x.shape[1] <= self.backbone.spec.tokens_per_step and self._plain(x):
+            program = self._program(x, carried=True)
+            if program is not None and (state is program.state or self._adopted(program, state)):
+                return LAYERS.table["cpp"].function(program, x), state
+        return self.backbone.extend(x, state, LAST)
+
+    def mix(self, projected: State) -> Tensor:
+        """``backbone.mix(projected, LAST)``."""
+        if self.windows:
+            leaves = _leaves(projected)
+            program = self._program(leaves[0], carried=False) if all(map(self._plain, leaves[:1])) else None
+            if program is not None and all(map(self._fits, leaves)):
+                program.give(leaves)
+                return LAYERS.table["cpp"].function(program, leaves[0])
+        return self.backbone.mix(projected, LAST)
 
     def _plain(self, x: Tensor) -> bool:
         """Whether nothing but numbers is asked for."""
-        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-            return False
-        if type(x) is not Tensor or x.device.type != "cpu" or x.dtype != torch.float32:
-            return False
-        if x.shape[1] > self.backbone.spec.tokens_per_step:
+        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not self._fits(x):
             return False
         plain = not any(
-            one.training or one._forward_hooks or one._forward_pre_hooks or "forward" in one.__dict__
+            one.training or one._forward_hooks or one._forward_pre_hooks or not METHODS.isdisjoint(one.__dict__)
             for one in self.modules
         )
         return plain and LAYERS.pick("auto", x).name == "cpp"
 
-    def _program(self, x: Tensor, state: State) -> Program | None:
-        """The program for these sizes, which points at weights and state as they are now. None if they do not fit."""
-        program = self.programs.get((len(x), x.shape[1]))
-        if program is None:
-            self.programs = {key: one for key, one in self.programs.items() if key[0] == len(x)}
-            program = self.programs[len(x), x.shape[1]] = _written(self.backbone, len(x), x.shape[1])
-        if not program.refresh():
-            return None
-        if state is not program.state:
-            leaves, first = _leaves(state), _leaves(self.backbone.initial_state(1))
-            pairs = zip(leaves, first, strict=True) if len(leaves) == len(first) else ()
-            if not all(readable(one, (len(x), *like.shape[1:]), like.dtype) for one, like in pairs):
-                return None
+    @staticmethod
+    def _fits(x: Tensor) -> bool:
+        return type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1
+
+    def _program(self, x: Tensor, carried: bool) -> Program | None:
+        """The program for these sizes, which points at the weights as they are now. None if they do not fit."""
+        key = (len(x), x.shape[1], carried)
+        if key not in self.programs:
+            if len(self.programs) > 1:  # a step's first tokens, and later ones
+                self.programs.clear()
+            self.programs[key] = _written(self.backbone, *key)
+        return self.programs[key] if self.programs[key].refresh() else None
+
+    def _adopted(self, program: Program, state: State) -> bool:
+        """Whether the state is one that the program can change; then it will."""
+        leaves, first = _leaves(state), _leaves(self.backbone.initial_state(1))
+        pairs = zip(leaves, first, strict=False)
+        fits = len(leaves) == len(first) and all(
+            readable(one, (program.batch, *like.shape[1:]), like.dtype) for one, like in pairs
+        )
+        if fits:
             program.adopt(state, leaves)
-        return program
+        return fits
 
 
 def _leaves(state: State) -> list[Tensor]:
@@ -97,9 +123,9 @@ def _leaves(state: State) -> list[Tensor]:
     return found
 
 
-def _written(backbone: Any, batch: int, count: int) -> Program:
-    """All layers, then the final norm, for ``batch`` rows of ``count`` tokens."""
-    writer = Writer(Program(batch, count, backbone.spec.d_model))
+def _written(backbone: Any, batch: int, count: int, carried: bool) -> Program:
+    """All layers, then the final norm, for ``batch`` rows of ``count`` tokens, after others if a state is carried."""
+    writer = Writer(Program(batch, count, backbone.spec.d_model), carried)
     for layer in backbone.layers:
         writer.layer(layer, layer is backbone.layers[-1])
     writer.norm(backbone.norm, 0)
@@ -110,23 +136,37 @@ def _written(backbone: Any, batch: int, count: int) -> Program:
 class Writer:
     """Writes layers. Columns: the residual stream from 0 on, what is normalised from d_model on, then work."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, carried: bool) -> None:
         self.program = program
+        self.carried = carried
         self.d = program.d_model
         self.work = program.columns(self.d, self.d)
+        self.count = program.count  # tokens of a row in the residual stream
         self.used = 0  # tensors of the state that belong to earlier parts
+        # Without a state, what the first mixer projects is given. The tensors: tokens, then those of `project`.
+        self.given = 0 if carried else 1
 
     def layer(self, layer: Layer, last: bool) -> None:
         """A layer of the stack; of the ``last`` one only the last token's results."""
-        self.norm(layer.norm1, self.d)
+        if not self.given:
+            self.norm(layer.norm1, self.d)
         results, fusion = WRITERS[type(layer.mixer)](self, layer.mixer, last)
+        self.given = 0
         if last:
-            self.program.add("last", width=self.d)
-        fused = self.program.columns(self.work, max(width for _, width, _ in results))
-        for i, (table, width, out) in enumerate(results):
-            self.program.add("to_columns", source=table, target=self.work, width=width, mode=int(last))
+            for columns in (0, self.d):
+                self.tail(columns, columns, self.count, 1)
+            self.count = 1
+        fused = self.program.columns(self.work, max(one.width for one in results))
+        for i, one in enumerate(results):
+            before = one.count - self.count
+            self.program.add(
+                "to_columns", source=one.table, target=self.work, width=one.width, count=self.count, before=before
+            )
+            if one.gate is not None:
+                codes = {"mode": ACTIVATIONS.index("silu"), "combine": COMBINE.index("multiply")}
+                self.half(one.gate, self.d, self.work, self.count, one.width, codes)
             target = 0 if fusion is None else fused + i * self.d
-            self.product(out, self.work, target, combine="add" if fusion is None else "set")
+            self.product(one.out, self.work, target, combine="add" if fusion is None else "set")
         if fusion is not None:
             self.program.columns(fused, len(results) * self.d)
             self.product(fusion, fused, 0, combine="add")
@@ -137,14 +177,30 @@ class Writer:
     def norm(self, norm: nn.Module, target: int) -> None:
         """The residual stream, normalised."""
         layer = isinstance(norm, nn.LayerNorm)
-        self.program.add("norm", target=target, width=self.d, mode=int(layer), **_weights(norm))
+        self.program.add("norm", target=target, width=self.d, count=self.count, mode=int(layer), **_weights(norm))
 
-    def product(self, layer: nn.Module, source: int, target: int, mode: str = "none", combine: str = "set") -> int:
-        """A linear layer and an activation; the first column after its results."""
+    def tail(self, source: int, target: int, count: int, kept: int) -> None:
+        """The last ``kept`` of ``count`` tokens, as wide as the residual stream."""
+        self.program.columns(target, self.d)
+        self.program.add("tail", source=source, target=target, width=self.d, count=kept, before=count - kept)
+
+    def product(
+        self, layer: Any, source: int, target: int, mode: str = "none", combine: str = "set", count: int = 0
+    ) -> int:  # fmt: skip
+        """A linear layer and an activation, for ``count`` tokens or all; the first column after its results."""
         size, width = layer.weight.shape
-        codes = {"mode": ACTIVATIONS.index(mode), "combine": COMBINE.index(combine)}
+        codes = {"mode": ACTIVATIONS.index(mode), "combine": COMBINE.index(combine), "count": count or self.count}
         self.program.add("product", source=source, target=target, width=width, size=size, **codes, **_weights(layer))
         return self.program.columns(target, size)
+
+    def half(self, layer: nn.Linear, source: int, target: int, count: int, first: int, codes: Any) -> None:
+        """Half of a linear layer without bias: its outputs from ``first`` on."""
+        size, width = layer.out_features // 2, layer.in_features
+        self.program.columns(target, size)
+        weight = (layer._parameters, "weight", first * width)
+        self.program.add(
+            "product", source=source, target=target, width=width, size=size, count=count, weight=weight, **codes
+        )
 
     def feed_forward(self, ffn: Any) -> None:
         if isinstance(ffn, GatedFeedForward):
@@ -161,57 +217,68 @@ class Writer:
         total, spec = sum(mixer.sizes), mixer.spec
         slots = mixer.initial_state(1)[1].shape[1]
         self.product(mixer.qkv_proj, self.d, self.work)
-        tokens = self.program.table(0, 0, self.d)
-        self.program.table(tokens, 0, total)
-        self.program.add("to_table", source=self.work, target=tokens, width=total)
+        tokens = self.program.table(0, self.count, self.d)
+        self.program.table(tokens, self.count, total)
+        self.program.add("to_table", source=self.work, target=tokens, width=total, count=self.count)
         made = self.program.add(
-            "attend", source=tokens, width=total, size=self.d, mode=int(last), combine=mixer.window, other=slots,
-            heads=mixer.n_heads, groups=mixer.kv_heads, most=spec.max_length, step=spec.tokens_per_step,
+            "attend", source=tokens, width=total, size=self.d, count=self.count, mode=int(last), combine=mixer.window,
+            other=slots, heads=mixer.n_heads, groups=mixer.kv_heads, most=spec.max_length, step=spec.tokens_per_step,
         )  # fmt: skip
         self.take(made, "state", "numbers", "seen")
-        return [(0, self.d, mixer.out_proj)], None
+        return [Result(0, self.count, self.d, None, mixer.out_proj)], None
 
     def mamba(self, mixer: Mamba, _: bool) -> tuple[list[Result], nn.Linear | None]:
-        return [self.block(mixer.block, 0, None)[0]], None
+        return [self.block(mixer.block, 0, None, self.count)[0]], None
 
-    def gloma(self, mixer: GLoMa, _: bool) -> tuple[list[Result], nn.Linear | None]:
+    def gloma(self, mixer: GLoMa, last: bool) -> tuple[list[Result], nn.Linear | None]:
         """State: those of the branches, then a position, which overlapping windows leave alone."""
         results, start, near = [], 0, mixer._near()
+        self.given += bool(self.given)  # the mixer's input
         if mixer.global_branch is not None:
-            result, start = self.block(mixer.global_branch, 0, None)
+            result, start = self.block(mixer.global_branch, 0, None, self.count)
             results.append(result)
         if near is not None and mixer.options.branches != "global":
-            results.append(self.block(near, start, mixer.scan_window)[0])
+            count, window = self.count, mixer.scan_window or 0
+            if last and not self.carried and not self.given:  # what the last token does not see need not be computed
+                count = min(count, window + near.conv1d.kernel_size[0] - 1)
+            results.append(self.block(near, start, window, count)[0])
         self.used += 1
         return results, mixer.fusion
 
-    def block(self, block: MambaBlock, start: int, window: int | None) -> tuple[Result, int]:
-        """A Mamba block up to the gate, whose results are the table at ``start``; the first float after it."""
-        p, (channels, states), before = self.program, block.A_log.shape, block.conv1d.kernel_size[0] - 1
-        sizes = ((0, channels), (before, channels), (before, channels), (0, channels), (0, 2 * states), (0, channels))
+    def block(self, block: MambaBlock, start: int, window: int | None, count: int) -> tuple[Result, int]:
+        """A Mamba block up to the gate for the last ``count`` tokens: its results are the table at ``start``; the first
+        float after it."""
+        p, (channels, states), taps = self.program, block.A_log.shape, block.conv1d.kernel_size[0]
+        before = taps - 1 if self.carried else 0
+        sizes = ((0, channels), (before, channels), (before, channels), (0, channels), (0, 2 * states))
         places = [start]
         for earlier, width in sizes:
-            places.append(p.table(places[-1], earlier, width))
-        y, seen, u, dt, selected, gate, _ = places
-        to_dt = self.work + channels
-        inputs = self.product(block.in_proj, self.d, self.work)
-        p.add("to_table", source=self.work, target=seen, width=channels, before=before)
-        p.add("to_table", source=to_dt, target=gate, width=channels)
-        taps = {"weight": _weights(block.conv1d)["weight"], "bias": _weights(block.conv1d)["bias"]}
-        made = p.add("convolve", source=seen, target=u, width=channels, before=before, **taps)
-        self.take(made, "state")
-        p.add("to_columns", source=u, target=self.work, width=channels, before=before)
-        self.product(block.x_proj, self.work, inputs)
-        self.product(block.dt_proj, inputs, to_dt)
-        p.add("to_table", source=to_dt, target=dt, width=channels)
-        p.add("to_table", source=inputs + block.split[0], target=selected, width=2 * states)
+            places.append(p.table(places[-1], earlier + count, width))
+        y, seen, u, dt, selected, _ = places
+        to_dt, inputs = self.work + channels, self.work + 2 * channels
+        common = {"count": count, "width": channels}
+        if not self.given:
+            source = self.d
+            if count < self.count:
+                self.tail(self.d, source := inputs, self.count, count)
+            self.half(block.in_proj, source, self.work, count, 0, {})
+            p.add("to_table", source=self.work, target=seen, before=before, **common)
+        made = p.add("convolve", source=seen, target=u, before=before, size=taps, **common, **_weights(block.conv1d))
+        self.take(made, "state") if self.carried else self.give(made, "x")
+        p.add("to_columns", source=u, target=self.work, before=before, **common)
+        self.product(block.x_proj, self.work, inputs, count=count)
+        self.product(block.dt_proj, inputs, to_dt, count=count)
+        p.add("to_table", source=to_dt, target=dt, **common)
+        p.add("to_table", source=inputs + block.split[0], target=selected, width=2 * states, count=count)
         made = p.add(
-            "scan" if window is None else "scan_window", source=u, target=y, width=channels, size=states,
-            mode=window or 0, combine=int(block.negative), before=before, other=dt,
-            weight=(block._parameters, "A_log"), bias=(block._parameters, "D"),
+            "scan_window" if window and self.carried else "scan", source=u, target=y, size=states, mode=window or 0,
+            combine=int(block.negative), before=before, other=dt, weight=(block._parameters, "A_log", 0),
+            bias=(block._parameters, "D", 0), **common,
         )  # fmt: skip
-        self.take(made, *(("state",) if window is None else ("state", "state_2", "state_3")))
-        return (y, channels, block.out_proj), places[1]
+        if self.carried:
+            self.take(made, *(("state", "state_2", "state_3") if window else ("state",)))
+        gate = None if self.give(made, "gate") else block.in_proj
+        return Result(y, count, channels, gate, block.out_proj), places[1]
 
     def take(self, operation: Any, *fields: str) -> None:
         """The operation's fields are the next tensors of the state."""
@@ -219,9 +286,16 @@ class Writer:
             self.program.states.append((operation, field, self.used))
             self.used += 1
 
+    def give(self, operation: Any, field: str) -> bool:
+        """If tensors are given, the operation's field is the next of them."""
+        if self.given:
+            self.program.given.append((operation, field, self.given))
+            self.given += 1
+        return bool(self.given)
+
 
 def _weights(module: nn.Module) -> dict[str, Weight]:
-    return {name: (module._parameters, name) for name in ("weight", "bias")}
+    return {name: (module._parameters, name, 0) for name in ("weight", "bias")}
 
 
 WRITERS: dict[type[Mixer], Callable[..., tuple[list[Result], nn.Linear | None]]] = {

@@ -9,25 +9,32 @@ from torch import Tensor
 
 from backbench.backbones.kernels.native import loader
 
-KINDS = ("norm", "product", "to_table", "to_columns", "last", "convolve", "scan", "scan_window", "attend")
+KINDS = ("norm", "product", "to_table", "to_columns", "tail", "convolve", "scan", "scan_window", "attend")
 ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu")
 COMBINE = ("set", "add", "multiply")
 PANEL = 16  # tokens
 
-Weight = tuple[Mapping[str, Any], str]  # a module's parameters, and a name in them: the parameter may be replaced
+# A module's parameters, a name in them, whose parameter may be replaced, and the first number that is meant.
+Weight = tuple[Mapping[str, Any], str, int]
 
 
 class Operation(ctypes.Structure):
-    _fields_ = loader.fields(
-        "kind source target width size mode combine before other heads groups most step",
-        pointers="weight bias state state_2 state_3 numbers seen",
+    _fields_ = (
+        *loader.fields(
+            "kind source target width size count before mode combine other heads groups most step",
+            pointers="weight bias state state_2 state_3 numbers seen",
+        ),
+        *loader.fields(rows="x gate"),
     )
 
 
 class Header(ctypes.Structure):
-    _fields_ = loader.fields(
-        "batch count features length", pointers="operations columns tables scratch x y"
-    ) + loader.fields("width")
+    _fields_ = (
+        *loader.fields("batch count features length", pointers="operations columns tables scratch"),
+        *loader.fields(rows="x"),
+        *loader.fields(pointers="y"),
+        *loader.fields("width"),
+    )
 
 
 class Program:
@@ -41,6 +48,7 @@ class Program:
         self.operations: list[Operation] = []
         self.weights: list[tuple[Operation, str, Weight, torch.Size]] = []
         self.states: list[tuple[Operation, str, int]] = []  # which of the state's tensors
+        self.given: list[tuple[Operation, str, int]] = []  # which of the given tensors
         self.features = self.floats = 0
         self.pointers: list[int] = []  # of the weights at the last run
         self.state: Any = None  # the one whose pointers the operations have
@@ -62,18 +70,19 @@ class Program:
         self.features = max(self.features, first + count)
         return first + count
 
-    def table(self, start: int, before: int, width: int) -> int:
-        """The first float after a table that starts there."""
-        end = start + self.batch * (before + self.count) * width
+    def table(self, start: int, tokens: int, width: int) -> int:
+        """The first float after a table of so many tokens a row that starts there."""
+        end = start + self.batch * tokens * width
         self.floats = max(self.floats, end)
         return end
 
     def finish(self) -> None:
         """Lay the operations side by side and get their memory."""
         self.array = (Operation * len(self.operations))(*self.operations)
-        place = {id(one): i for i, one in enumerate(self.operations)}  # the array holds copies
-        self.weights = [(self.array[place[id(one)]], *rest) for one, *rest in self.weights]
-        self.states = [(self.array[place[id(one)]], name, which) for one, name, which in self.states]
+        place = {id(one): one_of for one, one_of in zip(self.operations, self.array, strict=True)}  # it holds copies
+        self.weights = [(place[id(one)], *rest) for one, *rest in self.weights]
+        self.states = [(place[id(one)], *rest) for one, *rest in self.states]
+        self.given = [(place[id(one)], *rest) for one, *rest in self.given]
         panels = -(-self.batch * self.count // PANEL)
         sizes = (self.batch, self.count, self.features, len(self.operations))
         self.header = Header(*sizes, ctypes.addressof(self.array), width=self.d_model)
@@ -82,20 +91,20 @@ class Program:
         self.header.columns, self.header.tables, self.header.scratch = (one.data_ptr() for one in self.memory)
 
     def run(self, x: Tensor) -> Tensor:
-        """(batch, count, d_model), contiguous -> the last token's (batch, 1, d_model)."""
+        """(batch, count, d_model), its last dimension contiguous -> the last token's (batch, 1, d_model)."""
         y = torch.empty(self.batch, 1, self.d_model)
-        self.header.x, self.header.y = x.data_ptr(), y.data_ptr()
+        self.header.x, self.header.y = loader.rows(x), y.data_ptr()
         loader.library().backbench_program(ctypes.byref(self.header))
         return y
 
     def refresh(self) -> bool:
         """Point at the weights as they are now. False if the library cannot read one of them."""
-        now = [parameters[name].data_ptr() for _, _, (parameters, name), _ in self.weights]
+        now = [parameters[name].data_ptr() for _, _, (parameters, name, _), _ in self.weights]
         if now != self.pointers:
-            if not all(readable(parameters[name], shape) for _, _, (parameters, name), shape in self.weights):
+            if not all(readable(parameters[name], shape) for _, _, (parameters, name, _), shape in self.weights):
                 return False
-            for (operation, field, *_), pointer in zip(self.weights, now, strict=True):
-                setattr(operation, field, pointer)
+            for (operation, field, (*_, first), _), pointer in zip(self.weights, now, strict=True):
+                setattr(operation, field, pointer + 4 * first)
             self.pointers = now
         return True
 
@@ -104,6 +113,11 @@ class Program:
         for operation, field, which in self.states:
             setattr(operation, field, leaves[which].data_ptr())
         self.state = state
+
+    def give(self, tensors: Sequence[Tensor]) -> None:
+        """Point at given tensors, (batch, count, …) with their last dimension contiguous."""
+        for operation, field, which in self.given:
+            setattr(operation, field, loader.rows(tensors[which]))
 
 
 def readable(tensor: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> bool:

@@ -84,22 +84,22 @@ void attend(const Program& p, const Operation& o) {
   int32_t* used = reinterpret_cast<int32_t*>(p.scratch + padded(slots));
   for (int64_t b = 0; b < p.batch; ++b) {
     const Cache c = {o.state + b * slots * 2 * o.groups * head, o.numbers + b * slots, slots, o.groups, head};
-    const float* rows = p.tables + o.in + b * p.count * o.width;
+    const float* rows = p.tables + o.in + b * o.count * o.width;
     const int64_t before = o.seen[b];
-    for (int64_t t = 0; t < p.count; ++t) {
+    for (int64_t t = 0; t < o.count; ++t) {
       const int64_t slot = (before + t) % slots;
       std::memcpy(c.key(slot, 0), rows + t * o.width + o.size, static_cast<size_t>(2 * o.groups * head) * sizeof(float));
       c.numbers[slot] = before + t;
     }
-    o.seen[b] += p.count;
-    for (int64_t t = o.mode ? p.count - 1 : 0; t < p.count; ++t) {
+    o.seen[b] += o.count;
+    for (int64_t t = o.mode ? o.count - 1 : 0; t < o.count; ++t) {
       const int64_t count = seen_slots(o, c, before + t, used);
       for (int64_t h = 0; h < o.heads; ++h) {
         const int64_t group = h / (o.heads / o.groups);
         const float* q = rows + t * o.width + h * head;
         for (int64_t s = 0; s < count; ++s) scores[s] = scale * dot(q, c.key(used[s], group), head);
         softmax(scores, count);
-        average(c, group, scores, used, count, p.tables + o.out + (b * p.count + t) * o.size + h * head);
+        average(c, group, scores, used, count, p.tables + o.out + (b * o.count + t) * o.size + h * head);
       }
     }
   }

@@ -145,14 +145,14 @@ int64_t backward_scratch(const ScanArguments& a) {
 }
 
 int64_t scratch_of(const Program& p, const Operation& o) {
-  if (o.kind == kConvolve) return o.width * (o.before + 1);
+  if (o.kind == kConvolve) return o.width * o.size;
   if (o.kind == kAttend) return 2 * padded(o.other);
   if (o.kind != kScan && o.kind != kScanWindow) return 0;
-  const int64_t earlier = o.kind == kScan ? 0 : o.mode - 1, tokens = p.batch * (earlier + p.count);
-  ScanArguments a = {p.batch, earlier + p.count, o.width, o.size};
-  a.window = o.kind == kScan ? 0 : o.mode;
+  const int64_t length = o.count + (o.kind == kScanWindow ? o.mode - 1 : 0), tokens = p.batch * length;
+  ScanArguments a = {p.batch, length, o.width, o.size};
+  a.window = o.mode;
   a.window = window_of(a);
-  const int64_t tables = o.kind == kScan ? 0 : 4 * line(tokens * o.width) + 2 * line(tokens * o.size);
+  const int64_t tables = o.kind == kScan ? 0 : 3 * line(tokens * o.width) + 2 * line(tokens * o.size);
   return decays_size(a) + tables + forward_scratch(a);
 }
 
