@@ -11,15 +11,19 @@ INLINE float sum_of(Vec v) {
   return total;
 }
 
-INLINE float dot(const float* a, const float* b, int64_t count) {
-  Vec sum = {}, other = {};
+// out[s] = scale * (q . keys[s]) for four keys: their loads and sums hide each other's latency.
+INLINE void dots(const float* q, const float* const keys[4], int64_t count, float scale, float* out) {
+  Vec sum[4] = {};
   int64_t i = 0;
-  for (; i + 2 * kWidth <= count; i += 2 * kWidth) {
-    sum += load(a + i) * load(b + i);
-    other += load(a + i + kWidth) * load(b + i + kWidth);
+  for (; i + kWidth <= count; i += kWidth) {
+    const Vec part = load(q + i);
+    for (int s = 0; s < 4; ++s) sum[s] += part * load(keys[s] + i);
   }
-  for (; i < count; i += kWidth) sum += load_some(a + i, count - i) * load_some(b + i, count - i);
-  return sum_of(sum + other);
+  if (i < count)
+    for (int s = 0; s < 4; ++s) sum[s] += load_some(q + i, count - i) * load_some(keys[s] + i, count - i);
+  float four[4];
+  sum_groups(gather4(sum[0], sum[1], sum[2], sum[3]), four);
+  for (int s = 0; s < 4; ++s) out[s] = scale * four[s];
 }
 
 // Scores to weights that sum to 1. Up to the next whole vector, scores are minus infinity.
@@ -97,7 +101,11 @@ void attend(const Program& p, const Operation& o) {
       for (int64_t h = 0; h < o.heads; ++h) {
         const int64_t group = h / (o.heads / o.groups);
         const float* q = rows + t * o.width + h * head;
-        for (int64_t s = 0; s < count; ++s) scores[s] = scale * dot(q, c.key(used[s], group), head);
+        for (int64_t s = 0; s < count; s += 4) {
+          const float* keys[4];
+          for (int j = 0; j < 4; ++j) keys[j] = c.key(used[s + j < count ? s + j : count - 1], group);
+          dots(q, keys, head, scale, scores + s);
+        }
         softmax(scores, count);
         average(c, group, scores, used, count, p.tables + o.out + (b * o.count + t) * o.size + h * head);
       }
