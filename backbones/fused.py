@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from backbench.backbones.contract import LAST, Backbone, Mixer, State, map_state
 from backbench.backbones.dropout import Dropout
-from backbench.backbones.kernels.layers.layers import LAYERS
+from backbench.backbones.kernels.layers.layers import at_once, compiled
 from backbench.backbones.kernels.layers.program import ACTIVATIONS, COMBINE, Program, Weight, readable
 from backbench.backbones.mixers.gloma import GLoMa
 from backbench.backbones.mixers.mamba import Mamba, MambaBlock
 from backbench.backbones.mixers.transformer import Transformer
 from backbench.backbones.stack import NORM_EPS, FeedForward, GatedFeedForward, Layer, ResidualStack
-
 
 
 class Result(NamedTuple):
@@ -69,17 +68,17 @@ class FusedLayers:
         if self.known and x.shape[1] <= self.backbone.spec.tokens_per_step and self._plain(x):
             program = self._program(x, carried=True)
             if program is not None and (state is program.state or self._adopted(program, state)):
-                return LAYERS.table["cpp"].function(program, x), state
+                return compiled(program, x), state
         return self.backbone.extend(x, state, LAST)
 
     def mix(self, projected: State) -> Tensor:
         """``backbone.mix(projected, LAST)``."""
         if self.windows:
             leaves = _leaves(projected)
-            program = self._program(leaves[0], carried=False) if all(map(self._plain, leaves[:1])) else None
+            program = self._program(leaves[0], carried=False) if self._plain(leaves[0]) else None
             if program is not None and all(map(self._fits, leaves)):
                 program.give(leaves)
-                return LAYERS.table["cpp"].function(program, leaves[0])
+                return compiled(program, leaves[0])
         return self.backbone.mix(projected, LAST)
 
     def _plain(self, x: Tensor) -> bool:
@@ -90,11 +89,12 @@ class FusedLayers:
             one.training or one._forward_hooks or one._forward_pre_hooks or not METHODS.isdisjoint(one.__dict__)
             for one in self.modules
         )
-        return plain and LAYERS.pick("auto", x).name == "cpp"
+        return plain and at_once(x)
 
     @staticmethod
     def _fits(x: Tensor) -> bool:
-        return type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1
+        plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32
+        return plain and x.numel() > 0 and x.stride(-1) == 1
 
     def _program(self, x: Tensor, carried: bool) -> Program | None:
         """The program for these sizes, which points at the weights as they are now. None if they do not fit."""

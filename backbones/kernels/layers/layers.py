@@ -1,5 +1,8 @@
 """All layers of a stack for the few tokens of a decision. :mod:`backbench.backbones.fused` says which stacks."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -18,6 +21,27 @@ def each_layer(stack: Any, x: Tensor, state: Any) -> Any:
 def compiled(program: Program, x: Tensor) -> Tensor:
     """All layers in one compiled call, when acting with carried state."""
     return program.run(x)
+
+
+_ONE_BY_ONE = ContextVar("one_by_one", default=False)
+
+
+@contextmanager
+def as_recorded(kernels: Mapping[str, str]) -> Iterator[None]:
+    """Within, layers run one by one if a record that names these kernels does not say that they ran at once.
+
+    The two round differently, and a simulator makes much of the last bit.
+    """
+    token = _ONE_BY_ONE.set(LAYERS.name not in kernels)
+    try:
+        yield
+    finally:
+        _ONE_BY_ONE.reset(token)
+
+
+def at_once(like: Tensor) -> bool:
+    """Whether layers that are known run in one compiled call on inputs like these. If so, it is noted in `ran`."""
+    return not _ONE_BY_ONE.get() and LAYERS.pick("auto", like).name == "cpp"
 
 
 def missing() -> str | None:

@@ -99,6 +99,7 @@ void scan_window(const Program& p, const Operation& o) {
 
 void run_program(const Program& p) {
   const int64_t tokens = p.batch * p.count;
+  if (tokens == 0) return;
   clear(p.column(p.panels(tokens) - 1, 0), p.width * kPanel);  // tokens that fill the last panel
   turn_all<false>(p, 0, p.width, tokens, [&](int64_t token) {
     return const_cast<float*>(p.x.at(token / p.count, token % p.count));  // it is only read
