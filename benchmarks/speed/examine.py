@@ -62,7 +62,7 @@ class Examiner:
         return ModelEntry(model=model.name, peer_of=model.ours.name if model.ours else None, **found)
 
     def check(self, model: Model) -> tuple[dict[str, str], list[str]]:
-        """The kernels of a training step and of acting, and each check with its largest error. Unequal: one of them fails."""
+        """The kernels of a training step and of acting, and each check with its largest error. Unequal: one fails."""
         config = self.config
         policy = make_policy(model, config, config.context).eval()
         forget_ran()
