@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from backbench.agents.agent import Agent
-from backbench.backbones.fast import LAST, State, map_state, select_rows
+from backbench.backbones.fast import State, map_state, select_rows
+from backbench.backbones.fused import FusedLayers
 
 
 class Actor(ABC):
@@ -51,6 +52,7 @@ class WindowActor(Actor):
     def __init__(self, agent: Agent, targets: Tensor, context: int, timestep: str = "first") -> None:
         super().__init__(targets)
         self.agent = agent
+        self.layers = FusedLayers(agent.backbone)
         self.context = context
         self.timestep = timestep
         self.window: State = None  # nested tensors (n, length, …)
@@ -67,7 +69,7 @@ class WindowActor(Actor):
             time = self.time if self.timestep == "current" else max(0, self.time + 1 - self.context)
             timestep = torch.full((1, 1), time, device=contents.device)
             projected = agent.backbone.project(tokenizer.add_positions(contents, timestep))
-        self.action = agent.decide(agent.backbone.mix(projected, LAST)[:, 0], uniforms)
+        self.action = agent.decide(self.layers.mix(projected)[:, 0], uniforms)
         return self.action
 
     def keep(self, rows: Tensor) -> None:
@@ -89,13 +91,14 @@ class RecurrentActor(Actor):
     def __init__(self, agent: Agent, targets: Tensor, context: int) -> None:
         super().__init__(targets)
         self.agent = agent
+        self.layers = FusedLayers(agent.backbone)
         self.state = agent.backbone.initial_state(len(targets), device=targets.device)
 
     @torch.inference_mode()
     def act(self, states: Tensor, uniforms: Tensor | None = None) -> Tensor:
         agent = self.agent
         tokens = agent.tokenizer.next_tokens(self.action, self.target, states, self.time)
-        hidden, self.state = agent.backbone.extend(tokens, self.state, LAST)
+        hidden, self.state = self.layers.extend(tokens, self.state)
         self.action = agent.decide(hidden[:, 0], uniforms)
         return self.action
 

@@ -9,6 +9,7 @@ from backbench.backbones.kernels.attention.attention import ATTENTION, attention
 from backbench.backbones.kernels.conv.causal_conv1d import CAUSAL_CONV1D, causal_conv1d
 from backbench.backbones.kernels.diagonal.diagonal_recurrence import DIAGONAL_RECURRENCE, diagonal_recurrence
 from backbench.backbones.kernels.dispatch import Implementation
+from backbench.backbones.kernels.layers.layers import LAYERS
 from backbench.backbones.kernels.linear.linear_recurrence import (
     LINEAR_RECURRENCE,
     linear_recurrence,
@@ -25,7 +26,7 @@ from backbench.backbones.kernels.scan.selective_scan import (
 )
 from backbench.errors import UserError, suggest
 
-_ALL = (SELECTIVE_SCAN, DIAGONAL_RECURRENCE, LINEAR_RECURRENCE, CAUSAL_CONV1D, ATTENTION)
+_ALL = (SELECTIVE_SCAN, DIAGONAL_RECURRENCE, LINEAR_RECURRENCE, CAUSAL_CONV1D, ATTENTION, LAYERS)
 OPERATIONS = {operation.name: operation for operation in _ALL}
 
 __all__ = [

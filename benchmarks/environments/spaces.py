@@ -57,11 +57,16 @@ def check_observations(space: Any, where: str) -> None:
             raise UserError(f"{where} has {called} of {type(leaf).__name__}, which are not vectors")
 
 
-def flatten(space: Any, observations: Any, one: bool = False) -> NDArray[Any]:
-    """(n, size) from n observations, as (nested) arrays, or (size,) from ``one``. Plain vectors keep their type."""
+def are_vectors(space: Any) -> bool:
+    """Whether observations of ``space`` are vectors of floats already."""
     from gymnasium.spaces import Box
 
-    if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
+    return isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
+
+
+def flatten(space: Any, observations: Any, one: bool = False) -> NDArray[Any]:
+    """(n, size) from n observations, as (nested) arrays, or (size,) from ``one``. Plain vectors keep their type."""
+    if are_vectors(space):
         return np.asarray(observations)
     values = leaves(space, observations)
     vectors = np.concatenate([_vectors(leaf, [value] if one else value) for _, leaf, value in values], axis=1)

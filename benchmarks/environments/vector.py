@@ -39,6 +39,7 @@ class GymBatch:
         self.observe = observe or Observe()
         self.full = spaces.size(self.space)  # numbers in an observation before the filter
         size = self.observe.size(self.full, f"environment {env_id}")
+        self.as_they_are = self.observe == Observe() and spaces.are_vectors(self.space)
         self.sizes = kind.Sizes((size,), self.actions.n, len(self.actions.low))
         self.views: list[See] = []  # the filter of each running episode
 
@@ -57,6 +58,8 @@ class GymBatch:
         return seen, np.array(rewards, dtype=np.float64), np.logical_or(terminated, truncated)
 
     def _vectors(self, numbers: Sequence[int], states: Sequence[Any]) -> NDArray[Any]:
+        if self.as_they_are:  # a sixth of a step's time in HalfCheetah
+            return np.array(states)
         vectors = (spaces.flatten(self.space, state, one=True)[None] for state in states)
         return np.concatenate([self.views[number](one) for number, one in zip(numbers, vectors, strict=True)])
 

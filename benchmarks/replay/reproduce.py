@@ -87,6 +87,7 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
     """The record of a second run, on the record's data, device and number of threads."""
     import torch
 
+    from backbench.backbones.kernels.layers.layers import as_recorded
     from backbench.benchmarks.data import store
     from backbench.benchmarks.run import runner
     from backbench.benchmarks.run.cell import choose_device
@@ -109,7 +110,8 @@ def _again(then: Record, cell: Cell, out: Path, say: Say) -> Record:
     on = f"{device}, {threads} thread{'s' if threads > 1 else ''}"
     say(f"training {cell.key} for {cell.train.steps} steps on {on}, into {out}/")
     job = Job(out, device, ("bench", "reproduce", f"{cell.key}.json"))
-    outcome = runner.run([cell], job, InlineExecutor(), [_Progress(say)])
+    with as_recorded(then.provenance.kernels):
+        outcome = runner.run([cell], job, InlineExecutor(), [_Progress(say)])
     for message in outcome.errors.values():
         raise UserError(message)
     if outcome.stopped:

@@ -62,7 +62,7 @@ class Examiner:
         return ModelEntry(model=model.name, peer_of=model.ours.name if model.ours else None, **found)
 
     def check(self, model: Model) -> tuple[dict[str, str], list[str]]:
-        """The kernels of a training step, and each check with its largest error. Unequal: one of them fails."""
+        """The kernels of a training step and of acting, and each check with its largest error. Unequal: one fails."""
         config = self.config
         policy = make_policy(model, config, config.context).eval()
         forget_ran()
@@ -84,9 +84,10 @@ class Examiner:
             error = self._difference(policy, ours, model.weights(ours, policy))
             checks.append(f"{model.name} = {model.ours.name}: {error:.1e}")
         if isinstance(policy, Agent):
+            forget_ran()
             for acting in ACTING:
                 checks.append(f"acting {acting} = complete window: {self._acting_error(policy, acting):.1e}")
-        return kernels, checks
+        return ran() | kernels, checks
 
     def _outputs(self, policy: Policy, bf16: bool = False) -> list[Tensor]:
         """Actions on a small batch, then the gradient of the loss for each parameter."""

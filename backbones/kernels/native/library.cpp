@@ -1,5 +1,6 @@
 // The C interface of the library. It picks the widest instruction set of this processor and distributes groups of rows
 // to threads. Results do not depend on which thread computes a group.
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -7,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "scan.h"
+#include "program.h"
 
 extern const Kernels backbench_generic;
 #ifdef BACKBENCH_HAS_AVX2
@@ -143,6 +144,18 @@ int64_t backward_scratch(const ScanArguments& a) {
   return carried + inputs + chunk + kept + sums + parts + later;
 }
 
+int64_t scratch_of(const Program& p, const Operation& o) {
+  if (o.kind == kConvolve) return o.width * o.size;
+  if (o.kind == kAttend) return 2 * padded(o.other);
+  if (o.kind != kScan && o.kind != kScanWindow) return 0;
+  const int64_t length = o.count + (o.kind == kScanWindow ? o.mode - 1 : 0), tokens = p.batch * length;
+  ScanArguments a = {p.batch, length, o.width, o.size};
+  a.window = o.mode;
+  a.window = window_of(a);
+  const int64_t tables = o.kind == kScan ? 0 : 3 * line(tokens * o.width) + 2 * line(tokens * o.size);
+  return decays_size(a) + tables + forward_scratch(a);
+}
+
 extern "C" {
 
 // The version of this interface. The caller refuses a library of another version.
@@ -224,6 +237,19 @@ int64_t backbench_diagonal_forward(const DiagonalForward* f, int64_t threads) tr
                [&](int64_t group, float* scratch) { k.diagonal_forward(*f, group, scratch); });
 } catch (...) {
   return 0;
+}
+
+// Numbers in the program's scratch. Its own pointers may still be null.
+int64_t backbench_program_scratch(const Program* p) {
+  int64_t most = 0;
+  for (const Operation* o = p->operations; o < p->operations + p->length; ++o) most = std::max(most, scratch_of(*p, *o));
+  return most;
+}
+
+int64_t backbench_program(const Program* p) {
+  const NoSubnormals guard;
+  kernels().run_program(*p);
+  return 1;
 }
 
 int64_t backbench_diagonal_backward(const DiagonalBackward* b, int64_t threads) try {

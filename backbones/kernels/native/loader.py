@@ -28,42 +28,42 @@ class Rows(ctypes.Structure):
     _fields_ = (("data", _pointer), ("row", _int), ("time", _int))
 
 
-def _fields(integers: str = "", rows: str = "", pointers: str = "") -> Any:
+def fields(integers: str = "", rows: str = "", pointers: str = "") -> Any:
     """Fields of a structure, by type, from their names."""
     types = (integers, _int), (rows, Rows), (pointers, _pointer)
     return [(name, kind) for names, kind in types for name in names.split()]
 
 
 class ScanArguments(ctypes.Structure):
-    _fields_ = _fields("batch length channels state window softplus negative", "x dt B C gate", "A D decays")
+    _fields_ = fields("batch length channels state window softplus negative", "x dt B C gate", "A D decays")
 
 
 class ScanForward(ctypes.Structure):
-    _fields_ = (("inputs", ScanArguments), *_fields(pointers="y ungated saved carried"))
+    _fields_ = (("inputs", ScanArguments), *fields(pointers="y ungated saved carried"))
 
 
 class ScanBackward(ctypes.Structure):
-    _fields_ = (("inputs", ScanArguments), *_fields("", "dy", "ungated saved dx ddt dB dC dgate dA dD"))
+    _fields_ = (("inputs", ScanArguments), *fields("", "dy", "ungated saved dx ddt dB dC dgate dA dD"))
 
 
 class ConvArguments(ctypes.Structure):
-    _fields_ = _fields("batch length channels taps silu", "x", "weight bias taps_first")
+    _fields_ = fields("batch length channels taps silu", "x", "weight bias taps_first")
 
 
 class ConvBackward(ctypes.Structure):
-    _fields_ = (("inputs", ConvArguments), *_fields("", "dy", "dx dweight dbias"))
+    _fields_ = (("inputs", ConvArguments), *fields("", "dy", "dx dweight dbias"))
 
 
 class DiagonalArguments(ctypes.Structure):
-    _fields_ = _fields("batch length width complex constant", "a", "initial")
+    _fields_ = fields("batch length width complex constant", "a", "initial")
 
 
 class DiagonalForward(ctypes.Structure):
-    _fields_ = (("inputs", DiagonalArguments), *_fields("", "b", "h"))
+    _fields_ = (("inputs", DiagonalArguments), *fields("", "b", "h"))
 
 
 class DiagonalBackward(ctypes.Structure):
-    _fields_ = (("inputs", DiagonalArguments), *_fields("", "dh", "h da db dinitial"))
+    _fields_ = (("inputs", DiagonalArguments), *fields("", "dh", "h da db dinitial"))
 
 
 class OutOfMemory(MemoryError):

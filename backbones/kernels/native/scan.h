@@ -103,6 +103,8 @@ inline int64_t saved_size(const ScanArguments& a) {
   return window_of(a) ? 0 : a.batch * (chunks(a.length) - 1) * padded_states(a.state) * padded(a.channels);
 }
 
+struct Program;  // see program.h
+
 // The kernels of one instruction set. Each computes the rows of one group. `*_scratch` gives the size of its scratch.
 struct Kernels {
   const char* name;
@@ -112,6 +114,7 @@ struct Kernels {
   void (*conv_backward)(const ConvBackward&, int64_t group, float* scratch);
   void (*diagonal_forward)(const DiagonalForward&, int64_t group, float* scratch);
   void (*diagonal_backward)(const DiagonalBackward&, int64_t group, float* scratch);
+  void (*run_program)(const Program&);  // all rows
 };
 
 int64_t forward_scratch(const ScanArguments& a);
