@@ -32,6 +32,8 @@ OTHERS = {
     "--show-prefix", "--porcelain", "--untracked-files", "--no-build-isolation", "--no-deps", "--force-reinstall",
     "--serve-artifacts", "--no-serve-artifacts", "--artifacts-destination", "--quiet", "--verify", "--hard", "--help",
     "--others", "--exclude-standard", "--logdir", "--patience",
+    "--test-only", "--parsable", "--job-name", "--array", "--output", "--open-mode", "--requeue", "--ntasks", "--me",
+    "--noheader", "--states", "--format",
 }  # fmt: skip
 # Built for a GPU against the torch that is there, so in no extra.
 KERNELS = {"mamba-ssm", "causal-conv1d", "flash-attn"}

@@ -81,6 +81,7 @@ def run(
     device: str = "auto",
     track: str = "",
     overrides: Overrides = (),
+    slurm: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> Results:
     """Train and evaluate backbones on a suite. Call it again to resume; finished cells are reused.
@@ -104,6 +105,8 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         track: as ``--track``: ``"none"``, an MLflow tracking URI, …; empty: MLflow's database in ``out``.
         overrides: ``["train.lr=1e-4,1e-3"]``, where commas make a grid, or ``{"train.lr": 1e-3}``.
+        slurm: options of sbatch, such as ``{"time": "60", "account": "me"}``: each cell is a job of Slurm, ``jobs`` at
+            a time. None: this machine.
         progress: whether to print what ``bench run`` prints before its board.
 
     Raises:
@@ -120,7 +123,7 @@ def run(
     command = f"backbench.run --suite {suite} --preset {preset} --seeds {_listed(request.seeds)}".split()
     command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
     with _show(progress, (*command, *words)) as show:
-        carried = carry_all(request, Where(jobs, device, Path(out), track), show, tune)
+        carried = carry_all(request, Where(jobs, device, Path(out), track, slurm=slurm), show, tune)
     for outcome in carried.outcomes:
         _stop_if_asked(outcome)
     return _results(carried.cells, Path(out), carried.outcomes)

@@ -90,7 +90,7 @@ class SlurmExecutor:
         known: dict[str, list[str]] = {}
         for (name, index), (job, state) in sbatch.queue().items():
             folder = self._job.results.absolute() / FOLDER / name
-            if state in sbatch.ENDED or not folder.is_dir():
+            if state in (*sbatch.ENDED, "COMPLETING") or not folder.is_dir():
                 continue
             if name not in known:
                 known[name] = [str(key) for key in reading.read_json(folder / KEYS)]

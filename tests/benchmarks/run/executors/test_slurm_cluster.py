@@ -64,13 +64,13 @@ class Driver:
         (self.results / "records").mkdir(parents=True, exist_ok=True)
         self.outcome = runner.run(self.cells, Job(self.results, "cpu"), self.executor, [self])
 
-    def end(self, seconds: float = 90) -> runner.Outcome:
+    def end(self, seconds: float = 240) -> runner.Outcome:
         self.thread.join(seconds)
         assert not self.thread.is_alive(), (self.said, self.heard[-3:])
         return self.outcome
 
     def until_step(self, step: int) -> None:
-        until(lambda: any(event.step >= step for event in self.heard), f"step {step}", 60)
+        until(lambda: any(event.step >= step for event in self.heard), f"step {step}", 120)
 
     @property
     def job(self) -> str:
@@ -133,7 +133,7 @@ def test_a_cell_whose_machine_fails_ends_on_another_with_equal_bits(
     node = cluster.ask("squeue", "-h", "-j", driver.job, "-o", "%N").strip()
     (claim,) = results.glob("checkpoints/*/*/claim.json")
     cluster.kill_node(node, [json.loads(claim.read_text(encoding="utf-8"))["pid"]])
-    assert driver.end(120).done
+    assert driver.end().done
     cluster.start_node(node)
     assert trained(results)[1][0] == 160, "it resumed from its checkpoint"
     assert digest(cell, results) == undisturbed
@@ -151,14 +151,14 @@ def test_ctrl_c_leaves_jobs_and_a_second_one_cancels_them(
     assert "go on without this command" in driver.said[-1]
     assert state_of(cell.key, results).word == "running"
     again = Driver([cell], results)
-    until(lambda: again.heard, "an event", 30)
+    until(lambda: again.heard, "an event", 120)
     assert again.said[0] == f"1 cells are in Slurm's queue from before: job {driver.job}"
     monkeypatch.setattr(slurm, "SECOND_THOUGHT", 30)
     again.executor.stop()
     again.executor.stop()
     again.end()
     assert again.said[-1].startswith("cancelled")
-    until(lambda: state_of(cell.key, results).word == "left", "end of the job", 30)
+    until(lambda: state_of(cell.key, results).word == "left", "end of the job", 60)
     assert list(results.glob("checkpoints/*/*/state.pt"))
     assert Driver([cell], results).end().done
     assert digest(cell, results) == undisturbed
@@ -183,7 +183,7 @@ def test_a_controller_that_is_away_stops_no_cell_and_refuses_a_new_run(
 
 def test_a_cell_that_exceeds_its_time_says_so_and_resumes(cluster: Cluster, tiny_cell: Build, tmp_path: Path) -> None:
     cell = tiny_cell("mlp", train__steps=10**6, train__log_every=1000, train__checkpoint_every=10**5)
-    outcome = Driver([cell], tmp_path, time="1").end(200)
+    outcome = Driver([cell], tmp_path, time="1").end()
     assert re.fullmatch(r"its job \d+_0 reached its time limit; .*longer --time.*", outcome.errors[cell.key])
     assert list(tmp_path.glob("checkpoints/*/*/state.pt"))
 
@@ -193,10 +193,10 @@ def test_the_command_finds_its_jobs_after_it_was_killed(cluster: Cluster, tmp_pa
     words += ["--executor", "slurm", "--time", "10", "--track", "none"]
     command = [str(Path(os.sys.executable).with_name("bench")), *words]  # type: ignore[attr-defined]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    until(lambda: list(tmp_path.glob("results/checkpoints/*/*/claim.json")), "running cell", 60)
+    until(lambda: list(tmp_path.glob("results/checkpoints/*/*/claim.json")), "running cell", 120)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert second.returncode == 0, second.stderr
     assert "in Slurm's queue from before" in second.stdout
     assert len(list(tmp_path.glob("results/slurm/*"))) == 1, "a cell was submitted twice"
