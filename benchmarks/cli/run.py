@@ -130,7 +130,7 @@ def _slurm(executor: str, options: Mapping[str, str]) -> Mapping[str, str] | Non
         return options
     require(executor == "local", f"--executor {executor}: give local or slurm")
     given = [name for name, value in options.items() if value]
-    require(not given, f"--{'/'.join(given)}: only Slurm has that; give --executor slurm too")
+    require(not given, f"{'/'.join(f'--{name}' for name in given)}: only Slurm has that; give --executor slurm too")
     return None
 
 
