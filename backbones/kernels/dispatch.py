@@ -31,6 +31,11 @@ def traced() -> Iterator[None]:
         _TRACED.reset(token)
 
 
+def is_traced() -> bool:
+    """Whether this runs within `traced`."""
+    return _TRACED.get()
+
+
 @dataclass(frozen=True)
 class Implementation:
     """One implementation: its function, and where it runs."""

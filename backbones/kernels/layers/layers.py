@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbench.backbones.kernels.dispatch import Implementation, Operation
+from backbench.backbones.kernels.dispatch import Implementation, Operation, is_traced
 from backbench.backbones.kernels.layers.program import Program
 from backbench.backbones.kernels.native import loader
 
@@ -19,7 +19,8 @@ def each_layer(stack: Any, x: Tensor, state: Any) -> Any:
 
 
 def compiled(program: Program, x: Tensor) -> Tensor:
-    """All layers in one compiled call, when acting with carried state."""
+    """All layers in one compiled call."""
+    LAYERS.ran.add("cpp")
     return program.run(x)
 
 
@@ -39,9 +40,9 @@ def as_recorded(kernels: Mapping[str, str]) -> Iterator[None]:
         _ONE_BY_ONE.reset(token)
 
 
-def at_once(like: Tensor) -> bool:
-    """Whether layers that are known run in one compiled call on inputs like these. If so, it is noted in `ran`."""
-    return not _ONE_BY_ONE.get() and LAYERS.pick("auto", like).name == "cpp"
+def at_once() -> bool:
+    """Whether layers that are known run in one compiled call on a CPU, in float32."""
+    return not _ONE_BY_ONE.get() and not is_traced() and LAYERS.chosen().name == "cpp"
 
 
 def missing() -> str | None:

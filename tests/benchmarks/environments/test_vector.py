@@ -45,6 +45,20 @@ def test_observations_become_vectors_and_actions_are_rescaled() -> None:
     assert ended.tolist() == [False, bool(abs(4.0 - states[1, 0]) < 0.5)]
 
 
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Pendulum-v1"])
+def test_plain_vectors_are_those_of_the_general_way(env_id: str) -> None:
+    """The general way flattens and filters each observation."""
+    plain, general = GymBatch(env_id, 3), GymBatch(env_id, 3)
+    assert plain.as_they_are
+    general.as_they_are = False
+    starts = [batch.reset([4, 5, 6]) for batch in (plain, general)]
+    actions = np.full((2, len(plain.actions.low)), 0.3, np.float32)
+    seen = [batch.step([0, 2], actions)[0] for batch in (plain, general)]
+    for one, other in (starts, seen):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
 def test_an_environment_that_truncates_has_ended() -> None:
     batch = GymBatch("lands:Walk-v0", 1, {"patience": 2, "goal": 50.0})
     batch.reset([0])

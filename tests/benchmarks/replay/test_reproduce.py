@@ -44,6 +44,13 @@ def test_an_unchanged_record_gives_equal_bits(record: Record, tmp_path: Path) ->
         again(record, tmp_path)
 
 
+def test_a_record_plays_its_layers_one_by_one_if_it_does_not_name_them(record: Record, tmp_path: Path) -> None:
+    older = {name: one for name, one in record.provenance.kernels.items() if name != "layers"}
+    again(changed(record, provenance__kernels=older), tmp_path)
+    now = json.loads((tmp_path / "again" / "records" / f"{record.key}.json").read_text())
+    assert now["provenance"]["kernels"] == older
+
+
 def test_an_edited_score_differs_and_the_difference_is_printed(record: Record, tmp_path: Path) -> None:
     assert record.headline is not None
     true = record.headline.returns

@@ -59,6 +59,8 @@ def test_a_wrong_kernel_is_refused(wrong_scan: None, tmp_path: Path, capsys: pyt
 
 def test_every_kernel_equals_its_reference_in_all_its_uses() -> None:
     for operation, one in OPERATIONS.items():
+        if operation == "layers":  # for acting, without gradients: tests/backbones/test_fused.py compares it
+            continue
         for name in one.here():
             if one.table[name].takes("cpu", torch.float32):
                 assert check_operation(operation, name, "cpu") <= TOLERANCE, (operation, name)
