@@ -40,7 +40,8 @@ class FusedLayers:
             program = self._program(x, carried=True)
             if program is not None and (state is program.state or self._adopted(program, state)):
                 return compiled(program, x), state
-        return self.backbone.extend(x, state, LAST)
+        after: tuple[Tensor, State] = self.backbone.extend(x, state, LAST)
+        return after
 
     def mix(self, projected: State) -> Tensor:
         """``backbone.mix(projected, LAST)``."""
@@ -51,7 +52,8 @@ class FusedLayers:
             if program is not None and same:
                 program.give(leaves)
                 return compiled(program, leaves[0])
-        return self.backbone.mix(projected, LAST)
+        mixed: Tensor = self.backbone.mix(projected, LAST)
+        return mixed
 
     def _plain(self, x: Tensor) -> bool:
         """Whether nothing but numbers is asked for."""

@@ -42,7 +42,7 @@ class Result(NamedTuple):
     """A table of what a mixer mixed, and what follows."""
 
     table: int
-    count: int  # tokens of a row
+    tokens: int  # of a row
     width: int
     gate: nn.Linear | None  # the layer whose second half gates it, if that is still to do
     out: nn.Linear
@@ -83,7 +83,7 @@ class Writer:
             self.count = 1
         fused = self.program.columns(self.work, max(one.width for one in results))
         for i, one in enumerate(results):
-            before = one.count - self.count
+            before = one.tokens - self.count
             self.program.add(
                 "to_columns", source=one.table, target=self.work, width=one.width, count=self.count, before=before
             )
