@@ -3,12 +3,14 @@ A changed digit is found by the record's checksum, an impossible or contradictor
 page that was edited by hand by rendering it again."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from backbench import reading
+from backbench.leaderboard.board.agreement import on_one_machine
 from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId
 from backbench.leaderboard.record.files import MOST, Published, RecordError, canonical, read_record
@@ -68,11 +70,15 @@ def check(published: Published, now: datetime | None = None, pages: bool = True)
 
 
 def missing_cells(records: Sequence[Record]) -> list[str]:
-    """A line for each row that lacks a task or a seed which another row of its section has."""
+    """A line for each row that lacks a task or a seed which another row of its section has. Seeds that a second machine
+    ran to verify a row are nothing that others lack, unless most rows have them."""
     lines = []
     for group in comparable_groups(records):
-        rows = together((RowId.of(one), (one.identity.task, one.identity.seed)) for one in group.records)
-        every = set().union(*rows.values())
+        made = together((RowId.of(one), one) for one in group.records)
+        rows = {row: set(map(_task_and_seed, records)) for row, records in made.items()}
+        count = Counter(cell for cells in rows.values() for cell in cells)
+        every = {cell for cell, having in count.items() if having > len(rows) / 2}
+        every = every.union(*(map(_task_and_seed, on_one_machine(records)) for records in made.values()))
         for row, cells in sorted(rows.items()):
             if lacking := sorted(every.difference(cells)):
                 shown = ", ".join(f"{task} s{seed}" for task, seed in lacking[:6])
@@ -81,6 +87,10 @@ def missing_cells(records: Sequence[Record]) -> list[str]:
                 where = ", ".join((group.setting.suite, group.setting.source, group.setting.preset))
                 lines.append(f"{where}: {name} lacks {len(lacking)} of {len(every)} cells: {shown}{more}")
     return lines
+
+
+def _task_and_seed(record: Record) -> tuple[str, int]:
+    return record.identity.task, record.identity.seed
 
 
 def _folder(folder: Path, report: Report, now: datetime | None, *, verification: bool) -> tuple[list[Record], bool]:

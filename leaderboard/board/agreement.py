@@ -4,6 +4,7 @@ Bits of training hold on one kind of machine only, so machines are compared by s
 ``docs/explanation/verify.md`` has the reasons for margin and level, and what a verdict does not say.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -59,6 +60,13 @@ def machines(used: Sequence[Record]) -> list[tuple[object, ...]]:
     """The kinds of machines that made records, by first start."""
     ordered = sorted(used, key=lambda one: (one.provenance.started, one.key))
     return list(dict.fromkeys(record.provenance.machine for record in ordered))
+
+
+def on_one_machine(used: Sequence[Record]) -> list[Record]:
+    """The records of the kind of machine that made most of them, the earliest of equal ones: their costs compare."""
+    count = Counter(record.provenance.machine for record in used)
+    most = max(machines(used), key=lambda machine: count[machine], default=None)
+    return [record for record in used if record.provenance.machine == most]
 
 
 def across(seeds: Mapping[int, Sequence[Record]], matrix: Sequence[Sequence[float]]) -> Agreement | None:

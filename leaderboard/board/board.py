@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backbench.leaderboard.board import columns
-from backbench.leaderboard.board.agreement import Agreement, across, machines
+from backbench.leaderboard.board.agreement import Agreement, across, machines, on_one_machine
 from backbench.leaderboard.board.groups import Group, comparable_groups, differences, measured, together, unlike
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
 from backbench.leaderboard.board.tuning import Key, Tuning, key_of, setting_of, tunings
@@ -283,7 +283,7 @@ def _row(label: str, records: list[Record], known: _Known) -> tuple[Row, list[st
     played = [[_episodes(done[task][seed]) for task in suite] for seed in seeds if scaled]
     episodes = played[0] if len(played) == 1 else ()
     metrics = columns.METRICS if matrix else ()
-    spent = [record.cost for record in used if record.cost is not None]
+    spent = [record.cost for record in on_one_machine(used) if record.cost is not None]
     costs = [(one, [value for cost in spent if (value := one.read(cost)) is not None]) for one in columns.COSTS]
     if any(cost.flops_estimated for cost in spent):
         notes.append("its FLOPs are estimated: a module without a formula counts by its weights")

@@ -132,9 +132,9 @@ def measured(records: Iterable[Record]) -> str:
     done = [record for record in records if record.status == "done"]
     machines, batches = ", ".join(_machines(done)) or "no machine yet", ", ".join(map(str, _batches(done)))
     return (
-        f"Costs: medians over a row's cells, measured on {machines}; FLOPs are of a forward pass; a decision is timed "
-        f"for {batches or 'no'} environment{'' if batches == '1' else 's'} at once; memory is the process's peak. What "
-        "else ran at the time is not recorded."
+        f"Costs: medians over a row's cells on one kind of machine, measured on {machines}; FLOPs are of a "
+        f"forward pass; a decision is timed for {batches or 'no'} environment{'' if batches == '1' else 's'} at once; "
+        "memory is the process's peak. What else ran at the time is not recorded."
     )
 
 

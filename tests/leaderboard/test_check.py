@@ -204,6 +204,9 @@ def test_missing_cells_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixtu
         "d4rl, embedded, quick: gloma lacks 9 of 10 cells: hopper-medium s1, hopper-medium s2, hopper-medium s3, "
         "hopper-medium s4, hopper-medium s5, hopper-medium s6 and 3 more"
     ]
+    verified = [whole_record("gloma", seed=seed, provenance__hardware__cpu="another") for seed in (10,)]
+    rows = [whole_record(name, seed=seed) for name in ("gloma", "mamba", "mlp") for seed in range(2)]
+    assert missing_cells([*rows, *verified]) == []
     submit(results_of(tmp_path / "results", *RECORDS[:5]), tmp_path / "records")
     render(Published(tmp_path / "records"))
     assert main(["check", str(tmp_path)]) == 0

@@ -59,6 +59,12 @@ def test_other_seeds_of_a_second_machine_verify_a_row_and_are_pooled() -> None:
     assert any(note.startswith("gloma: verified: difference") for note in section.notes)
 
 
+def test_costs_are_those_of_the_machine_with_most_cells() -> None:
+    fast, slow = ({"cost__decision__p50_ms": ms} for ms in (1.0, 2.0))
+    found = row(machine(range(4), **fast) + elsewhere(range(10, 13), **slow))
+    assert (found.cost["decision_p50_ms"], found.spread["decision_p50_ms"]) == (1.0, (1.0, 1.0))
+
+
 def test_few_seeds_are_consistent_and_not_verified() -> None:
     found = row(machine(range(3)) + elsewhere(range(10, 13)))
     assert found.trust == "consistent"
