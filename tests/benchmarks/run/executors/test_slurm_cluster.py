@@ -189,8 +189,9 @@ def test_a_cell_that_exceeds_its_time_says_so_and_resumes(cluster: Cluster, tiny
 
 
 def test_the_command_finds_its_jobs_after_it_was_killed(cluster: Cluster, tmp_path: Path) -> None:
-    words = ["run", "--backbone", "identity,mlp", "--task", "hopper-medium", "--preset", "smoke"]
-    words += ["--executor", "slurm", "--time", "10", "--track", "none"]
+    words = ["run", "--backbone", "identity,mlp", "--task", "hopper-medium", "--preset", "smoke", "--seeds", "2"]
+    # Two rounds on two nodes: the second command needs its time to start.
+    words += ["--executor", "slurm", "--time", "10", "--track", "none", "train.steps=300"]
     command = [str(Path(os.sys.executable).with_name("bench")), *words]  # type: ignore[attr-defined]
     first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
     until(lambda: list(tmp_path.glob("results/checkpoints/*/*/claim.json")), "running cell", 120)
@@ -200,7 +201,7 @@ def test_the_command_finds_its_jobs_after_it_was_killed(cluster: Cluster, tmp_pa
     assert second.returncode == 0, second.stderr
     assert "in Slurm's queue from before" in second.stdout
     assert len(list(tmp_path.glob("results/slurm/*"))) == 1, "a cell was submitted twice"
-    assert len(list(tmp_path.glob("results/records/*.json"))) == 2
+    assert len(list(tmp_path.glob("results/records/*.json"))) == 4
 
 
 def test_what_slurm_refuses_is_one_line_and_nothing_is_written(
