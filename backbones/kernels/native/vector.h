@@ -24,6 +24,7 @@ constexpr int kWidth = 4;
 
 typedef float Vec __attribute__((vector_size(4 * kWidth)));
 typedef int32_t IntVec __attribute__((vector_size(4 * kWidth)));
+typedef uint32_t UnsignedVec __attribute__((vector_size(4 * kWidth)));
 
 constexpr float kLog2E = 1.4426950408889634f;
 
@@ -97,7 +98,7 @@ INLINE Vec exp2_of_product(Vec a, Vec b) {
   p = p * f + 0.24022647738456726f;
   p = p * f + 0.6931471824645996f;
   p = p * f + 1.0f;
-  return (Vec)((IntVec)p + ((IntVec)magic << 23));
+  return (Vec)((UnsignedVec)p + ((UnsignedVec)magic << 23));  // of NaN the sum wraps around
 }
 
 #endif
