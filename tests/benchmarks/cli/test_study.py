@@ -15,7 +15,7 @@ from backbench.benchmarks.run.executors.inline import InlineExecutor
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """``bench`` in this process, its cells as well."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "LocalExecutor", lambda jobs: InlineExecutor())
+    monkeypatch.setattr(local, "LocalExecutor", lambda jobs, gpus: InlineExecutor())
     return calling(monkeypatch, capsys)
 
 
