@@ -37,7 +37,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
     """Exit status and folder of a rehearsal with one backbone. One stage fails, and one has no time."""
     out = tmp_path_factory.mktemp("gpu") / "report"
     names = ("cells", "packing", "unknown")
-    group = (*(Stage(name, name, limit=60, least=1) for name in names), Stage("speed", "speed", limit=60, least=1e6))
+    group = (*(Stage(name, name, limit=200, least=1) for name in names), Stage("speed", "speed", limit=200, least=1e6))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "GROUPS", (group,))
         return checks.check(replace(TINY, out=str(out), counts=(1,))), out
