@@ -4,7 +4,7 @@
 # For changes:
 #   make lint                checks style, types and workflows
 #   make cluster-tools       installs Slurm and Munge with apt-get, as root, for the next one (Debian)
-#   make test-cluster        runs cells on a Slurm that it starts on this machine: requeued, killed, cancelled
+#   make test-cluster        runs cells on a Slurm and a Ray that it starts on this machine: requeued, killed, cancelled
 #   make chaos               kills processes at 1,000 random moments and looks at what they leave
 #   make lock                writes locks/ anew from pyproject.toml and constraints.txt (UPGRADE=1: newest versions)
 #   make sbom                lists what is installed, with licences, in build/sbom
@@ -77,6 +77,7 @@ cluster-tools:
 	@apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
 
 test-cluster: $(VENV)/.ready-test
+	@$(BIN)/python $(PIP) 'ray>=2.40'
 	@$(BIN)/python -m pytest -m cluster --durations=10 tests/benchmarks/run/executors
 
 lint: $(VENV)/.ready-lint
