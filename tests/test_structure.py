@@ -15,7 +15,8 @@ import backbench
 
 PACKAGE = Path(backbench.__file__).parent
 # Modules of the package's root, which every room may use.
-FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "reading"}
+FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "reading",
+        "storage"}  # fmt: skip
 # A room may import from itself, from FACE, and from the rooms before it in its street.
 STREETS = (
     (

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.errors import UserError, suggest
 
 
@@ -62,7 +62,7 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
     from backbench.leaderboard.views.export import export, verifications_of
 
     records, verifications, broken = [], [], 0
-    for folder in folders:
+    for folder in map(storage.pull, folders):
         if not folder.is_dir():
             raise UserError(f"no folder {folder}; run something first: bench run --backbone gloma --suite d4rl")
         good, bad = read_records(folder)
@@ -97,6 +97,7 @@ def submit(
     from backbench.leaderboard.trust.submit import submit as copy
     from backbench.leaderboard.trust.submit import submit_row
 
+    results = storage.pull(results)
     with _mistakes():
         if verification:
             for line in submit_row(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty):
