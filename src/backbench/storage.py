@@ -167,26 +167,23 @@ class Objects(Disk):
             with suppress(FileNotFoundError):
                 self._ask("rm", self._name(epoch), recursive=True)
 
-    def listing(self, folder: Path) -> dict[str, Mapping[str, Any]]:
-        """The objects below ``folder``: names relative to it, and what the server says of each."""
+    def listing(self, folder: Path, missing: bool = True) -> dict[str, Mapping[str, Any]]:
+        """The objects below ``folder``: names relative to it, and what the server says of each. ``FileNotFoundError``
+        if there is no bucket, unless it may be ``missing``."""
         start = self._name(folder)
-        with suppress(FileNotFoundError):
+        try:
             found = self._ask("find", start, detail=True)
-            return {name[len(start) + 1 :]: about for name, about in found.items() if name.startswith(f"{start}/")}
-        return {}
+        except FileNotFoundError:
+            if not missing:
+                raise
+            return {}
+        return {name[len(start) + 1 :]: about for name, about in found.items() if name.startswith(f"{start}/")}
 
     def contents(self, names: Sequence[str]) -> dict[str, bytes]:
         """The contents of objects, by their names below the root. One that was removed meanwhile is left out."""
         start = self._name(self.root)
         found = self._ask("cat", [f"{start}/{name}" for name in names], on_error="omit", seconds=TRANSFER)
         return {name[len(start) + 1 :]: content for name, content in found.items()}
-
-    def there(self) -> None:
-        """Raise ``StorageError`` unless the server answers and has the bucket."""
-        bucket = self._name(self.root).lstrip("/").split("/")[0]
-        known = self.url.startswith("memory:") or self._ask("exists", bucket)
-        if not known:
-            raise StorageError(f"{self.url}: there is no {bucket}, or it may not be read; create it, or name another")
 
     def _content(self, path: Path, seconds: float = PATIENCE) -> bytes | None:
         try:
@@ -332,10 +329,12 @@ def pull(where: str | Path, claims: bool = False) -> Path:
     root = folder(inside[1] if inside else where)
     objects = disk(root)
     assert isinstance(objects, Objects)
-    objects.there()
     # Before the server is asked: a record that is made meanwhile is not in this list.
     before = {path.relative_to(root).as_posix(): path for path in _copies(root, claims)}
-    there = objects.listing(root)
+    try:
+        there = objects.listing(root, missing=False)
+    except FileNotFoundError as error:
+        raise StorageError(f"{objects.url}: {first_line(error)}; create the bucket, or name another") from error
     for key in there:
         if (match := CLAIMS.fullmatch(key)) is not None:  # ``tidy`` finds what a late owner left
             (root / match[1]).mkdir(parents=True, exist_ok=True)
