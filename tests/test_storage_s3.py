@@ -22,6 +22,7 @@ from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.executors import Job
 from backbench.benchmarks.run.executors.worker import order
 
+pytest.importorskip("moto", reason="the server is of moto[server], which no lock file has")
 pytestmark = pytest.mark.slow  # the server needs seconds to start
 
 

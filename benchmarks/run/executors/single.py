@@ -30,13 +30,16 @@ def main(words: Sequence[str]) -> int:
 
 
 def run(told: argparse.Namespace) -> int:
-    """Run a cell once its claim is free; the exit status. UserError: the file, or its settings."""
+    """Run a cell once its claim is free; the exit status. UserError: the file, its settings, or data
+    that can neither be made nor fetched here."""
+    from backbench.benchmarks.data import sources
     from backbench.benchmarks.run.executors import Event
     from backbench.benchmarks.run.executors.queue import Queue
     from backbench.benchmarks.run.executors.worker import read_order, stop_requests, work
     from backbench.claims import beating
 
     cell, job = read_order(told.cell, storage.pull(told.results), told.device)
+    sources.bring(cell.data.source, cell.task.data_id, lambda line: terminal.line(plain(line), error=True))
     asked, last = stop_requests(), ["held"]
 
     def send(event: Event) -> None:
