@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.benchmarks.api.boards import Shown, alike, scores
 from backbench.benchmarks.api.carry import Show, carry_all, carry_out, whole
 from backbench.benchmarks.api.engines import Where
@@ -99,7 +99,8 @@ def run(
         seeds: how many (3 is 0, 1, 2), or a list of them.
         data: data source instead of the preset's.
         tune: settings that each backbone tries first, as ``bench run --tune``; 0 for none.
-        out: folder of results. Several processes may run into one folder; each cell runs once.
+        out: folder of results, or an address such as ``s3://bucket/prefix``. Several processes may run into one folder;
+            each cell runs once.
         jobs: cells side by side; 0 for one per core, or per GPU. A backbone that is defined in the script or
             notebook itself runs one cell after another in this process.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -122,11 +123,12 @@ def run(
         require(whole(value), f"{name}={value!r}: give a whole number of 0 or more")
     command = f"backbench.run --suite {suite} --preset {preset} --seeds {_listed(request.seeds)}".split()
     command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
+    folder = storage.pull(out)
     with _show(progress, (*command, *words)) as show:
-        carried = carry_all(request, Where(jobs, device, Path(out), track, slurm=slurm), show, tune)
+        carried = carry_all(request, Where(jobs, device, folder, track, slurm=slurm), show, tune)
     for outcome in carried.outcomes:
         _stop_if_asked(outcome)
-    return _results(carried.cells, Path(out), carried.outcomes)
+    return _results(carried.cells, folder, carried.outcomes)
 
 
 def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device: str = "auto") -> Record:
@@ -153,7 +155,7 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
     from backbench.benchmarks.run.runner import remaining
 
     chosen = cell_of(cell) if isinstance(cell, Mapping) else cell
-    folder = Path(out)
+    folder = storage.pull(out)
     left = remaining([chosen], folder)
     tidy([chosen], folder)
     if not left:

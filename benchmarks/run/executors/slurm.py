@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backbench import claims, reading
+from backbench import claims, reading, storage
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import results
 from backbench.benchmarks.run.executors import Emit, Event, Job, sbatch
@@ -110,7 +110,7 @@ class SlurmExecutor:
         if record is not None:
             self._end(Event(cell, "taken", record=record))
             return False
-        who = claims.holder_of(cell.checkpoint_folder(self._job.results))
+        who = claims.holder_of(cell.checkpoint_folder(self._job.results), storage.observer(self._job.results))
         if who and cell.key not in self._said:
             self._said.add(cell.key)
             self._emit(Event(cell, "held", message=f"{who} runs it; waiting for the record"))
