@@ -21,9 +21,11 @@ from simulated_workers import STEPS, World
 from backbench import claims, files, owner
 from backbench.claims import FILE, Held, Lost, Observer, alone, beating, take
 
+SEARCH = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+
 
 @pytest.mark.parametrize("sleepy", [False, True])
-@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, **SEARCH)
 @given(seed=st.integers(0, 2**32), workers=st.integers(2, 4), kill=st.sampled_from([0.0, 0.005, 0.03]))
 def test_a_cell_has_one_record_whatever_its_workers_do(
     tmp_path_factory: pytest.TempPathFactory, sleepy: bool, seed: int, workers: int, kill: float
@@ -40,6 +42,25 @@ def test_a_cell_has_one_record_whatever_its_workers_do(
     assert record.identity.seed in range(workers)
 
 
+@settings(max_examples=25, **SEARCH)
+@given(seed=st.integers(0, 2**32), workers=st.integers(2, 4), kill=st.sampled_from([0.0, 0.005, 0.03]))
+def test_a_cell_on_a_server_has_one_record_whatever_its_workers_do(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, workers: int, kill: float
+) -> None:
+    """Pauses, deaths, clocks that differ, requests and answers that are lost; each machine with a mirror of its own."""
+    world = World(tmp_path_factory.mktemp("world"), random.Random(seed), workers, sleepy=True, remote=True)
+    world.run(kill)
+    assert world.end().identity.seed in range(workers)
+
+
+def test_workers_on_a_server_never_train_a_cell_twice_at_a_time(tmp_path: Path) -> None:
+    for seed in range(12):
+        world = World(tmp_path / str(seed), random.Random(seed), 3, sleepy=False, remote=True)
+        world.run(0.0)
+        world.end()
+        assert (world.overlaps, sum(worker.trained for worker in world.workers)) == (0, STEPS)
+
+
 def test_the_simulation_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the second look at others, two workers hold one claim; without create-once, a record changes."""
     monkeypatch.setattr(claims, "_refuse_held", lambda *_: None)
@@ -51,11 +72,11 @@ def test_the_simulation_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pyt
     assert overlaps > 0
     monkeypatch.undo()
 
-    def replacing(path: Path, content: files.Content) -> bool:
-        files.write_whole(path, content)
+    def replacing(disk: claims.Disk, path: Path, text: str) -> bool:
+        files.write_whole(path, text)
         return True
 
-    monkeypatch.setattr("backbench.leaderboard.record.files.create_whole", replacing)
+    monkeypatch.setattr(claims.Disk, "publish", replacing)
 
     def many() -> None:
         for seed in range(200):

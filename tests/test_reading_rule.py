@@ -46,6 +46,7 @@ ALLOWED = {
     "benchmarks.run.checkpoint": "checkpoints, with weights_only",
     "benchmarks.run.results": "the header of safetensors, after check_safetensors",
     "benchmarks.api.runs": "os.devnull",
+    "benchmarks.api.merge": "copies plans, which status reads checked",
     "benchmarks.run.sinks.mlflow": "MLflow's database",
     "benchmarks.run.sinks.log": "the folder's id",
     "benchmarks.speed.parts.training": "/proc of this process",

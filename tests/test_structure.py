@@ -15,7 +15,8 @@ import backbench
 
 PACKAGE = Path(backbench.__file__).parent
 # Modules of the package's root, which every room may use.
-FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "reading"}
+FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "reading",
+        "storage"}  # fmt: skip
 # A room may import from itself, from FACE, and from the rooms before it in its street.
 STREETS = (
     (
@@ -38,7 +39,7 @@ OUTSIDE = {  # what a room may import besides the standard library
     "leaderboard": {"markdown_it", "numpy", "pydantic", "reportlab", "rich", "svglib"},
 }
 MODULES_IN_A_FOLDER = 12
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 35_500
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 36_000
 
 
 @cache

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from backbench import storage
 from backbench.benchmarks.api.player import Player
 from backbench.benchmarks.api.senses import spaces_of
 from backbench.benchmarks.export.folder import AGAIN, is_export, read
@@ -41,8 +42,8 @@ def load_agent(
 
     Args:
         where: path of a record, a part of its key, a folder of checkpoints (``results/checkpoints/KEY``), a folder that
-            ``bench export`` wrote, or a record.
-        results: folder of results, where ``where`` does not say it.
+            ``bench export`` wrote, an address of the first or the third, or a record.
+        results: folder of results or its address, where ``where`` does not say it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         acting: ``window`` or ``recurrent`` instead of the record's protocol.
         trust: run what the record names even if it is not installed (docs/security.md).
@@ -53,7 +54,7 @@ def load_agent(
     """
     if not isinstance(where, Record) and is_export(Path(where)):
         return from_pretrained(where, device=device, acting=acting, trust=trust)
-    record, folder = _found(where, Path(results))
+    record, folder = _found(where if isinstance(where, Record) else storage.pull(where), storage.pull(results))
     require(record.scores is not None, f"{record.key} failed, so it has no weights; run the cell again")
     cell = cell_to_run(record, record.key, trust)
     return _player(record, cell, cell.checkpoint_folder(folder) / LAST, device, acting)
@@ -92,7 +93,7 @@ def _found(where: str | Path | Record, results: Path) -> tuple[Record, Path]:
     if isinstance(where, Record):
         return where, results
     path = Path(where)
-    if path.is_dir():  # of checkpoints
+    if path.is_dir() or path.parent.name == "checkpoints":
         of = path.resolve()
         record = of.parents[1] / "records" / f"{of.name}.json"
         require(

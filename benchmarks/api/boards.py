@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.errors import UserError
 from backbench.text import plain
 
@@ -24,7 +24,7 @@ WIDTH = 120  # columns of a board as text
 
 
 def load_records(folder: str | Path = "results") -> list[Record]:
-    """The records of a folder of results, or of records, by the names of their files.
+    """The records of a folder of results, of its address, or of a folder of records, by the names of their files.
 
     Failed cells have ``status == "failed"`` and no scores. A file that cannot be read is skipped with a warning that
     says why.
@@ -35,7 +35,7 @@ def load_records(folder: str | Path = "results") -> list[Record]:
     Raises:
         UserError: there is no such folder, or no record in it can be read.
     """
-    found, problems = _load(Path(folder))
+    found, problems = _load(storage.pull(folder))
     if not found:
         raise UserError(problems[0] if problems else f"no records in {folder}; run some cells, or name another folder")
     for problem in problems:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.benchmarks.api.engines import Where, engine_for
 
 if TYPE_CHECKING:
@@ -108,8 +108,11 @@ def carry_out(
     runner.prepare([*left, *later], where.out, voice(show.console, show.errors), request.suite)
     note_plan(cells, where.out, show.command)
     before = f", {len(cells) - len(left)} done before" if len(left) < len(cells) else ""
-    said = f"{len(left)} cell{'s' if len(left) > 1 else ''} to run{before}; {engine.side}; results in {where.out}/"
+    place = storage.name(where.out)
+    said = f"{len(left)} cell{'s' if len(left) > 1 else ''} to run{before}; {engine.side}; results in {place}"
     terminal.say(show.console, said)
+    if storage.is_address(place) and not where.track:
+        terminal.say(show.console, f"MLflow's database stays on this machine: {where.out}")
     if engine.device == "cpu" and (note := slow_note()):
         warn(f"{note} (bench doctor says more)")
     with log:

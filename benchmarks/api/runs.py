@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.benchmarks.api.boards import Shown, alike, scores
 from backbench.benchmarks.api.carry import Show, carry_all, carry_out, whole
 from backbench.benchmarks.api.engines import Where, check_options
@@ -100,7 +100,8 @@ def run(
         seeds: how many (3 is 0, 1, 2), or a list of them.
         data: data source instead of the preset's.
         tune: settings that each backbone tries first, as ``bench run --tune``; 0 for none.
-        out: folder of results. Several processes may run into one folder; each cell runs once.
+        out: folder of results, or an address such as ``s3://bucket/prefix``. Several processes may run into one folder;
+            each cell runs once.
         jobs: cells side by side; 0 for one per core, or per GPU. A backbone that is defined in the script or
             notebook itself runs one cell after another in this process.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -126,12 +127,13 @@ def run(
     command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
     if executor != "slurm":  # which takes any option of sbatch
         check_options(executor, options or {})
-    where = Where(jobs, device, Path(out), track, executor=executor, options=options or {})
+    folder = storage.pull(out)
+    where = Where(jobs, device, folder, track, executor=executor, options=options or {})
     with _show(progress, (*command, *words)) as show:
         carried = carry_all(request, where, show, tune)
     for outcome in carried.outcomes:
         _stop_if_asked(outcome)
-    return _results(carried.cells, Path(out), carried.outcomes)
+    return _results(carried.cells, folder, carried.outcomes)
 
 
 def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device: str = "auto") -> Record:
@@ -158,7 +160,7 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
     from backbench.benchmarks.run.runner import remaining
 
     chosen = cell_of(cell) if isinstance(cell, Mapping) else cell
-    folder = Path(out)
+    folder = storage.pull(out)
     left = remaining([chosen], folder)
     tidy([chosen], folder)
     if not left:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backbench import claims, reading
+from backbench import claims, reading, storage
 from backbench.errors import UserError, require
 from backbench.files import write_whole
 
@@ -37,7 +37,9 @@ def note_plan(cells: Sequence[Cell], results: Path, command: Sequence[str]) -> N
     """Note the cells of a run and its command. Running the same grid again notes the newer command."""
     keys = [cell.key for cell in cells]
     name = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:12]
-    write_whole(results / PLANS / f"{name}.plan", json.dumps({"command": shlex.join(command), "cells": keys}, indent=0))
+    path = results / PLANS / f"{name}.plan"
+    write_whole(path, json.dumps({"command": shlex.join(command), "cells": keys}, indent=0))
+    storage.disk(results).push(path)
 
 
 def report(results: Path) -> Iterator[str]:

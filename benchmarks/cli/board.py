@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.errors import UserError, suggest
 
 
@@ -62,7 +62,7 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
     from backbench.leaderboard.views.export import export, verifications_of
 
     records, verifications, broken = [], [], 0
-    for folder in folders:
+    for folder in map(storage.pull, folders):
         if not folder.is_dir():
             raise UserError(f"no folder {folder}; run something first: bench run --backbone gloma --suite d4rl")
         good, bad = read_records(folder)
@@ -82,6 +82,25 @@ def _export(folders: Sequence[Path], format_: str, out: Path | None) -> int:
     return 0
 
 
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of results, or addresses.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder of results that gets their records; new, or with records.")],
+) -> None:
+    """Join folders of results: records, failures and weights. If two records of a cell differ, nothing is written."""
+    from backbench.benchmarks.api.merge import merge as join
+
+    found = join(folders, to)
+    for line in (*found.broken, *found.conflicts):
+        terminal.line(f"bench: {line}", error=True)
+    for line in found.left_out:
+        terminal.line(line)
+    if found.conflicts:
+        terminal.line(f"{len(found.conflicts)} cells have two records; move one of each away. Nothing was written.")
+    else:
+        terminal.line(f"{found.said}; they are in {storage.name(storage.folder(to))}")
+    raise typer.Exit(1 if found.broken or found.conflicts else 0)
+
+
 def submit(
     results: Annotated[Path, typer.Argument(help="Folder of results, or of records.")] = Path("results"),
     to: Annotated[Path, typer.Option(help="The leaderboard's folder of records.")] = Path(
@@ -97,6 +116,7 @@ def submit(
     from backbench.leaderboard.trust.submit import submit as copy
     from backbench.leaderboard.trust.submit import submit_row
 
+    results = storage.pull(results)
     with _mistakes():
         if verification:
             for line in submit_row(results, to, allow_smoke=allow_smoke, allow_dirty=allow_dirty):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.benchmarks.api.carry import carry_out
 from backbench.benchmarks.api.engines import Where
 from backbench.benchmarks.cli import words
@@ -37,7 +37,7 @@ def reproduce(
 
     if data is not None:
         os.environ["MINARI_DATASETS_PATH"] = str(data.absolute())
-    raise typer.Exit(again(record, out, to if submit else None, trust=trust).status)
+    raise typer.Exit(again(storage.pull(record), storage.pull(out), to if submit else None, trust=trust).status)
 
 
 # A command has as many parameters as flags.
@@ -61,7 +61,8 @@ def watch(
     from backbench.benchmarks.replay.watch import Request
     from backbench.benchmarks.replay.watch import watch as play
 
-    for line in play(Request(record, results, episode, target, out, frames, video, max_steps, trust)):
+    there, results = str(storage.pull(record)), storage.pull(results)
+    for line in play(Request(there, results, episode, target, out, frames, video, max_steps, trust)):
         terminal.line(line)
 
 
@@ -83,7 +84,7 @@ def export(
     from backbench.benchmarks.export.write import export as write
 
     formats = tuple(word.strip() for word in format_.split(","))
-    for line in write(Asked(record, to, formats, results, trust)):
+    for line in write(Asked(str(storage.pull(record)), to, formats, storage.pull(results), trust)):
         terminal.line(line)
 
 
@@ -95,6 +96,7 @@ def ui(
     from backbench.benchmarks.run.sinks.mlflow import ARTIFACTS, DATABASE, experiment_id, relocate
     from backbench.benchmarks.run.sinks.mlflow_view import link
 
+    out = storage.folder(out)
     database = out.absolute() / DATABASE
     if not database.is_file():
         raise UserError(f"no tracking database {out / DATABASE}; run something first, or name its folder with --out")
@@ -147,6 +149,7 @@ def verify(
     published = rows.PublishedRow.row_of(cells, records)
     published.check_versions(provenance.packages())
     published.check_data()
+    out = storage.pull(out)
     where = Where(jobs, device, out)
     left = remaining(cells, out)
     status = carry_out(request, where, cells, left, on_terminal())[0].status if left else 0

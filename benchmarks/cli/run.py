@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.benchmarks.api.boards import alike, printed
 from backbench.benchmarks.api.carry import Show, carry_all
 from backbench.benchmarks.api.engines import Where, check_options
@@ -29,7 +29,7 @@ Track = Annotated[
         help="none, tensorboard[:FOLDER], wandb[:PROJECT] or an MLflow tracking URI. Default: MLflow in the results."
     ),
 ]
-Results = Annotated[Path, typer.Option("--out", help="Folder of records, checkpoints and the tracking database.")]
+Results = Annotated[Path, typer.Option("--out", help="Folder of records and checkpoints, or s3://bucket/prefix.")]
 
 
 # A command has as many parameters as flags.
@@ -108,6 +108,7 @@ def run(
     _no_positional_words(request)
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
+    out = storage.pull(out)
     options = {"partition": partition, "time": time, "address": address, "mem": mem, "gpus": gpus}
     where = Where(jobs, device, out, track, cells_per_device, executor, check_options(executor, options))
     if dry_run:
@@ -122,7 +123,7 @@ def status(results: Annotated[Path, typer.Argument(help="Folder of results.")] =
     """Show the cells of each run in a folder by their state: done, failed, running and where, stale, queued, left."""
     from backbench.benchmarks.api.status import report
 
-    for line in report(results):
+    for line in report(storage.pull(results, claims=True)):
         terminal.line(line)
 
 
@@ -177,7 +178,10 @@ def _write_board(path: Path, records: Sequence[Record]) -> None:
 
 
 def _say_what_is_written(where: Where, curves: str, console: Console) -> None:
-    terminal.say(console, f"Written: {where.out / BOARD}, {where.out / 'records'}, {where.out / 'checkpoints'}")
+    if storage.is_address(place := storage.name(where.out)):
+        terminal.say(console, f"Written: records and checkpoints in {place}; on this machine {where.out / BOARD}")
+    else:
+        terminal.say(console, f"Written: {where.out / BOARD}, {where.out / 'records'}, {where.out / 'checkpoints'}")
     if curves:
         terminal.say(console, f"Training curves in {curves}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from backbench import storage
 from backbench.agents.agent import Agent
 from backbench.agents.heads import HEADS, TanhHead
 from backbench.benchmarks.data.trajectories import Trajectories
@@ -65,6 +66,7 @@ def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None) -> 
     """
     from safetensors import SafetensorError, safe_open
 
+    storage.disk(path.parent.parent.parent).fetch(path)
     require(path.is_file(), f"no weights {path}; run the cell again, or fetch its folder of checkpoints")
     try:
         check_safetensors(path)

@@ -17,6 +17,7 @@ from backbench.backbones import BACKBONES
 from backbench.backbones.check import check
 from backbench.backbones.kernels import forget_ran
 from backbench.benchmarks.data import store
+from backbench.benchmarks.data.processes import steady
 from backbench.benchmarks.data.split import Indices, split
 from backbench.benchmarks.data.trajectories import Trajectories, by_rule
 from backbench.benchmarks.data.windows import SAMPLERS, ShiftedSampler, WindowSampler
@@ -102,8 +103,13 @@ def run_claimed(cell: Cell, job: Job, claim: Claim, caller: Caller) -> tuple[Rec
     """
     watch = Stopwatch()
     where = choose_device(job.device, [cell])
-    if where.type == "cpu":
-        torch.use_deterministic_algorithms(True)
+    with steady(torch.get_num_threads(), where.type):
+        return _run(cell, job, claim, caller, where, watch)
+
+
+def _run(
+    cell: Cell, job: Job, claim: Claim, caller: Caller, where: torch.device, watch: Stopwatch
+) -> tuple[Record, bool]:
     data = store.read(cell.task.data_id)
     check_data(cell, data)
     data = seen(cell, data)

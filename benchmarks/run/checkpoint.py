@@ -47,11 +47,13 @@ class Checkpoints:
 
         The weights of the best evaluation so far belong to the state, so they are copied into this epoch.
         """
+        self.claim.disk.fetch_newest(self.claim.home, (STATE, BEST), sound)
         for folder in reversed(claims.epochs(self.claim.home)):
             if (state := load(folder / STATE)) is not None:
                 if folder != self.claim.folder and (best := folder / BEST).exists():
                     with self.claim.writing():
                         write(self.claim.folder / BEST, reading.content(best, MOST))
+                    self.claim.disk.push(self.claim.folder / BEST)
                 return folder / STATE, state
         return None
 
@@ -59,12 +61,14 @@ class Checkpoints:
         """Write a state, and remove those of earlier epochs. Raises ``claims.Lost`` or ``CheckpointError``."""
         with self.claim.writing():
             save(self.claim.folder / STATE, content)
-        self.claim.prune(STATE)  # weights stay: a late owner's record may be first
+        if self.claim.disk.push(self.claim.folder / STATE):
+            self.claim.prune(STATE)  # weights stay: a late owner's record may be first
 
     def save_weights(self, name: str, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write weights as safetensors, with text metadata. Raises as ``save`` does."""
         with self.claim.writing():
             save_weights(self.claim.folder / name, weights, metadata)
+        self.claim.disk.push(self.claim.folder / name)
 
 
 def write(path: Path, content: bytes | Callable[[Path], object]) -> None:
@@ -84,6 +88,11 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     write(path, _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n" + packed)
 
 
+def sound(text: bytes) -> bool:
+    """Whether the content of a checkpoint has the digest in its first line."""
+    return text[:_HEADER] == _MAGIC + hashlib.sha256(text[_HEADER:]).hexdigest().encode() + b"\n"
+
+
 def load(path: Path) -> dict[str, Any] | None:
     """The state at ``path``; None if there is no such file.
 
@@ -97,9 +106,9 @@ def load(path: Path) -> dict[str, Any] | None:
             return None
         raise CheckpointError(f"checkpoint {error}; {_AGAIN}") from error
     try:
-        header, packed = text[:_HEADER], text[_HEADER:]
-        if header != _MAGIC + hashlib.sha256(packed).hexdigest().encode() + b"\n":
+        if not sound(text):
             raise ValueError("its content does not have the digest in its first line")
+        packed = text[_HEADER:]
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:  # torch never compresses; what expands is not its own
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                 raise ValueError("a part is compressed")

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from backbench import claims, reading
+from backbench import claims, reading, storage
 from backbench.benchmarks.plan.settings import Cell
-from backbench.claims import Claim
+from backbench.claims import FILES, Claim, Disk
 from backbench.errors import UserError
 from backbench.files import clear_leftovers
 from backbench.leaderboard.record.files import FAILED, create_record, dump_record, load_record
@@ -41,9 +41,11 @@ def failure_path(cell: Cell, results: Path) -> Path:
 
 
 def claim(cell: Cell, results: Path) -> Claim:
-    """Claim a cell, and clear what dead processes left of it. Raises ``claims.Held``, and ``OSError``."""
+    """Claim a cell, and clear what dead processes left of it. A record that another machine made is here afterwards.
+    Raises ``claims.Held``, and ``OSError``."""
     home = cell.checkpoint_folder(results)
-    taken = claims.take(home)
+    taken = claims.take(home, storage.observer(results))
+    taken.disk.fetch(cell.record_path(results))
     clear_leftovers(home)
     return taken
 
@@ -53,23 +55,27 @@ def accept(cell: Cell, results: Path, record: Record, taken: Claim) -> Record:
 
     Raises ``claims.Lost`` for a failure that is not the last word, ``RecordError`` and ``OSError``.
     """
-    path, failure = cell.record_path(results), failure_path(cell, results)
+    path, failure, disk = cell.record_path(results), failure_path(cell, results), taken.disk
     if record.status == "done":
-        create_record(record, path)
-        failure.unlink(missing_ok=True)
+        disk.flush(taken.folder)
+        create_record(record, path, disk.publish)
         record = load_record(path)
-        settle(cell, results, record)
+        with suppress(storage.StorageError):  # the next run tidies
+            disk.discard(failure)
+            settle(cell, results, record, disk)
     elif path.exists():
         record = load_record(path)
     else:
         with taken.writing():
             dump_record(record, failure)
+        disk.push(failure)
     return record
 
 
-def settle(cell: Cell, results: Path, record: Record) -> None:
+def settle(cell: Cell, results: Path, record: Record, disk: Disk = FILES) -> None:
     """Keep the weights that the record was made with, and remove the epochs of a cell that is done."""
     home = cell.checkpoint_folder(results)
+    disk.gather(home)
     there = claims.epochs(home)
     for epoch in reversed(there):
         if record.provenance.weights_sha256 in (digest_in(path) for path in epoch.glob("last.safetensors")):
@@ -77,6 +83,7 @@ def settle(cell: Cell, results: Path, record: Record) -> None:
                 with suppress(FileNotFoundError):  # another process does the same
                     os.replace(path, home / path.name)
             break
+    disk.settled(home)
     for epoch in there:
         shutil.rmtree(epoch, ignore_errors=True)
     if there:
@@ -88,11 +95,12 @@ def tidy(cells: Iterable[Cell], results: Path) -> None:
     for folder in (results, results / "records"):
         clear_leftovers(folder)
     claims.clear(results)
+    disk = storage.disk(results)
     for cell in cells:
         left = claims.epochs(cell.checkpoint_folder(results)) or failure_path(cell, results).exists()
         if left and (record := finished(cell, results)) is not None:
-            failure_path(cell, results).unlink(missing_ok=True)
-            settle(cell, results, record)
+            disk.discard(failure_path(cell, results))
+            settle(cell, results, record, disk)
 
 
 def digest_in(path: Path) -> str | None:

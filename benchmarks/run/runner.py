@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from backbench import storage
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import results as files
 from backbench.benchmarks.run.executors import Event, Executor, Job
@@ -159,6 +160,7 @@ def _create(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from error
+    storage.disk(folder).probe()
 
 
 def run(cells: Sequence[Cell], job: Job, executor: Executor, sinks: Sequence[Sink] = ()) -> Outcome:

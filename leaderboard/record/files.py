@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +41,9 @@ def dump_record(record: Record, path: str | Path) -> None:
     write_whole(Path(path), _checked(record, path))
 
 
-def create_record(record: Record, path: str | Path) -> bool:
+def create_record(record: Record, path: str | Path, create: Callable[[Path, str], bool] = create_whole) -> bool:
     """``dump_record``, unless there is a file: whether this call created it. Of any number of calls one does."""
-    return create_whole(Path(path), _checked(record, path))
+    return create(Path(path), _checked(record, path))
 
 
 def _checked(record: Record, path: str | Path) -> str:

@@ -7,6 +7,8 @@ owner counts a heartbeat in it. No two clocks are ever compared.
 
 A paused process may wake after its claim was taken. It writes in the folder of its own epoch, so it harms nothing, and
 ``Claim.check`` tells it.
+
+``Disk`` is where claims are. On a server of objects (``storage``) the rules are the same.
 """
 
 import json
@@ -17,7 +19,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,8 @@ LEASE, BEAT = 120.0, 10.0  # seconds
 FILE, FIRST = "claim.json", "000001"
 EPOCH = re.compile("[0-9]{6,18}")
 MOST = 4096  # bytes of a claim that are read
+OVER = ("free", "left")  # states of a claim that its owner released, or took back before it held anything
+Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Held(Exception):
@@ -40,29 +44,127 @@ class Lost(Exception):
     """Another process took this claim, or it is over."""
 
 
+class Disk:
+    """Claims in files, and what is done with the files that a claim protects: here nothing, they are in their place.
+
+    A folder is that of an epoch, a home that of all epochs of a thing.
+    """
+
+    def epochs(self, home: Path) -> list[Path]:
+        """The folders of all epochs, in order."""
+        return epochs(home)
+
+    def read(self, folder: Path) -> bytes | None:
+        """The text of a claim; None if there is none, and empty if it cannot be read."""
+        try:
+            return reading.content(folder / FILE, MOST)
+        except reading.ReadingError as error:
+            return None if error.missing else b""
+
+    def create(self, folder: Path, text: str) -> bool:
+        """Create a claim once: whether this call did."""
+        try:
+            return create_whole(folder / FILE, text)
+        except FileNotFoundError:  # somebody else removed the empty folder
+            return False
+
+    def change(self, folder: Path, token: str, change: Change) -> bool:
+        """Change a claim that has ``token``: whether it is there. It is written in place, never anew: a folder that was
+        removed stays so. The length stays the same."""
+        try:
+            with (folder / FILE).open("rb+") as file:
+                text = file.read(MOST)
+                if token.encode() not in text:
+                    return False
+                file.seek(0)
+                file.write(json.dumps(change(_parsed(text))).encode())
+        except FileNotFoundError:
+            return False
+        return True
+
+    def withdraw(self, folder: Path, token: str) -> None:
+        """Take back a claim that only asked."""
+        self.remove(folder)
+
+    def released(self, folder: Path) -> None:
+        """A claim was released: an epoch without content is removed."""
+        if os.listdir(folder) == [FILE]:
+            self.remove(folder)
+
+    def remove(self, folder: Path) -> None:
+        """Remove an epoch."""
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another epoch is there
+            folder.parent.rmdir()
+
+    def prune(self, folder: Path, names: Sequence[str]) -> None:
+        """Remove the claim and the files called ``names`` of an epoch, and the epoch if it has no other file."""
+        clear_leftovers(folder)
+        for name in (*names, FILE):
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+    def probe(self) -> None:
+        """Raise ``UserError`` unless claims can be made here."""
+
+    def push(self, path: Path) -> bool:
+        """A file of this epoch was written: whether others can read it now."""
+        return True
+
+    def flush(self, folder: Path) -> None:
+        """Others can read all files of this epoch, or ``OSError``."""
+
+    def fetch(self, path: Path) -> None:
+        """Make a file that others wrote readable here, if there is one."""
+
+    def fetch_newest(self, home: Path, names: Sequence[str], sound: Callable[[bytes], bool]) -> None:
+        """``fetch`` the files of the newest epoch whose first one is ``sound``."""
+
+    def publish(self, path: Path, text: str) -> bool:
+        """Create a file once: whether this call did. Else the first one's is there."""
+        return create_whole(path, text)
+
+    def discard(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+    def gather(self, home: Path) -> None:
+        """Make the weights of all epochs readable here."""
+
+    def settled(self, home: Path) -> None:
+        """What ``home`` has is for all, and its epochs are over."""
+
+
+FILES = Disk()
+
+
 @dataclass
 class Observer:
-    """Who looks at claims: its name, its clock, how it tells dead processes, and what it saw when."""
+    """Who looks at claims: its name, its clock, how it tells dead processes, where claims are, and what it saw when."""
 
     name: Callable[[], str] = owner.me
     clock: Callable[[], float] = time.monotonic
     lives: Callable[[str], bool | None] = owner.lives
+    disk: Disk = FILES
     seen: dict[Path, tuple[bytes, float]] = field(default_factory=dict)
+    gave_up: set[str] = field(default_factory=set)  # tokens that this process may have created, without an answer
 
-    def holder(self, path: Path) -> str:
-        """Who holds the claim in the file ``path``, in words; empty if nobody does."""
-        text = _read(path)
+    def holder(self, folder: Path) -> str:
+        """Who holds the claim of an epoch, in words; empty if nobody does."""
+        text = self.disk.read(folder)
         if text is None:
             return ""
         content = _parsed(text)
-        if content.get("state") == "free":
+        if content.get("state") in OVER or content.get("token") in self.gave_up:
             return ""
         who = f"process {content.get('pid', '?')} on {content.get('host', 'an unknown machine')}"
         alive = self.lives(str(content.get("owner", "")))
         if alive is None:
-            before, since = self.seen.get(path, (b"", 0.0))
+            before, since = self.seen.get(folder, (b"", 0.0))
             if text != before:
-                self.seen[path] = (text, self.clock())
+                self.seen[folder] = (text, self.clock())
                 return who
             alive = self.clock() - since < LEASE
         return who if alive else ""
@@ -78,6 +180,7 @@ class Claim:
     folder: Path
     """The folder of its epoch, where only its owner writes."""
     token: str
+    disk: Disk = FILES
 
     @property
     def home(self) -> Path:
@@ -86,22 +189,26 @@ class Claim:
 
     def check(self) -> None:
         """Raise ``Lost`` if another process took the claim, or it is over."""
-        text = _read(self.folder / FILE)
+        text = self.disk.read(self.folder)
         if text is None or self.token not in text.decode("utf-8", "replace"):
             raise Lost(f"the claim {self.folder} is over")
-        for newer in epochs(self.home):
-            text = _read(newer / FILE) if _number(newer) > _number(self.folder) else None
-            if text is not None and _parsed(text).get("state") != "asks":
+        for newer in self.disk.epochs(self.home):
+            text = self.disk.read(newer) if _number(newer) > _number(self.folder) else None
+            if text is not None and _parsed(text).get("state") not in ("asks", "left"):
                 raise Lost(f"another process took the claim {self.home}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A block that writes into the folder. Raises ``Lost`` before it, or for a folder that was removed meanwhile."""
-        self.check()
+        """A block that writes into the folder. Raises ``Lost`` before it, or for a folder that was removed meanwhile.
+
+        It goes on while a server does not answer: nobody else writes there."""
+        with suppress(OSError):
+            self.check()
         try:
             yield
         except Exception:
-            self.check()
+            with suppress(OSError):
+                self.check()
             raise
 
     def beat(self) -> None:
@@ -113,41 +220,22 @@ class Claim:
         """Let others claim the next epoch. What is in the folder stays; without content it is removed."""
         with suppress(OSError, Lost):
             self._change(lambda content: content | {"state": "free"})
-            if os.listdir(self.folder) == [FILE]:
-                self._remove()
+            self.disk.released(self.folder)
 
     def remove(self) -> None:
         """Release the claim and remove its folder."""
         self.release()
-        self._remove()
+        self.disk.remove(self.folder)
 
     def prune(self, *names: str) -> None:
         """Remove the files called ``names`` of earlier epochs, and those epochs that then have no other file."""
-        for earlier in epochs(self.home):
+        for earlier in self.disk.epochs(self.home):
             if _number(earlier) < _number(self.folder):
-                clear_leftovers(earlier)
-                for name in (*names, FILE):
-                    with suppress(OSError):
-                        (earlier / name).unlink(missing_ok=True)
-                with suppress(OSError):
-                    earlier.rmdir()
+                self.disk.prune(earlier, names)
 
-    def _remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # another epoch is there
-            self.home.rmdir()
-
-    def _change(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Write in place, never anew: a folder that was removed stays so. The length stays the same."""
-        try:
-            with (self.folder / FILE).open("rb+") as file:
-                text = file.read(MOST)
-                if self.token.encode() not in text:
-                    raise Lost(f"the claim {self.folder} is over")
-                file.seek(0)
-                file.write(json.dumps(change(_parsed(text))).encode())
-        except FileNotFoundError:
-            raise Lost(f"the claim {self.folder} is over") from None
+    def _change(self, change: Change) -> None:
+        if not self.disk.change(self.folder, self.token, change):
+            raise Lost(f"the claim {self.folder} is over")
 
 
 def epochs(home: Path) -> list[Path]:
@@ -159,7 +247,7 @@ def epochs(home: Path) -> list[Path]:
 
 def holder_of(home: Path, observer: Observer = HERE) -> str:
     """Who holds ``home``, in words; empty if nobody does. A first look believes a claim of another machine."""
-    return next((who for one in reversed(epochs(home)) if (who := observer.holder(one / FILE))), "")
+    return next((who for one in reversed(observer.disk.epochs(home)) if (who := observer.holder(one))), "")
 
 
 def silence(home: Path) -> float:
@@ -168,7 +256,7 @@ def silence(home: Path) -> float:
     for one in epochs(home)[-1:]:
         with suppress(OSError):
             changed = (one / FILE).stat().st_mtime
-            if owner.lives(str(_parsed(_read(one / FILE) or b"").get("owner", ""))) is None:
+            if owner.lives(str(_parsed(FILES.read(one) or b"").get("owner", ""))) is None:
                 return max(0.0, time.time() - changed)
     return 0.0
 
@@ -183,37 +271,38 @@ def take(home: Path, observer: Observer = HERE) -> Claim:
     Nobody else holds it then: who creates a claim only asks, looks at all others once more, and steps back if one is
     held or newer. Of two processes that create one each, at least one sees the other.
     """
-    there = epochs(home)
+    disk = observer.disk
+    there = disk.epochs(home)
     _refuse_held(there, observer)
     mine = home / (f"{int(there[-1].name) + 1:06d}" if there else FIRST)
-    claim = Claim(mine, uuid.uuid4().hex)
+    claim = Claim(mine, uuid.uuid4().hex, disk)
     content = {
         "owner": observer.name(), "host": os.uname().nodename, "pid": os.getpid(), "token": claim.token,
         "beat": f"{0:012d}", "state": "asks",
     }  # fmt: skip
     try:
-        created = create_whole(mine / FILE, json.dumps(content))
-    except FileNotFoundError:  # somebody else removed the empty folder
-        created = False
-    if not created:
-        raise Held(observer.holder(mine / FILE) or "another process")
-    try:
-        others = [one for one in epochs(home) if one != mine]
-        if others and _number(others[-1]) > _number(mine):
-            raise Held(observer.holder(others[-1] / FILE) or "another process")
-        _refuse_held(others, observer)
-        claim._change(lambda content: content | {"state": "held"})
-    except Held:
-        claim._remove()
+        if not disk.create(mine, json.dumps(content)):
+            raise Held(observer.holder(mine) or "another process")
+        try:
+            others = [one for one in disk.epochs(home) if one != mine]
+            if others and _number(others[-1]) > _number(mine):
+                raise Held(observer.holder(others[-1]) or "another process")
+            _refuse_held(others, observer)
+            claim._change(lambda content: content | {"state": "held"})
+        except Held:
+            disk.withdraw(mine, claim.token)
+            raise
+        except Lost:  # somebody else removed its folder
+            raise Held("another process") from None
+    except OSError:
+        observer.gave_up.add(claim.token)
         raise
-    except Lost:  # somebody else removed its folder
-        raise Held("another process") from None
     return claim
 
 
 def _refuse_held(there: list[Path], observer: Observer) -> None:
     for one in there:
-        if who := observer.holder(one / FILE):
+        if who := observer.holder(one):
             raise Held(who)
 
 
@@ -265,14 +354,6 @@ def clear(folder: Path) -> None:
     for home in folder.glob(".claim-*"):
         with suppress(Held, OSError), alone(home, wait=False):
             pass
-
-
-def _read(path: Path) -> bytes | None:
-    """The text of a claim; None if there is none, and empty if it cannot be read."""
-    try:
-        return reading.content(path, MOST)
-    except reading.ReadingError as error:
-        return None if error.missing else b""
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 Each worker is a thread that stops before each operation on the file system; one at a time goes on. Between two
 operations any time may pass on each worker's own clock, a worker may be paused for as long as the test likes, and it
 may die. The code under test is the product's; only clocks, names of processes and flushes to disk are the test's.
+
+With ``remote`` the results are objects in fsspec's memory, each machine has a mirror, and the server loses requests and
+answers.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import os
 import random
 import threading
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,10 +23,11 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from fsspec.implementations.memory import MemoryFileSystem
 from record_factory import make_record
 from safetensors.numpy import save_file
 
-from backbench import claims, files
+from backbench import claims, files, storage
 from backbench.benchmarks.run import results as results_module
 from backbench.leaderboard.record.files import load_record
 from backbench.leaderboard.record.schema import Record
@@ -89,7 +94,7 @@ class Worker:
         self.go.acquire()
         self.world.local.worker = self
         try:
-            while not self.world.path.exists():
+            while self.world.record() is None:
                 self.attempt()
                 self.turn()
         except Dead:
@@ -102,29 +107,33 @@ class Worker:
 
     def attempt(self) -> None:
         """What ``Queue`` and ``run_claimed`` do, without training."""
-        world, cell = self.world, self.world.cell
+        cell, root = self.world.cell, self.root
         try:
-            claim = claims.take(cell.checkpoint_folder(world.results), self.observer)
-        except claims.Held:
+            claim = claims.take(cell.checkpoint_folder(root), self.observer)
+        except (claims.Held, storage.StorageError):
             return
         try:
             self.hold()
-            if world.path.exists():
+            claim.disk.fetch(cell.record_path(root))
+            if cell.record_path(root).exists():
                 claim.remove()
                 return
+            claim.disk.fetch_newest(claim.home, ("state.pt",), bool)
             done = max((self.read(e / "state.pt") for e in claims.epochs(claim.home)), default=0)
             for step in range(done, STEPS):
                 self.trained += 1
                 claim.beat()
                 with claim.writing():
                     files.write_whole(claim.folder / "state.pt", json.dumps({"step": step + 1, "by": self.name}))
-                claim.prune("state.pt")
+                if claim.disk.push(claim.folder / "state.pt"):
+                    claim.prune("state.pt")
             about = {"sha256": f"{self.number:064d}", "by": self.name}
             weights = {"w": np.full(2, self.number, np.float32)}
             with claim.writing():
                 files.write_whole(claim.folder / "last.safetensors", lambda path: save_file(weights, path, about))
-            results_module.accept(cell, world.results, self.record(), claim)  # type: ignore[arg-type]
-        except claims.Lost:
+            claim.disk.push(claim.folder / "last.safetensors")
+            results_module.accept(cell, root, self.record(), claim)  # type: ignore[arg-type]
+        except (claims.Lost, storage.StorageError):
             pass
         finally:
             self.holds = False
@@ -147,17 +156,20 @@ class Worker:
         return made.model_copy(update={"provenance": provenance})
 
     def __post_init__(self) -> None:
-        self.observer = claims.Observer(lambda: self.name, self.clock, self.lives)
+        self.root = self.world.results / f"machine-{self.machine}" if self.world.url else self.world.results
+        disk = storage.Objects(self.world.url, self.root) if self.world.url else claims.FILES
+        self.observer = claims.Observer(lambda: self.name, self.clock, self.lives, disk)
 
 
 class World:
     """One cell in one folder of results, and its workers."""
 
-    def __init__(self, results: Path, draw: random.Random, workers: int, *, sleepy: bool) -> None:
+    def __init__(self, results: Path, draw: random.Random, workers: int, *, sleepy: bool, remote: bool = False) -> None:
         """``sleepy``: time passes, so that claims of living workers expire on other machines."""
         self.results, self.draw, self.sleepy = results, draw, sleepy
+        self.url = f"memory://world-{uuid.uuid4().hex}" if remote else ""
+        self.losses = 0.03 if sleepy else 0.0  # chance that a request or an answer is lost
         self.cell = TheCell()
-        self.path = self.cell.record_path(results)
         self.now, self.overlaps = 0.0, 0
         self.local = threading.local()
         self.back = threading.Semaphore(0)
@@ -172,11 +184,14 @@ class World:
         """Until every worker is done or dead; ``kill`` is the chance of a death at each operation, but for the last."""
         with ExitStack() as stack:
             for target, name in (
-                (claims, "_read"), (claims, "epochs"), (claims, "create_whole"), (os, "replace"), (os, "link"),
+                (claims.Disk, "read"), (claims, "epochs"), (claims, "create_whole"), (os, "replace"), (os, "link"),
                 (os, "unlink"), (os, "rmdir"), (os, "mkdir"),
             ):  # fmt: skip
                 stack.enter_context(patch.object(target, name, self.stepwise(getattr(target, name))))
             stack.enter_context(patch.object(os, "fsync", lambda handle: None))
+            stack.enter_context(patch.object(storage, "_bounded", self.request))
+            stack.enter_context(patch.object(storage, "PAUSES", (0.0, 0.0)))
+            stack.enter_context(patch.object(storage.terminal, "line", lambda *_, **__: None))
             threads = [threading.Thread(target=worker.run, daemon=True) for worker in self.workers]
             for thread in threads:
                 thread.start()
@@ -203,30 +218,68 @@ class World:
 
         return call
 
+    def request(self, act: Callable[[], Any], seconds: float) -> Any:
+        """A request to the server, which or whose answer may be lost."""
+        if (worker := getattr(self.local, "worker", None)) is not None and worker.alive:
+            worker.turn()
+            lost = self.draw.random()
+            if lost < self.losses:
+                raise OSError("the request was lost")
+            answer = act()
+            if lost > 1 - self.losses:
+                raise OSError("the answer was lost")
+            return answer
+        return act()
+
     def read(self, path: Path) -> bytes | None:
         try:
             return path.read_bytes()
         except FileNotFoundError:
             return None
 
+    def content(self, name: str) -> bytes | None:
+        """What everybody can read under a name below the results."""
+        if not self.url:
+            return self.read(self.results / name)
+        there = MemoryFileSystem.store.get(f"/{self.url.removeprefix('memory://')}/{name}")
+        return None if there is None else bytes(there.getvalue())
+
+    def names(self) -> list[str]:
+        """Everything that everybody can read."""
+        if not self.url:
+            return sorted(p.relative_to(self.results).as_posix() for p in self.results.rglob("*") if p.is_file())
+        start = f"/{self.url.removeprefix('memory://')}/"
+        return sorted(name.removeprefix(start) for name in MemoryFileSystem.store if name.startswith(start))
+
+    def record(self) -> bytes | None:
+        """The cell's record, for everybody."""
+        return self.content(f"records/{self.cell.key}.json")
+
     def look(self) -> None:
         """What holds at every moment: a record that is there stays as it is; an epoch has its owner's files only."""
-        text = self.read(self.path)
+        text = self.record()
         assert self.seen is None or text == self.seen, "the record changed"
         self.seen = text
-        for epoch in self.cell.checkpoint_folder(self.results).glob("0*"):
-            claim, state = self.read(epoch / claims.FILE), self.read(epoch / "state.pt")
-            if claim and state:
+        for name in self.names() if text is None else ():  # with a record, a number of an epoch may come again
+            folder, _, last = name.rpartition("/")
+            claim, state = self.content(f"{folder}/{claims.FILE}"), self.content(f"{folder}/state.pt")
+            if last == claims.FILE and claim and state:
                 assert json.loads(claim)["owner"] == json.loads(state)["by"], "another's checkpoint"
 
     def end(self) -> Record:
         """After the next run has tidied: the record, whose weights are there, and nothing else."""
         for worker in self.workers:
             worker.alive = False
-        with patch.object(files.owner, "lives", lambda name: False):
-            results_module.tidy([self.cell], self.results)  # type: ignore[list-item]
-        record, home = load_record(self.path), self.cell.checkpoint_folder(self.results)
-        assert results_module.digest_in(home / "last.safetensors") == record.provenance.weights_sha256
-        left = sorted(path.relative_to(self.results).as_posix() for path in self.results.rglob("*") if path.is_file())
+        environment = {"BACKBENCH_MIRRORS": str(self.results / "new-machine")}
+        with patch.object(files.owner, "lives", lambda name: False), patch.dict(os.environ, environment):
+            root = storage.pull(self.url or self.results)
+            results_module.tidy([self.cell], root)  # type: ignore[list-item]
+        record, weights = (
+            load_record(self.cell.record_path(root)),
+            self.cell.checkpoint_folder(root) / "last.safetensors",
+        )
+        storage.disk(root).fetch(weights)
+        assert results_module.digest_in(weights) == record.provenance.weights_sha256
+        left = self.names()
         assert left == [f"checkpoints/{self.cell.key}/last.safetensors", f"records/{self.cell.key}.json"], left
         return record

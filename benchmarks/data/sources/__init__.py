@@ -3,7 +3,7 @@
 import multiprocessing
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from backbench import terminal
@@ -67,6 +67,20 @@ def fetch(
             with transfer(data_id) as progress:
                 SOURCES.get(name).fetch(data_id, Pull(report=report, progress=progress))
             report(summary(data_id))
+
+
+def bring(source: str, data_id: str, report: Report) -> None:
+    """Fetch or make a data set that the store lacks: once, also if several processes ask at a time. Raises as ``plan``
+    does, and ``DataError``."""
+    from backbench.benchmarks.data import store
+
+    if store.exists(data_id):
+        return
+    with alone(store.root() / f".claim-bring-{urllib.parse.quote(data_id, safe='')}"):
+        due = plan([(source, data_id)])
+        fetch(due.fetch, report, lambda _: nullcontext(lambda *_: None))
+        if due.make:
+            make_all(due.make, 1, report)
 
 
 def pull(source: str, names: Sequence[str], how: Pull, suites: Mapping[str, Sequence[str]]) -> Iterator[str]:

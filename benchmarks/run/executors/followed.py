@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backbench import claims, reading
+from backbench import claims, reading, storage
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import results
 from backbench.benchmarks.run.executors import Emit, Event, Job
@@ -98,19 +98,19 @@ class FollowedExecutor:
     def _words(self) -> list[str]:
         """What ``run_cell`` is told of every cell."""
         job = self._job
-        return ["--results", str(job.results.absolute()), "--device", job.device, "--patience", str(TAKES_OVER)]
+        return ["--results", storage.address(job.results), "--device", job.device, "--patience", str(TAKES_OVER)]
 
     def _startable(self, cell: Cell) -> bool:
         """Whether a cell waits for nobody. One with a record ends here."""
         try:
-            record = results.finished(cell, self._job.results)
+            record = self._finished(cell)
         except (UserError, RecordError) as error:
             self._end(Event(cell, "error", message=str(error)))
             return False
         if record is not None:
             self._end(Event(cell, "taken", record=record))
             return False
-        who = claims.holder_of(cell.checkpoint_folder(self._job.results))
+        who = claims.holder_of(cell.checkpoint_folder(self._job.results), storage.observer(self._job.results))
         if who and cell.key not in self._said:
             self._said.add(cell.key)
             self._emit(Event(cell, "held", message=f"{who} runs it; waiting for the record"))
@@ -149,12 +149,18 @@ class FollowedExecutor:
         """The record that a job says there is; None if this machine does not see it yet."""
         try:
             if task.last != "failed":
-                return results.finished(task.cell, self._job.results)
+                return self._finished(task.cell)
             path = results.failure_path(task.cell, self._job.results)
+            storage.disk(self._job.results).fetch(path)
             return load_record(path) if path.exists() else None
         except (UserError, RecordError) as error:
             task.last, task.message = "error", str(error)
             return None
+
+    def _finished(self, cell: Cell) -> Record | None:
+        """The record of a cell, which another machine may have made on a server of objects."""
+        storage.disk(self._job.results).fetch(cell.record_path(self._job.results))
+        return results.finished(cell, self._job.results)
 
     def _end(self, event: Event) -> None:
         self._tasks.pop(event.cell.key, None)

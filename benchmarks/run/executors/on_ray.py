@@ -31,7 +31,7 @@ _DEATH_SIGNAL, _C = 1, ctypes.CDLL(None)
 
 def work(words: Sequence[str], log: str, folder: str, variables: Mapping[str, str]) -> int:
     """In a worker of Ray: run a cell in a process of its own; the exit status. Cancelling the task gives the cell
-    SIGTERM, and so does the worker's death."""
+    SIGTERM, and so does the worker's death. Its session is its own: Ray kills the group of a worker that it ends."""
 
     def end_with_worker() -> None:
         _C.prctl(_DEATH_SIGNAL, signal.SIGTERM)
@@ -40,6 +40,7 @@ def work(words: Sequence[str], log: str, folder: str, variables: Mapping[str, st
         process = subprocess.Popen(
             [sys.executable, "-m", "backbench.run_cell", *words],
             stdout=said, stderr=said, cwd=folder, env={**os.environ, **variables}, preexec_fn=end_with_worker,
+            start_new_session=True,
         )  # fmt: skip
     try:
         while process.poll() is None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from backbench import terminal
+from backbench import storage, terminal
 from backbench.benchmarks.data.processes import ONE_THREAD, keep_bytecode
 from backbench.errors import UserError
 from backbench.text import plain
@@ -30,13 +30,17 @@ def main(words: Sequence[str]) -> int:
 
 
 def run(told: argparse.Namespace) -> int:
-    """Run a cell once its claim is free; the exit status. UserError: the file, or its settings."""
+    """Run a cell once its claim is free; the exit status. UserError: the file, its settings, or data
+    that can neither be made nor fetched here."""
+    from backbench.benchmarks.data import sources
     from backbench.benchmarks.run.executors import Event
     from backbench.benchmarks.run.executors.queue import Queue
-    from backbench.benchmarks.run.executors.worker import read_order, stop_requests, work
+    from backbench.benchmarks.run.executors.worker import check_same_data, read_order, stop_requests, work
     from backbench.claims import beating
 
-    cell, job = read_order(told.cell, told.results, told.device)
+    cell, job, digest = read_order(told.cell, storage.pull(told.results), told.device)
+    sources.bring(cell.data.source, cell.task.data_id, lambda line: terminal.line(plain(line), error=True))
+    check_same_data(cell.task.data_id, digest)
     asked, last = stop_requests(), ["held"]
 
     def send(event: Event) -> None:
@@ -68,7 +72,9 @@ def run(told: argparse.Namespace) -> int:
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m backbench.run_cell", description="Train, evaluate and record one cell.")
     parser.add_argument("cell", type=Path, help="JSON file: the settings in a record's provenance.config")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of records and checkpoints")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of results, or s3://bucket/prefix"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--patience", type=float, default=0, help="seconds to wait for another process's claim")
     return parser.parse_args(words)

@@ -41,12 +41,12 @@ def returns(record: Record) -> list[tuple[float, ...]]:
 def ran(hopper_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[backbench.Results]:
     """Two cells in workers; one backbone is a registered class of a module of the user's."""
     folder = tmp_path_factory.mktemp("ran")
-    (folder / "own_mixer.py").write_text(
+    (folder / "mixer_of_a_run.py").write_text(
         "from backbench.backbones.contract import Mixer\nclass Same(Mixer):\n    def forward(self, x): return x\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        backbench.register("same_tokens", importlib.import_module("own_mixer").Same)
+        backbench.register("same_tokens", importlib.import_module("mixer_of_a_run").Same)
         names = ["identity", "same_tokens"]
         yield backbench.run(names, seeds=[3], out=folder / "results", jobs=2, overrides=QUIET, **SMALL)  # type: ignore[arg-type]
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,28 @@ def test_a_source_that_cannot_make_or_fetch_says_so(new_store: Path, source: str
     if source == "local":
         with pytest.raises(DataError, match="cannot be pulled"):
             SOURCES.get(source).fetch("me/mine-v0", sources.Pull())
+
+
+def test_processes_that_need_a_data_set_at_once_make_it_once(new_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that start together on a node without it."""
+    from backbench.benchmarks.data import store
+
+    made = list[str]()
+
+    def make(names: Sequence[str], jobs: int, report: Callable[[str], None]) -> None:
+        made.extend(names)
+        time.sleep(0.05)
+        (new_store / names[0] / "data").mkdir(parents=True)
+        (new_store / names[0] / "data" / "main_data.hdf5").touch()
+
+    there = "backbench/hopper/medium-2000-v1"
+    monkeypatch.setattr(sources, "make_all", make)
+    monkeypatch.setattr(store, "exists", lambda name: (new_store / name).is_dir())
+    threads = [
+        threading.Thread(target=sources.bring, args=("embedded", there, lambda _: None), daemon=True) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert made == [there]
