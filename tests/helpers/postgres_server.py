@@ -47,7 +47,7 @@ def server() -> Iterator[str]:
         options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=on"
         run("pg_ctl", "--wait", "--log", str(folder / "log"), "-o", options, "start")
         try:
-            yield f"postgresql://tests@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://tests@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "--wait", "--mode", "immediate", "stop")
     finally:
