@@ -21,16 +21,17 @@ WRITERS, CELLS, STEPS = 32, 2, 50
 WRITER = """
 import sys
 from backbench.benchmarks.run.sinks.mlflow import MLflow
-number, folder, address = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+number, cells, steps = map(int, sys.argv[1:4])
+folder, address = sys.argv[4:]
 tracker = MLflow(folder, address, warn=print)
 tracker.start({"name": f"run {number}"})
-for cell in map(str, range(%d)):
+for cell in map(str, range(cells)):
     tracker.cell_started(f"{number}-{cell}", {"train": {"lr": 0.001}})
-    for step in range(%d):
+    for step in range(steps):
         tracker.metrics(f"{number}-{cell}", step, {"loss": number + step / 1000})
     tracker.cell_failed(f"{number}-{cell}", "a test")
 tracker.close()
-""" % (CELLS, STEPS)
+"""
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def test_many_writers_share_one_experiment_and_lose_nothing(database: str, tmp_p
     with mlflow_server(database, tmp_path) as address:
         writers = [
             subprocess.Popen(
-                [sys.executable, "-c", WRITER, str(n), str(tmp_path / f"results-{n}"), address],
+                [sys.executable, "-c", WRITER, *map(str, (n, CELLS, STEPS, tmp_path / f"results-{n}", address))],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
             for n in range(WRITERS)
