@@ -5,6 +5,7 @@ submitted if it has no record, nobody holds it, and no array in Slurm's queue ha
 finds its jobs by their names, and no gap lies between submitting a job and noting its number.
 """
 
+import itertools
 import json
 import shlex
 import shutil
@@ -46,19 +47,22 @@ class SlurmExecutor(FollowedExecutor):
             self._say(f"{len(self._tasks)} cells are in Slurm's queue from before: job {self._numbers()}")
 
     def _submit(self, cells: Sequence[Cell]) -> None:
+        arrays = _arrays(cells)
+        side_by_side = 0 < len(arrays) <= self.jobs  # each has a share of the limit; else one runs after another
         before = ""
-        for start in range(0, len(cells), sbatch.ARRAY):
-            some = cells[start : start + sbatch.ARRAY]
+        for number, some in enumerate(arrays):
+            most = (self.jobs + number) // len(arrays) if side_by_side else self.jobs
+            after = {"dependency": f"afterany:{before}"} if before and self.jobs and not side_by_side else {}
             try:
-                before = self._submit_array(some, before)
+                before = self._submit_array(some, most, {**self.options, **after})
             except SlurmError as error:
                 if not self._tasks:
                     raise
-                self._say_once(f"{error}; {len(cells) - start} cells wait, and are submitted later")
+                self._say_once(f"{error}; {sum(map(len, arrays[number:]))} cells wait, and are submitted later")
                 return
 
-    def _submit_array(self, cells: Sequence[Cell], before: str) -> str:
-        """Submit cells, after the array ``before`` if both share a limit; the job id."""
+    def _submit_array(self, cells: Sequence[Cell], most: int, options: Mapping[str, str]) -> str:
+        """Submit cells, ``most`` at a time (0: any number); the job id."""
         folder = self._job.results.absolute() / FOLDER / f"backbench-{uuid.uuid4().hex[:10]}"
         folder.mkdir(parents=True)
         (folder / KEYS).write_text(json.dumps([cell.key for cell in cells]), encoding="utf-8")
@@ -66,9 +70,8 @@ class SlurmExecutor(FollowedExecutor):
             self._write(folder, index, cell)
         python = shlex.join([sys.executable, "-m", "backbench.run_cell"])
         command = f'exec {python} {shlex.quote(str(folder))}/"$SLURM_ARRAY_TASK_ID".cell {shlex.join(self._words())}'
-        limited = {"dependency": f"afterany:{before}"} if before and self.jobs else {}
         try:
-            number = sbatch.submit(folder, len(cells), self.jobs, command, {**self.options, **limited})
+            number = sbatch.submit(folder, len(cells), most, command, options)
         except SlurmError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -107,6 +110,13 @@ class SlurmExecutor(FollowedExecutor):
 
     def _numbers(self) -> str:
         return ", ".join(sorted({task.job for task in self._tasks.values()}))
+
+
+def _arrays(cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+    """Cells in as few arrays as Slurm allows, of about equal size."""
+    count = -(-len(cells) // sbatch.ARRAY)
+    ends = [len(cells) * number // count for number in range(count + 1)] if count else []
+    return [cells[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _over(task: Task, state: str) -> str:
