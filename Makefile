@@ -3,8 +3,8 @@
 #   make test      sets up .venv, then runs the test suite
 # For changes:
 #   make lint                checks style, types and workflows
-#   make cluster-tools       installs Slurm and Munge with apt-get, as root, for the next one (Debian)
-#   make test-cluster        runs cells on a Slurm that it starts on this machine: requeued, killed, cancelled
+#   make cluster-tools       installs Slurm, Munge and PostgreSQL with apt-get, as root, for the next one (Debian)
+#   make test-cluster        runs cells on a Slurm, a Ray and a server of objects that it starts on this machine
 #   make chaos               kills processes at 1,000 random moments and looks at what they leave
 #   make lock                writes locks/ anew from pyproject.toml and constraints.txt (UPGRADE=1: newest versions)
 #   make sbom                lists what is installed, with licences, in build/sbom
@@ -74,10 +74,10 @@ test-slow: $(VENV)/.ready-test
 
 cluster-tools:
 	@apt-get update
-	@apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
+	@apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client postgresql
 
-test-cluster: $(VENV)/.ready-test
-	@$(BIN)/python -m pytest -m cluster --durations=10 tests/benchmarks/run/executors
+test-cluster: $(VENV)/.ready-cluster
+	@$(BIN)/python -m pytest -m cluster --durations=10 $(TESTS)
 
 lint: $(VENV)/.ready-lint
 	@$(BIN)/ruff check .
@@ -155,6 +155,10 @@ $(PAGES)/.ready $(DOCS)/.ready: $(LOCKS)
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	@$(BIN)/python $(LOCKED) $(VENV)/locks/test.txt
+	@touch $@
+
+$(VENV)/.ready-cluster: $(VENV)/.ready-test
+	@$(BIN)/python $(LOCKED) $(VENV)/locks/cluster.txt
 	@touch $@
 
 $(VENV)/.ready-lint: $(VENV)/.ready-test

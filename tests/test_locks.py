@@ -95,7 +95,7 @@ def test_the_lock_knows_what_the_pinned_torch_requires() -> None:
     assert {Requirement(text).name for text in torch["requires-dist"]} == pure
 
 
-@pytest.mark.parametrize("target", ["bench", "test", "lint"])
+@pytest.mark.parametrize("target", ["bench", "test", "lint", "test-cluster"])
 def test_a_set_up_installs_by_hash_and_torch_by_version(target: str) -> None:
     plan = subprocess.run(
         ["make", "--no-print-directory", "--dry-run", target, "VENV=not-there"],

@@ -42,6 +42,7 @@ ALLOWED = {
     "benchmarks.data.store.episodes": "a picture in memory, of a declared kind and size",
     "benchmarks.replay.load": "safetensors, after check_safetensors",
     "benchmarks.replay.pictures": "arrays that its own child process wrote",
+    "benchmarks.run.executors.on_ray": "appends to a log",
     "benchmarks.run.checkpoint": "checkpoints, with weights_only",
     "benchmarks.run.results": "the header of safetensors, after check_safetensors",
     "benchmarks.api.runs": "os.devnull",

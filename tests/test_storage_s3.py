@@ -22,8 +22,8 @@ from backbench.benchmarks.run.cell import run_cell
 from backbench.benchmarks.run.executors import Job
 from backbench.benchmarks.run.executors.worker import order
 
-pytest.importorskip("moto", reason="the server is of moto[server], which no lock file has")
-pytestmark = pytest.mark.slow  # the server needs seconds to start
+pytest.importorskip("moto", reason="the server is of moto[server]: make test-cluster")
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")

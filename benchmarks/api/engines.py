@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from backbench.benchmarks.run.executors import Executor
 
 
+# Executors, and the flags that are theirs.
+OPTIONS = {"local": (), "slurm": ("partition", "time", "mem", "gpus"), "ray": ("address", "mem", "gpus")}
+
+
 @dataclass(frozen=True)
 class Where:
     """Where a request runs: cells at a time (0: one per core or GPU), device, folder of results, ``--track``."""
@@ -23,9 +27,9 @@ class Where:
     device: str = "auto"
     out: Path = Path("results")
     track: str = ""
-    inline: bool = False  # in this process, one cell after another
     cells_per_device: int = 0  # most on a GPU; 0: as many as ``jobs`` puts there
-    slurm: Mapping[str, str] | None = None  # options of sbatch for jobs of Slurm; None: on this machine
+    executor: str = "local"  # one of OPTIONS, or inline: in this process, one cell after another
+    options: Mapping[str, str] = field(default_factory=dict)  # of the executor; for slurm any of sbatch's
 
 
 @dataclass(frozen=True)
@@ -41,27 +45,27 @@ def engine_for(left: Sequence[Cell], where: Where, say: Callable[[str], None]) -
     """The engine for the cells that are left. ``say`` gets what a cluster has to tell.
 
     UserError: an unknown device, or one that a cell cannot use; a backbone that cannot be sent to other processes;
-    Slurm is absent or would refuse the jobs.
+    Slurm or Ray is absent or would refuse the cells.
     """
     from backbench.benchmarks.run.cell import choose_device
     from backbench.benchmarks.run.executors.inline import InlineExecutor
     from backbench.benchmarks.run.executors.local import LocalExecutor
 
-    bound = _bound(left)
-    if bound and (where.jobs > 1 or where.slurm is not None):
+    bound, away = _bound(left), where.executor in ("slurm", "ray")
+    if bound and (where.jobs > 1 or away):
         raise UserError(
-            f"{'--executor slurm' if where.slurm is not None else f'jobs={where.jobs}'}: backbone '{bound}' is defined "
+            f"{f'--executor {where.executor}' if away else f'jobs={where.jobs}'}: backbone '{bound}' is defined "
             "in the main script or in a function, and no other process can import it; move it into a module of its "
             "own, or leave that out"
         )
-    if where.slurm is not None:
-        return _slurm(where, where.slurm, say)
+    if away:
+        return _cluster(where, say)
     device = choose_device(where.device, left)
     require(
         device.type == "cuda" or not where.cells_per_device,
         f"--cells-per-device={where.cells_per_device} is for GPUs, and the device is {device}; give --jobs",
     )
-    if bound or where.inline:
+    if bound or where.executor == "inline":
         return Engine(InlineExecutor(), str(device), f"1 at a time on {device.type}")
     gpus = visible_gpus() if str(device) == "cuda" else ()
     jobs = min(_side_by_side(where, device.type, len(gpus)), len(left))
@@ -69,16 +73,35 @@ def engine_for(left: Sequence[Cell], where: Where, say: Callable[[str], None]) -
     return Engine(LocalExecutor(jobs, gpus), str(device), f"{jobs} at a time on {used}")
 
 
-def _slurm(where: Where, options: Mapping[str, str], say: Callable[[str], None]) -> Engine:
-    """Devices are the compute nodes' matter; this machine may have none."""
-    from backbench.benchmarks.run.executors import sbatch
+def check_options(executor: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The options that are given. UserError: no such executor, or an option that it does not have."""
+    require(executor in OPTIONS, f"--executor {executor}: give {', '.join(OPTIONS)}")
+    given = {name: text for name, text in options.items() if text}
+    odd = [name for name in given if name not in OPTIONS[executor]]
+    having = [name for name, known in OPTIONS.items() if odd and odd[0] in known]
+    said = f"--executor {executor} has no such option; give --executor {' or '.join(having)}"
+    require(not odd, f"{'/'.join(f'--{name}' for name in odd)}: {said}")
+    return given
+
+
+def _cluster(where: Where, say: Callable[[str], None]) -> Engine:
+    """Devices are the nodes' matter; this machine may have none."""
+    from backbench.benchmarks.run import machine
+    from backbench.benchmarks.run.executors import ray_cluster, sbatch
+    from backbench.benchmarks.run.executors.on_ray import RayExecutor
     from backbench.benchmarks.run.executors.slurm import SlurmExecutor
 
-    require(not where.cells_per_device, "--cells-per-device is for this machine's GPUs; a job of Slurm has one cell")
-    sbatch.check(options)
+    options = where.options
+    said = f"--cells-per-device is for --executor local; --executor {where.executor} has a cell in a job"
+    require(not where.cells_per_device, said)
+    name, make = ("Slurm", SlurmExecutor) if where.executor == "slurm" else ("Ray", RayExecutor)
+    if where.executor == "slurm":
+        sbatch.check(options)
+    else:
+        ray_cluster.connect(options.get("address", ""), where.jobs or machine.cores(), options)
     device = "cuda" if where.device == "auto" and options.get("gpus") else where.device
-    side = f"at most {where.jobs} at a time on Slurm" if where.jobs else "on Slurm"
-    return Engine(SlurmExecutor(where.jobs, options, say), device, side)
+    side = f"at most {where.jobs} at a time on {name}" if where.jobs else f"on {name}"
+    return Engine(make(where.jobs, options, say), device, side)
 
 
 def _bound(left: Sequence[Cell]) -> str:

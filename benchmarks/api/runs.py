@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backbench import storage, terminal
 from backbench.benchmarks.api.boards import Shown, alike, scores
 from backbench.benchmarks.api.carry import Show, carry_all, carry_out, whole
-from backbench.benchmarks.api.engines import Where
+from backbench.benchmarks.api.engines import Where, check_options
 from backbench.benchmarks.plan.request import Request
 from backbench.errors import UserError, require
 
@@ -81,7 +81,8 @@ def run(
     device: str = "auto",
     track: str = "",
     overrides: Overrides = (),
-    slurm: Mapping[str, str] | None = None,
+    executor: str = "local",
+    options: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> Results:
     """Train and evaluate backbones on a suite. Call it again to resume; finished cells are reused.
@@ -106,8 +107,9 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         track: as ``--track``: ``"none"``, an MLflow tracking URI, …; empty: MLflow's database in ``out``.
         overrides: ``["train.lr=1e-4,1e-3"]``, where commas make a grid, or ``{"train.lr": 1e-3}``.
-        slurm: options of sbatch, such as ``{"time": "60", "account": "me"}``: each cell is a job of Slurm, ``jobs`` at
-            a time. None: this machine.
+        executor: ``local``, ``slurm`` or ``ray``, where ``jobs`` cells run at a time.
+        options: of the executor: any of sbatch, such as ``{"time": "60", "account": "me"}``, or for Ray ``address``,
+            ``mem`` and ``gpus``.
         progress: whether to print what ``bench run`` prints before its board.
 
     Raises:
@@ -123,9 +125,12 @@ def run(
         require(whole(value), f"{name}={value!r}: give a whole number of 0 or more")
     command = f"backbench.run --suite {suite} --preset {preset} --seeds {_listed(request.seeds)}".split()
     command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
+    if executor != "slurm":  # which takes any option of sbatch
+        check_options(executor, options or {})
     folder = storage.pull(out)
+    where = Where(jobs, device, folder, track, executor=executor, options=options or {})
     with _show(progress, (*command, *words)) as show:
-        carried = carry_all(request, Where(jobs, device, folder, track, slurm=slurm), show, tune)
+        carried = carry_all(request, where, show, tune)
     for outcome in carried.outcomes:
         _stop_if_asked(outcome)
     return _results(carried.cells, folder, carried.outcomes)
@@ -163,7 +168,7 @@ def run_cell(cell: Cell | Mapping[str, Any], out: str | Path = "results", device
         assert record is not None
         return record
     with _show(False, ("backbench.run_cell", chosen.key)) as show:
-        where = Where(1, device, folder, "none", inline=True)
+        where = Where(1, device, folder, "none", executor="inline")
         outcome, _ = carry_out(Request((chosen.backbone,), "", chosen.preset), where, [chosen], left, show)
     _stop_if_asked(outcome)
     for message in outcome.errors.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +12,10 @@ import typer
 from backbench import storage, terminal
 from backbench.benchmarks.api.boards import alike, printed
 from backbench.benchmarks.api.carry import Show, carry_all
-from backbench.benchmarks.api.engines import Where
+from backbench.benchmarks.api.engines import Where, check_options
 from backbench.benchmarks.cli import words
 from backbench.benchmarks.plan.request import Request
-from backbench.errors import UserError, require
+from backbench.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,12 +75,15 @@ def run(
     out: Results = Path("results"),
     track: Track = "",
     executor: Annotated[
-        str, typer.Option(help="local: processes on this machine. slurm: a job array, for which --jobs is the limit.")
+        str, typer.Option(help="local: processes on this machine. slurm: a job array. ray: tasks. --jobs limits both.")
     ] = "local",
     partition: Annotated[str, typer.Option(help="Slurm: partition. Other options of sbatch: SBATCH_ACCOUNT, …")] = "",
     time: Annotated[str, typer.Option(help="Slurm: longest time of a cell, such as 60 (minutes) or 2:00:00.")] = "",
-    mem: Annotated[str, typer.Option(help="Slurm: memory of a cell, such as 4G.")] = "",
-    gpus: Annotated[str, typer.Option(help="Slurm: GPUs of a cell, such as 1 or a100:1.")] = "",
+    address: Annotated[
+        str, typer.Option(help="Ray: HOST:PORT of a cluster's head. Default: a Ray on this machine.")
+    ] = "",
+    mem: Annotated[str, typer.Option(help="Slurm, Ray: memory of a cell, such as 4G.")] = "",
+    gpus: Annotated[str, typer.Option(help="Slurm, Ray: GPUs of a cell, such as 1 or a100:1. Ray: also 0.25.")] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells with an estimate of time, and run nothing.")
     ] = False,
@@ -106,9 +109,8 @@ def run(
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
     out = storage.pull(out)
-    options = {"partition": partition, "time": time, "mem": mem, "gpus": gpus}
-    slurm = _slurm(executor, options)
-    where = Where(jobs=jobs, device=device, out=out, track=track, cells_per_device=cells_per_device, slurm=slurm)
+    options = {"partition": partition, "time": time, "address": address, "mem": mem, "gpus": gpus}
+    where = Where(jobs, device, out, track, cells_per_device, executor, check_options(executor, options))
     if dry_run:
         from backbench.benchmarks.cli.plan import show_plan
 
@@ -123,16 +125,6 @@ def status(results: Annotated[Path, typer.Argument(help="Folder of results.")] =
 
     for line in report(storage.pull(results, claims=True)):
         terminal.line(line)
-
-
-def _slurm(executor: str, options: Mapping[str, str]) -> Mapping[str, str] | None:
-    """Options of sbatch; None for another executor."""
-    if executor == "slurm":
-        return options
-    require(executor == "local", f"--executor {executor}: give local or slurm")
-    given = [name for name, value in options.items() if value]
-    require(not given, f"{'/'.join(f'--{name}' for name in given)}: only Slurm has that; give --executor slurm too")
-    return None
 
 
 def _no_positional_words(request: Request) -> None:

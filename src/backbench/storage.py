@@ -311,10 +311,15 @@ def disk(results: Path) -> Disk:
     return observer(results).disk
 
 
-def name(results: Path) -> str:
-    """How to call a folder of results: by its address, if it is a mirror."""
+def address(results: Path) -> str:
+    """What another process is told to find a folder of results: its address if it is a mirror, else its whole path."""
     where = disk(results)
-    return where.url if isinstance(where, Objects) else f"{results}/"
+    return where.url if isinstance(where, Objects) else str(results.absolute())
+
+
+def name(results: Path) -> str:
+    """How to call a folder of results in a line for people."""
+    return address(results) if isinstance(disk(results), Objects) else f"{results}/"
 
 
 def pull(where: str | Path, claims: bool = False) -> Path:

@@ -35,11 +35,12 @@ def run(told: argparse.Namespace) -> int:
     from backbench.benchmarks.data import sources
     from backbench.benchmarks.run.executors import Event
     from backbench.benchmarks.run.executors.queue import Queue
-    from backbench.benchmarks.run.executors.worker import read_order, stop_requests, work
+    from backbench.benchmarks.run.executors.worker import check_same_data, read_order, stop_requests, work
     from backbench.claims import beating
 
-    cell, job = read_order(told.cell, storage.pull(told.results), told.device)
+    cell, job, digest = read_order(told.cell, storage.pull(told.results), told.device)
     sources.bring(cell.data.source, cell.task.data_id, lambda line: terminal.line(plain(line), error=True))
+    check_same_data(cell.task.data_id, digest)
     asked, last = stop_requests(), ["held"]
 
     def send(event: Event) -> None:

@@ -51,11 +51,16 @@ def work(cell: Cell, job: Job, claim: Claim, send: Emit, asked: threading.Event)
 
 def order(cell: Cell, job: Job) -> str:
     """The JSON text that ``read_order`` reads: a cell, and what its record and its process must know of the run."""
-    return json.dumps({"cell": cell.resolved(), "command": list(job.command), "backbones": dict(job.backbones)})
+    from backbench.benchmarks.data import store
+
+    told = {"cell": cell.resolved(), "command": list(job.command), "backbones": dict(job.backbones)}
+    digest = store.sidecar(cell.task.data_id).get("digest", "") if store.exists(cell.task.data_id) else ""
+    return json.dumps(told | {"data": digest})
 
 
-def read_order(path: Path, results: Path, device: str) -> tuple[Cell, Job]:
-    """The cell in a JSON file, as ``order`` or a record's ``provenance.config`` has it. UserError names the file."""
+def read_order(path: Path, results: Path, device: str) -> tuple[Cell, Job, str]:
+    """The cell in a JSON file, as ``order`` or a record's ``provenance.config`` has it, and the digest of its data if
+    whoever ordered it has the data. UserError names the file."""
     content = reading.read_json(path, reading.MB)
     require(isinstance(content, dict), f"{path} has no settings of a cell; give those in a record's provenance.config")
     told: dict[str, Any] = content if "cell" in content else {"cell": content}
@@ -64,10 +69,24 @@ def read_order(path: Path, results: Path, device: str) -> tuple[Cell, Job]:
     require(words, f"{path}: command is no list of words; give those of the command that started the run")
     named = isinstance(backbones, dict) and all(isinstance(one, str) and ":" in one for one in backbones.values())
     require(named, f"{path}: backbones is no mapping of names to module:Class")
-    odd = told.keys() - {"cell", "command", "backbones"}
-    require(not odd, f"{path}: unknown {', '.join(sorted(odd))}; it holds cell, command and backbones")
+    digest = told.get("data", "")
+    require(isinstance(digest, str), f"{path}: data is no digest")
+    odd = told.keys() - {"cell", "command", "backbones", "data"}
+    require(not odd, f"{path}: unknown {', '.join(sorted(odd))}; it holds cell, command, backbones and data")
     try:
         cell = cell_of(told["cell"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return cell, Job(results, device, tuple(command), backbones)
+    return cell, Job(results, device, tuple(command), backbones), digest
+
+
+def check_same_data(data_id: str, digest: str) -> None:
+    """UserError if this node's data set has another digest than the one that was ordered."""
+    from backbench.benchmarks.data import store
+
+    here = store.sidecar(data_id).get("digest", "") if digest else ""
+    require(
+        here == digest,
+        f"data set {data_id!r} in {store.root()} has the sha256 {here[:12] or 'of none'}, and the run was started with "
+        f"{digest[:12]}; remove it there, and it is brought anew",
+    )

@@ -64,6 +64,20 @@ def test_a_failed_cell_is_1_and_the_record_says_why(run: Run, tiny_cell: Build, 
     assert load_record(files.failure_path(cell, tmp_path / "results")).status == "failed"
 
 
+def test_other_data_than_those_of_the_order_are_2_and_one_line(
+    run: Run, tiny_cell: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = tiny_cell("mlp")
+    told = json.loads(order(cell, Job(tmp_path)))
+    assert len(told["data"]) == 64
+    (path := tmp_path / "other.json").write_text(json.dumps(told | {"data": "0" * 64}), encoding="utf-8")
+    monkeypatch.setattr(f"{__name__}.order", lambda *_: path.read_text(encoding="utf-8"))
+    status, events, errors = run(cell)
+    assert (status, events, errors.count("\n")) == (2, [], 1)
+    assert "and the run was started with 000000000000; remove it there" in errors
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize("change", [{"backbone": "no_such"}, {"eval__targets": (), "task": None}])
 def test_a_mistake_is_2_and_one_line(run: Run, tiny_cell: Build, tmp_path: Path, change: dict[str, Any]) -> None:
     if "task" in change:

@@ -115,7 +115,7 @@ def test_a_cell_is_submitted_and_its_log_becomes_events(
     assert {"--array=0-0%3", "--time=10", "--partition=gpu", "--requeue", "--open-mode=append"} <= set(submitted)
     assert not [word for word in submitted if word.startswith("--mem")]
     folder = simulated.arrays[0][0]
-    assert read_order(folder / "0.cell", tmp_path, "cpu") == (cell, run.job)
+    assert read_order(folder / "0.cell", tmp_path, "cpu")[:2] == (cell, run.job)
     assert run.said == [f"1 cells submitted to Slurm as job 41; their logs are in {folder}"]
 
 
@@ -257,8 +257,27 @@ def test_a_full_queue_in_a_run_is_waited_for(
 
     monkeypatch.setattr(sbatch, "submit", submit)
     simulated.play = end
-    run = Run(cells, tmp_path, jobs=2)
-    assert any("too many jobs; 3 cells wait" in line for line in run.said)
+    run = Run(cells, tmp_path, jobs=1)
+    assert any("too many jobs; 4 cells wait" in line for line in run.said)
     assert len(run.outcome.errors) == 5
-    assert [len(keys) for _, keys in simulated.arrays] == [2, 2, 1]
-    assert tries[-1][-1] == {"dependency": "afterany:42"}, "both arrays would run 2 cells at a time"
+    assert [len(keys) for _, keys in simulated.arrays] == [1, 2, 2]
+    assert tries[-1][-1] == {"dependency": "afterany:42"}, "both arrays would run a cell at a time"
+
+
+def test_arrays_share_the_limit_and_run_side_by_side(
+    simulated: Simulated, tiny_cell: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another, each would wait for the slowest cell of the one before."""
+    monkeypatch.setattr(sbatch, "ARRAY", 2)
+
+    def end(now: Simulated) -> None:
+        for array, (_, keys) in enumerate(now.arrays):
+            for index in range(len(keys)):
+                now.log(index, {"kind": "error", "message": "enough"}, array=array)
+
+    simulated.play = end
+    Run([tiny_cell(seed=seed) for seed in range(5)], tmp_path, jobs=5)
+    submitted = [words for words in simulated.asked if words[0] == "sbatch"]
+    limits = [word for words in submitted for word in words if word.startswith("--array")]
+    assert limits == ["--array=0-0%1", "--array=0-1%2", "--array=0-1%2"]
+    assert not [word for words in submitted for word in words if "dependency" in word]
