@@ -2,7 +2,7 @@
 
     PYTHONPATH=src python tools/scale.py [COUNT]
 
-The records are committed ones with other seeds. docs/scale.md has the figures.
+The records are committed ones with other seeds. docs/explanation/scale.md has the figures.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ def main(count: int = 10_000) -> None:
         print(timed(f"`bench leaderboard` of {made:,} records", ["leaderboard", "grid"], folder), flush=True)
         pages = ["leaderboard", "grid", "--format", "html", "--out", "pages"]
         print(timed(f"`bench leaderboard --format html` of {made:,} records", pages, folder), flush=True)
-        print(timed(f"`bench status` of {made:,} records", ["status", "grid"], folder), flush=True)
 
 
 if __name__ == "__main__":

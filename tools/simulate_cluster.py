@@ -5,8 +5,8 @@
     python tools/simulate_cluster.py --node-days 30 --preempted-days 0.2
 
 A node runs one cell at a time. Cells are drawn from the CPU seconds of the records. Prints the time until the last cell
-is done, efficiency (work of the cells over the time that nodes were there), and where the rest went. docs/scale.md
-reads it.
+is done, efficiency (work of the cells over the time that nodes were there), and where the rest went.
+docs/explanation/scale.md has the table.
 """
 
 from __future__ import annotations

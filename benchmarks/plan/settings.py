@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -231,9 +232,9 @@ class Cell:
 
     def resolved(self) -> dict[str, Any]:
         """The complete cell as plain JSON values."""
-        return dict(jsonable(dataclasses.asdict(self)))
+        return dict(jsonable(vars_of(self)))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Stable name of the cell and of its record's file. Logging and checkpoint intervals do not enter it."""
         digest = config_digest(self.resolved())
@@ -248,14 +249,24 @@ class Cell:
         return results / "checkpoints" / self.key
 
 
+def vars_of(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass, and not what it has cached. ``dataclasses.asdict`` copies each value too."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
 def jsonable(value: Any, where: str = "") -> Any:
-    """Tuples to lists and mappings to dicts, so that a value survives JSON. UserError, with ``where``, if it cannot."""
+    """Tuples to lists, mappings and dataclasses to dicts, so that a value survives JSON. UserError, with ``where``, if
+    it cannot."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if dataclasses.is_dataclass(value):
+        value = vars_of(value)
     if isinstance(value, Mapping):
         return {str(k): jsonable(v, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [jsonable(v, where) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where or 'a setting'}={value}: give a finite number")
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, float):
         return value
     raise UserError(f"{value!r} is not a number, text, list or mapping; options of a backbone must be")

@@ -23,9 +23,13 @@ def _shorten(match: re.Match[str]) -> str:
 def without_paths(value: Any) -> Any:
     """``value`` (JSON-like) with every absolute path in its strings cut to ``.../last-name``; idempotent."""
     if isinstance(value, str):
+        if "/" not in value and "\\" not in value:  # most text, and every path has one
+            return value
         # A cut can bring two characters together that look like a path anew ("a:" before a backslash).
         for _ in range(10):
-            value = _PATH.sub(_shorten, value)
+            before, value = value, _PATH.sub(_shorten, value)
+            if value == before:
+                break
         return value
     if isinstance(value, dict):
         return {without_paths(key): without_paths(item) for key, item in value.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,15 +106,21 @@ def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
     errors: list[RecordError] = []
     there = sorted(folder.rglob("*.json"), key=lambda path: (path.name.endswith(FAILED), path))
     paths = [one for one in there if "/." not in f"/{one.relative_to(folder).as_posix()}"]
-    for path in paths:
-        try:
-            record = load_record(path)
-        except RecordError as error:
-            errors.append(error)
-            continue
-        first = found.setdefault(record.key, (path, record))[0]
-        if first is not path and path != first.with_suffix(FAILED):
-            errors.append(RecordError(path, f"key: the same cell as {first}", "keep one of the two files"))
+    collects = gc.isenabled()
+    gc.disable()  # it would look at all values again and again, and no record has a cycle
+    try:
+        for path in paths:
+            try:
+                record = load_record(path)
+            except RecordError as error:
+                errors.append(error)
+                continue
+            first = found.setdefault(record.key, (path, record))[0]
+            if first is not path and path != first.with_suffix(FAILED):
+                errors.append(RecordError(path, f"key: the same cell as {first}", "keep one of the two files"))
+    finally:
+        if collects:
+            gc.enable()
     return [record for _, record in found.values()], errors
 
 

@@ -119,8 +119,22 @@ def parse_json(written: str, path: object, infinite: bool = False) -> Any:
         raise ReadingError(path, "is malformed JSON: a number has too many digits") from None
     except RecursionError:
         raise ReadingError(path, f"is JSON with more than {DEPTH} levels") from None
-    _check_plain(found, path, "JSON", infinite)
+    if infinite or "\\u" in written or not written.isascii() or _is_unusual(found):
+        _check_plain(found, path, "JSON", infinite)
     return found
+
+
+def _is_unusual(found: Any) -> bool:
+    """Whether values that JSON gave are infinite, or in more than ``DEPTH`` levels."""
+    level = [found]
+    for _ in range(DEPTH):
+        if [value for value in level if type(value) is float and value - value != 0]:
+            return True
+        containers = [value for value in level if type(value) is dict or type(value) is list]
+        if not any(containers):
+            return False
+        level = [inner for value in containers for inner in (value.values() if type(value) is dict else value)]
+    return True
 
 
 def _check_plain(found: Any, path: object, kind: str, infinite: bool = False) -> None:
@@ -128,27 +142,41 @@ def _check_plain(found: Any, path: object, kind: str, infinite: bool = False) ->
     level: list[tuple[str, Any]] = [("", found)]
     for _ in range(DEPTH):
         below: list[tuple[str, Any]] = []
+        plain = False  # whether the next level has values that need no second look, which are most
         for where, value in level:
-            if isinstance(value, str):
-                _check_text(value, path)
-            elif isinstance(value, dict):
+            if isinstance(value, dict):
                 for key, inner in value.items():
                     if not isinstance(key, str):
                         said = f"has the key {str(key)[:60]} that is no text{f' in {where}' if where else ''}"
                         raise ReadingError(path, f"{said}; write it in quotes")
                     _check_text(key, path)
-                    below.append((f"{where}.{key}".lstrip(".")[:120], inner))
+                    if _is_plain(inner):
+                        plain = True
+                    else:
+                        below.append((f"{where}.{key}".lstrip(".")[:120], inner))
             elif isinstance(value, list):
-                below += [(f"{where}.{index}"[:120], inner) for index, inner in enumerate(value)]
+                odd = [(f"{where}.{index}"[:120], inner) for index, inner in enumerate(value) if not _is_plain(inner)]
+                plain = plain or len(odd) < len(value)
+                below += odd
+            elif isinstance(value, str):
+                _check_text(value, path)
             elif isinstance(value, float) and not math.isfinite(value) and not infinite:
                 raise ReadingError(path, f"has a number that is not finite: {where or 'the value'}")
             elif not (value is None or isinstance(value, bool | int | float)):
                 said = f"{where or 'the value'} is a {type(value).__name__}"
                 raise ReadingError(path, f"has a value of another kind than JSON's: {said}; write it in quotes")
         level = below
-        if not level:
+        if not level and not plain:
             return
     raise ReadingError(path, f"is {kind} with more than {DEPTH} levels")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is right wherever it stands."""
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    return value.isascii() if kind is str else kind is int or kind is bool or value is None
 
 
 def _check_text(value: str, path: object) -> None:
