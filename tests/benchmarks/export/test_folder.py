@@ -85,6 +85,19 @@ def test_its_card_has_the_scores_for_people_and_for_programs(made: tuple[Record,
     assert "backbench.from_pretrained" in body
 
 
+def test_hugging_faces_own_reader_understands_the_card(made: tuple[Record, Path, Path]) -> None:
+    from huggingface_hub import ModelCard
+
+    record, _, folder = made
+    assert record.headline is not None
+    about = ModelCard.load(folder / "README.md").data
+    assert (about.library_name, about.license) == ("backbench", "mit")
+    reward, score = about.eval_results
+    assert (score.task_type, score.dataset_type) == ("reinforcement-learning", "Hopper-v5")
+    assert score.metric_value == round(record.headline.normalised_mean, 2)
+    assert reward.dataset_name == "hopper-medium"
+
+
 def _without_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
