@@ -71,10 +71,11 @@ def draw_tasks(board: Mapping[str, Any], palette: Palette) -> str:
     """The scores on the memory tasks as SVG: a line for each backbone, a square for each task, best mean first."""
     rows = sorted(board["rows"], key=lambda row: -sum(one["value"] for one in row["scores"].values()))
     width, height = LEFT + _column("count") + SQUARE + 20, HEAD + LINE * len(rows) + 12
-    seeds = min(len(row["seeds"]) for row in rows)
+    fewest, seeds = (choose(len(row["seeds"]) for row in rows) for choose in (min, max))
     said = [", ".join(f"{task} {one['value']:.0f}" for task, one in row["scores"].items()) for row in rows]
     about = "; ".join(f"{_name(row)} {scores}" for row, scores in zip(rows, said, strict=True))
-    runs = "One seed" if seeds == 1 else f"Means of {seeds} seeds, whose own scores are the stripes"
+    count = f"{seeds}" if fewest == seeds else f"{fewest} to {seeds}"
+    runs = "One seed" if seeds == 1 else f"Means of {count} seeds, whose own scores are the stripes"
     parts = [
         f"<title>Scores on tasks that need memory: {escape(about)}</title>",
         _text(8, 20, "Which backbone remembers what", palette.ink, size=16, weight=600),
