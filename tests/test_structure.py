@@ -21,8 +21,8 @@ FACE = {"errors", "owner", "files", "claims", "text", "registry", "terminal", "r
 STREETS = (
     (
         "backbones", "agents", "benchmarks.environments", "benchmarks.data", "benchmarks.plan", "benchmarks.run",
-        "benchmarks.replay", "benchmarks.speed", "benchmarks.export", "benchmarks.studies", "benchmarks.api",
-        "benchmarks.cli",
+        "benchmarks.tune", "benchmarks.replay", "benchmarks.speed", "benchmarks.export", "benchmarks.studies",
+        "benchmarks.api", "benchmarks.cli",
     ),
     ("leaderboard.scores", "leaderboard.record", "leaderboard.board", "leaderboard.trust", "leaderboard.views",
      "leaderboard.check", "leaderboard.__main__"),
@@ -39,7 +39,7 @@ OUTSIDE = {  # what a room may import besides the standard library
     "leaderboard": {"markdown_it", "numpy", "pydantic", "reportlab", "rich", "svglib"},
 }
 MODULES_IN_A_FOLDER = 12
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 36_000
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 36_500
 
 
 @cache

@@ -43,8 +43,9 @@ def whole(value: Any, least: int = 0) -> bool:
     return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
 
 
-def carry_all(request: Request, where: Where, show: Show, tune: int = 0) -> Carried:
+def carry_all(request: Request, where: Where, show: Show, tune: int = 0, sampler: str = "") -> Carried:
     """Carry out a request. ``tune``: settings tried for each backbone before its cells run; 0 for none.
+    ``sampler``: what proposes them; empty for the grid.
 
     Raises:
         UserError: nothing was written.
@@ -69,10 +70,10 @@ def carry_all(request: Request, where: Where, show: Show, tune: int = 0) -> Carr
     if not any((where.out / "records").glob("*.json")):
         reach(request)  # before hydra and torch are imported; with records there, less may be left to fetch
     if tune:
-        from backbench.benchmarks.api.trials import tuned_cells
-        from backbench.benchmarks.plan.tune import tuning
+        from backbench.benchmarks.plan.tune import GRID, tuning
+        from backbench.benchmarks.tune.trials import tuned_cells
 
-        asked = tuning(request, tune)
+        asked = tuning(request, tune, sampler or GRID)
         carried.cells, carried.status = tuned_cells(
             asked, where.out, lambda trials: run_left(trials, asked.untuned), show.console, show.errors
         )

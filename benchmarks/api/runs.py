@@ -76,6 +76,7 @@ def run(
     seeds: int | Sequence[int] = 1,
     data: str | None = None,
     tune: int = 0,
+    sampler: str = "grid",
     out: str | Path = "results",
     jobs: int = 0,
     device: str = "auto",
@@ -100,6 +101,7 @@ def run(
         seeds: how many (3 is 0, 1, 2), or a list of them.
         data: data source instead of the preset's.
         tune: settings that each backbone tries first, as ``bench run --tune``; 0 for none.
+        sampler: ``grid`` tries all, ``optuna`` proposes each from the scores before.
         out: folder of results, or an address such as ``s3://bucket/prefix``. Several processes may run into one folder;
             each cell runs once.
         jobs: cells side by side; 0 for one per core, or per GPU. A backbone that is defined in the script or
@@ -130,7 +132,7 @@ def run(
     folder = storage.pull(out)
     where = Where(jobs, device, folder, track, executor=executor, options=options or {})
     with _show(progress, (*command, *words)) as show:
-        carried = carry_all(request, where, show, tune)
+        carried = carry_all(request, where, show, tune, sampler)
     for outcome in carried.outcomes:
         _stop_if_asked(outcome)
     return _results(carried.cells, folder, carried.outcomes)

@@ -9,14 +9,14 @@ import yaml
 from rich.table import Table
 
 from backbench import terminal
-from backbench.benchmarks.api.trials import choose
 from backbench.benchmarks.plan.compose import check_models, plan
 from backbench.benchmarks.plan.request import Request
-from backbench.benchmarks.plan.tune import tuning
+from backbench.benchmarks.plan.tune import GRID, tuning
 from backbench.benchmarks.run import machine
 from backbench.benchmarks.run.estimate import Estimator
 from backbench.benchmarks.run.runner import remaining
 from backbench.benchmarks.run.sinks.terminal import clock
+from backbench.benchmarks.tune.scores import choose
 from backbench.leaderboard.record.files import FOLDER
 from backbench.text import plain
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import Cell
 
 
-def show_plan(request: Request, out: Path, jobs: int, tune: int = 0) -> None:
+def show_plan(request: Request, out: Path, jobs: int, tune: int = 0, sampler: str = GRID) -> None:
     """Print the plan. ``out`` is the folder of results; nothing is written there."""
     console, estimator = terminal.console(), Estimator([out, FOLDER])
-    cells, later = _tuned(request, out, tune) if tune else (plan(request), 0)
+    cells, later = _tuned(request, out, tune, sampler) if tune else (plan(request), 0)
     check_models(cells)
     left = {cell.key: estimator.seconds(cell) for cell in remaining(cells, out)}
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -52,9 +52,13 @@ def show_plan(request: Request, out: Path, jobs: int, tune: int = 0) -> None:
     terminal.write(yaml.safe_dump(cells[0].resolved(), sort_keys=False, width=100))
 
 
-def _tuned(request: Request, out: Path, count: int) -> tuple[list[Cell], int]:
+def _tuned(request: Request, out: Path, count: int, sampler: str) -> tuple[list[Cell], int]:
     """The trials, with the cells to report if all trials are done; else how many those will be."""
-    found = tuning(request, count)
+    found = tuning(request, count, sampler)
+    if found.space:
+        said = f"{count} trials on {len(found.tasks)} tasks"
+        terminal.say(terminal.console(), f"{said}, which {sampler} proposes, come first for each backbone. Then:")
+        return list(found.untuned), 0
     trials, chosen = found.trials, choose(found, out)[0]
     if len(chosen) == len(request.backbones):
         return trials + found.reported(chosen), 0

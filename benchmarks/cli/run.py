@@ -71,6 +71,10 @@ def run(
             min=0, help="Try this many settings for each backbone first: learning rates, or your comma lists."
         ),
     ] = 0,
+    sampler: Annotated[
+        str,
+        typer.Option(help="With --tune. grid: all settings. optuna: each from earlier scores, also of interval(a,b)."),
+    ] = "grid",
     max_cells: Annotated[int, typer.Option(min=1, help="Most cells that one command may ask for.")] = 10_000,
     out: Results = Path("results"),
     track: Track = "",
@@ -114,9 +118,9 @@ def run(
     if dry_run:
         from backbench.benchmarks.cli.plan import show_plan
 
-        show_plan(request, where.out, where.jobs, tune)
+        show_plan(request, where.out, where.jobs, tune, sampler)
     else:
-        raise typer.Exit(invoke(request, where, tune))
+        raise typer.Exit(invoke(request, where, tune, sampler))
 
 
 def status(results: Annotated[Path, typer.Argument(help="Folder of results.")] = Path("results")) -> None:
@@ -142,7 +146,7 @@ def _no_positional_words(request: Request) -> None:
         raise UserError(f"'{' '.join(meant)}': names go behind flags; write: bench run {said}")
 
 
-def invoke(request: Request, where: Where, tune: int = 0) -> int:
+def invoke(request: Request, where: Where, tune: int = 0, sampler: str = "") -> int:
     """Carry out a request; the exit status: 0 all done, 1 a cell failed, 128 + signal when it was stopped.
 
     ``tune``: how many settings are tried for each backbone before its cells run; 0 for none.
@@ -151,7 +155,7 @@ def invoke(request: Request, where: Where, tune: int = 0) -> int:
         UserError: nothing was written.
     """
     show = on_terminal()
-    carried = carry_all(request, where, show, tune)
+    carried = carry_all(request, where, show, tune, sampler)
     if carried.status > 128 or not carried.cells:
         return carried.status
     records, broken = alike(carried.cells[0], where.out)

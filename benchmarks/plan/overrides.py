@@ -1,6 +1,7 @@
 """The words ``key=value`` of a command, before and after Hydra reads them: what is wrong with one, in plain words."""
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, get_type_hints
@@ -73,6 +74,27 @@ def choices(overrides: Sequence[str], most: int) -> list[list[str]]:
                 raise
             raise UserError(f"override '{short(text)}': it cannot be read; write key=value{_quoted(text)}") from error
     return found
+
+
+def interval(text: str) -> tuple[str, float, float, bool] | None:
+    """Key, least and greatest value of ``key=interval(a,b)``, and whether it is logarithmic:
+    ``key=tag(log,interval(a,b))``. None for another override. UserError: an interval that is none."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([text])
+    except HydraException:  # ``choices`` says what is wrong
+        return None
+    if not parsed.is_interval_sweep():
+        return None
+    value: Any = parsed.value()
+    key, log, low, high = parsed.get_key_element(), "log" in value.tags, value.start, value.end
+    numbers = all(isinstance(one, int | float) and math.isfinite(one) for one in (low, high))
+    if not numbers or low >= high or (log and low <= 0):
+        positive = ", both above 0" if log else ""
+        raise UserError(f"override '{short(text)}': give the lower and the higher end as numbers{positive}")
+    return key, float(low), float(high), log
 
 
 def _quoted(text: str) -> str:

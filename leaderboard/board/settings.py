@@ -12,6 +12,7 @@ from typing import Any
 from backbench.leaderboard.record.identity import (
     COSMETIC,
     MATCH,
+    PROPOSED,
     TUNE,
     added,
     cell_digest,
@@ -51,7 +52,8 @@ class Setting:
     def title(self) -> str:
         """The heading of its table."""
         count, _, keys = self.tuning.rpartition(":")[0].partition(":")
-        tuned = f", tuned: {count} settings of {keys.replace('+', ', ')}" if self.tuning else ""
+        by = " that Optuna proposed" if self.tuning.rpartition(":")[2].startswith(PROPOSED) else ""
+        tuned = f", tuned: {count} settings of {keys.replace('+', ', ')}{by}" if self.tuning else ""
         return f"{self.suite}, data {self.source}, preset {self.preset}, acting {self.acting}{tuned}"
 
     @classmethod

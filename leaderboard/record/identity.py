@@ -24,7 +24,8 @@ _MATCHED_TO = f"{MATCH}params:"
 # Words of tuned cells and of their trials: how many settings were tried, their keys, and a digest of what was tried.
 # ``tune=4:train.lr:0a1b2c3d`` and ``trial=4:train.lr:0a1b2c3d``.
 TUNE, TRIAL = "tune=", "trial="
-TAG = re.compile(r"[1-9]\d{0,5}:[\w.]+(\+[\w.]+)*:[0-9a-f]{8}")
+TAG = re.compile(r"[1-9]\d{0,5}:[\w.]+(\+[\w.]+)*:(tpe)?[0-9a-f]{8}")
+PROPOSED = "tpe"  # begins the digest of settings that a sampler proposed, each after the results of earlier ones
 SELECTION = 1_000_000  # the training seed of trials, and what is added to the seed of their evaluation
 
 
@@ -114,6 +115,13 @@ def tuning_tag(settings: Collection[str], tasks: Collection[str]) -> str:
     keys = sorted({word.partition("=")[0] for setting in settings for word in setting.split()})
     digest = cell_digest({"settings": sorted(settings), "tasks": sorted(tasks)})
     return f"{len(settings)}:{'+'.join(keys)}:{digest}"
+
+
+def proposed_tag(count: int, space: Collection[str], tasks: Collection[str]) -> str:
+    """The tag of a tuning whose ``count`` settings are proposed one after another, from a space such as
+    ``train.lr=interval(0.001,0.1)``. The digest is of space and tasks, as the settings are not known in advance."""
+    keys = sorted({word.partition("=")[0] for word in space})
+    return f"{count}:{'+'.join(keys)}:{PROPOSED}{cell_digest({'space': sorted(space), 'tasks': sorted(tasks)})}"
 
 
 def without(variant: str, *starts: str) -> str:

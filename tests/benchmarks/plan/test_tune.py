@@ -11,9 +11,10 @@ import pytest
 from backbench.benchmarks.plan.compose import plan
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.plan.tune import Tuning, tuning
+from backbench.benchmarks.plan.tune import HIGHEST, LOWEST, OPTUNA, Dimension, Tuning, tuning
 from backbench.benchmarks.run.evaluate import Play
 from backbench.errors import UserError
+from backbench.leaderboard.record.identity import TAG
 
 REQUEST = Request(("identity", "mlp"), "memory", tasks=("tmaze-96", "count"), seeds=(0, 1))
 
@@ -106,6 +107,48 @@ def test_only_the_word_of_a_tuned_row_marks_one() -> None:
 def test_a_tuned_row_has_no_seed_of_trials(four: Tuning) -> None:
     with pytest.raises(UserError, match="1000000 is the seed of trials"):
         plan(replace(REQUEST, seeds=(1_000_000,), overrides=(f"tune={four.tag}", "train.lr=0.0032")))
+
+
+def test_a_sampler_has_the_intervals_and_lists_of_the_request() -> None:
+    words = ("train.lr=tag(log,interval(1e-4,1e-2))", "model.n_layers=1,2", "train.clip=interval(0.1,2)")
+    found = tuning(replace(REQUEST, overrides=words), 20, OPTUNA)
+    layers = Dimension("model.n_layers", ("1", "2"))
+    rate, clip = Dimension("train.lr", (), 1e-4, 1e-2, True), Dimension("train.clip", (), 0.1, 2)
+    assert set(found.space) == {rate, clip, layers}
+    assert (rate.word, layers.word) == ("train.lr=tag(log,interval(0.0001,0.01))", "model.n_layers=1,2")
+    assert (rate.override(0.00123456), layers.override("2")) == ("train.lr=0.00123", "model.n_layers=2")
+    assert (found.settings, found.trials, found.request.overrides) == ((), [], ())
+    assert TAG.fullmatch(found.tag)
+    assert found.tag.startswith("20:model.n_layers+train.clip+train.lr:tpe")
+    assert tuning(REQUEST, 20, OPTUNA).space == (Dimension("train.lr", (), LOWEST, HIGHEST, True),)
+
+
+def test_each_backbone_has_trials_of_its_own_settings() -> None:
+    found = tuning(REQUEST, 2, OPTUNA)
+    tried = {"identity": [("train.lr=0.001",)], "mlp": [("train.lr=0.001",), ("train.lr=0.002",)]}
+    cells = found.trials_of(tried)
+    assert [(cell.backbone, cell.train.lr) for cell in cells if cell.task.name == found.tasks[0]] == [
+        ("identity", 0.001), ("mlp", 0.001), ("mlp", 0.002),
+    ]  # fmt: skip
+    assert {cell.seed for cell in cells} == {1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words", "said"),
+    [
+        ("random", (), "--sampler random: give grid or optuna"),
+        ("grid", ("train.lr=interval(1e-4,1e-2)",), "an interval needs --sampler optuna"),
+        ("optuna", ("train.lr=interval(1e-2,1e-4)",), "give the lower and the higher end as numbers"),
+        ("optuna", ("train.lr=tag(log,interval(0,1e-4))",), "both above 0"),
+        ("optuna", ("train.lr=1e-3",), "sets it; remove one of the two"),
+        ("optuna", ("eval.temperature=interval(0,1)",), "eval.temperature changes what is scored"),
+        ("optuna", ("model.n_layers=interval(1,4)",), "is not a whole number"),
+        ("optuna", ("match=params:mlp",), "use --sampler grid"),
+    ],
+)
+def test_mistakes_with_samplers(sampler: str, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        tuning(replace(REQUEST, overrides=words), 4, sampler)
 
 
 def test_a_suite_without_a_declaration_is_tried_on_all_tasks() -> None:

@@ -1,0 +1,1 @@
+"""How settings are chosen before cells are reported: the trials of ``--tune``."""
