@@ -125,6 +125,7 @@ def run(
     request = Request(names, suite, preset, tasks, _seeds(seeds), data, words, max_cells=MOST_CELLS)
     for name, value in (("jobs", jobs), ("tune", tune)):
         require(whole(value), f"{name}={value!r}: give a whole number of 0 or more")
+    require(tune > 0 or sampler == "grid", f"sampler={sampler!r} is for the trials of tune=N; add it")
     command = f"backbench.run --suite {suite} --preset {preset} --seeds {_listed(request.seeds)}".split()
     command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
     if executor != "slurm":  # which takes any option of sbatch

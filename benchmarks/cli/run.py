@@ -110,6 +110,8 @@ def run(
         max_cells=max_cells,
     )
     _no_positional_words(request)
+    if sampler != "grid" and not tune:
+        raise UserError(f"--sampler {sampler} is for the trials of --tune N; add it")
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
     out = storage.pull(out)

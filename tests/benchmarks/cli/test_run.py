@@ -141,6 +141,8 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*changed("--suite", "no/file.yaml")], "no file no/file.yaml of a suite"),
     ([*RUN, "--executor", "slrum"], "--executor slrum: give local, slurm, ray"),
     ([*RUN, "--time", "60", "--mem", "4G"], "--time/--mem: --executor local has no such option; give --executor slurm"),
+    ([*RUN, "--sampler", "optuna"], "--sampler optuna is for the trials of --tune N; add it"),
+    ([*RUN, "--tune", "3", "--sampler", "tpe"], "--sampler tpe: give grid or optuna"),
     ([*RUN, "--device", "cpu", "--cells-per-device", "2"], "--cells-per-device=2 is for GPUs"),
     (["status", "nowhere"], "nowhere has no runs/*.plan, which bench run writes"),
     (["leaderboard", "nowhere"], "run something first"),
