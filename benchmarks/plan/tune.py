@@ -9,6 +9,8 @@ With a sampler each backbone has its own settings, from intervals and lists of t
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,6 +52,14 @@ class Dimension:
     def override(self, value: float | str) -> str:
         """A value as an override. Numbers have three digits: what is run is what is said."""
         return f"{self.key}={value if isinstance(value, str) else format(float(f'{value:.2e}'), 'g')}"
+
+    def holds(self, override: str) -> bool:
+        """Whether this could be an override from here. Rounding may move a number past an end."""
+        key, _, text = override.partition("=")
+        if key != self.key or self.choices:
+            return key == self.key and text in self.choices
+        number = float(text) if re.fullmatch(r"-?\d+(\.\d+)?(e[+-]\d+)?", text) else math.nan
+        return self.low - 0.01 * abs(self.low) <= number <= self.high + 0.01 * abs(self.high)
 
 
 @dataclass(frozen=True)

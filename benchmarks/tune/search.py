@@ -98,8 +98,15 @@ class _Proposals:
         return [setting for _, setting in there[:count]]
 
     def _noted(self) -> list[tuple[Any, Setting]]:
-        """Trials with a setting of their own, in order."""
-        return [(trial, tuple(trial.user_attrs[WORDS])) for trial in self._study.trials if trial.user_attrs.get(WORDS)]
+        """Trials with a setting of their own, in order. The file may be anybody's, so settings must be of the space."""
+        found, space = [], self._asked.space
+        for trial in self._study.trials:
+            if words := trial.user_attrs.get(WORDS):
+                fits = isinstance(words, list) and len(words) == len(space) and all(isinstance(w, str) for w in words)
+                if not fits or not all(one.holds(word) for one, word in zip(space, words, strict=True)):
+                    raise ValueError(f"trial {trial.number} of {self._backbone} is not of the space")
+                found.append((trial, tuple(words)))
+        return found
 
     def _tell(self, results: Path) -> None:
         from optuna.trial import TrialState

@@ -139,6 +139,19 @@ def test_a_broken_storage_is_one_line(asked: Tuning, grid: Grid, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("words", ["train.lr=9", "backbone.x=1", "train.lr=${oc.env:HOME}", "train.lr=nan"])
+def test_a_storage_with_settings_outside_of_the_space_is_refused(
+    asked: Tuning, grid: Grid, tmp_path: Path, words: str
+) -> None:
+    tried, _ = found_by(asked, grid, tmp_path)
+    (path,) = (tmp_path / FOLDER).glob("*.journal")
+    text = path.read_text(encoding="utf-8")
+    assert tried["mlp"][0][0] in text
+    path.write_text(text.replace(tried["mlp"][0][0], words), encoding="utf-8")
+    with pytest.raises(UserError, match="is not of the space; move it away"):
+        found_by(asked, grid, tmp_path)
+
+
 def test_without_optuna_it_is_one_line(
     asked: Tuning, grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
