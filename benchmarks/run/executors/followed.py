@@ -78,19 +78,19 @@ class FollowedExecutor:
 
     def _submit(self, cells: Sequence[Cell]) -> None:
         """Start cells: each goes from ``_free`` to ``_tasks``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _submit")  # abstract: each engine has its own
 
     def _look(self) -> Any:
         """What the engine has; None if it does not answer, which ends no cell."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _look")  # abstract: each engine has its own
 
     def _over(self, task: Task, there: Any) -> str:
         """Why a cell ended without saying so, and what to do; empty if it goes on."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _over")  # abstract: each engine has its own
 
     def _leaving(self) -> bool:
         """Wait for the next look; whether a stop signal ended the run meanwhile."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _leaving")  # abstract: each engine has its own
 
     def _write(self, folder: Path, index: int, cell: Cell) -> None:
         (folder / f"{index}.cell").write_text(order(cell, self._job), encoding="utf-8")
