@@ -259,7 +259,7 @@ def jsonable(value: Any, where: str = "") -> Any:
     it cannot."""
     if value is None or isinstance(value, bool | int | str):
         return value
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = vars_of(value)
     if isinstance(value, Mapping):
         return {str(k): jsonable(v, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
