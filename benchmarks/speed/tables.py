@@ -121,7 +121,8 @@ def _side_by_side(report: Report) -> Table:
         *(f"{acting}, ms" for acting in shown),
         "state bytes",
     )
-    note = f"Training tokens/s over those of {base}, at each length. A decision of one environment in either protocol. "
+    note = f"Training tokens/s over those of {base}, at each length. " if base else ""
+    note += "A decision of one environment in either protocol. " if alone else ""
     return Table("Side by side", columns, lines, [f"{note}What a backbone carries for one environment, all layers."])
 
 
@@ -201,9 +202,10 @@ def _ratios(report: Report) -> Table:
         cells = [_ratio(taken[b], taken[a]) if a in taken and b in taken else NOTHING for taken in measured]
         if set(cells) != {NOTHING}:
             lines.append((f"{a} : {b}", *cells))
-    columns = ("first : second", "training", f"at {longest:,} tokens", "window, 1", "window, 64", "memory")
+    names = ("first : second", "training", f"at {longest:,} tokens", "window, 1", "window, 64", "memory")
+    there = [at for at in range(len(names)) if any(line[at] != NOTHING for line in lines)]  # of the measured parts
     note = "How many times faster the first is, or less memory it needs. Medians of ratios within a round."
-    return Table("Ratios", columns, lines, [note])
+    return Table("Ratios", [names[at] for at in there], [tuple(line[at] for at in there) for line in lines], [note])
 
 
 def _kernels(report: Report) -> Iterator[Table]:

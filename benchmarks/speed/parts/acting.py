@@ -30,7 +30,7 @@ Play = Callable[[int], None]  # plays so many steps in environments that it make
 def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Actor:
     """An actor that has decided ``context`` times for ``states`` (batch, observation), so its window is full.
 
-    The backbone's work for those decisions is skipped: nothing of it is kept.
+    With a window, the backbone's mixing for those decisions is skipped: nothing of it is kept.
     """
     targets = torch.zeros(len(states), device=states.device)
     if not isinstance(policy, Agent):
@@ -40,15 +40,15 @@ def warm_actor(policy: Policy, acting: str, states: Tensor, context: int) -> Act
             recomputing.update(targets)
         return recomputing
     actor, backbone = make_actor(policy, acting, targets, context), policy.backbone
-    # A window keeps what is prepared for each token alone; `mix` mixes it afresh. Recurrent acting does not call it.
-    nothing = torch.zeros(len(states), 1, backbone.spec.d_model, device=states.device)
-    backbone.mix = lambda projected, keep=LAST: nothing  # type: ignore[method-assign]
+    if acting == "window":  # it keeps what is prepared for each token alone; `mix` mixes it afresh
+        nothing = torch.zeros(len(states), 1, backbone.spec.d_model, device=states.device)
+        backbone.mix = lambda projected, keep=LAST: nothing  # type: ignore[method-assign]
     try:
         for _ in range(context):
             actor.act(states)
             actor.update(targets)
     finally:
-        del backbone.mix
+        backbone.__dict__.pop("mix", None)
     return actor
 
 

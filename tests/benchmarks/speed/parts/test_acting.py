@@ -9,7 +9,8 @@ import torch
 from speed_settings import CONTEXT, tiny
 from torch import Tensor
 
-from backbench.agents.acting import make_actor
+from backbench.agents.acting import ACTING, make_actor
+from backbench.backbones.kernels.layers.layers import LAYERS, missing
 from backbench.benchmarks.speed.config import OBSERVATION
 from backbench.benchmarks.speed.models import backbone_model, make_policy
 from backbench.benchmarks.speed.parts.acting import warm_actor
@@ -41,6 +42,20 @@ def test_a_warm_actor_has_a_full_window_and_its_backbone(name: str, monkeypatch:
             actor.act(states)
         assert decided[0].abs().max() > 0
         torch.testing.assert_close(decided[0], decided[1])
+
+
+@pytest.mark.skipif(missing() is not None, reason="layers run in one call with the compiled kernels only")
+@pytest.mark.parametrize(("name", "protocols"), [("mamba", ACTING), ("gloma", ACTING), ("transformer", ("recurrent",))])
+def test_timed_decisions_run_as_those_of_an_evaluation(name: str, protocols: tuple[str, ...]) -> None:
+    """For several environments too: states that earlier decisions left must be such that one call can change them."""
+    config = tiny(name)
+    agent: Any = make_policy(backbone_model(name, config), config, config.context).eval()
+    states = torch.randn(4, OBSERVATION)
+    for acting in protocols:
+        actor = warm_actor(agent, acting, states, CONTEXT)
+        LAYERS.ran.clear()
+        actor.act(states)
+        assert LAYERS.ran == {"cpp"}, acting
 
 
 def test_episodes_have_enough_steps_to_be_timed(report: Report) -> None:
