@@ -16,6 +16,7 @@ from backbench.leaderboard.board.groups import Group, comparable_groups, differe
 from backbench.leaderboard.board.settings import RowId, Setting, TaskSetting, row_labels
 from backbench.leaderboard.board.tuning import Key, Tuning, key_of, setting_of, tunings
 from backbench.leaderboard.board.twins import TWINS, Scores, Twin
+from backbench.leaderboard.record.files import uncollected
 from backbench.leaderboard.record.identity import tuned
 from backbench.leaderboard.record.returns import are_shares, are_successes
 from backbench.leaderboard.record.schema import Record, TargetScore
@@ -134,6 +135,7 @@ class Board:
     sections: tuple[Section, ...]
 
 
+@uncollected()
 def build_board(
     records: Sequence[Record], suites: Mapping[str, tuple[str, ...]] = SUITES, reproduced: Collection[str] = frozenset()
 ) -> Board:

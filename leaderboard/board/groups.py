@@ -41,11 +41,12 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
     that it does not contradict. A row that has one task under several settings (regenerated data, say) is cut into
     layers, the more common setting first."""
     records = [record for record in records if trial(record.identity.variant) is None]
-    settings = _settings(records)
+    own = [Setting.of(record) for record in records]
+    settings = _settings(own)
     common: Counter[tuple[Setting, str, TaskSetting]] = Counter()
     rows: dict[tuple[Setting, RowId], dict[str, dict[TaskSetting, list[Record]]]] = defaultdict(dict)
-    for record in sorted(records, key=lambda record: record.key):
-        setting, task, detail = settings[Setting.of(record)], record.identity.task, TaskSetting.of(record)
+    for record, of in sorted(zip(records, own, strict=True), key=lambda pair: pair[0].key):
+        setting, task, detail = settings[of], record.identity.task, TaskSetting.of(record)
         common[setting, task, detail] += 1
         rows[setting, RowId.of(record)].setdefault(task, {}).setdefault(detail, []).append(record)
     layers: list[tuple[Setting, RowId, dict[str, TaskSetting], list[Record]]] = []
@@ -72,10 +73,10 @@ def comparable_groups(records: Sequence[Record]) -> list[Group]:
     return groups
 
 
-def _settings(records: Iterable[Record]) -> dict[Setting, Setting]:
-    """Setting of a record -> that of its table.
+def _settings(found: Iterable[Setting]) -> dict[Setting, Setting]:
+    """Setting of a record -> that of its table; one is given for each record.
     Tasks of one suite may need different simulators. They share a table as long as no package has two versions."""
-    counted = Counter(Setting.of(record) for record in records)
+    counted = Counter(found)
     tables: dict[Setting, list[tuple[dict[str, str], list[Setting]]]] = defaultdict(list)
     for setting in sorted(counted, key=lambda one: (-len(one.versions), -counted[one], one)):
         alike = tables[replace(setting, versions=())]

@@ -24,9 +24,10 @@ from backbench.leaderboard.record.identity import (
     without_added,
 )
 from backbench.leaderboard.record.returns import MEMORY
-from backbench.leaderboard.record.schema import Record
+from backbench.leaderboard.record.schema import Identity, Record
 
 Pairs = tuple[tuple[str, str], ...]
+_json = json.JSONEncoder(sort_keys=True).encode
 LAYOUT = {"data.windows": "uniform", "model.timestep": "step", "model.tokens": "rsa"}  # and what older records did
 WIDTH_BY_TASK = ("paper-decision-mamba",)  # presets whose tasks differ in width: it does not tell rows apart
 
@@ -65,9 +66,12 @@ class Setting:
         if environment.startswith("gymnasium_robotics:"):
             names.append("gymnasium-robotics")
         versions = tuple((name, packages.get(name, "unknown")) for name in sorted(names))
-        known = {**dict(record.protocol), **dict(record.identity), "versions": versions}
-        known["tuning"] = tuned(record.identity.variant) or ""
-        return cls(**{spec.name: known[spec.name] for spec in fields(cls)})
+        known: dict[str, Any] = {"versions": versions, "tuning": tuned(record.identity.variant) or ""}
+        for spec in fields(cls):
+            if spec.name not in known:
+                of = record.identity if spec.name in Identity.model_fields else record.protocol
+                known[spec.name] = getattr(of, spec.name)
+        return cls(**known)
 
 
 def unequal(ours: Iterable[tuple[str, str]], theirs: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
@@ -103,11 +107,11 @@ class TaskSetting:
         return cls(
             **{name: getattr(protocol, name) for name in ("context", "targets", "max_steps", "returns_to_go")},
             environment=record.identity.environment,
-            conventions=json.dumps(protocol.environment, sort_keys=True),
+            conventions=_json(protocol.environment),
             return_scale=protocol.return_scale or 0.0,
             reference=protocol.reference or (0.0, 0.0),
             layout=_layout(record.provenance.config),
-            training=tuple((name, json.dumps(known[name], sort_keys=True)) for name in names),
+            training=tuple((name, _json(known[name])) for name in names),
             data_sha256=None if data is None else data.sha256,
         )
 

@@ -1,5 +1,6 @@
 """Types of a record's fields: the limits that each value must keep, and no absolute paths in text."""
 
+import json
 import re
 from typing import Annotated, Any
 
@@ -38,6 +39,11 @@ def without_paths(value: Any) -> Any:
     return value
 
 
+def _mapping_without_paths(value: dict[str, Any]) -> Any:
+    text = json.dumps(value)  # most mappings have no path, and this looks at all of their text at once
+    return without_paths(value) if "/" in text or "\\" in text else value
+
+
 # Far beyond any real value, and far below where sums and squares overflow.
 MOST, MOST_COUNTED = 1e12, 10**15
 Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
@@ -51,7 +57,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[^\s/\\](.*\S)?$")]
 # Free text and free mappings lose absolute paths when a record is built: a published record names no user's folders.
 Text = Annotated[str, AfterValidator(without_paths)]
-Mapping = Annotated[dict[str, JsonValue], AfterValidator(without_paths)]
+Mapping = Annotated[dict[str, JsonValue], AfterValidator(_mapping_without_paths)]
 
 
 class Part(BaseModel):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,19 @@ def parse_record(text: str, path: str | Path) -> Record:
         raise RecordError(path, _first_problem(error)) from None
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python's collector rests: it would look at all values of many records again and again, and none has a cycle."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@uncollected()
 def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
     """Every ``*.json`` under ``folder``, in the order of paths: the records, and an error for each other file.
     Two files with the same cell are an error too, and the first one is kept; but a failure (``KEY.failed.json``) beside
@@ -104,23 +118,18 @@ def load_records(folder: str | Path) -> tuple[list[Record], list[RecordError]]:
         return [], [RecordError(folder, "there is no such folder", "run some cells, or name another folder")]
     found: dict[str, tuple[Path, Record]] = {}
     errors: list[RecordError] = []
-    there = sorted(folder.rglob("*.json"), key=lambda path: (path.name.endswith(FAILED), path))
-    paths = [one for one in there if "/." not in f"/{one.relative_to(folder).as_posix()}"]
-    collects = gc.isenabled()
-    gc.disable()  # it would look at all values again and again, and no record has a cycle
-    try:
-        for path in paths:
-            try:
-                record = load_record(path)
-            except RecordError as error:
-                errors.append(error)
-                continue
-            first = found.setdefault(record.key, (path, record))[0]
-            if first is not path and path != first.with_suffix(FAILED):
-                errors.append(RecordError(path, f"key: the same cell as {first}", "keep one of the two files"))
-    finally:
-        if collects:
-            gc.enable()
+    there = sorted(folder.rglob("*.json"), key=lambda path: (path.name.endswith(FAILED), path.parts))
+    above = len(folder.parts)
+    paths = [one for one in there if not any(part.startswith(".") for part in one.parts[above:])]
+    for path in paths:
+        try:
+            record = load_record(path)
+        except RecordError as error:
+            errors.append(error)
+            continue
+        first = found.setdefault(record.key, (path, record))[0]
+        if first is not path and path != first.with_suffix(FAILED):
+            errors.append(RecordError(path, f"key: the same cell as {first}", "keep one of the two files"))
     return [record for _, record in found.values()], errors
 
 

@@ -34,6 +34,7 @@ def _figures(table: Path, name: str, low: str, high: str) -> dict[str, tuple[flo
     return {re.sub(r"-v\d+$", "", row[name]): (float(row[low]), float(row[high])) for row in rows}
 
 
+@cache
 def d4rl_bounds(task: str) -> tuple[float, float]:
     """(random return, expert return) of a task such as ``"antmaze-umaze"``, or of an environment such as ``"hopper"``.
     Figures that all data sets of an environment share hold for any other one. Raises ``KeyError`` without figures."""

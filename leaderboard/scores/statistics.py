@@ -80,8 +80,7 @@ def stratified_bootstrap(
     """(low, high) of ``statistic`` over runs that are resampled with replacement within each task.
     ``scores``: (runs, tasks), at least two runs, finite; ``ValueError`` otherwise. ``level``: the nominal coverage."""
     matrix = _matrix(scores)
-    drawn = _draw(rng, matrix.shape, resamples)
-    return _percentiles(statistic(np.take_along_axis(matrix[None], drawn, axis=1)), level)
+    return _percentiles(statistic(_within_tasks(matrix, rng, resamples)), level)
 
 
 def estimate(
@@ -99,7 +98,7 @@ def estimate(
     rng = np.random.default_rng(seed)
     value = float(statistic(matrix))
     if len(matrix) > 1:
-        ends = stratified_bootstrap(matrix, statistic, rng, resamples)
+        ends = _percentiles(statistic(_resampled_within_tasks(matrix.tobytes(), matrix.shape, seed, resamples)))
         return Estimate(value, Interval(*ends, "seeds", len(matrix)))
     fewest = min((len(np.asarray(task)) for task in episodes), default=0)
     if fewest < 2:
@@ -263,6 +262,18 @@ def _weights(runs: int, tasks: int, stream: int, resamples: int = 2000) -> Float
     weights = np.bincount(cells.ravel(), minlength=resamples * runs * tasks).reshape(resamples, runs, tasks) / runs
     weights.flags.writeable = False
     return weights
+
+
+def _within_tasks(matrix: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """(resamples, runs, tasks): runs of (runs, tasks), drawn with replacement within each task."""
+    return np.take_along_axis(matrix[None], _draw(rng, matrix.shape, resamples), axis=1)
+
+
+@lru_cache(maxsize=1)  # a row has many statistics
+def _resampled_within_tasks(scores: bytes, shape: tuple[int, int], seed: int, resamples: int) -> Floats:
+    found = _within_tasks(np.frombuffer(scores).reshape(shape), np.random.default_rng(seed), resamples)
+    found.flags.writeable = False
+    return found
 
 
 def _draw(rng: np.random.Generator, shape: tuple[int, ...], resamples: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from backbench import reading, terminal
 from backbench.files import write_whole
 from backbench.leaderboard.board.board import build_board
-from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records
+from backbench.leaderboard.record.files import FOLDER, Published, RecordError, load_record, load_records, uncollected
 from backbench.leaderboard.record.schema import Record
 from backbench.leaderboard.trust.verify import reproduced_cells
 from backbench.leaderboard.views.latex import to_latex
@@ -46,6 +46,7 @@ def pages_of(
     return texts | build(view, folder, repository, studies)
 
 
+@uncollected()
 def export(
     records: Sequence[Record], format_: str, out: Path | None = None, verifications: Sequence[Record] = ()
 ) -> None:
