@@ -43,8 +43,8 @@ def whole(value: Any, least: int = 0) -> bool:
     return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
 
 
-def carry_all(request: Request, where: Where, show: Show, tune: int = 0, sampler: str = "") -> Carried:
-    """Carry out a request. ``tune``: settings tried for each backbone before its cells run; 0 for none.
+def carry_all(request: Request, where: Where, show: Show, tune: int | str = 0, sampler: str = "") -> Carried:
+    """Carry out a request. ``tune``: settings tried for each backbone before its cells run, or FLOPs; 0 for none.
     ``sampler``: what proposes them; empty for the grid.
 
     Raises:
@@ -52,6 +52,7 @@ def carry_all(request: Request, where: Where, show: Show, tune: int = 0, sampler
     """
     from backbench.benchmarks.data.processes import keep_bytecode
     from backbench.benchmarks.plan.compose import plan, reach
+    from backbench.benchmarks.plan.request import Budget
     from backbench.benchmarks.run.results import tidy
     from backbench.benchmarks.run.runner import remaining
 
@@ -69,7 +70,7 @@ def carry_all(request: Request, where: Where, show: Show, tune: int = 0, sampler
 
     if not any((where.out / "records").glob("*.json")):
         reach(request)  # before hydra and torch are imported; with records there, less may be left to fetch
-    if tune:
+    if Budget.of(tune):
         from backbench.benchmarks.plan.tune import GRID, tuning
         from backbench.benchmarks.tune.trials import tuned_cells
 

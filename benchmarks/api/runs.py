@@ -15,7 +15,7 @@ from backbench import storage, terminal
 from backbench.benchmarks.api.boards import Shown, alike, scores
 from backbench.benchmarks.api.carry import Show, carry_all, carry_out, whole
 from backbench.benchmarks.api.engines import Where, check_options
-from backbench.benchmarks.plan.request import Request
+from backbench.benchmarks.plan.request import Budget, Request
 from backbench.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run(
     preset: str = "quick",
     seeds: int | Sequence[int] = 1,
     data: str | None = None,
-    tune: int = 0,
+    tune: int | str = 0,
     sampler: str = "grid",
     out: str | Path = "results",
     jobs: int = 0,
@@ -100,7 +100,8 @@ def run(
         preset: ``smoke`` (seconds), ``quick`` (minutes), ``paper`` or ``paper-decision-mamba``.
         seeds: how many (3 is 0, 1, 2), or a list of them.
         data: data source instead of the preset's.
-        tune: settings that each backbone tries first, as ``bench run --tune``; 0 for none.
+        tune: settings that each backbone tries first, as ``bench run --tune``, or FLOPs such as ``"2e15flops"``; 0 for
+            none.
         sampler: ``grid`` tries all, ``optuna`` proposes each from the scores before.
         out: folder of results, or an address such as ``s3://bucket/prefix``. Several processes may run into one folder;
             each cell runs once.
@@ -123,9 +124,9 @@ def run(
     require(bool(names) and all(isinstance(one, str) and one for one in names), f"backbone={backbone!r}: name one")
     words = override_words(overrides)
     request = Request(names, suite, preset, tasks, _seeds(seeds), data, words, max_cells=MOST_CELLS)
-    for name, value in (("jobs", jobs), ("tune", tune)):
-        require(whole(value), f"{name}={value!r}: give a whole number of 0 or more")
-    require(tune > 0 or sampler == "grid", f"sampler={sampler!r} is for the trials of tune=N; add it")
+    require(whole(jobs), f"jobs={jobs!r}: give a whole number of 0 or more")
+    require(isinstance(tune, str) or whole(tune), f"tune={tune!r}: give a whole number of 0 or more, or FLOPs")
+    require(bool(Budget.of(tune)) or sampler == "grid", f"sampler={sampler!r} is for the trials of tune=N; add it")
     command = f"backbench.run --suite {suite} --preset {preset} --seeds {_listed(request.seeds)}".split()
     command += ["--backbone", ",".join(names), *(["--task", ",".join(tasks)] if tasks else [])]
     if executor != "slurm":  # which takes any option of sbatch

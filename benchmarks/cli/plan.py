@@ -10,8 +10,8 @@ from rich.table import Table
 
 from backbench import terminal
 from backbench.benchmarks.plan.compose import check_models, plan
-from backbench.benchmarks.plan.request import Request
-from backbench.benchmarks.plan.tune import GRID, tuning
+from backbench.benchmarks.plan.request import Budget, Request
+from backbench.benchmarks.plan.tune import GRID, Tuning, tuning
 from backbench.benchmarks.run import machine
 from backbench.benchmarks.run.estimate import Estimator
 from backbench.benchmarks.run.runner import remaining
@@ -23,11 +23,13 @@ from backbench.text import plain
 if TYPE_CHECKING:
     from backbench.benchmarks.plan.settings import Cell
 
+MANY = 10**6
 
-def show_plan(request: Request, out: Path, jobs: int, tune: int = 0, sampler: str = GRID) -> None:
+
+def show_plan(request: Request, out: Path, jobs: int, tune: int | str = 0, sampler: str = GRID) -> None:
     """Print the plan. ``out`` is the folder of results; nothing is written there."""
     console, estimator = terminal.console(), Estimator([out, FOLDER])
-    cells, later = _tuned(request, out, tune, sampler) if tune else (plan(request), 0)
+    cells, later = _tuned(request, out, tune, sampler) if Budget.of(tune) else (plan(request), 0)
     check_models(cells)
     left = {cell.key: estimator.seconds(cell) for cell in remaining(cells, out)}
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -52,14 +54,24 @@ def show_plan(request: Request, out: Path, jobs: int, tune: int = 0, sampler: st
     terminal.write(yaml.safe_dump(cells[0].resolved(), sort_keys=False, width=100))
 
 
-def _tuned(request: Request, out: Path, count: int, sampler: str) -> tuple[list[Cell], int]:
+def _tuned(request: Request, out: Path, tune: int | str, sampler: str) -> tuple[list[Cell], int]:
     """The trials, with the cells to report if all trials are done; else how many those will be."""
-    found = tuning(request, count, sampler)
+    found = tuning(request, tune, sampler)
     if found.space:
-        said = f"{count} trials on {len(found.tasks)} tasks"
+        said = f"{_trials_of(found)} on {len(found.tasks)} tasks"
         terminal.say(terminal.console(), f"{said}, which {sampler} proposes, come first for each backbone. Then:")
         return list(found.untuned), 0
     trials, chosen = found.trials, choose(found, out)[0]
     if len(chosen) == len(request.backbones):
         return trials + found.reported(chosen), 0
     return trials, len(found.untuned)
+
+
+def _trials_of(found: Tuning) -> str:
+    """How many trials there will be."""
+    if not found.budget.flops:
+        return f"{found.budget.count} trials"
+    from backbench.benchmarks.tune.flops import affordable
+
+    counts = {name: affordable(found, name, [], MANY) for name in found.request.backbones}
+    return ", ".join(f"{count} trials of {plain(name)}" for name, count in counts.items())

@@ -14,7 +14,7 @@ from backbench.benchmarks.api.boards import alike, printed
 from backbench.benchmarks.api.carry import Show, carry_all
 from backbench.benchmarks.api.engines import Where, check_options
 from backbench.benchmarks.cli import words
-from backbench.benchmarks.plan.request import Request
+from backbench.benchmarks.plan.request import Budget, Request
 from backbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ def run(
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     tune: Annotated[
-        int,
+        str,
         typer.Option(
-            min=0, help="Try this many settings for each backbone first: learning rates, or your comma lists."
+            help="Try this many settings for each backbone first: learning rates, or your comma lists. With a sampler "
+            "also FLOPs of training, such as 2e15flops, for as many settings as they allow."
         ),
-    ] = 0,
+    ] = "",
     sampler: Annotated[
         str,
         typer.Option(help="With --tune. grid: all settings. optuna: each from earlier scores, also of interval(a,b)."),
@@ -110,7 +111,7 @@ def run(
         max_cells=max_cells,
     )
     _no_positional_words(request)
-    if sampler != "grid" and not tune:
+    if sampler != "grid" and not Budget.of(tune):
         raise UserError(f"--sampler {sampler} is for the trials of --tune N; add it")
     if not request.backbones:
         raise UserError("--backbone: name at least one; bench list backbones")
@@ -148,10 +149,10 @@ def _no_positional_words(request: Request) -> None:
         raise UserError(f"'{' '.join(meant)}': names go behind flags; write: bench run {said}")
 
 
-def invoke(request: Request, where: Where, tune: int = 0, sampler: str = "") -> int:
+def invoke(request: Request, where: Where, tune: int | str = 0, sampler: str = "") -> int:
     """Carry out a request; the exit status: 0 all done, 1 a cell failed, 128 + signal when it was stopped.
 
-    ``tune``: how many settings are tried for each backbone before its cells run; 0 for none.
+    ``tune``: how many settings are tried for each backbone before its cells run, or FLOPs; 0 for none.
 
     Raises:
         UserError: nothing was written.

@@ -1,6 +1,12 @@
 """What somebody asked to run, before it becomes cells."""
 
+from __future__ import annotations
+
+import re
 from dataclasses import dataclass
+
+from backbench.errors import UserError
+from backbench.leaderboard.record.identity import FLOPS
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,31 @@ class Request:
     declared: tuple[str, ...] = ()
     mark: str = ""
     max_cells: int = 10_000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each backbone may try: a number of settings, or FLOPs of training."""
+
+    count: int = 0
+    flops: float = 0.0
+
+    @classmethod
+    def of(cls, tune: int | str) -> Budget:
+        """From a word such as ``20`` or ``2e15flops``; nothing of it for 0 or an empty word. UserError: it is none."""
+        word = str(tune)
+        number = re.fullmatch(r"(?P<count>\d{1,6})|(?P<flops>\d+(\.\d+)?([eE]\+?\d{1,2})?)" + FLOPS, word)
+        if number is None and word:
+            raise UserError(f"--tune {word[:60]}: give a number of settings, or FLOPs of training such as 2e15{FLOPS}")
+        found = cls(int(number["count"] or 0), float(f"{float(number['flops'] or 0):.2e}")) if number else cls()
+        if found.flops and not 1e6 <= found.flops < 1e24:
+            raise UserError(f"--tune {word}: give FLOPs from 1e6{FLOPS} to 9e23{FLOPS}")
+        return found
+
+    @property
+    def word(self) -> str:
+        """As `of` reads it, and as tags have it."""
+        return f"{self.flops:.3g}{FLOPS}".replace("+", "").replace("e0", "e") if self.flops else str(self.count)
+
+    def __bool__(self) -> bool:
+        return self.count > 0 or self.flops > 0

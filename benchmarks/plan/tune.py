@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from backbench.benchmarks.plan import overrides, suites
 from backbench.benchmarks.plan.compose import plan, source_of
-from backbench.benchmarks.plan.request import Request
+from backbench.benchmarks.plan.request import Budget, Request
 from backbench.benchmarks.plan.settings import Cell
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.identity import MATCH, SELECTION, TRIAL, TUNE, proposed_tag, tuning_tag
@@ -67,11 +67,11 @@ class Tuning:
     """The trials of a request, and what is reported once they have run."""
 
     request: Request  # without the lists
-    count: int  # settings that each backbone tries
+    budget: Budget
     settings: tuple[tuple[str, ...], ...]  # each a value of every list; none if a sampler proposes them
     tasks: tuple[str, ...]  # of the trials
     declared: tuple[str, ...]  # settings of the trials alone
-    tag: str  # number of settings, keys and a digest, such as 4:train.lr:0a1b2c3d
+    tag: str  # the budget, keys and a digest, such as 4:train.lr:0a1b2c3d
     untuned: tuple[Cell, ...]  # the request's cells: what is wrong with them is wrong before the trials run
     space: tuple[Dimension, ...] = ()  # from which a sampler proposes
 
@@ -79,6 +79,14 @@ class Tuning:
     def tried(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Backbone -> its settings, where all are known in advance."""
         return dict.fromkeys(self.request.backbones, self.settings)
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """A setting that a sampler could propose: from within each interval, and no whole number."""
+        return tuple(
+            one.override(one.choices[0] if one.choices else one.low + 0.3713 * (one.high - one.low))
+            for one in self.space
+        )
 
     @cached_property
     def trials(self) -> list[Cell]:
@@ -131,20 +139,24 @@ class Tuning:
         return [cell for name in self.request.backbones for cell in made[name]]
 
 
-def tuning(request: Request, count: int, sampler: str = GRID) -> Tuning:
-    """How to tune a request with ``count`` settings, all combinations of its lists or those that ``sampler`` proposes.
+def tuning(request: Request, tune: int | str, sampler: str = GRID) -> Tuning:
+    """How to tune a request with so many settings, all combinations of its lists or those that ``sampler`` proposes.
+    ``tune``: their number, or ``2e15flops`` for as many as so many FLOPs of training allow.
 
     Raises:
         UserError: it cannot be, or the request is wrong.
     """
     require(sampler in SAMPLERS, f"--sampler {sampler}: give {' or '.join(SAMPLERS)}")
-    require(count > 1, f"--tune {count}: one setting is no choice; give 2 or more")
+    budget = Budget.of(tune)
+    count, word = budget.count, budget.word
+    require(count > 1 or budget.flops > 0, f"--tune {word}: one setting is no choice; give 2 or more")
     require(SELECTION not in request.seeds, f"--seeds: {SELECTION} is the seed of trials; give another")
     overrides.check(request.overrides)
     named = next((text for text in request.overrides if text.startswith(TUNE)), "")
-    require(not named, f"--tune {count} makes a tuned row, and {named} names one; remove the word {named}")
+    require(not named, f"--tune {word} makes a tuned row, and {named} names one; remove the word {named}")
     if sampler != GRID:
-        return _proposed(request, count)
+        return _proposed(request, budget)
+    require(count > 0, f"--tune {word}: a grid has a number of settings; add --sampler {OPTUNA}, or give a number")
     ranges = [text for text in request.overrides if overrides.interval(text) is not None]
     require(not ranges, f"{' '.join(ranges[:1])}: an interval needs --sampler {OPTUNA}; or give a list")
     choices = overrides.choices(request.overrides, request.max_cells)
@@ -159,16 +171,16 @@ def tuning(request: Request, count: int, sampler: str = GRID) -> Tuning:
         wrong := [k for k in keys if k.startswith(("model.", "backb"))]
     ):
         raise UserError(f"--tune: match=params sets the size, and {wrong[0]} may change it; give one of the two")
-    tasks, declared = _declared(request, count)
+    tasks, declared = _declared(request, word)
     base_request = replace(request, overrides=base)
     tag = tuning_tag([" ".join(sorted(setting)) for setting in settings], tasks)
-    found = Tuning(base_request, count, settings, tasks, declared, tag, tuple(plan(base_request)))
+    found = Tuning(base_request, budget, settings, tasks, declared, tag, tuple(plan(base_request)))
     if len(set(settings)) < count or len({cell.key for cell in found.trials}) != len(found.trials):
         raise UserError(f"--tune {count}: two of the settings are the same; give {count} different ones")
     return found
 
 
-def _proposed(request: Request, count: int) -> Tuning:
+def _proposed(request: Request, budget: Budget) -> Tuning:
     """A tuning whose settings a sampler proposes: from the request's intervals and lists, or from learning rates."""
     space, rest = [], []
     for text in request.overrides:
@@ -190,13 +202,12 @@ def _proposed(request: Request, count: int) -> Tuning:
     _check_keys([one.key for one in space])
     if any(word.startswith(MATCH) for word in base):
         raise UserError(f"--sampler {OPTUNA}: match=params compares all backbones at one setting; use --sampler {GRID}")
-    tasks, declared = _declared(request, count)
+    tasks, declared = _declared(request, budget.word)
     asked = replace(request, overrides=tuple(base))
-    # A value within each interval, and no whole number: what cannot be proposed is wrong before the trials run.
-    inside = [one.override(one.choices[0] if one.choices else one.low + 0.3713 * (one.high - one.low)) for one in space]
-    plan(replace(asked, overrides=(*base, *inside)))
-    tag = proposed_tag(count, [one.word for one in space], tasks)
-    return Tuning(asked, count, (), tasks, declared, tag, tuple(plan(asked)), tuple(space))
+    tag = proposed_tag(budget.word, [one.word for one in space], tasks)
+    made = Tuning(asked, budget, (), tasks, declared, tag, tuple(plan(asked)), tuple(space))
+    plan(replace(asked, overrides=(*base, *made.inside)))  # what cannot be proposed is wrong before the trials run
+    return made
 
 
 def _check_keys(keys: Sequence[str]) -> None:
@@ -204,13 +215,13 @@ def _check_keys(keys: Sequence[str]) -> None:
         raise UserError(f"--tune: {wrong[0]} changes what is scored, so it is not tuned; give one value")
 
 
-def _declared(request: Request, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _declared(request: Request, word: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tasks and settings of trials alone, as the suite declares them. UserError if scores have no mean."""
     table = suites.table(request.suite)
     tasks = table.tune.tasks if table.tune is not None else _all_tasks(request, table)
     if table.normaliser == "none" and len(tasks) > 1:
         raise UserError(
-            f"--tune {count}: returns of suite '{table.name}' share no scale, so their mean chooses nothing; "
+            f"--tune {word}: returns of suite '{table.name}' share no scale, so their mean chooses nothing; "
             "give it a normaliser, or one task under tune"
         )
     return tasks, table.tune.settings if table.tune is not None else ()

@@ -7,10 +7,10 @@ from statistics import median
 
 from backbench.benchmarks.plan.settings import Cell
 from backbench.leaderboard.record.files import load_records
+from backbench.leaderboard.record.outcome import PASSES
 from backbench.leaderboard.record.schema import Record
 
 START = 5.0  # seconds of imports and set-up, about
-PASSES = 3  # a backward pass takes about twice a forward pass
 RATE = 1e10  # FLOPs a second of one core, about, where there is no record
 
 

@@ -31,7 +31,7 @@ Run = Callable[[Sequence["Cell"]], int]  # runs what is left of some cells; the 
 Setting = tuple[str, ...]
 FOLDER, WORDS = "tuning", "words"
 ROUND = 4
-STARTUP = 8  # trials before the sampler models scores; at most half of all
+STARTUP = 8  # trials before the sampler models scores; at most half of a given number
 DULL = 50  # proposals that were there before until the space counts as used up
 
 
@@ -43,20 +43,21 @@ def search(asked: Tuning, results: Path, run: Run, say: Callable[[str], None]) -
     require(find_spec("optuna") is not None, "Optuna is not installed; install it with: pip install 'backbench[tune]'")
     path = results / FOLDER / f"{urllib.parse.quote(asked.tag, safe='')}.journal"
     tried: dict[str, list[Setting]] = {name: [] for name in asked.request.backbones}
+    for name in tried:
+        _due(asked, name, [])  # a budget that is too small is an error before anything is written
     path.parent.mkdir(parents=True, exist_ok=True)
-    for due in range(ROUND, asked.count + ROUND, ROUND):
-        due = min(due, asked.count)
+    while more := {name: count for name in tried if (count := _due(asked, name, tried[name]))}:
         with alone(path.with_suffix(".claim")):
-            for name in list(tried):
+            for name, count in more.items():
                 try:
-                    tried[name] = _Proposals(asked, name, path).first(due, results)
+                    tried[name] = _Proposals(asked, name, path).first(len(tried[name]) + count, results)
                 except UserError:
                     raise
                 except Exception as error:  # whatever its storage raises
                     raise UserError(f"{path}: {first_line(error)}; move it away to begin the tuning again") from error
         left = [cell for cell in asked.trials_of(tried) if record_of(cell, results) is None]
         if left:
-            say(f"Trials up to {due} of {asked.count}:")
+            say(f"Trials up to {max(map(len, tried.values()))} of {asked.budget.word}:")
             if (status := run(left)) > 128:
                 return tried, status
         there = asked.trials_of(tried)
@@ -65,8 +66,17 @@ def search(asked: Tuning, results: Path, run: Run, say: Callable[[str], None]) -
             del tried[name]
     with alone(path.with_suffix(".claim")):
         for name in tried:
-            _Proposals(asked, name, path).first(asked.count, results)  # its scores, for who reads the storage
+            _Proposals(asked, name, path).first(len(tried[name]), results)  # its scores, for who reads the storage
     return tried, 0
+
+
+def _due(asked: Tuning, backbone: str, settings: Sequence[Setting]) -> int:
+    """How many settings come next; 0 where the budget is used up."""
+    if asked.budget.flops:
+        from backbench.benchmarks.tune.flops import affordable
+
+        return affordable(asked, backbone, settings, ROUND)
+    return min(ROUND, asked.budget.count - len(settings))
 
 
 class _Proposals:
@@ -94,7 +104,7 @@ class _Proposals:
             setting = self._propose([one for _, one in there])
             there, dull = self._noted(), dull + 1 if setting is None else 0
             only = f"the space seems to have only {len(there)} settings"
-            require(dull < DULL, f"--tune {self._asked.count}: {only}; give a smaller number")
+            require(dull < DULL, f"--tune {self._asked.budget.word}: {only}; give a smaller number")
         return [setting for _, setting in there[:count]]
 
     def _noted(self) -> list[tuple[Any, Setting]]:
@@ -137,7 +147,7 @@ class _Proposals:
         asked = self._asked
         number = len(self._study.trials)
         seed = int(cell_digest({"tag": asked.tag, "backbone": self._backbone, "trial": number}), 16)
-        startup = min(STARTUP, max(1, asked.count // 2))
+        startup = min(STARTUP, max(1, asked.budget.count // 2)) if asked.budget.count else STARTUP
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.sampler = TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True, multivariate=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from backbench.leaderboard.record.identity import (
     COSMETIC,
+    FLOPS,
     MATCH,
     PROPOSED,
     TUNE,
@@ -54,7 +55,8 @@ class Setting:
         """The heading of its table."""
         count, _, keys = self.tuning.rpartition(":")[0].partition(":")
         by = " that Optuna proposed" if self.tuning.rpartition(":")[2].startswith(PROPOSED) else ""
-        tuned = f", tuned: {count} settings of {keys.replace('+', ', ')}{by}" if self.tuning else ""
+        budget = f"{count.removesuffix(FLOPS)} FLOPs for" if count.endswith(FLOPS) else count
+        tuned = f", tuned: {budget} settings of {keys.replace('+', ', ')}{by}" if self.tuning else ""
         return f"{self.suite}, data {self.source}, preset {self.preset}, acting {self.acting}{tuned}"
 
     @classmethod

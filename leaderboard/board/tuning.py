@@ -15,11 +15,13 @@ from backbench.leaderboard.record.identity import (
     TRIAL,
     TUNE,
     WIDTH,
+    flops_of,
     trial,
     tuned,
     tuning_tag,
     without,
 )
+from backbench.leaderboard.record.outcome import PASSES
 from backbench.leaderboard.record.schema import Record
 
 NEAR = 5.0  # normalised points below the best that still count as near it
@@ -43,12 +45,18 @@ class Tuning:
     scores: Mapping[str, float | None]
     tasks: tuple[str, ...]
     cpu_seconds: float  # of all trials that did not fail
+    flops: tuple[float | None, ...]  # of each setting's training, forward and backward; None if a cell failed
 
     @property
     def complete(self) -> bool:
         """Whether these are the settings and the tasks of the tag: every setting was tried on every task.
-        Of settings that were proposed one after another, the tag knows only how many there are, and their keys."""
+        Of settings that were proposed one after another, the tag knows only how many there are, or their FLOPs up to a
+        setting's, and their keys."""
         ours = tuning_tag(self.scores, self.tasks)
+        if budget := flops_of(self.tag):
+            known = [one for one in self.flops if one is not None]
+            spent = sum(known) / len(known) * len(self.flops) if known else 0.0
+            return ours.split(":")[1] == self.tag.split(":")[1] and abs(budget - spent) < max(known, default=0.0)
         if self.tag.rpartition(":")[2].startswith(PROPOSED):
             return ours.rpartition(":")[0] == self.tag.rpartition(":")[0]
         return ours == self.tag
@@ -102,7 +110,21 @@ def _tuning(tag: str, settings: Mapping[str, Mapping[str, Record]]) -> Tuning:
     tasks = sorted(set().union(*settings.values()))
     scores = {words: _mean(cells) for words, cells in sorted(settings.items()) if len(cells) == len(tasks)}
     costs = (record.cost for cells in settings.values() for record in cells.values())
-    return Tuning(tag, scores, tuple(tasks), sum(cost.cpu_seconds for cost in costs if cost is not None))
+    flops = (_flops(settings[words].values()) for words in scores)
+    return Tuning(tag, scores, tuple(tasks), sum(cost.cpu_seconds for cost in costs if cost is not None), tuple(flops))
+
+
+def _flops(cells: Iterable[Record]) -> float | None:
+    total = 0.0
+    for record in cells:
+        train, model = record.provenance.config.get("train"), record.identity.model
+        if record.cost is None or record.cost.flops_per_token is None or not isinstance(train, dict):
+            return None
+        updates, batch = train.get("steps"), train.get("batch_size")
+        if not isinstance(updates, int) or not isinstance(batch, int):
+            return None
+        total += PASSES * record.cost.flops_per_token * updates * batch * model.context * model.tokens_per_step
+    return total
 
 
 def _mean(cells: Mapping[str, Record]) -> float | None:

@@ -22,10 +22,12 @@ MATCH = "match="  # start of the word that asks for a matched width: ``match=par
 WIDTH = "model.d_model="  # start of the word that sets a width
 _MATCHED_TO = f"{MATCH}params:"
 # Words of tuned cells and of their trials: how many settings were tried, their keys, and a digest of what was tried.
-# ``tune=4:train.lr:0a1b2c3d`` and ``trial=4:train.lr:0a1b2c3d``.
+# ``tune=4:train.lr:0a1b2c3d`` and ``trial=4:train.lr:0a1b2c3d``. ``2e15flops:…``: as many as so many FLOPs of training
+# allow.
 TUNE, TRIAL = "tune=", "trial="
-TAG = re.compile(r"[1-9]\d{0,5}:[\w.]+(\+[\w.]+)*:(tpe)?[0-9a-f]{8}")
+TAG = re.compile(r"([1-9]\d{0,5}|[1-9](\.\d{1,2})?e\d{1,2}flops):[\w.]+(\+[\w.]+)*:(tpe)?[0-9a-f]{8}")
 PROPOSED = "tpe"  # begins the digest of settings that a sampler proposed, each after the results of earlier ones
+FLOPS = "flops"  # ends a budget of FLOPs
 SELECTION = 1_000_000  # the training seed of trials, and what is added to the seed of their evaluation
 
 
@@ -117,11 +119,18 @@ def tuning_tag(settings: Collection[str], tasks: Collection[str]) -> str:
     return f"{len(settings)}:{'+'.join(keys)}:{digest}"
 
 
-def proposed_tag(count: int, space: Collection[str], tasks: Collection[str]) -> str:
-    """The tag of a tuning whose ``count`` settings are proposed one after another, from a space such as
-    ``train.lr=interval(0.001,0.1)``. The digest is of space and tasks, as the settings are not known in advance."""
+def flops_of(tag: str) -> float:
+    """The budget of a tuning in FLOPs of training; 0 if it is a number of settings."""
+    budget = tag.partition(":")[0]
+    return float(budget.removesuffix(FLOPS)) if budget.endswith(FLOPS) else 0.0
+
+
+def proposed_tag(budget: str, space: Collection[str], tasks: Collection[str]) -> str:
+    """The tag of a tuning whose settings are proposed one after another, from a space such as
+    ``train.lr=interval(0.001,0.1)``. ``budget``: their number, or FLOPs such as ``2e15flops``. The digest is of space
+    and tasks, as the settings are not known in advance."""
     keys = sorted({word.partition("=")[0] for word in space})
-    return f"{count}:{'+'.join(keys)}:{PROPOSED}{cell_digest({'space': sorted(space), 'tasks': sorted(tasks)})}"
+    return f"{budget}:{'+'.join(keys)}:{PROPOSED}{cell_digest({'space': sorted(space), 'tasks': sorted(tasks)})}"
 
 
 def without(variant: str, *starts: str) -> str:

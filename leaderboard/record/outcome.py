@@ -87,6 +87,9 @@ class Latency(Part):
         return self
 
 
+PASSES = 3  # FLOPs of training over those of a forward pass: a backward pass takes about twice as many
+
+
 class Cost(Part):
     """What the score cost."""
 

@@ -9,7 +9,17 @@ from backbench.leaderboard.board import columns
 from backbench.leaderboard.board.groups import comparable_groups, together
 from backbench.leaderboard.board.settings import RowId, Setting
 from backbench.leaderboard.board.tuning import key_of, setting_of, tunings
-from backbench.leaderboard.record.identity import MATCH, MATCHED, SELECTION, WIDTH, matched_to, trial, tuned, without
+from backbench.leaderboard.record.identity import (
+    MATCH,
+    MATCHED,
+    SELECTION,
+    WIDTH,
+    flops_of,
+    matched_to,
+    trial,
+    tuned,
+    without,
+)
 from backbench.leaderboard.record.schema import DataSummary, Identity, Record
 from backbench.leaderboard.record.suites import SUITES
 from backbench.leaderboard.trust.verify import TIMES
@@ -132,7 +142,9 @@ def _not_tuned(records: Sequence[Record]) -> Iterator[str]:
         if record.identity.seed == SELECTION:
             yield f"{record.key} is said to be tuned, and has the seed of trials, {SELECTION}; remove it"
         elif found is None or not found.complete:
-            yield f"{record.key} is said to be tuned, and not all {tag.partition(':')[0]} trials are there; add them"
+            budget = tag.partition(":")[0]
+            wanted = f"the trials that use up {budget}" if flops_of(tag) else f"all {budget} trials"
+            yield f"{record.key} is said to be tuned, and not {wanted} are there; add them"
         elif found.best != setting:
             yield f"{record.key} is said to be tuned to {setting}, and its trials chose {found.best}; remove it"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import record_factory as factory
 
+from backbench.benchmarks.plan.assemble import make_backbone
 from backbench.benchmarks.plan.request import Request
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.plan.tune import OPTUNA, Tuning, tuning
@@ -28,8 +29,17 @@ def record_for(cell: Cell) -> Record:
     failed = "loss is nan" if cell.train.lr > 0.007 else None
     score = 90 - 1e4 * abs(cell.train.lr - TARGETS[cell.backbone])
     made = factory.make_record(cell.backbone, scores=(score,), seed=cell.seed, variant=cell.variant, failed=failed)
-    identity = made.identity.model_copy(update={"suite": "memory", "task": cell.task.name, "preset": "smoke"})
-    return made.model_copy(update={"key": cell.key, "identity": identity})
+    model = made.identity.model.model_copy(
+        update={"context": cell.model.context, "tokens_per_step": len(cell.model.tokens)}
+    )
+    changed = {"suite": "memory", "task": cell.task.name, "preset": "smoke", "model": model}
+    provenance = made.provenance.model_copy(update={"config": cell.resolved()})
+    cost = None
+    if made.cost is not None:
+        backbone = make_backbone(cell)
+        cost = made.cost.model_copy(update={"flops_per_token": backbone.flops(backbone.spec.max_length)})
+    identity = made.identity.model_copy(update=changed)
+    return made.model_copy(update={"key": cell.key, "identity": identity, "provenance": provenance, "cost": cost})
 
 
 class Grid:
@@ -159,3 +169,54 @@ def test_without_optuna_it_is_one_line(
     with pytest.raises(UserError, match=r"pip install .backbench\[tune\]"):
         found_by(asked, grid, tmp_path)
     assert not (tmp_path / FOLDER).exists()
+
+
+def test_a_budget_of_flops_gives_the_cheaper_backbone_more_settings(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(("mlp", "mamba"), "memory", "smoke", ("count",))
+    monkeypatch.setitem(TARGETS, "mamba", 0.003)
+    plain = tuning(request, 2, OPTUNA)
+    costs = {name: sum(_flops(cell) for cell in plain.trials_of({name: [plain.inside]})) for name in request.backbones}
+    assert costs["mamba"] > 1.2 * costs["mlp"] > 0
+    asked = tuning(request, f"{9.5 * costs['mlp']:.3g}flops", OPTUNA)
+    assert asked.tag.startswith(f"{asked.budget.word}:train.lr:tpe")
+    tried, status = found_by(asked, grid, tmp_path)
+    assert status == 0
+    assert {name: len(found) for name, found in tried.items()} == {
+        "mlp": 9,
+        "mamba": int(asked.budget.flops / costs["mamba"]),
+    }
+    assert set(choose(asked, tmp_path, tried)[0]) == {"mlp", "mamba"}
+    again = Grid(monkeypatch)
+    for stop in (5, 20):
+        again.stop_after = stop
+        assert found_by(asked, again, tmp_path / "again")[1] == 130
+    again.stop_after = 10**6
+    assert found_by(asked, again, tmp_path / "again") == (tried, 0)
+    fewer = {name: settings[:-2] for name, settings in tried.items()}
+    assert choose(asked, tmp_path, fewer)[0] == {}, "trials that use up less than the budget chose a setting"
+
+
+def _flops(cell: Cell) -> float:
+    backbone = make_backbone(cell)
+    of_token = backbone.flops(backbone.spec.max_length)
+    assert of_token is not None
+    return 3 * of_token * cell.train.steps * cell.train.batch_size * len(cell.model.tokens) * cell.model.context
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        ("mlp", "--tune 1e6flops: mlp needs .* FLOPs for a setting; give twice that or more"),
+        (
+            "mixers:HandAttention",
+            "the FLOPs of mixers:HandAttention are unknown; define flops, or give a number",
+        ),
+    ],
+)
+def test_a_budget_that_no_trial_fits_is_one_line(backbone: str, said: str, grid: Grid, tmp_path: Path) -> None:
+    asked = tuning(Request((backbone,), "memory", "smoke", ("count",)), "1e6flops", OPTUNA)
+    with pytest.raises(UserError, match=said):
+        found_by(asked, grid, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

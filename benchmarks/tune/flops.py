@@ -1,0 +1,54 @@
+"""FLOPs of training that trials cost, known before they run: so ``--tune 2e15flops`` gives every backbone as many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+
+from backbench.agents.build import ModelSettings
+from backbench.backbones.build import build
+from backbench.benchmarks.plan.settings import ModelConfig
+from backbench.benchmarks.plan.tune import Tuning
+from backbench.errors import UserError, require
+from backbench.leaderboard.record.outcome import PASSES
+from backbench.text import plain
+
+
+def affordable(asked: Tuning, backbone: str, settings: Sequence[tuple[str, ...]], most: int) -> int:
+    """How many more settings of ``backbone`` the budget allows after ``settings``, up to ``most``, at their mean cost.
+
+    Raises:
+        UserError: its FLOPs are not known, or not even two settings fit.
+    """
+    costs = [_of_setting(asked, backbone, setting) for setting in settings or [asked.inside]]
+    mean = sum(costs) / len(costs)
+    if not settings:
+        budget = f"--tune {asked.budget.word}: {plain(backbone)}"
+        require(mean > 0, f"{budget} multiplies nothing; give a number of settings")
+        said = f"{budget} needs {mean:.2e} FLOPs for a setting; give twice that or more"
+        require(2 * mean <= asked.budget.flops, said)
+    left = asked.budget.flops - (sum(costs) if settings else 0)
+    return max(0, min(most, int(left / mean + 1e-9)))
+
+
+def _of_setting(asked: Tuning, backbone: str, setting: tuple[str, ...]) -> float:
+    """FLOPs of the training of its cells, forward and backward, of the backbone alone."""
+    total = 0.0
+    for cell in asked.trials_of({backbone: [setting]}):
+        of_token = _per_token(cell.backbone, json.dumps(dict(cell.options)), cell.model)
+        if of_token is None:
+            said = f"the FLOPs of {plain(backbone)} are unknown; define flops, or give a number of settings"
+            raise UserError(f"--tune {asked.budget.word}: {said}")
+        tokens = cell.train.steps * cell.train.batch_size * cell.model.context * len(cell.model.tokens)
+        total += PASSES * of_token * tokens
+    return total
+
+
+@lru_cache(maxsize=256)  # most settings leave the model as it is
+def _per_token(backbone: str, options: str, model: ModelConfig) -> float | None:
+    with torch.random.fork_rng(devices=[]):
+        built = build(backbone, json.loads(options), ModelSettings(**vars(model)).spec)
+    return built.flops(built.spec.max_length)
