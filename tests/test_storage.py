@@ -260,4 +260,4 @@ def test_status_shows_what_other_machines_run(url: str, tiny_cell: Callable[...,
     note_plan([cell], root, ["bench", "run", "--out", url])
     claims.take(tmp_path / "there/checkpoints" / cell.key, elsewhere(tmp_path, url))
     lines = list(report(storage.pull(url, claims=True)))
-    assert lines[1] == "  1 cells: 1 running"
+    assert lines[1] == "  1 cell: 1 running"

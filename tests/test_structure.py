@@ -39,7 +39,7 @@ OUTSIDE = {  # what a room may import besides the standard library
     "leaderboard": {"markdown_it", "numpy", "pydantic", "reportlab", "rich", "svglib"},
 }
 MODULES_IN_A_FOLDER = 12
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 36_500
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION, PARAMETERS, LINES_OF_ALL = 500, 60, 6, 37_000
 
 
 @cache

@@ -111,3 +111,10 @@ def test_a_dumb_terminal_gets_no_codes() -> None:
     for environment in ({"TERM": "dumb"}, {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "20"}):
         subprocess.run([sys.executable, "-c", code], stdout=side, env=os.environ | environment, check=True)
         assert b"\x1b" not in os.read(main, 10_000)
+
+
+def test_a_console_writes_to_its_file_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    to = io.StringIO()
+    terminal.console(file=to).print("text")
+    assert to.getvalue() == "text\n"

@@ -12,6 +12,7 @@ from backbench.benchmarks.api.player import Player
 from backbench.benchmarks.api.senses import spaces_of
 from backbench.benchmarks.export.folder import AGAIN, is_export, read
 from backbench.benchmarks.plan.settings import Cell
+from backbench.benchmarks.replay.load import AGAIN as RUN_AGAIN
 from backbench.benchmarks.replay.load import find_record, head_of
 from backbench.benchmarks.replay.load import load_agent as load_weights
 from backbench.benchmarks.replay.trust import cell_to_run
@@ -52,6 +53,8 @@ def load_agent(
         UserError: no such record; the cell failed; no weights, or others than the record was made with; the backbone
             or the environment is not installed.
     """
+    usable = isinstance(where, Record | Path) or (isinstance(where, str) and where.strip())
+    require(bool(usable), f"load_agent: {where!r}; give a record, its path or a part of its key, or a folder")
     if not isinstance(where, Record) and is_export(Path(where)):
         return from_pretrained(where, device=device, acting=acting, trust=trust)
     record, folder = _found(where if isinstance(where, Record) else storage.pull(where), storage.pull(results))
@@ -77,14 +80,16 @@ def from_pretrained(
     """
     record, weights = read(Path(folder))
     require(record.scores is not None, f"{folder}: its cell failed, so there is no agent; {AGAIN}")
-    return _player(record, cell_to_run(record, folder, trust), weights, device, acting)
+    return _player(record, cell_to_run(record, folder, trust), weights, device, acting, AGAIN)
 
 
-def _player(record: Record, cell: Cell, weights: Path, device: str, acting: str | None) -> Player:
+def _player(
+    record: Record, cell: Cell, weights: Path, device: str, acting: str | None, remedy: str = RUN_AGAIN
+) -> Player:
     played = cell if acting is None else replace(cell, eval=replace(cell.eval, acting=acting))
     spot = choose_device(device)
     with torch.random.fork_rng(devices=[]):  # a fresh agent seeds the global generator
-        agent = load_weights(cell, weights, head_of(record), record.provenance.weights_sha256)
+        agent = load_weights(cell, weights, head_of(record), record.provenance.weights_sha256, remedy)
     return Player(record, played, agent.to(spot), spaces_of(cell))
 
 
@@ -93,7 +98,7 @@ def _found(where: str | Path | Record, results: Path) -> tuple[Record, Path]:
     if isinstance(where, Record):
         return where, results
     path = Path(where)
-    if path.is_dir() or path.parent.name == "checkpoints":
+    if path.parent.name == "checkpoints" or (path.is_dir() and any(path.glob("*.safetensors"))):
         of = path.resolve()
         record = of.parents[1] / "records" / f"{of.name}.json"
         require(

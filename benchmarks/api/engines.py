@@ -79,7 +79,9 @@ def check_options(executor: str, options: Mapping[str, str]) -> dict[str, str]:
     given = {name: text for name, text in options.items() if text}
     odd = [name for name in given if name not in OPTIONS[executor]]
     having = [name for name, known in OPTIONS.items() if odd and odd[0] in known]
-    said = f"--executor {executor} has no such option; give --executor {' or '.join(having)}"
+    known = ", ".join(OPTIONS[executor]) or "none"
+    rest = f"give --executor {' or '.join(having)}" if having else f"its options: {known}"
+    said = f"--executor {executor} has no such option; {rest}"
     require(not odd, f"{'/'.join(f'--{name}' for name in odd)}: {said}")
     return given
 

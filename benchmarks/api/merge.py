@@ -16,6 +16,7 @@ from backbench.errors import UserError, require
 from backbench.files import write_whole
 from backbench.leaderboard.record.files import FAILED, RecordError, read_record
 from backbench.leaderboard.record.schema import Record
+from backbench.text import count
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,18 @@ class Merged:
     conflicts: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # cells without a record
+    twice: int = 0  # records of a cell that ran again, with an equal result
     said: str = ""  # what was written
 
 
 def merge(sources: Sequence[Path], to: Path) -> Merged:
     """Add the records of ``sources``, folders of results, to the folder ``to``, which may be new or an address.
 
-    A record that is there stays. If two records of a cell differ, nothing is written, and ``conflicts`` says what
-    differs. A success is taken before a failure of the same cell; of several failures the first. Cells that run or are
-    half-done are left out. A file that is no record is left out too, with a line in ``broken``. Raises ``UserError``
-    and ``OSError``; the same call again completes what it began.
+    A record that is there stays. Of two records of a cell with equal results the first stays, though each run has its
+    own costs; ``twice`` counts them. If results differ, nothing is written, and ``conflicts`` says how. A success is
+    taken before a failure of the same cell; of several failures the first. Cells that run or are half-done are left
+    out. A file that is no record is left out too, with a line in ``broken``. Raises ``UserError`` and ``OSError``; the
+    same call again completes what it began.
     """
     folders = [storage.pull(source) for source in sources]
     for folder in folders:
@@ -76,12 +79,14 @@ def _read(folder: Path, found: Merged) -> None:
         into = found.done if record.status == "done" else found.failed
         first = into.setdefault(record.key, Found(text, record, folder))
         if record.status == "done" and first.record != record:
-            what = ", ".join(_differences(first.record, record))
-            found.conflicts.append(f"{record.key}: {first.folder} and {folder} differ in {what}")
+            if what := ", ".join(_differences(first.record, record)):
+                found.conflicts.append(f"{record.key}: {first.folder} and {folder} differ in {what}")
+            else:
+                found.twice += 1
 
 
 def _differences(one: Record, other: Record) -> Iterator[str]:
-    """What differs in two records of a cell: the parts that matter, with their values where they are short."""
+    """What differs in the results of two records of a cell, with values where they are short. Costs always do."""
     if one.scores != other.scores:
         yield "scores"
     data, commit = (
@@ -93,7 +98,7 @@ def _differences(one: Record, other: Record) -> Iterator[str]:
             yield f"{name} ({mine[:8]}, {theirs[:8]})"
     if one.provenance.weights_sha256 != other.provenance.weights_sha256:
         yield "weights"
-    for name in sorted(type(one).model_fields.keys() - {"scores"}):
+    for name in sorted(type(one).model_fields.keys() - {"scores", "cost", "provenance"}):
         if getattr(one, name) != getattr(other, name):
             yield name
 
@@ -128,7 +133,8 @@ def _write(found: Merged, folders: Sequence[Path], to: Path) -> str:
             disk.push(path)
     lacking = f", {without} of them without weights" if without else ""
     there = sum(one.folder == to for one in found.done.values())
-    return f"{new} records added{lacking}, {there} were there; {len(failures)} failures added"
+    again = f", {found.twice} were run twice with equal results" if found.twice else ""
+    return f"{count(new, 'record')} added{lacking}, {there} were there{again}; {count(len(failures), 'failure')} added"
 
 
 def _copy_weights(one: Found, to: Path) -> bool:

@@ -15,6 +15,7 @@ from backbench.benchmarks.api.senses import Pixels, Vectors, differences, rows_o
 from backbench.benchmarks.data.processes import steady
 from backbench.benchmarks.environments.spaces import Actions
 from backbench.errors import UserError, require
+from backbench.leaderboard.record.fields import MOST
 from backbench.leaderboard.record.schema import Record
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class Player:
         self._steps = 0  # decisions of this episode
         self._generators: list[np.random.Generator] = []
         self._copies: Copies | None = None  # None unless an episode of the record is played
+
+    def __repr__(self) -> str:
+        return f"<agent of {self.record.key}, {self.cell.eval.acting} acting>"
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -161,7 +165,8 @@ class Player:
 
         Raises:
             UserError: an observation of another space, or a reward that is missing, is no number, or comes too early.
-            FloatingPointError: the weights give an action that is not finite.
+            FloatingPointError: the weights give an action that is not finite, perhaps because an observation is far
+                from all that were trained on. Call ``reset``: the history has it.
         """
         if self._actor is None:
             self.reset()
@@ -191,7 +196,9 @@ class Player:
         found = self._actor.act(states.to(self._device), numbers)
         actions: NDArray[Any] = (found.float() if found.is_floating_point() else found).cpu().numpy()
         if not np.isfinite(actions).all():
-            raise FloatingPointError("the agent's actions are not finite")
+            raise FloatingPointError(
+                "the agent's actions are not finite; is an observation far off? Call reset to go on"
+            )
         return actions if self._copies is None else actions[[self._copies.rows.index(self._copies.own)]]
 
     def _earned(self, reward: ArrayLike | None, count: int) -> NDArray[np.float64]:
@@ -208,7 +215,7 @@ class Player:
         wanted: tuple[int, ...] = () if self._single else (count,)
         fits = values.size == 1 if self._single else values.shape == wanted
         require(
-            fits and bool(np.isfinite(values).all()),
+            fits and bool((np.abs(values) <= MOST).all()),
             f"act: reward={reward!r}; give {'a number' if self._single else f'{count} numbers, one a row'}",
         )
         values = values.reshape(-1)
@@ -232,8 +239,8 @@ class Player:
         if chosen.dtype == bool and chosen.shape == (count,):
             chosen = np.flatnonzero(chosen)
         inside = chosen.ndim == 1 and chosen.dtype.kind in "iu" and ((chosen >= 0) & (chosen < count)).all()
-        fits = bool(inside) and len(chosen) > 0
-        require(fits, f"keep: rows={rows!r}; give some of 0 to {count - 1}, or {count} booleans")
+        fits = bool(inside) and len(chosen) > 0 and len(np.unique(chosen)) == len(chosen)
+        require(fits, f"keep: rows={rows!r}; give some of 0 to {count - 1}, each once, or {count} booleans")
         self._actor.keep(torch.tensor(chosen, device=self._device, dtype=torch.int64))
         self._eyes.keep(chosen.tolist())
         self._generators = [self._generators[row] for row in chosen]
@@ -244,8 +251,8 @@ def _targets(target: float | Sequence[float] | None, rows: int, default: float) 
         values = np.asarray(default if target is None else target, dtype=np.float64)
     except (TypeError, ValueError):
         values = np.full(rows + 1, np.nan)
-    fits = values.shape in ((), (rows,)) and bool(np.isfinite(values).all())
-    require(fits, f"reset: target={target!r}; give a finite number, or one for each of {rows} rows")
+    fits = values.shape in ((), (rows,)) and bool((np.abs(values) <= MOST).all())
+    require(fits, f"reset: target={target!r}; give a number up to {MOST:g}, or one for each of {rows} rows")
     return list(np.broadcast_to(values, rows).tolist())
 
 

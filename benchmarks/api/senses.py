@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from backbench.benchmarks.environments import spaces
 from backbench.benchmarks.environments.observe import PLAYED, Observe, See
 from backbench.errors import UserError, require
+from backbench.leaderboard.record.fields import MOST
 from backbench.text import plain
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Vectors:
             f"act: an observation has the shape {shape_of(observation)}, and the agent takes {said(self.space)}; "
             "agent.check(env) compares the spaces",
         )
-        finite = vector.dtype.kind in "fiub" and bool(np.isfinite(vector).all())
-        require(finite, "act: an observation has NaN, an infinite number, or no numbers")
+        finite = vector.dtype.kind in "fiub" and bool((np.abs(vector.astype(np.float64)) <= MOST).all())
+        require(finite, f"act: an observation has NaN, a number beyond {MOST:g}, or no numbers")
         return vector
 
 
@@ -103,6 +104,8 @@ def shape_of(observation: Any) -> Any:
     """What a message says of the shape of any value."""
     if isinstance(observation, Mapping):
         return {str(key): shape_of(value) for key, value in observation.items()}
+    if observation is None:
+        return "of None"
     try:
         return np.shape(observation)
     except ValueError:

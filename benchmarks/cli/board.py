@@ -9,6 +9,7 @@ import typer
 
 from backbench import storage, terminal
 from backbench.errors import UserError, suggest
+from backbench.text import count
 
 
 @contextmanager
@@ -95,7 +96,8 @@ def merge(
     for line in found.left_out:
         terminal.line(line)
     if found.conflicts:
-        terminal.line(f"{len(found.conflicts)} cells have two records; move one of each away. Nothing was written.")
+        cells = count(len(found.conflicts), "cell")
+        terminal.line(f"{cells} with two different records; move one of each away. Nothing was written.")
     else:
         terminal.line(f"{found.said}; they are in {storage.name(storage.folder(to))}")
     raise typer.Exit(1 if found.broken or found.conflicts else 0)

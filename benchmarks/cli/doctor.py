@@ -31,6 +31,13 @@ OPTIONAL = (
     ("mambapy", "a peer in bench speed: Mamba by a parallel scan", "pip install mambapy==1.2.0"),
     ("gymnasium-robotics", "adroit, antmaze, pointmaze, kitchen", "pip install 'gymnasium-robotics>=1.4,<2'"),
     ("sbx-rl", "policies for data sets of your own", "pip install 'sbx-rl>=0.28'"),
+    ("onnxscript", "bench export --format onnx", "pip install 'backbench[onnx]'"),
+    ("svglib", "bench leaderboard --format pdf", "pip install 'backbench[papers]'"),
+    ("tensorboard", "--track tensorboard", "pip install 'backbench[tensorboard]'"),
+    ("wandb", "--track wandb", "pip install 'backbench[wandb]'"),
+    ("optuna", "--tune N --sampler optuna", "pip install 'backbench[tune]'"),
+    ("ray", "--executor ray", "pip install 'backbench[ray]'"),
+    ("s3fs", "--out s3://bucket/prefix", "pip install 'backbench[storage]'"),
 )
 MARKS = {"ok": "green", "no": "red", "--": "yellow"}
 

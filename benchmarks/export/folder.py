@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -49,7 +50,10 @@ def read(folder: Path) -> Exported:
     require(folder.is_dir(), f"no folder {folder}; bench export RECORD --to FOLDER makes one")
     for name in (CONFIG, RECORD, WEIGHTS):
         require((folder / name).is_file(), f"{folder} has no {name}, so no agent can be loaded from it; {AGAIN}")
-    said = reading.read_json(folder / CONFIG, reading.MB)
+    try:
+        said = reading.read_json(folder / CONFIG, reading.MB)
+    except reading.ReadingError as error:
+        raise UserError(f"{error}; {AGAIN}") from error
     require(isinstance(said, Mapping), f"{folder / CONFIG} is no mapping; {AGAIN}")
     version = said.get("format")
     require(
@@ -60,12 +64,22 @@ def read(folder: Path) -> Exported:
     try:
         record = load_record(folder / RECORD)
     except RecordError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{error.path}: {error.problem}; {AGAIN}") from error
+    require(
+        said.get("sha256") == content_digest(said),
+        f"{folder / CONFIG} is not as it was exported: its sha256 is another; {AGAIN}",
+    )
     facts = {"key": record.key, "weights_sha256": record.provenance.weights_sha256, "cell": record.provenance.config}
     for name, value in facts.items():
         same = said.get(name) == value
         require(same, f"{folder / CONFIG}: {name} is not that of {RECORD}; one of the two was changed: {AGAIN}")
     return Exported(record, folder / WEIGHTS)
+
+
+def content_digest(said: Mapping[str, Any]) -> str:
+    """What ``sha256`` in config.json says: the SHA-256 of all else in it, as JSON with sorted keys and no spaces."""
+    content = {name: value for name, value in said.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def config(record: Record, cell: Cell, agent: Agent) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from backbench.agents.agent import Agent
 from backbench.benchmarks.export import onnx, program
 from backbench.benchmarks.export.card import card
-from backbench.benchmarks.export.folder import CARD, CONFIG, RECORD, WEIGHTS, NewFolder, config, digest
+from backbench.benchmarks.export.folder import CARD, CONFIG, RECORD, WEIGHTS, NewFolder, config, content_digest, digest
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.replay.load import find_record, head_of, load_agent
 from backbench.benchmarks.replay.trust import cell_to_run
@@ -69,6 +69,7 @@ def export(asked: Request) -> list[str]:
             lines += _write_program(agent, cell, shape, folder)
         graphs = [path for path in sorted(folder.iterdir()) if path.name not in (WEIGHTS, RECORD)]
         content["graphs"] = {path.name: digest(path) for path in graphs}
+        content["sha256"] = content_digest(content)
         write_whole(folder / CONFIG, json.dumps(content, indent=1, allow_nan=False) + "\n")
         there = [name for name in ABOUT if (folder / name).is_file()]
         write_whole(folder / CARD, card(record, cell, {name: ABOUT[name] for name in there}))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from backbench import storage
+from backbench import reading, storage
 from backbench.agents.agent import Agent
 from backbench.agents.heads import HEADS, TanhHead
 from backbench.benchmarks.data.trajectories import Trajectories
@@ -56,18 +56,23 @@ def head_of(record: Record) -> str:
     return protocol.head or ("tanh" if protocol.sampling == TanhHead.sampling_at(1.0) else "categorical")
 
 
-def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None) -> Agent:
+AGAIN = "move them away and run the cell again"
+
+
+def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None, remedy: str = AGAIN) -> Agent:
     """The cell's agent with the weights in ``path``, on the CPU, in evaluation mode.
 
     The weights also hold what depends on the data: sizes of states and actions, statistics, longest episode. The global
     generator is seeded by the cell, as for a fresh agent. ``head`` names the action head, see ``head_of``. ``digest``
     is the record's ``weights_sha256``; None takes the one that the file itself has. Raises UserError: no such file, a
-    damaged one, or other weights.
+    damaged one, or other weights. ``remedy`` is what to do about it.
     """
     from safetensors import SafetensorError, safe_open
 
     storage.disk(path.parent.parent.parent).fetch(path)
     require(path.is_file(), f"no weights {path}; run the cell again, or fetch its folder of checkpoints")
+    pointer = path.stat().st_size < 1024 and reading.content(path, 1024).startswith(b"version https://git-lfs")
+    require(not pointer, f"weights {path} are a pointer of Git LFS; fetch the file that it names with: git lfs pull")
     try:
         check_safetensors(path)
         with safe_open(path, framework="pt") as file:
@@ -75,12 +80,12 @@ def load_agent(cell: Cell, path: Path, head: str, digest: str | None = None) -> 
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, UserError) as error:
         reason = one_line(error, 160)
-        raise UserError(f"weights {path} cannot be read ({reason}); move them away and run the cell again") from error
+        raise UserError(f"weights {path} cannot be read ({reason}); {remedy}") from error
     owner = said.get("cell")
     require(owner == cell.key, f"weights {path} are of cell {owner}, not of {cell.key}; fetch the right ones")
     require(
         weights_digest(weights) == (digest or said.get("sha256")),
-        f"weights {path} are not those that the record was made with; fetch them, or run the cell again",
+        f"weights {path} are not those that the record was made with; {remedy}",
     )
     try:
         timesteps = len(weights.get("tokenizer.embed_timestep.weight", ()))

@@ -160,7 +160,7 @@ def watch(asked: Request) -> list[str]:
         said = "this episode is NOT the same: the machine, its threads or the packages differ from the record's"
     compared = f"the record says: return {then[0]:g} in {then[1]} steps; {said}"
     stem = asked.out / f"{cell.key}-t{target:g}-e{asked.episode}"
-    return [title, compared, *_draw(cell, playback, target, title, stem, asked)]
+    return [*title.splitlines(), compared, *_draw(cell, playback, target, title, stem, asked)]
 
 
 def _draw(cell: Cell, playback: Playback, target: float, title: str, stem: Path, asked: Request) -> list[str]:

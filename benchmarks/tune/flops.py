@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 
-from backbench.agents.build import ModelSettings
-from backbench.backbones.build import build
-from backbench.benchmarks.plan.settings import ModelConfig
+from backbench.benchmarks.plan.assemble import make_backbone
+from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.plan.tune import Tuning
 from backbench.errors import UserError, require
 from backbench.leaderboard.record.outcome import PASSES
 from backbench.text import plain
+
+_KNOWN: dict[str, float | None] = {}
 
 
 def affordable(asked: Tuning, backbone: str, settings: Sequence[tuple[str, ...]], most: int) -> int:
@@ -38,7 +37,7 @@ def _of_setting(asked: Tuning, backbone: str, setting: tuple[str, ...]) -> float
     """FLOPs of the training of its cells, forward and backward, of the backbone alone."""
     total = 0.0
     for cell in asked.trials_of({backbone: [setting]}):
-        of_token = _per_token(cell.backbone, json.dumps(dict(cell.options)), cell.model)
+        of_token = _per_token(cell)
         if of_token is None:
             said = f"the FLOPs of {plain(backbone)} are unknown; define flops, or give a number of settings"
             raise UserError(f"--tune {asked.budget.word}: {said}")
@@ -47,8 +46,10 @@ def _of_setting(asked: Tuning, backbone: str, setting: tuple[str, ...]) -> float
     return total
 
 
-@lru_cache(maxsize=256)  # most settings leave the model as it is
-def _per_token(backbone: str, options: str, model: ModelConfig) -> float | None:
-    with torch.random.fork_rng(devices=[]):
-        built = build(backbone, json.loads(options), ModelSettings(**vars(model)).spec)
-    return built.flops(built.spec.max_length)
+def _per_token(cell: Cell) -> float | None:
+    model = repr((cell.backbone, sorted(cell.options.items()), cell.model))
+    if model not in _KNOWN:  # most settings leave the model as it is
+        with torch.random.fork_rng(devices=[]):
+            built = make_backbone(cell)
+        _KNOWN[model] = built.flops(built.spec.max_length)
+    return _KNOWN[model]

@@ -16,7 +16,7 @@ _SPECIAL = str.maketrans(
     }
 )  # fmt: skip
 PREAMBLE = r"""% Needs: \usepackage{booktabs}
-% \bbint sets an interval; redefine it to leave intervals out.
+% \bbint sets an interval; redefine it to leave intervals out. A table that is still too wide: \resizebox of graphicx.
 \providecommand{\bbint}[2]{{\scriptsize\,[#1, #2]}}
 """
 
@@ -46,9 +46,11 @@ def _table(section: View) -> str:
     body = [" & ".join(line) + r" \\" for line in lines]
     if len(rows) <= WIDEST:
         body.insert(len(section["tasks"]), r"\midrule")
+    about = [rf"\caption{{{_caption(section)}}}", rf"\label{{tab:{section['id']}}}"]
+    about = [r"\scriptsize", *about] if len(head) > WIDEST else about
     return "\n".join(
         [
-            r"\begin{table}", r"\centering", rf"\caption{{{_caption(section)}}}", rf"\label{{tab:{section['id']}}}",
+            r"\begin{table}", r"\centering", *about,
             rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule",
             *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
         ]
@@ -63,7 +65,7 @@ def _labels(rows: Sequence[View]) -> list[str]:
 
 def _caption(section: View) -> str:
     """What a reader of the paper must know."""
-    seeds = sorted({len(row["seeds"]) for row in section["rows"]})
+    seeds = sorted({len(score["seeds"]) for row in section["rows"] for score in row["scores"].values()} or {0})
     count = " to ".join(str(one) for one in dict.fromkeys((seeds[0], seeds[-1])))
     tuned = ", learning rates tuned" if section["tuning"] else ""
     over = "seeds, within tasks" if seeds[0] > 1 else "seeds, or over the episodes of a single seed"

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from backbench import reading
 
-BACKBENCH = """@software{backbench,
+BACKBENCH = """@misc{backbench,
   title = {Backbench: a benchmark of sequence backbones for offline reinforcement learning},
   author = {{The Backbench authors}},
-  version = {VERSION},
+  year = {2026},
+  note = {Version VERSION},
 }"""
 _ENTRY = re.compile(r"^@\w+\{.*?^\}", re.MULTILINE | re.DOTALL)
 _ID = re.compile(r"^  (?:eprint|doi) = \{(.*)\},$", re.MULTILINE)

@@ -93,7 +93,10 @@ def _kind() -> type[Console]:
 
 def console(error: bool = False, width: int | None = None, file: IO[str] | None = None) -> Console:
     """A console on standard output, on standard error, or on ``file``. Strings in what it prints are never markup."""
-    return _kind()(stderr=error, width=width, file=file, markup=False, emoji=False, highlight=False)
+    # In a notebook Rich would draw into the cell whatever the file is.
+    return _kind()(
+        stderr=error, width=width, file=file, markup=False, emoji=False, highlight=False, force_jupyter=False
+    )
 
 
 def live(to: Console) -> bool:

@@ -1,6 +1,6 @@
 """Small tasks that need memory, as Gymnasium environments: ``gymnasium.make("backbench/TMaze-v0", length=24)``.
 
-Importing ``gymnasium`` registers them where Backbench is installed. docs/memory.md describes each one.
+Importing ``backbench.environments`` registers them. docs/memory.md describes each one.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ def named(task: str) -> tuple[str, dict[str, Any]]:
 
 
 def register() -> None:
-    """Register the environments that Gymnasium does not know yet. It calls this itself, and imports no task."""
+    """Register the environments that Gymnasium does not know yet. It imports no task."""
     from gymnasium.envs import registration
 
     for name, (task, fixed) in IDS.items():

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from backbench.benchmarks.run.sinks.log import Log
-from backbench.errors import UserError
+from backbench.errors import UserError, suggest
 
+ADDRESSES = ("databricks", "uc")  # of MLflow's, of one word
 OTHERS = {"tensorboard": "tensorboard", "wandb": "wandb"}  # first word of --track -> the package that it needs
 
 
@@ -29,6 +30,10 @@ def open_log(track: str, results: Path, warn: Callable[[str], None]) -> Log[Any]
         from backbench.benchmarks.run.sinks.wandb import PROJECT, WandB
 
         return WandB(results, rest or PROJECT, warn=warn)
+    word = track.isidentifier() and not Path(track).is_dir()  # what is no address and no folder is a slip
+    if word and track.lower() not in ("none", *ADDRESSES):
+        said = f"--track {track} is no log, and an address of MLflow's is such as sqlite:///mlflow.db or ./folder"
+        raise UserError(f"{said}{suggest(track, ['none', *OTHERS])}")
     from backbench.benchmarks.run.sinks.mlflow import MLflow
 
     log = MLflow(results, track or None, warn=warn)

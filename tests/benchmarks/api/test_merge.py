@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from backbench import claims
 from backbench.benchmarks.api.merge import merge
-from backbench.leaderboard.record.files import canonical, dump_record, load_records
+from backbench.leaderboard.record.files import canonical, dump_record, load_record, load_records
 from backbench.leaderboard.record.schema import Record
 
 DIGEST = f"{7:064d}"
@@ -45,13 +45,24 @@ def test_records_and_their_weights_are_added_and_equal_ones_are_one(tmp_path: Pa
     assert merge([a, b], to).said == "0 records added, 2 were there; 0 failures added"
 
 
+def test_a_cell_that_ran_twice_with_an_equal_result_is_no_conflict(tmp_path: Path) -> None:
+    a, b, to = tmp_path / "a", tmp_path / "b", tmp_path / "to"
+    record = add(a, 0)
+    add(b, 0, started="2026-02-03T04:05:06Z")
+    found = merge([a, b], to)
+    assert found.conflicts == []
+    assert found.said == "1 record added, 0 were there, 1 were run twice with equal results; 0 failures added"
+    written = load_record(to / "records" / f"{record.key}.json")
+    assert written == load_record(a / "records" / f"{record.key}.json")
+
+
 def test_two_records_of_a_cell_are_named_and_nothing_is_written(tmp_path: Path) -> None:
     a, b, to = tmp_path / "a", tmp_path / "b", tmp_path / "to"
     record = add(a, 0, git_commit="a" * 40)
     add(b, 0, git_commit="b" * 40)
     add(b, 1)
     found = merge([a, b], to)
-    assert found.conflicts == [f"{record.key}: {a} and {b} differ in commit (aaaaaaaa, bbbbbbbb), provenance"]
+    assert found.conflicts == [f"{record.key}: {a} and {b} differ in commit (aaaaaaaa, bbbbbbbb)"]
     assert not to.exists()
     shutil.copytree(a, to)
     before = (to / "records" / f"{record.key}.json").read_bytes()
@@ -89,7 +100,7 @@ def test_broken_and_foreign_files_are_a_line_each(tmp_path: Path) -> None:
     shutil.copy(a / "records" / f"{record.key}.json", a / "records" / "other.json")
     found = merge([a], tmp_path / "to")
     assert [Path(line.partition(":")[0]).name for line in found.broken] == ["half.json", "notes.txt", "other.json"]
-    assert found.said.startswith("1 records added")
+    assert found.said.startswith("1 record added")
 
 
 def test_cells_that_run_or_are_half_done_are_left_out(tmp_path: Path) -> None:
@@ -111,7 +122,7 @@ def test_the_command_exits_1_for_a_conflict(tmp_path: Path, bench: Callable[...,
     record = add(a, 0)
     add(b, 0, git_commit="b" * 40)
     assert bench("merge", a, "--to", tmp_path / "to").out == (
-        f"1 records added, 0 were there; 0 failures added; they are in {tmp_path / 'to'}/\n"
+        f"1 record added, 0 were there; 0 failures added; they are in {tmp_path / 'to'}/\n"
     )
     got = bench("merge", b, "--to", tmp_path / "to")
     assert got.code == 1

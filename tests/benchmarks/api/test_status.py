@@ -59,7 +59,7 @@ def test_a_cell_whose_process_died_here_is_left(tiny_cell: Build, tmp_path: Path
     mine = json.loads(text)["owner"]
     dead = f"{mine.rpartition('-')[0]}-0"  # this process id, another start
     (claim.folder / claims.FILE).write_text(text.replace(mine, dead), encoding="utf-8")
-    assert list(report(tmp_path))[1:] == ["  1 cells: 1 left"]
+    assert list(report(tmp_path))[1:] == ["  1 cell: 1 left"]
 
 
 def test_the_same_grid_is_noted_once_and_the_newest_run_is_last(tiny_cell: Build, tmp_path: Path) -> None:

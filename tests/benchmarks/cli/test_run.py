@@ -146,6 +146,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ([*RUN, "--tune", "1flops"], "--tune 1flops: give FLOPs from 1e6flops"),
     ([*RUN, "--tune", "2e15flops"], "--tune 2e15flops: a grid has a number of settings; add --sampler optuna"),
     ([*RUN, "--tune", "3", "--sampler", "tpe"], "--sampler tpe: give grid or optuna"),
+    ([*RUN, "--track", "tensorbord"], "./folder; did you mean 'tensorboard'?"),
     ([*RUN, "--device", "cpu", "--cells-per-device", "2"], "--cells-per-device=2 is for GPUs"),
     (["status", "nowhere"], "nowhere has no runs/*.plan, which bench run writes"),
     (["leaderboard", "nowhere"], "run something first"),

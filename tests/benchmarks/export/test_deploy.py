@@ -81,7 +81,7 @@ def test_the_runner_samples_discrete_actions_as_the_evaluation(runner: dict[str,
     assert record.headline is not None
     agent = runner["Agent"](folder)
     agent.reset(None, cell.eval.seed)
-    observation, reward, total, done = env.reset(seed=starts(cell)[0])[0], 0.0, 0.0, False
+    observation, reward, total, done = env.reset(seed=starts(cell)[0])[0], None, 0.0, False
     while not done:
         observation, reward, terminated, truncated, _ = env.step(agent.act(observation, reward))
         total, done = total + float(reward), terminated or truncated
@@ -107,7 +107,46 @@ def test_the_program_runs_without_torch_and_refuses_what_does_not_fit(
     content[len(content) // 2] ^= 1
     graph.write_bytes(content)
     changed = run()
-    assert (changed.returncode, "is not the file that was exported" in changed.stderr) == (1, True)
+    assert (changed.returncode, "is not the file that was exported" in changed.stderr) == (2, True)
     settings = folder / "config.json"
-    settings.write_text(settings.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'), encoding="utf-8")
-    assert "format 2 is of another version" in run().stderr
+    whole = settings.read_text(encoding="utf-8")
+    for text, said in (
+        (whole.replace('"format": 1', '"format": 2'), "is of another version"),
+        (whole.replace('"context": ', '"context": 1'), "was changed; export the agent again"),
+        (whole[:-20], "is damaged; export the agent again"),
+        ("[]", "is of another version"),
+    ):
+        settings.write_text(text, encoding="utf-8")
+        refused = run()
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1), refused.stderr
+        assert said in refused.stderr
+    settings.unlink()
+    assert "config.json: No such file or directory; export the agent again" in run().stderr
+    for words in (["--episodes", "0"], ["--seed", "-1"]):
+        assert run(*words).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda agent: agent.act(np.zeros(11)), "call reset first"),
+        (lambda agent: (agent.reset(), agent.act(np.zeros(5))), "an observation of 11 numbers"),
+        (lambda agent: (agent.reset(), agent.act(np.full(11, np.nan))), "an observation of 11 numbers up to"),
+        (lambda agent: (agent.reset(), agent.act(np.zeros(11)), agent.act(np.zeros(11))), "the reward of the last"),
+        (lambda agent: (agent.reset(), agent.act(np.zeros(11)), agent.act(np.zeros(11), np.nan)), "reward nan: give"),
+        (lambda agent: agent.reset(np.inf), "target inf: give a number"),
+    ],
+)
+def test_a_wrong_call_of_the_runner_is_one_line(
+    call: Callable[[Any], object], said: str, robot: tuple[Record, Path], runner: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        call(runner["Agent"](robot[1]))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_runner_says_what_to_export(runner: dict[str, Any], robot: tuple[Record, Path], tmp_path: Path) -> None:
+    record, folder = robot
+    export(Request(record.key, tmp_path / "plain", (), folder.parent / "results"))
+    with pytest.raises(ValueError, match="has no graphs; export the agent with --format onnx"):
+        runner["Agent"](tmp_path / "plain")

@@ -116,11 +116,14 @@ def _truncated(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def _set(name: str, value: Any) -> Callable[[Path], None]:
+def _set(name: str, value: Any, sealed: bool = True) -> Callable[[Path], None]:
+    """Change a field; ``sealed``: with a digest that fits."""
+
     def change(folder: Path) -> None:
         path = folder / "config.json"
-        said = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(said | {name: value}), encoding="utf-8")
+        said = json.loads(path.read_text(encoding="utf-8")) | {name: value}
+        said |= {"sha256": layout.content_digest(said)} if sealed else {}
+        path.write_text(json.dumps(said), encoding="utf-8")
 
     return change
 
@@ -140,11 +143,14 @@ def _replaced(name: str, text: str) -> Callable[[Path], None]:
         (_set("key", "x"), r"key is not that of record\.json; one of the two was changed"),
         (_set("weights_sha256", "0" * 64), r"weights_sha256 is not that of record\.json"),
         (_set("cell", {}), r"cell is not that of record\.json"),
+        (_set("targets", [9000.0], sealed=False), "is not as it was exported: its sha256 is another; export the agent"),
+        (_set("sha256", None, sealed=False), "its sha256 is another"),
         (_other_weights, "are not those that the record was made with"),
-        (_truncated, "cannot be read"),
+        (_truncated, r"cannot be read \(.*\); "),
         (_replaced("config.json", "[]"), "is no mapping"),
-        (_replaced("config.json", "{"), "config.json"),
-        (_replaced("record.json", "{}"), "record.json"),
+        (_replaced("config.json", "{"), r"config.json is .*; export the agent again, or fetch"),
+        (_replaced("record.json", "{}"), "record.json.*; export the agent again, or fetch"),
+        (_replaced("model.safetensors", "version https://git-lfs.github.com/spec/v1\n"), "fetch .* with: git lfs pull"),
     ],
 )
 def test_a_damaged_folder_is_refused_in_one_line(

@@ -191,8 +191,8 @@ def test_a_robot_is_drawn_where_it_cannot_be_rendered(
     assert pixels.shape[1] == 3 * (pictures.WIDTH + 8) + 8
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
     cut = watch(Request(str(path), Path("none"), out=tmp_path, frames=2, video=False, max_steps=3))
-    assert "in 3 steps" in cut[0]
-    assert "truncated by --max-steps" in cut[1]
+    assert "in 3 steps" in cut[1]
+    assert "truncated by --max-steps" in cut[2]
 
 
 def test_another_return_than_the_records_is_reported(gym: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +205,8 @@ def test_another_return_than_the_records_is_reported(gym: Any, tmp_path: Path, m
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(content))
     lines = watch(Request(str(changed), results, out=tmp_path / "out", frames=1, video=False))
-    assert "NOT the same" in lines[1]
-    assert f"the record says: return {score['returns'][0]:g} in" in lines[1]
+    assert "NOT the same" in lines[2]
+    assert f"the record says: return {score['returns'][0]:g} in" in lines[2]
 
 
 def _weights(results: Path, record: Record) -> Path:

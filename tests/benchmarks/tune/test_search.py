@@ -209,10 +209,7 @@ def _flops(cell: Cell) -> float:
     ("backbone", "said"),
     [
         ("mlp", "--tune 1e6flops: mlp needs .* FLOPs for a setting; give twice that or more"),
-        (
-            "mixers:HandAttention",
-            "the FLOPs of mixers:HandAttention are unknown; define flops, or give a number",
-        ),
+        ("mixers:HandAttention", "the FLOPs of mixers:HandAttention are unknown; define flops, or give a number"),
     ],
 )
 def test_a_budget_that_no_trial_fits_is_one_line(backbone: str, said: str, grid: Grid, tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ def test_many_rows_are_lines() -> None:
     assert len(re.findall(r" \\\\$", many, re.MULTILINE)) == 10
 
 
+def test_the_caption_counts_the_seeds_of_rows_that_lack_a_task() -> None:
+    found = view()
+    for row in found["sections"][0]["rows"]:
+        row["seeds"] = []  # no seed has all tasks
+        for score in row["scores"].values():
+            score["seeds"] = [0, 1]
+    assert "2 seeds)" in to_latex(found)
+
+
 def test_names_are_text_and_never_commands() -> None:
     found = view()
     found["sections"][0]["rows"][0]["label"] = NASTY
