@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from backbench import claims, reading, storage
 from backbench.errors import UserError, require
 from backbench.files import write_whole
+from backbench.leaderboard.record.identity import SELECTION
 from backbench.text import count
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def _plan(path: Path) -> tuple[str, list[str]]:
 def _lines(command: str, states: Sequence[State]) -> Iterator[str]:
     counts = Counter(state.word for state in states)
     yield command
-    yield f"  {count(len(states), 'cell')}: " + ", ".join(f"{counts[word]} {word}" for word in ORDER if counts[word])
+    trials = any(f".s{SELECTION}." in state.key for state in states)
+    states_of = ", ".join(f"{counts[word]} {word}" for word in ORDER if counts[word])
+    yield f"  {count(len(states), 'trial' if trials else 'cell')}: {states_of}"
     for word in SHOWN:
         for state in states:
             if state.word == word:

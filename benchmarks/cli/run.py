@@ -90,7 +90,10 @@ def run(
     mem: Annotated[str, typer.Option(help="Slurm, Ray: memory of a cell, such as 4G.")] = "",
     gpus: Annotated[str, typer.Option(help="Slurm, Ray: GPUs of a cell, such as 1 or a100:1. Ray: also 0.25.")] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the cells with an estimate of time, and run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="List the cells, an estimate of time and the settings of the first; run nothing."
+        ),
     ] = False,
     overrides: Annotated[
         list[str] | None,

@@ -67,7 +67,7 @@ def study(
     for arm, reason in made.skipped.items():
         terminal.say(console, f"skipped: {arm.name}: {reason}")
     seconds, basis = _estimate(left, folder, jobs)
-    terminal.say(console, f"{len(left)} of {len(made.every)} cells to run, about {seconds / 3600:.1f} hours. {basis}")
+    terminal.say(console, f"{len(left)} of {len(made.every)} cells to run, {_about(seconds)}. {basis}")
     if dry_run:
         return
     if seconds > LONG and not yes:
@@ -119,3 +119,7 @@ def _estimate(left: list[Cell], folder: Path, jobs: int) -> tuple[float, str]:
     estimator = Estimator([folder, FOLDER])
     total = sum(estimator.seconds(cell) or estimator.guess(cell) for cell in left)
     return total / min(jobs or machine.cores(), max(1, len(left))), estimator.basis
+
+
+def _about(seconds: float) -> str:
+    return "time unknown" if not seconds else f"about {seconds / 3600:.1f} hours" if seconds > 360 else "minutes"

@@ -235,7 +235,7 @@ def examine(folder: Path, recorded: Mapping[str, Any] | None) -> list[Finding]:
             found.error("spaces", f"its spaces are not those of which {store.SIDECAR} has the hash")
         _compare_figures(recorded, figures(np.asarray(checks.returns), checks.steps), found)
     if recorded == {}:
-        found.warning("no sidecar", f"its hash was never recorded: no {store.SIDECAR} lies beside it")
+        found.warning("no sidecar", f"its hash was never recorded: no {store.SIDECAR} lies beside it; records have it")
     return found.lines()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from backbench.benchmarks.studies.study import CONTRADICTED, OPEN, SUPPORTED, Part
 from backbench.leaderboard.scores.statistics import Estimate, Interval, t_quantile
+from backbench.text import count
 
 # Standard deviation of a score between seeds of one row and task, in normalised points: pooled over the 54 rows and
 # tasks of the published board of suite d4rl.
@@ -25,9 +26,9 @@ def smallest(parts: Sequence[Part]) -> str:
     normal = NormalDist()
     reach = (normal.inv_cdf(0.975) + normal.inv_cdf(POWER)) * SPREAD * math.sqrt(2 / runs)
     return (
-        f"Smallest effect: a true difference of {reach:.0f} points in the mean of {runs} runs is found at 95 % in "
-        f"{POWER:.0%} of such studies, if seeds spread by {SPREAD:g} points, as on the published board. Smaller ones "
-        "mostly stay open."
+        f"Smallest effect: a true difference of {reach:.0f} points in the mean of {count(runs, 'run')} is found at "
+        f"95 % in {POWER:.0%} of such studies, if seeds spread by {SPREAD:g} points, as on the published board. "
+        "Smaller ones mostly stay open."
     )
 
 

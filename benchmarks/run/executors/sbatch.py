@@ -15,6 +15,9 @@ ENDED = {
 }  # fmt: skip
 
 
+REMEDY = "correct the options or ask your site, or give --executor local"
+
+
 class SlurmError(UserError):
     """Slurm is absent, does not answer, or refuses."""
 
@@ -34,7 +37,7 @@ def ask(*words: str, script: str = "") -> str:
     if done.returncode:
         lines = [line.removeprefix(f"{words[0]}: ").removeprefix("error: ") for line in done.stderr.splitlines()]
         said = "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip()))
-        raise SlurmError(f"{words[0]} says: {said[:400] or f'exit status {done.returncode}'}")
+        raise SlurmError(f"{words[0]} says: {said[:400] or f'exit status {done.returncode}'}; {REMEDY}")
     return done.stdout
 
 

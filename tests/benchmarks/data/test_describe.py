@@ -114,7 +114,7 @@ def test_an_absent_set_is_named(new_store: Path) -> None:
 
 def test_a_missing_sidecar_is_a_warning(patched: Path) -> None:
     (patched / store.SIDECAR).unlink()
-    assert found() == [("warning", "its hash was never recorded: no backbench.json lies beside it")]
+    assert found() == [("warning", "its hash was never recorded: no backbench.json lies beside it; records have it")]
 
 
 def test_a_garbled_sidecar_is_an_error(patched: Path) -> None:
@@ -319,7 +319,7 @@ def test_five_findings_of_a_kind_are_shown(sound: Path, new_store: Path) -> None
     assert found() == [
         *(("error", f"episode {n}, step 1: NaN or infinite rewards") for n in range(5)),
         ("error", "and 3 more: NaN"),
-        ("warning", "its hash was never recorded: no backbench.json lies beside it"),
+        ("warning", "its hash was never recorded: no backbench.json lies beside it; records have it"),
     ]
     assert Finding("error", "and 3 more: NaN") in describe.examine(new_store / NAME, None)
 

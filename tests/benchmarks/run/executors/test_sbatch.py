@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backbench.benchmarks.run.executors import sbatch
-from backbench.benchmarks.run.executors.sbatch import SlurmError
+from backbench.benchmarks.run.executors.sbatch import REMEDY, SlurmError
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_what_a_command_says_becomes_one_line(commands: Path) -> None:
     put(commands, "sbatch", "echo 'sbatch: error: no room' >&2; echo 'sbatch: error: give up' >&2; exit 1")
     with pytest.raises(SlurmError) as caught:
         sbatch.submit(commands, 1, 0, "true", {})
-    assert str(caught.value) == "sbatch says: no room; give up"
+    assert str(caught.value) == f"sbatch says: no room; give up; {REMEDY}"
     put(commands, "sbatch", "exit 3")
     with pytest.raises(SlurmError, match="sbatch says: exit status 3"):
         sbatch.check({})
