@@ -67,7 +67,8 @@ def study(
     for arm, reason in made.skipped.items():
         terminal.say(console, f"skipped: {arm.name}: {reason}")
     seconds, basis = _estimate(left, folder, jobs)
-    terminal.say(console, f"{len(left)} of {len(made.every)} cells to run, {_about(seconds)}. {basis}")
+    time = f", {_about(seconds)}. {basis}" if left else "."
+    terminal.say(console, f"{len(left)} of {len(made.every)} cells to run{time}")
     if dry_run:
         return
     if seconds > LONG and not yes:
