@@ -19,8 +19,7 @@ import pytest
 
 from backbench import storage
 from backbench.benchmarks.run.cell import run_cell
-from backbench.benchmarks.run.executors import Job
-from backbench.benchmarks.run.executors.worker import order
+from backbench.benchmarks.run.executors import Job, order
 
 pytest.importorskip("moto", reason="the server is of moto[server]: make test-cluster")
 pytestmark = pytest.mark.cluster

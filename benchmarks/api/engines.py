@@ -67,8 +67,9 @@ def engine_for(left: Sequence[Cell], where: Where, say: Callable[[str], None]) -
     )
     if bound or where.executor == "inline":
         return Engine(InlineExecutor(), str(device), f"1 at a time on {device.type}")
-    gpus = visible_gpus() if str(device) == "cuda" else ()
-    jobs = min(_side_by_side(where, device.type, len(gpus)), len(left))
+    wide = max((cell.train.processes for cell in left), default=1)  # processes of one cell, which see all GPUs
+    gpus = visible_gpus() if str(device) == "cuda" and wide == 1 else ()
+    jobs = min(_side_by_side(where, device.type, len(gpus), wide), len(left))
     used = f"{min(jobs, len(gpus))} GPUs" if len(gpus) > 1 and jobs > 1 else device.type
     return Engine(LocalExecutor(jobs, gpus), str(device), f"{jobs} at a time on {used}")
 
@@ -114,11 +115,11 @@ def _bound(left: Sequence[Cell]) -> str:
     return min(bound, default="")
 
 
-def _side_by_side(where: Where, device: str, gpus: int) -> int:
+def _side_by_side(where: Where, device: str, gpus: int, wide: int) -> int:
     from backbench.benchmarks.run import machine
 
     if device == "cpu":
-        return where.jobs or machine.cores()
+        return where.jobs or max(1, machine.cores() // wide)
     most = where.cells_per_device * max(1, gpus)
     return min(where.jobs, most) if where.jobs and most else where.jobs or most or max(1, gpus)
 

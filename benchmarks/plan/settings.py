@@ -102,14 +102,19 @@ class TrainConfig:
     bf16: bool = False  # autocast to bfloat16
     compile: bool = False  # `torch.compile`; on a CPU it was slower (docs/explanation/speed.md)
     cuda_graphs: bool = False  # each update as one CUDA graph; refused on a CPU
+    processes: int = 1  # processes that share each batch, on a GPU each if there are GPUs; its size is a multiple
     evaluations: int = 1  # evaluations, evenly spaced, the last at the end; see `eval.curve_episodes`
     log_every: int = 25  # updates between two lines of progress
     checkpoint_every: int = 100  # updates between two checkpoints
 
     def __post_init__(self) -> None:
         require(self.steps <= 10**9, f"train.steps={str(self.steps)[:40]}: give at most 1,000,000,000")
-        for name in ("steps", "batch_size", "evaluations", "log_every", "checkpoint_every"):
+        for name in ("steps", "batch_size", "processes", "evaluations", "log_every", "checkpoint_every"):
             _at_least(1, "train", self, name)
+        divided = f"train.processes={self.processes}: train.batch_size={self.batch_size} is no multiple of it"
+        require(self.batch_size % self.processes == 0, f"{divided}; change one of the two")
+        together = self.processes > 1 and self.cuda_graphs
+        require(not together, "train.cuda_graphs=true captures one process's update; give train.processes=1")
         require(self.lr > 0, f"train.lr={self.lr}: give a positive number")
         for name in ("warmup", "clip", "weight_decay", "schedule_steps"):
             _at_least(0, "train", self, name)

@@ -1,9 +1,11 @@
 """One cell, from its settings to its record: ``run_cell(Cell(...), results) -> Record``. Needs no Hydra or MLflow."""
 
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -123,7 +125,9 @@ def _run(
         where = next(agent.parameters()).device  # with its number
         sampler, held_out = make_sampler(cell, data, where)
         score = partial(evaluate, agent, device=where, should_stop=caller.should_stop)
-        progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, curve), caller)
+        with _team(cell, job, where) as team:
+            asked = replace(caller, team=team)
+            progress = train(cell, agent, sampler, Checkpoints(claim), partial(score, curve), asked)
         caller.report({"kind": "evaluating", "step": progress.step})
         final = progress.evaluate(partial(score, play), caller)
         began = time.perf_counter()
@@ -137,6 +141,15 @@ def _run(
         record = draft.failed(error)
     accepted = files.accept(cell, job.results, record, claim)
     return accepted, accepted == record
+
+
+def _team(cell: Cell, job: Job, where: torch.device) -> AbstractContextManager[Any]:
+    """The processes that train the cell together; nothing of torch.distributed is imported for a single one."""
+    if cell.train.processes == 1 and os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from backbench.benchmarks.run.executors.team import team
+
+    return team(cell, job, where)
 
 
 def check_foreign(cell: Cell) -> None:

@@ -1,11 +1,13 @@
 """Training: one loop for every backbone, on CPU and CUDA. Read ``train`` first."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,9 @@ from backbench.benchmarks.run.checkpoint import BEST, LAST, CheckpointError, Che
 from backbench.benchmarks.run.evaluate import Interrupted, TargetResult
 from backbench.benchmarks.run.graphs import WARM_UP, Graphed, Update
 from backbench.errors import first_line, require
+
+if TYPE_CHECKING:
+    from backbench.benchmarks.run.executors.team import Team
 
 Score = Callable[[], list[TargetResult]]
 
@@ -36,6 +41,7 @@ class Caller:
 
     report: Callable[[dict[str, Any]], None]
     should_stop: Callable[[], bool]
+    team: Team | None = None  # the processes that train the cell together, if there are several
 
 
 @dataclass
@@ -143,10 +149,14 @@ def update(
     return loss.detach()
 
 
+def loss_of(agent: Agent, config: TrainConfig) -> Callable[[Windows], Tensor]:
+    """``agent.loss``, compiled if ``config`` says so."""
+    return torch.compile(agent.loss) if config.compile else agent.loss
+
+
 def updater(agent: Agent, optimizer: Optimizer, config: TrainConfig) -> Update:
     """``update`` of ``agent``, compiled and captured as ``config`` says. It may be called with batches of one shape."""
-    loss_of = torch.compile(agent.loss) if config.compile else agent.loss
-    plain = partial(update, agent, loss_of, optimizer=optimizer, config=config)
+    plain = partial(update, agent, loss_of(agent, config), optimizer=optimizer, config=config)
     return Graphed(plain) if config.cuda_graphs else plain
 
 
@@ -246,7 +256,11 @@ def train(
     took the cell.
     """
     config, state = cell.train, State(cell, agent, sampler.device, checkpoints)
-    update_on = updater(agent, state.optimizer, config)
+    if caller.team is None:
+        alone = updater(agent, state.optimizer, config)
+        update_on: Callable[[Windows, int], Tensor] = lambda batch, _: alone(batch)  # noqa: E731
+    else:
+        update_on = caller.team.updater(agent, state.optimizer, loss_of(agent, config))
     progress = state.progress
     # Steps of intermediate evaluations. The last checkpoint is scored elsewhere.
     due = {round(config.steps * i / config.evaluations) for i in range(1, config.evaluations)}
@@ -256,7 +270,7 @@ def train(
         state.start_clock()
         lr = learning_rate(step, config)
         set_learning_rate(state.optimizer, lr)
-        state.pending.append(update_on(sampler.batch(step)))
+        state.pending.append(update_on(sampler.batch(step), step))
         progress.step = step + 1
         stopping, last = caller.should_stop(), progress.step == config.steps
         line = last or progress.step % config.log_every == 0

@@ -11,7 +11,7 @@ COSMETIC = ("log_every", "checkpoint_every")  # settings of training that change
 ADDED: dict[str, Any] = {
     "model.init": "gpt2", "model.residual_scale": True, "model.tokens": "rsa", "data.windows": "uniform",
     "data.top": 1.0, "data.episodes": 0, "data.held_out": 0,
-    "train.decay": "matrices", "train.schedule_steps": 0, "train.cuda_graphs": False,
+    "train.decay": "matrices", "train.schedule_steps": 0, "train.cuda_graphs": False, "train.processes": 1,
     "eval.timestep": "first", "eval.curve_episodes": 0, "eval.lengths": [], "task.observe": None, "task.longer": {},
     "atari.stack": 4, "options.kv_heads": 0, "options.positions": "none", "options.window": 0, "options.norm": "layer",
     "options.bias": True, "options.eigenvalues": "positive",

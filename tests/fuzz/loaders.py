@@ -317,8 +317,8 @@ def exported_folder(folder: Path) -> Target:
 
 def cell_order(folder: Path) -> Target:
     """The cell that a process of its own is given."""
-    from backbench.benchmarks.run.executors import Job
-    from backbench.benchmarks.run.executors.worker import order, read_order
+    from backbench.benchmarks.run.executors import Job, order
+    from backbench.benchmarks.run.executors.worker import read_order
 
     job = Job(folder, "cpu", ("bench", "run"), {"mine": "some.module:Mine"})
     (path := folder / "1.cell").write_text(order(_tiny(), job), encoding="utf-8")

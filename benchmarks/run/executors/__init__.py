@@ -1,5 +1,6 @@
 """How cells are executed: an executor runs cells somewhere and emits events. A cell's last event has its record."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,15 @@ class Job:
     device: str = "auto"
     command: tuple[str, ...] = ()
     backbones: Mapping[str, str] = field(default_factory=dict)
+
+
+def order(cell: Cell, job: Job) -> str:
+    """The JSON text that ``worker.read_order`` reads: a cell, and what its record and process must know of the run."""
+    from backbench.benchmarks.data import store
+
+    told = {"cell": cell.resolved(), "command": list(job.command), "backbones": dict(job.backbones)}
+    digest = store.sidecar(cell.task.data_id).get("digest", "") if store.exists(cell.task.data_id) else ""
+    return json.dumps(told | {"data": digest})
 
 
 Emit = Callable[[Event], None]

@@ -15,8 +15,7 @@ from typing import Any
 from backbench import claims, reading, storage
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import results
-from backbench.benchmarks.run.executors import Emit, Event, Job
-from backbench.benchmarks.run.executors.worker import order
+from backbench.benchmarks.run.executors import Emit, Event, Job, order
 from backbench.errors import UserError
 from backbench.leaderboard.record.files import RecordError, load_record
 from backbench.leaderboard.record.schema import Record

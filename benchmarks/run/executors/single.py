@@ -1,5 +1,7 @@
 """``python -m backbench.run_cell``, see there: a process that claims one cell, runs it, and says how it ended."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -7,11 +9,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backbench import storage, terminal
 from backbench.benchmarks.data.processes import ONE_THREAD, keep_bytecode
-from backbench.errors import UserError
+from backbench.errors import UserError, require
 from backbench.text import plain
+
+if TYPE_CHECKING:
+    from backbench.benchmarks.plan.settings import Cell
+    from backbench.benchmarks.run.executors import Job
 
 STATUS = {"done": 0, "taken": 0, "failed": 1, "error": 2, "held": 75, "stopped": 143}
 LOOK_AGAIN = 0.2  # seconds
@@ -35,12 +42,15 @@ def run(told: argparse.Namespace) -> int:
     from backbench.benchmarks.data import sources
     from backbench.benchmarks.run.executors import Event
     from backbench.benchmarks.run.executors.queue import Queue
-    from backbench.benchmarks.run.executors.worker import check_same_data, read_order, stop_requests, work
+    from backbench.benchmarks.run.executors.worker import check_same_data, join, read_order, stop_requests, work
     from backbench.claims import beating
 
     cell, job, digest = read_order(told.cell, storage.pull(told.results), told.device)
     sources.bring(cell.data.source, cell.task.data_id, lambda line: terminal.line(plain(line), error=True))
     check_same_data(cell.task.data_id, digest)
+    if os.environ.get("RANK", "0") != "0":  # one of several that train the cell together
+        join(job)
+        return assist(cell, job)
     asked, last = stop_requests(), ["held"]
 
     def send(event: Event) -> None:
@@ -67,6 +77,34 @@ def run(told: argparse.Namespace) -> int:
         else:
             time.sleep(LOOK_AGAIN if queue else 0)
     return STATUS[last[-1]]
+
+
+def assist(cell: Cell, job: Job) -> int:
+    """Train with rank 0 until it says that training is over; the exit status."""
+    import torch
+
+    from backbench.benchmarks.data import store
+    from backbench.benchmarks.data.processes import steady
+    from backbench.benchmarks.plan.assemble import make_agent, seen
+    from backbench.benchmarks.run.cell import choose_device, make_sampler
+    from backbench.benchmarks.run.executors.team import OVER, rank, team
+    from backbench.benchmarks.run.train import learning_rate, loss_of, make_optimizer, set_learning_rate
+
+    kind = choose_device(job.device, [cell]).type
+    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
+    with steady(torch.get_num_threads(), kind), team(cell, job, device) as made:
+        require(made is not None, f"RANK={rank()}, and the cell has train.processes=1; start it without torchrun")
+        assert made is not None
+        data = seen(cell, store.read(cell.task.data_id))
+        agent = make_agent(cell, data).to(device)
+        sampler, _ = make_sampler(cell, data, device)
+        optimizer = make_optimizer(agent, cell.train, device)
+        agent.train()
+        update = made.updater(agent, optimizer, loss_of(agent, cell.train))
+        while (number := made.next_update()) != OVER:
+            set_learning_rate(optimizer, learning_rate(number, cell.train))
+            update(sampler.batch(number), number)
+    return 0
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:

@@ -1,6 +1,5 @@
 """A process that computes one cell, the same for every executor: its order, signals, threads and backbones."""
 
-import json
 import signal
 import threading
 import warnings
@@ -36,26 +35,23 @@ def stop_requests() -> threading.Event:
 
 def work(cell: Cell, job: Job, claim: Claim, send: Emit, asked: threading.Event) -> None:
     """Run one cell, on which there is a claim, until ``asked``. ``send`` gets its events; see ``attempt``."""
+    from backbench.benchmarks.run.executors.attempt import attempt
+
+    join(job)
+    attempt(cell, job, claim, send, asked.is_set)
+
+
+def join(job: Job) -> None:
+    """Make this process one of the run's: its backbones, and one thread."""
     import torch
 
     from backbench.backbones import BACKBONES
     from backbench.backbones.kernels import SlowKernels
-    from backbench.benchmarks.run.executors.attempt import attempt
 
     for name, target in job.backbones.items():
         BACKBONES.add(name, cast("type[Causal]", load(target, f"backbone '{name}'", "registered")))
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", SlowKernels)  # whoever started the run has warned once for all cells
-    attempt(cell, job, claim, send, asked.is_set)
-
-
-def order(cell: Cell, job: Job) -> str:
-    """The JSON text that ``read_order`` reads: a cell, and what its record and its process must know of the run."""
-    from backbench.benchmarks.data import store
-
-    told = {"cell": cell.resolved(), "command": list(job.command), "backbones": dict(job.backbones)}
-    digest = store.sidecar(cell.task.data_id).get("digest", "") if store.exists(cell.task.data_id) else ""
-    return json.dumps(told | {"data": digest})
 
 
 def read_order(path: Path, results: Path, device: str) -> tuple[Cell, Job, str]:

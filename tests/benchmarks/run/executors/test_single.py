@@ -16,8 +16,8 @@ import pytest
 
 from backbench.benchmarks.plan.settings import Cell
 from backbench.benchmarks.run import results as files
-from backbench.benchmarks.run.executors import Job, single
-from backbench.benchmarks.run.executors.worker import STOP_SIGNALS, order
+from backbench.benchmarks.run.executors import Job, order, single
+from backbench.benchmarks.run.executors.worker import STOP_SIGNALS
 from backbench.claims import beating
 from backbench.leaderboard.record.files import load_record
 

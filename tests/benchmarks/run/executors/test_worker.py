@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from backbench.benchmarks.plan.settings import Cell
-from backbench.benchmarks.run.executors import Job
-from backbench.benchmarks.run.executors.worker import STOP_SIGNALS, order, read_order, stop_requests
+from backbench.benchmarks.run.executors import Job, order
+from backbench.benchmarks.run.executors.worker import STOP_SIGNALS, read_order, stop_requests
 from backbench.errors import UserError
 
 Build = Callable[..., Cell]
