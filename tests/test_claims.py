@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulated_workers import STEPS, World
 
-from backbench import claims, files, owner
+from backbench import claims, files, owner, storage
 from backbench.claims import FILE, Held, Lost, Observer, alone, beating, take
 
 SEARCH = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
@@ -81,6 +82,37 @@ def test_the_simulation_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pyt
     def many() -> None:
         for seed in range(200):
             World(tmp_path / f"b{seed}", random.Random(seed), 4, sleepy=True).run(0.0)
+
+    with pytest.raises(AssertionError, match="the record changed"):
+        many()
+
+
+def test_the_simulation_on_a_server_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server replaces objects, two workers hold one claim; if only records are replaced, one changes."""
+
+    def replacing(disk: storage.Objects, path: Path, content: bytes) -> bool:
+        disk._ask("pipe_file", disk._name(path), content)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.Objects, "_create", replacing)
+        overlaps = 0
+        for seed in range(20):
+            world = World(tmp_path / f"a{seed}", random.Random(seed), 3, sleepy=False, remote=True)
+            with suppress(AssertionError):
+                world.run(0.0)
+            overlaps += world.overlaps
+        assert overlaps > 0
+
+    def publishing(disk: storage.Objects, path: Path, text: str) -> bool:
+        files.write_whole(path, text)
+        return replacing(disk, path, text.encode())
+
+    monkeypatch.setattr(storage.Objects, "publish", publishing)
+
+    def many() -> None:
+        for seed in range(200):
+            World(tmp_path / f"b{seed}", random.Random(seed), 4, sleepy=True, remote=True).run(0.0)
 
     with pytest.raises(AssertionError, match="the record changed"):
         many()
