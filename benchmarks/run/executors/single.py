@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ def run(told: argparse.Namespace) -> int:
     cell, job, digest = read_order(told.cell, storage.pull(told.results), told.device)
     sources.bring(cell.data.source, cell.task.data_id, lambda line: terminal.line(plain(line), error=True))
     check_same_data(cell.task.data_id, digest)
-    if os.environ.get("RANK", "0") != "0":  # one of several that train the cell together
+    if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":  # rank 0 has the cell
         join(job)
         return assist(cell, job)
     asked, last = stop_requests(), ["held"]
@@ -90,6 +91,8 @@ def assist(cell: Cell, job: Job) -> int:
     from backbench.benchmarks.run.executors.team import OVER, rank, team
     from backbench.benchmarks.run.train import learning_rate, loss_of, make_optimizer, set_learning_rate
 
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)  # rank 0 writes a checkpoint and ends this
     kind = choose_device(job.device, [cell]).type
     device = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
     with steady(torch.get_num_threads(), kind), team(cell, job, device) as made:

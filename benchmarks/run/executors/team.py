@@ -53,6 +53,7 @@ class Team:
     def __init__(self, cell: Cell, device: torch.device, others: list[subprocess.Popen[bytes]]) -> None:
         self.cell, self.device, self.others = cell, device, others
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.halfway = False  # in an update, which an error may have left: then nobody listens
 
     def updater(self, agent: Agent, optimizer: AdamW, loss_of: Callable[[Windows], Tensor]) -> Update:
         """The updates of ``agent``, after every process got rank 0's weights and moments."""
@@ -61,12 +62,15 @@ class Team:
         self._share_moments(optimizer)
 
         def update(batch: Windows, number: int) -> Tensor:
+            self.halfway = True
             try:
                 self._tell(number)
-                return self._update(model, optimizer, batch, number)
+                loss = self._update(model, optimizer, batch, number)
             except RuntimeError as error:
                 self._look_after_others(error)
                 raise
+            self.halfway = False
+            return loss
 
         return update
 
@@ -122,10 +126,11 @@ class Team:
 
     def end(self) -> None:
         """Let the others end, and wait for it."""
-        if self.rank == 0:
+        if self.rank == 0 and not self.halfway:
             with suppress(RuntimeError):  # one was lost
                 self._tell(OVER)
             _end(self.others, LAST_WORDS)
+        _end(self.others, 0)
         with suppress(RuntimeError):
             dist.destroy_process_group()
 

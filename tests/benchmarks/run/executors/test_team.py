@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,39 @@ def test_a_lost_process_is_no_failure_and_the_cell_resumes(
             )
     assert not list((tmp_path / "again").glob("records/*.json"))
     assert same(trained(together, tmp_path / "again"), whole)
+
+
+def test_a_signal_to_all_of_them_ends_in_a_checkpoint(together: Cell, tmp_path: Path) -> None:
+    """As Ctrl-C sends it."""
+    cell = replace(together, train=replace(together.train, steps=60, log_every=2))
+    whole = trained(cell, tmp_path / "whole")
+    path = tmp_path / "cell.json"
+    path.write_text(order(cell, Job(tmp_path)), encoding="utf-8")
+    words = [sys.executable, "-m", "backbench.run_cell", str(path), "--results", str(tmp_path / "results")]
+    with subprocess.Popen([*words, "--device", "cpu"], stdout=subprocess.PIPE, start_new_session=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if json.loads(line)["kind"] == "train":
+                os.killpg(running.pid, signal.SIGINT)
+                break
+        running.stdout.read()
+    assert running.returncode == 143
+    assert same(trained(cell, tmp_path / "results"), whole)
+
+
+def test_an_error_of_the_backbone_fails_the_cell_and_ends_all(
+    hopper_store: Path, tiny_cell: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first process alone, while the other one waits for its gradients."""
+    cell = tiny_cell("mlp", train__processes=2)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("backbench.agents.agent.Agent.forward", broken)
+    record = run_cell(cell, tmp_path, "cpu", command=["test"])
+    assert record.failure is not None
+    assert record.failure.message == "planted"
 
 
 @pytest.mark.slow
