@@ -304,13 +304,15 @@ def exported_folder(folder: Path) -> Target:
     """The settings and the record of an exported agent; `weights` are read by the same reader as those of a cell."""
     import json
 
-    from backbench.benchmarks.export.folder import CONFIG, FORMAT, RECORD, WEIGHTS, read
+    from backbench.benchmarks.export.folder import CONFIG, FORMAT, RECORD, WEIGHTS, content_digest, read
     from backbench.leaderboard.record.files import canonical, dump_record
 
     record = _record()
     dump_record(record, folder / RECORD)
     facts = {"key": record.key, "weights_sha256": record.provenance.weights_sha256, "cell": record.provenance.config}
-    (folder / CONFIG).write_text(json.dumps({"format": FORMAT, **facts}), encoding="utf-8")
+    content = {"format": FORMAT, **facts}
+    content["sha256"] = content_digest(content)
+    (folder / CONFIG).write_text(json.dumps(content), encoding="utf-8")
     (folder / WEIGHTS).write_bytes(b"")
     return Target((folder / CONFIG, folder / RECORD), lambda: canonical(read(folder).record))
 
